@@ -1,0 +1,3 @@
+//! Who sent a mail.
+
+pub mod proof;

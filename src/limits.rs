@@ -1,0 +1,96 @@
+//! Every bound that is not in the configuration, with its reason.
+//!
+//! A bound that an admin may want to move is a key of the configuration and has its default in
+//! `settings`; what stands here would only be moved together with the code that relies on it.
+
+use std::time::Duration;
+
+/// Octets of one command line, its CRLF included. RFC 5321 section 4.5.3.1.4 asks for 512 and
+/// extensions add to it; 2,048 holds every registered parameter with the longest path.
+pub const COMMAND_LINE: usize = 2_048;
+
+/// Octets of the header block of a mail. Real ones stay under 64 KiB; a block over 1 MiB is an
+/// attack on whoever parses it.
+pub const HEADER_BLOCK: usize = 1 << 20;
+
+/// Header fields of a mail that may still be exempted. Real mails have 10 to 80.
+pub const HEADER_FIELDS: usize = 1_000;
+
+/// Trace fields after which a mail is taken to loop. RFC 5321 section 6.3 asks for at least 100.
+pub const RECEIVED_FIELDS: usize = 100;
+
+/// Recipients of one transaction. RFC 5321 section 4.5.3.1.8 asks for at least 100; past it the
+/// upstream gets 452 and sends the rest in another transaction.
+pub const RECIPIENTS: usize = 1_000;
+
+/// Commands that make no progress (errors, NOOP, RSET) before a session is closed.
+pub const IDLE_COMMANDS: usize = 100;
+
+/// Depth to which comments and conditional comments are followed; deeper is a flaw.
+pub const NESTING: usize = 8;
+
+/// MIME parts of a mail that may still be exempted.
+pub const PARTS: u32 = 100;
+
+/// Links of a mail that may still be exempted. One-time mails have 1 to 40.
+pub const LINKS: usize = 200;
+
+/// Octets of one link. Browsers stop near 2,000 to 8,000; sign-in tokens reach 2,500.
+pub const LINK: usize = 8_192;
+
+/// Characters of text that recognition reads from a mail; templates say what they are at once.
+pub const WORDS: usize = 64 * 1024;
+
+/// Memory that the HTML tokenizer may take for one part.
+pub const HTML_MEMORY: usize = 1 << 20;
+
+/// DKIM signatures that are looked at, topmost first; the rest are ignored and the mail is
+/// judged by these. Each costs a DNS query and a public-key operation.
+pub const SIGNATURES: usize = 5;
+
+/// Octets of one `Authentication-Results` value that are still read.
+pub const RESULTS: usize = 16 * 1024;
+
+/// Replies of the next hop: octets of one line. RFC 5321 section 4.5.3.1.5 allows 512.
+pub const REPLY_LINE: usize = 900;
+
+/// Octets of a path in a reply or a log line, so that a hostile upstream cannot fill the disk.
+pub const LOGGED_PATH: usize = 320;
+
+/// Time for the next hop to accept a connection and greet, so that MAIL is answered well within
+/// the 5 minutes that RFC 5321 section 4.5.3.2.2 gives it.
+pub const CONNECT: Duration = Duration::from_secs(30);
+
+/// Time for a reply of the next hop. RFC 5321 section 4.5.3.2 asks for 5 minutes.
+pub const REPLY: Duration = Duration::from_secs(300);
+
+/// Time for the reply after the final dot. RFC 5321 section 4.5.3.2.6 asks for 10 minutes; a
+/// shorter wait is how mails are doubled.
+pub const FINAL_REPLY: Duration = Duration::from_secs(600);
+
+/// Time that an upstream may be silent between commands. RFC 5321 section 4.5.3.2.7.
+pub const COMMAND: Duration = Duration::from_secs(300);
+
+/// Time that an upstream may take between two reads of data. RFC 5321 section 4.5.3.2.5.
+pub const DATA_BLOCK: Duration = Duration::from_secs(180);
+
+/// Time that an upstream may take for the whole of a mail's data.
+pub const DATA: Duration = Duration::from_secs(3_600);
+
+/// Time that sessions get to finish after SIGTERM before they are cut.
+pub const DRAIN: Duration = Duration::from_secs(30);
+
+/// Records that may wait for the audit disk before mails lose their exemption.
+pub const AUDIT_QUEUE: usize = 10_000;
+
+/// Time that a mail waits for its record to be on disk before it loses its exemption.
+pub const AUDIT_WAIT: Duration = Duration::from_secs(5);
+
+/// Names that the resolver remembers.
+pub const DNS_CACHE: u64 = 10_000;
+
+/// Octets of one configuration or allowlist file.
+pub const SETTINGS_FILE: u64 = 1 << 20;
+
+/// Octets of the compiled form of one subject pattern.
+pub const PATTERN: usize = 1 << 20;

@@ -1,0 +1,192 @@
+//! Where a link truly goes.
+//!
+//! A link is judged by the host that a browser would visit (WHATWG URL); one whose host reads differently as written
+//! is a [`Flaw`]. A link is also a secret: whoever has it is the reader, so nothing here prints more than its shape.
+
+use std::fmt;
+
+use url::{Host, Url};
+
+use super::{Domain, flaw::Flaw};
+use crate::limits;
+
+/// A link as a browser would open it. Its `Debug` and `Display` show scheme, host and shape, never the token.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Link {
+    written: String,
+    url: Url,
+}
+
+/// What an address in a mail turns out to be.
+#[derive(Debug)]
+pub enum Target {
+    /// An http or https link.
+    Web(Link),
+    /// Something that leads nowhere outside of the mail or the phone: `#top`, `mailto:`, `tel:`, `cid:`.
+    Harmless,
+    /// Something that no two programs need to agree on.
+    Flawed(Flaw),
+}
+
+impl Target {
+    /// Reads an address after entities were decoded.
+    #[must_use]
+    pub fn read(address: &str) -> Self {
+        let trimmed = address.trim_matches([' ', '\t', '\r', '\n', '\x0c']);
+        if trimmed.is_empty() || trimmed.starts_with('#') {
+            return Self::Harmless;
+        }
+        if trimmed.len() > limits::LINK {
+            return Self::Flawed(Flaw::LinkLimit);
+        }
+        let Ok(url) = Url::parse(trimmed) else {
+            return Self::Flawed(Flaw::LinkAmbiguous);
+        };
+        match url.scheme() {
+            "http" | "https" => {}
+            "mailto" | "tel" | "sms" | "cid" | "mid" | "callto" | "geo" => return Self::Harmless,
+            "javascript" | "data" | "vbscript" | "file" | "blob" => return Self::Flawed(Flaw::HtmlActive),
+            _ => return Self::Flawed(Flaw::LinkAmbiguous),
+        }
+        if !reads_one_way(trimmed, &url) {
+            return Self::Flawed(Flaw::LinkAmbiguous);
+        }
+        Self::Web(Link { written: trimmed.to_owned(), url })
+    }
+}
+
+/// Whether the authority as written is, but for its case, the authority that a browser visits.
+fn reads_one_way(written: &str, url: &Url) -> bool {
+    let Some((_, rest)) = written.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = url.host_str().unwrap_or_default();
+    let expected = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    authority.eq_ignore_ascii_case(&expected)
+        && !host.ends_with('.')
+        && !host.is_empty()
+        && !written.bytes().any(|byte| byte <= b' ' || byte == b'\\' || byte == 0x7f)
+        && url.username().is_empty()
+        && url.password().is_none()
+}
+
+impl Link {
+    /// The link as written in the mail, entities decoded. This is the secret: show it to the mail's reader only.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.written
+    }
+
+    /// The parsed form. Its path and query are the secret too.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The host, where it is a domain and no address.
+    #[must_use]
+    pub fn host(&self) -> Option<Domain> {
+        match self.url.host()? {
+            Host::Domain(name) => Domain::parse(name).ok(),
+            Host::Ipv4(_) | Host::Ipv6(_) => None,
+        }
+    }
+
+    /// The link without its secrets: scheme, host, path words that are plain words, and for everything else its
+    /// length, as in `https://login.bank.test/reset/{32}?c={88}&lang={5}`.
+    #[must_use]
+    pub fn redacted(&self) -> String {
+        let mut out = format!("{}://{}", self.url.scheme(), self.url.host_str().unwrap_or_default());
+        if let Some(port) = self.url.port() {
+            out.push_str(&format!(":{port}"));
+        }
+        for segment in self.url.path_segments().into_iter().flatten() {
+            out.push('/');
+            out.push_str(&shape(segment));
+        }
+        let query = self.url.query().unwrap_or_default();
+        for (at, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
+            out.push(if at == 0 { '?' } else { '&' });
+            match pair.split_once('=') {
+                Some((name, value)) => out.push_str(&format!("{}={{{}}}", shape(name), value.len())),
+                None => out.push_str(&shape(pair)),
+            }
+        }
+        if let Some(fragment) = self.url.fragment() {
+            out.push_str(&format!("#{{{}}}", fragment.len()));
+        }
+        out
+    }
+}
+
+/// A path segment if it is a plain word (`forgotpassword.jsp`, `reset-password`), else its length. A token of letters
+/// only is at least 16 long and has no vowels where words have them, or mixes case.
+fn shape(segment: &str) -> String {
+    if is_word(segment) { segment.to_owned() } else { format!("{{{}}}", segment.len()) }
+}
+
+/// Whether a piece of a link is made of dictionary-like words: no digits but a short version, one case, short runs.
+#[must_use]
+pub fn is_word(segment: &str) -> bool {
+    segment.len() <= 40
+        && segment.split(['-', '_', '.']).all(|piece| {
+            let letters = piece.bytes().all(|byte| byte.is_ascii_alphabetic());
+            let version = piece.len() <= 3 && piece.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let lower_tail = piece.bytes().skip(1).filter(u8::is_ascii_uppercase).count();
+            let vowels = piece.bytes().filter(|byte| b"aeiouyAEIOUY".contains(byte)).count();
+            version || (letters && piece.len() <= 18 && lower_tail <= 3 && vowels * 6 >= piece.len())
+        })
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted())
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Link({})", self.redacted())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn web(address: &str) -> Link {
+        match Target::read(address) {
+            Target::Web(link) => link,
+            other => panic!("{address}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn host_as_the_browser_sees_it() {
+        assert_eq!(web("https://LOGIN.bank.test/a").host().unwrap().as_str(), "login.bank.test");
+        assert_eq!(web("https://login.bank.test.attack.test/").host().unwrap().as_str(), "login.bank.test.attack.test");
+        for odd in [
+            "https://login.bank.test@attack.test/", "https:/\\attack.test", "//attack.test", "https:\\\\login.bank.test/",
+            "https:login.bank.test", "https://login.bank.test\\.attack.test/", "https://login%2ebank.test/", "https://ba\u{ad}nk.test/",
+            "https://bank。test/", "https://bank.test./", "ht\ttps://bank.test/", "https://0x7f.1/", "https://2130706433/", "/reset/abc",
+        ] {
+            assert!(matches!(Target::read(odd), Target::Flawed(Flaw::LinkAmbiguous)), "{odd}");
+        }
+        for active in ["javascript:alert(1)", "data:text/html,x", " JavaScript:x"] {
+            assert!(matches!(Target::read(active), Target::Flawed(Flaw::HtmlActive)), "{active}");
+        }
+        for harmless in ["#", "", "mailto:a@b", "tel:+1", "cid:logo"] {
+            assert!(matches!(Target::read(harmless), Target::Harmless), "{harmless}");
+        }
+        assert!(matches!(Target::read(&format!("https://a.test/{}", "x".repeat(9_000))), Target::Flawed(Flaw::LinkLimit)));
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let link = web("https://login.salesforce.com/secur/forgotpassword.jsp?r=3CxKdmWmK2eGyDk9d5zIZQ4u&lang=en_US");
+        assert_eq!(format!("{link}"), "https://login.salesforce.com/secur/forgotpassword.jsp?r={24}&lang={5}");
+        assert_eq!(format!("{link:?}"), format!("Link({link})"));
+        for secret in ["0123456789abcdef", "bcdfghjklmnpqrst", "AbCdEfGhIjKlMnOp", "skcqvd-6aa17fd14fd5a2eb", "ogdvbzxtqwrtplkjhg"] {
+            assert!(!web(&format!("https://a.test/reset/{secret}/")).redacted().contains(secret), "{secret}");
+        }
+    }
+}

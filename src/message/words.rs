@@ -1,0 +1,90 @@
+//! Text in the one form in which phrases are looked for.
+
+use unicode_normalization::UnicodeNormalization;
+
+/// Text that grows with spaces between its runs, up to a bound.
+pub(super) trait Space {
+    /// Sets the next run apart by a line break.
+    fn part(&mut self);
+    /// Adds text while there is room.
+    fn push_bounded(&mut self, text: &str, limit: usize);
+}
+
+/// Text that can be cut from its end.
+pub(super) trait Tail {
+    /// The end of the text, at most about `octets` of it, from a character's start.
+    fn tail(&self, octets: usize) -> &str;
+}
+
+impl Space for String {
+    fn part(&mut self) {
+        if !self.is_empty() && !self.ends_with('\n') {
+            self.push('\n');
+        }
+    }
+
+    fn push_bounded(&mut self, text: &str, limit: usize) {
+        let room = limit.saturating_sub(self.len());
+        let mut end = room.min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.push_str(text.get(..end).unwrap_or_default());
+    }
+}
+
+impl Tail for str {
+    fn tail(&self, octets: usize) -> &str {
+        let mut start = self.len().saturating_sub(octets);
+        while !self.is_char_boundary(start) {
+            start += 1;
+        }
+        self.get(start..).unwrap_or_default()
+    }
+}
+
+/// Text folded for comparison: NFKC, lower case, one apostrophe, no invisible characters, single spaces.
+#[must_use]
+pub fn fold(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut push = |letter: char| {
+        if letter.is_whitespace() {
+            if !out.is_empty() && !out.ends_with(' ') {
+                out.push(' ');
+            }
+        } else if !is_invisible(letter) {
+            match letter {
+                '\u{2018}' | '\u{2019}' | '\u{2bc}' | '`' | '\u{b4}' => out.push('\''),
+                _ => out.extend(letter.to_lowercase().filter(|lower| *lower != '\u{307}')),
+            }
+        }
+    };
+    if text.is_ascii() {
+        text.chars().for_each(&mut push);
+    } else {
+        text.nfkc().for_each(&mut push);
+    }
+    if out.ends_with(' ') {
+        out.pop();
+    }
+    out
+}
+
+fn is_invisible(letter: char) -> bool {
+    matches!(letter, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{640}')
+        || letter.is_control()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folded_text_compares() {
+        assert_eq!(fold("  Reset\u{200b} YOUR\r\n pass\u{ad}word "), "reset your password");
+        assert_eq!(fold("ﬁnish ＲＥＳＥＴ"), "finish reset");
+        assert_eq!(fold("l\u{2019}adresse"), "l'adresse");
+        assert_eq!(fold("İSTANBUL"), "istanbul");
+        assert_eq!(fold("パスワード"), fold("ﾊﾟｽﾜｰﾄﾞ"));
+    }
+}

@@ -1,0 +1,460 @@
+//! What a mail is, and which of its links is the one-time one, whoever sent it.
+//!
+//! Words and weights are data (`config/recognition.toml`, `config/languages/`), compiled once into one automaton; a
+//! mail is read once against it. Every signal that counted is named in the result, so that a person can follow it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use include_dir::{Dir, include_dir};
+use serde::Deserialize;
+
+use super::shape;
+use crate::message::{Content, Domain, FoundLink, html::Holder, link::Link, words};
+
+static LANGUAGES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/languages");
+const WEIGHTS: &str = include_str!("../../config/recognition.toml");
+
+/// What a mail asks its reader to do with its one-time link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Choose a new password, or unlock the account.
+    PasswordReset,
+    /// Set the first password, or join.
+    Invite,
+    /// Confirm an address or activate an account.
+    EmailVerify,
+    /// Sign in.
+    MagicLink,
+}
+
+impl Kind {
+    /// Every kind, in the order in which ties are broken.
+    pub const ALL: [Self; 4] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink];
+
+    /// The name in configuration, audit and `explain`.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::PasswordReset => "password_reset",
+            Self::Invite => "invite",
+            Self::EmailVerify => "email_verify",
+            Self::MagicLink => "magic_link",
+        }
+    }
+}
+
+/// What recognition found.
+#[derive(Clone, Debug, Default)]
+pub struct Recognition {
+    /// The kind; none where the mail carries no one-time link.
+    pub kind: Option<Kind>,
+    /// 0 to 1; 0.5 is the threshold.
+    pub confidence: f64,
+    /// The signals that counted, for people; no part of a link but its plain words.
+    pub signals: Vec<String>,
+    /// Each link of the mail that is the one-time link, as indices into [`Content::links`].
+    pub one_time_links: Vec<usize>,
+}
+
+/// The compiled words and weights.
+pub struct Recogniser {
+    automaton: AhoCorasick,
+    meanings: Vec<Vec<Meaning>>,
+    languages: Vec<String>,
+    weights: Weights,
+    noise_labels: AhoCorasick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Meaning {
+    concept: Concept,
+    language: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Concept {
+    Password,
+    Renew,
+    Forgot,
+    Set,
+    Changed,
+    Account,
+    Activate,
+    Unlock,
+    Pending,
+    Address,
+    Confirm,
+    Signin,
+    Link,
+    Invite,
+    Welcome,
+    Once,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Language {
+    #[expect(dead_code, reason = "for the people who edit the file")]
+    name: String,
+    words: BTreeMap<Concept, Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Weights {
+    threshold: f64,
+    subject: f64,
+    text: f64,
+    label: f64,
+    settled: f64,
+    settled_text: f64,
+    once: f64,
+    token: f64,
+    purpose: f64,
+    sign_in: f64,
+    same_organisation: f64,
+    other_organisation: f64,
+    noise: f64,
+    only: f64,
+    many: f64,
+    bulk: f64,
+    pairs: BTreeMap<PairName, Vec<[Concept; 2]>>,
+    subject_pairs: BTreeMap<PairName, Vec<[Concept; 2]>>,
+    paths: Paths,
+    labels: Labels,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PairName {
+    PasswordReset,
+    Invite,
+    EmailVerify,
+    MagicLink,
+    Settled,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Paths {
+    password_reset: Vec<String>,
+    invite: Vec<String>,
+    email_verify: Vec<String>,
+    magic_link: Vec<String>,
+    sign_in: Vec<String>,
+    noise: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Labels {
+    noise: Vec<String>,
+}
+
+/// Why the built-in words could not be compiled. Only a broken build can cause it.
+#[derive(Debug, thiserror::Error)]
+pub enum RecogniserError {
+    /// A data file does not parse.
+    #[error("built-in file {0}: {1}")]
+    Data(String, toml::de::Error),
+    /// The automaton is too large.
+    #[error("built-in words: {0}")]
+    Automaton(#[from] aho_corasick::BuildError),
+}
+
+impl Recogniser {
+    /// Compiles the words that came with the program. Takes some milliseconds; do it once.
+    ///
+    /// # Errors
+    /// Only where the program was built from broken data.
+    pub fn built_in() -> Result<Self, RecogniserError> {
+        let weights: Weights = toml::from_str(WEIGHTS).map_err(|error| RecogniserError::Data("recognition.toml".into(), error))?;
+        let mut languages = Vec::new();
+        let mut patterns: HashMap<String, Vec<Meaning>> = HashMap::new();
+        for file in LANGUAGES.files() {
+            let path = file.path().display().to_string();
+            let text = file.contents_utf8().unwrap_or_default();
+            let language: Language = toml::from_str(text).map_err(|error| RecogniserError::Data(path.clone(), error))?;
+            let number = languages.len();
+            languages.push(path.trim_end_matches(".toml").to_owned());
+            for (concept, stems) in language.words {
+                for stem in stems {
+                    patterns.entry(fold_stem(&stem)).or_default().push(Meaning { concept, language: number });
+                }
+            }
+        }
+        let mut patterns: Vec<(String, Vec<Meaning>)> = patterns.into_iter().collect();
+        patterns.sort_by(|left, right| left.0.cmp(&right.0));
+        let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(patterns.iter().map(|(stem, _)| stem))?;
+        let meanings = patterns.into_iter().map(|(_, meanings)| meanings).collect();
+        let noise_labels = AhoCorasick::new(weights.labels.noise.iter().map(|label| words::fold(label)))?;
+        Ok(Self { automaton, meanings, languages, weights, noise_labels })
+    }
+
+    /// Decides what a mail is. `author` is the domain of its From address, where it is known.
+    #[must_use]
+    pub fn recognise(&self, content: &Content, author: Option<&Domain>) -> Recognition {
+        let groups = self.candidates(content, author);
+        let subject = self.said(&content.subject, &[&self.weights.pairs, &self.weights.subject_pairs]);
+        let said = |text: &str| self.said(text, &[&self.weights.pairs]);
+        let text = said(&content.text);
+        let with_token = groups.iter().filter(|group| !group.noisy && group.token > 0).count();
+        let labels: Vec<Said> =
+            groups.iter().map(|group| group.labels(content).map(|label| said(&label)).fold(Said::default(), Said::join)).collect();
+        let speaking: Vec<&Said> =
+            labels.iter().zip(&groups).filter(|(label, group)| group.token > 0 && label.says_any()).map(|(label, _)| label).collect();
+        // A mail that speaks of several kinds at several links writes about such mails.
+        let about = speaking.len() >= MANY || speaking.iter().any(|left| speaking.iter().any(|right| left.is_apart_from(right)));
+        let mut best: Option<(f64, Kind, Vec<String>, Vec<usize>)> = None;
+        for (group, label) in groups.iter().zip(&labels).filter(|(group, _)| group.token > 0) {
+            for kind in Kind::ALL {
+                let mut score = Score::default();
+                let w = &self.weights;
+                if subject.settled.is_some() {
+                    score.add(w.settled, || "subject says that it is done".into());
+                } else if let Some(language) = subject.kind(kind) {
+                    score.add(w.subject, || format!("subject says {} ({})", kind.code(), self.language(language)));
+                }
+                if let Some(language) = text.kind(kind) {
+                    score.add(w.text, || format!("text says {} ({})", kind.code(), self.language(language)));
+                }
+                if let Some(language) = label.kind(kind) {
+                    score.add(w.label, || format!("the words at the link say {} ({})", kind.code(), self.language(language)));
+                }
+                if text.settled.is_some() {
+                    score.add(w.settled_text, || "text says that it is done".into());
+                }
+                if let Some(word) = group.purpose(kind, &w.paths) {
+                    score.add(w.purpose, || format!("the link's path has {word:?}"));
+                } else if let Some(word) = group.word(&w.paths.sign_in) {
+                    score.add(w.sign_in, || format!("the link's path has {word:?}"));
+                }
+                if score.sum <= 0.0 {
+                    continue;
+                }
+                if text.once {
+                    score.add(w.once, || "text says how long the link lives".into());
+                }
+                score.add(w.token, || format!("the link carries a token of {} characters", group.token));
+                match group.organisation {
+                    Some(Organisation::Same) => score.add(w.same_organisation, || "the link leads to the author's organisation".into()),
+                    Some(Organisation::Other) => score.add(w.other_organisation, || "the link leads to another organisation".into()),
+                    None => {}
+                }
+                if with_token == 1 && !group.noisy {
+                    score.add(w.only, || "no other link carries a token".into());
+                }
+                if about {
+                    score.add(w.many, || format!("the words at {} links say a kind", speaking.len()));
+                }
+                if group.noisy {
+                    score.add(w.noise, || "the link or its words say something else".into());
+                }
+                if content.bulk {
+                    score.add(w.bulk, || "the mail went through a list".into());
+                }
+                if best.as_ref().is_none_or(|(sum, ..)| score.sum > *sum) {
+                    best = Some((score.sum, kind, score.signals, group.members.clone()));
+                }
+            }
+        }
+        let Some((sum, kind, signals, members)) = best else { return Recognition::default() };
+        let confidence = 1.0 / (1.0 + (self.weights.threshold - sum).exp());
+        let recognised = sum >= self.weights.threshold;
+        Recognition {
+            kind: recognised.then_some(kind),
+            confidence: (confidence * 1_000.0).round() / 1_000.0,
+            signals,
+            one_time_links: if recognised { members } else { Vec::new() },
+        }
+    }
+
+    fn language(&self, number: usize) -> &str {
+        self.languages.get(number).map_or("", String::as_str)
+    }
+
+    /// The distinct links that could be one-time links, each with every place where it stands.
+    fn candidates(&self, content: &Content, author: Option<&Domain>) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for (at, found) in content.links.iter().enumerate().filter(|(_, found)| found.holder == Holder::Anchor) {
+            let known = groups.iter_mut().find(|group| {
+                group.members.first().and_then(|first| content.links.get(*first)).is_some_and(|first| first.link.expose() == found.link.expose())
+            });
+            match known {
+                Some(group) => group.members.push(at),
+                None => groups.push(Group::new(at, &found.link, author)),
+            }
+        }
+        for group in &mut groups {
+            let noisy_label = |found: &FoundLink| {
+                self.noise_labels.is_match(&words::fold(&found.label)) || self.noise_labels.is_match(&words::fold(last_words(&found.before, 24)))
+            };
+            // A label that belongs to another link does not make this one noisy: all places must say so.
+            let noisy_everywhere = group.members.iter().filter_map(|at| content.links.get(*at)).all(noisy_label);
+            group.noisy = noisy_everywhere || group.word(&self.weights.paths.noise).is_some();
+        }
+        groups
+    }
+
+    /// Finds the pairs of concepts that stand close together.
+    fn said(&self, folded: &str, tables: &[&BTreeMap<PairName, Vec<[Concept; 2]>>]) -> Said {
+        let mut hits: Vec<(usize, usize, Meaning)> = Vec::new();
+        for found in self.automaton.find_overlapping_iter(folded) {
+            for meaning in self.meanings.get(found.pattern().as_usize()).into_iter().flatten() {
+                hits.push((found.start(), found.end(), *meaning));
+            }
+            if hits.len() > MAX_HITS {
+                break;
+            }
+        }
+        hits.sort_unstable_by_key(|hit| (hit.0, hit.1));
+        let mut said = Said { once: hits.iter().any(|hit| hit.2.concept == Concept::Once), ..Said::default() };
+        for (name, pairs) in tables.iter().copied().flatten() {
+            let found = pairs.iter().find_map(|pair| close(folded, &hits, *pair));
+            let slot = match name {
+                PairName::Settled => &mut said.settled,
+                PairName::PasswordReset => &mut said.kinds[0],
+                PairName::Invite => &mut said.kinds[1],
+                PairName::EmailVerify => &mut said.kinds[2],
+                PairName::MagicLink => &mut said.kinds[3],
+            };
+            *slot = slot.or(found);
+        }
+        said
+    }
+}
+
+/// The language in which two concepts stand within [`REACH`] characters of each other, in either order.
+fn close(folded: &str, hits: &[(usize, usize, Meaning)], [left, right]: [Concept; 2]) -> Option<usize> {
+    for (at, first) in hits.iter().enumerate().filter(|(_, hit)| hit.2.concept == left || hit.2.concept == right) {
+        let wanted = if first.2.concept == left { right } else { left };
+        for second in hits.iter().skip(at + 1) {
+            let gap = folded.get(first.1..second.0.max(first.1)).unwrap_or_default();
+            if gap.len() > REACH * 4 || gap.chars().count() > REACH {
+                break;
+            }
+            let same = second.2.concept == wanted && second.2.language == first.2.language;
+            // A stem inside the other is one word («e-mail» in «mail address») and says nothing twice.
+            if same && (second.0 >= first.1 || second.1 <= first.0) {
+                return Some(second.2.language);
+            }
+        }
+    }
+    None
+}
+
+fn fold_stem(stem: &str) -> String {
+    let mut folded = words::fold(stem);
+    if stem.ends_with(' ') {
+        folded.push(' ');
+    }
+    folded
+}
+
+fn last_words(text: &str, characters: usize) -> &str {
+    let start = text.char_indices().rev().nth(characters.saturating_sub(1)).map_or(0, |(at, _)| at);
+    text.get(start..).unwrap_or_default()
+}
+
+/// Characters within which two words belong together: about eight words.
+const REACH: usize = 48;
+/// Stems that are looked at in one text; a template has a few dozen.
+const MAX_HITS: usize = 4_096;
+/// Links whose words say a kind from which on a mail only writes about such mails.
+const MANY: usize = 3;
+/// Characters in front of a link that still speak of it.
+const IN_FRONT: usize = 110;
+
+#[derive(Clone, Copy, Default)]
+struct Said {
+    kinds: [Option<usize>; 4],
+    settled: Option<usize>,
+    once: bool,
+}
+
+impl Said {
+    fn kind(&self, kind: Kind) -> Option<usize> {
+        Kind::ALL.iter().position(|known| *known == kind).and_then(|at| self.kinds.get(at).copied().flatten())
+    }
+
+    fn says_any(&self) -> bool {
+        self.kinds.iter().any(Option::is_some)
+    }
+
+    fn is_apart_from(&self, other: &Self) -> bool {
+        self.says_any() && other.says_any() && !self.kinds.iter().zip(other.kinds).any(|(left, right)| left.is_some() && right.is_some())
+    }
+
+    fn join(self, other: Self) -> Self {
+        let mut kinds = self.kinds;
+        for (mine, theirs) in kinds.iter_mut().zip(other.kinds) {
+            *mine = mine.or(theirs);
+        }
+        Self { kinds, settled: self.settled.or(other.settled), once: self.once || other.once }
+    }
+}
+
+#[derive(Default)]
+struct Score {
+    sum: f64,
+    signals: Vec<String>,
+}
+
+impl Score {
+    fn add(&mut self, weight: f64, signal: impl FnOnce() -> String) {
+        self.sum += weight;
+        self.signals.push(signal());
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Organisation {
+    Same,
+    Other,
+}
+
+/// One distinct link with all its places.
+struct Group {
+    members: Vec<usize>,
+    path: String,
+    token: usize,
+    organisation: Option<Organisation>,
+    noisy: bool,
+}
+
+impl Group {
+    fn new(at: usize, link: &Link, author: Option<&Domain>) -> Self {
+        let organisation = author.map(|author| match link.host() {
+            Some(host) if shape::same_organisation(&host, author) => Organisation::Same,
+            _ => Organisation::Other,
+        });
+        Self { members: vec![at], path: shape::words(link), token: shape::token(link), organisation, noisy: false }
+    }
+
+    /// The words that stand on the link or right in front of it, in each place.
+    fn labels<'c>(&'c self, content: &'c Content) -> impl Iterator<Item = String> + 'c {
+        self.members.iter().filter_map(|at| content.links.get(*at)).flat_map(|found| {
+            // What stands in front of another link speaks of that one.
+            let own = found.before.rfind("://").and_then(|at| found.before.get(at..)).map_or(found.before.as_str(), |rest| {
+                rest.split_once(char::is_whitespace).map_or("", |(_, after)| after)
+            });
+            [words::fold(&found.label), words::fold(last_words(own, IN_FRONT))]
+        })
+    }
+
+    fn word<'w>(&self, known: &'w [String]) -> Option<&'w str> {
+        known.iter().find(|word| self.path.contains(word.as_str())).map(String::as_str)
+    }
+
+    fn purpose<'w>(&self, kind: Kind, paths: &'w Paths) -> Option<&'w str> {
+        self.word(match kind {
+            Kind::PasswordReset => &paths.password_reset,
+            Kind::Invite => &paths.invite,
+            Kind::EmailVerify => &paths.email_verify,
+            Kind::MagicLink => &paths.magic_link,
+        })
+    }
+}

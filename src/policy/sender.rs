@@ -1,0 +1,266 @@
+//! An allowlisted sender: what must hold of a mail for it to be exempted.
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+use jiff::Timestamp;
+use regex::RegexSet;
+
+use super::{decision::Action, links::LinkPattern, recognise::Kind};
+use crate::message::{Domain, DomainError};
+
+/// One entry of the allowlist, compiled.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// Its name in audit and logs.
+    pub name: String,
+    /// Which domains the one From address may have.
+    pub from: Vec<HostPattern>,
+    /// Which mails.
+    pub mails: Mails,
+    /// Where the one-time link may point.
+    pub links: Vec<LinkPattern>,
+    /// Where every other link may point.
+    pub other_links: Vec<LinkPattern>,
+    /// What proves the sender.
+    pub require: Require,
+    /// Who may receive it; empty: everybody.
+    pub recipients: Vec<AddressPattern>,
+    /// Whether the recipients must stand in To or Cc.
+    pub addressees: Addressees,
+    /// Whether a signature may leave the MIME fields out.
+    pub mime_fields: MimeFields,
+    /// Whether parts that nobody here can look into may be there.
+    pub attachments: Attachments,
+    /// How old a signature may be.
+    pub max_age: Duration,
+    /// How many exemptions a recipient may have.
+    pub limit: Limit,
+    /// Whether to act.
+    pub mode: Mode,
+    /// What to do, in the order in which it is done.
+    pub actions: Vec<Action>,
+    /// From when on it no longer counts.
+    pub expires: Option<Timestamp>,
+}
+
+/// Which mails of a sender an entry speaks of.
+#[derive(Clone, Debug)]
+pub enum Mails {
+    /// Those that are recognised as one of these kinds.
+    Kinds(Vec<Kind>),
+    /// Those whose subject matches one of these patterns, whatever they are recognised as.
+    Subjects(RegexSet),
+}
+
+/// What proves the sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Require {
+    /// DMARC passes by an aligned DKIM signature.
+    Dmarc,
+    /// A DKIM signature of one of the entry's own domains.
+    Dkim,
+    /// The client's address, and SPF on top where `spf` says so.
+    Address {
+        /// The networks.
+        networks: Vec<Network>,
+        /// Whether SPF must pass too.
+        spf: Spf,
+    },
+}
+
+/// Whether SPF must pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spf {
+    /// It must.
+    Required,
+    /// It need not.
+    Ignored,
+}
+
+/// Whether the envelope's recipients must stand in To or Cc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressees {
+    /// Each must: a genuine mail that somebody sends on to another victim is not exempted.
+    Required,
+    /// Lists expand upstream, so they need not.
+    Expanded,
+}
+
+/// Whether a signature must cover Content-Type, Content-Transfer-Encoding and MIME-Version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MimeFields {
+    /// It must, where they are there.
+    Signed,
+    /// Large senders leave them out.
+    Unsigned,
+}
+
+/// Whether a mail may have parts other than text and pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachments {
+    /// It may not.
+    Refused,
+    /// It may.
+    Allowed,
+}
+
+/// How many exemptions one recipient may have from one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// So many in each hour.
+    PerHour(u32),
+    /// As many as come.
+    Unlimited,
+}
+
+/// Whether decisions take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Decide and audit, take no action.
+    #[default]
+    Observe,
+    /// Act.
+    Enforce,
+}
+
+/// A domain, or all domains below one: `corp.example`, `*.corp.example`. The second does not match the first, and
+/// matches at any depth.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This domain only.
+    Exact(Domain),
+    /// The domains below it.
+    Below(Domain),
+}
+
+impl HostPattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// Where what is left of a leading `*.` is no domain.
+    pub fn parse(text: &str) -> Result<Self, DomainError> {
+        text.strip_prefix("*.").map_or_else(|| Domain::parse(text).map(Self::Exact), |rest| Domain::parse(rest).map(Self::Below))
+    }
+
+    /// Whether a domain matches.
+    #[must_use]
+    pub fn matches(&self, domain: &Domain) -> bool {
+        match self {
+            Self::Exact(exact) => domain == exact,
+            Self::Below(parent) => domain.is_below(parent),
+        }
+    }
+
+    /// The domain that the pattern names.
+    #[must_use]
+    pub const fn domain(&self) -> &Domain {
+        match self {
+            Self::Exact(domain) | Self::Below(domain) => domain,
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(domain) => write!(f, "{domain}"),
+            Self::Below(domain) => write!(f, "*.{domain}"),
+        }
+    }
+}
+
+/// A recipient, or all recipients of a domain: `bob@corp.example`, `*@corp.example`, `*@*.corp.example`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressPattern {
+    local: Option<String>,
+    host: HostPattern,
+}
+
+impl AddressPattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// Where there is no `@` or no domain behind it.
+    pub fn parse(text: &str) -> Result<Self, DomainError> {
+        let (local, host) = text.rsplit_once('@').ok_or(DomainError::Syntax)?;
+        if local.is_empty() || (local.contains('*') && local != "*") {
+            return Err(DomainError::Syntax);
+        }
+        Ok(Self { local: (local != "*").then(|| local.to_lowercase()), host: HostPattern::parse(host)? })
+    }
+
+    /// Whether an address matches, in any case.
+    #[must_use]
+    pub fn matches(&self, address: &str) -> bool {
+        let Some((local, host)) = address.rsplit_once('@') else { return false };
+        self.local.as_ref().is_none_or(|wanted| *wanted == local.to_lowercase())
+            && Domain::parse(host).is_ok_and(|host| self.host.matches(&host))
+    }
+}
+
+/// A network in CIDR notation, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    base: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// Reads `10.0.0.0/8`, `2001:db8::/32` or a single address.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (base, bits) = text.split_once('/').map_or((text, None), |(base, bits)| (base, Some(bits)));
+        let base: IpAddr = base.parse().ok()?;
+        let most = if base.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(most), |bits| bits.parse().ok().filter(|bits| *bits <= most))?;
+        Some(Self { base, bits })
+    }
+
+    /// Whether an address lies in it. An IPv4 address that came by an IPv6 socket counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.base, address.to_canonical()) {
+            (IpAddr::V4(base), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
+                u32::from(base) & mask == u32::from(address) & mask
+            }
+            (IpAddr::V6(base), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
+                u128::from(base) & mask == u128::from(address) & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_by_labels() {
+        let domain = |text| Domain::parse(text).unwrap();
+        let below = HostPattern::parse("*.bank.test").unwrap();
+        assert!(below.matches(&domain("a.bank.test")));
+        assert!(below.matches(&domain("a.b.bank.test")));
+        assert!(!below.matches(&domain("bank.test")));
+        assert!(!below.matches(&domain("xbank.test")));
+        for odd in ["*", "*.", "a.*.test", "*bank.test", ""] {
+            assert!(HostPattern::parse(odd).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn recipients_and_networks() {
+        assert!(AddressPattern::parse("*@corp.example").unwrap().matches("Bob@CORP.example"));
+        assert!(!AddressPattern::parse("*@corp.example").unwrap().matches("bob@corp.example.attack.test"));
+        assert!(AddressPattern::parse("bob@corp.example").unwrap().matches("BOB@corp.example"));
+        assert!(AddressPattern::parse("b*@corp.example").is_err());
+        let network = Network::parse("10.0.0.0/8").unwrap();
+        assert!(network.contains("10.1.2.3".parse().unwrap()));
+        assert!(network.contains("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(!network.contains("11.0.0.1".parse().unwrap()));
+        assert!(Network::parse("0.0.0.0/0").unwrap().contains("1.2.3.4".parse().unwrap()));
+        assert!(Network::parse("10.0.0.0/33").is_none());
+    }
+}
