@@ -1,9 +1,26 @@
 //! firstclick: the first click on a one-time link belongs to the person it was sent to.
 //!
-//! The map of the house, in the order in which a mail walks it.
+//! The map of the house. A mail comes in by a door, walks through the hall and its rooms, and leaves by the same door:
+//!
+//! - [`smtp`], the door: bytes into a mail, an outcome into replies;
+//! - [`pipeline`], the hall: one mail, one walk;
+//! - the rooms: [`message`] reads it, [`identity`] asks who sent it, [`policy`] judges it, [`edit`] changes it,
+//!   [`audit`] remembers it;
+//! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, and [`clock`], the only
+//!   reader of time;
+//! - above them [`commands`], which know all of this, and [`cli`], what can be typed.
+//!
+//! The library exists so that tests own listeners, DNS and shutdown. `tests/house.rs` holds who may know whom.
 
+pub mod audit;
+pub mod cli;
 pub mod clock;
+pub mod commands;
+pub mod edit;
 pub mod identity;
 pub mod limits;
 pub mod message;
+pub mod pipeline;
 pub mod policy;
+pub mod settings;
+pub mod smtp;

@@ -94,3 +94,6 @@ pub const SETTINGS_FILE: u64 = 1 << 20;
 
 /// Octets of the compiled form of one subject pattern.
 pub const PATTERN: usize = 1 << 20;
+
+/// Sessions at once; past it a connection hears 421. Each costs some 60 KiB while idle.
+pub const SESSIONS: usize = 1_000;

@@ -107,6 +107,8 @@ pub struct Signature {
     pub covers: Option<Vec<String>>,
     /// `t=`, in seconds since 1970; 0 where it is absent.
     pub signed_at: u64,
+    /// Whether DMARC passes by this signature alone (RFC 9989 section 4.4).
+    pub aligned: bool,
 }
 
 impl Signature {
@@ -144,7 +146,7 @@ pub struct Identity {
     pub spf: AuthResult,
     /// The signatures, topmost first, as many as are looked at.
     pub dkim: Vec<Signature>,
-    /// DMARC (RFC 9989); pass only where an aligned signature that is proof made it pass.
+    /// DMARC (RFC 9989), by DKIM or by SPF; [`Signature::aligned`] tells which signature made it pass.
     pub dmarc: AuthResult,
     /// The ARC chain's state; never proof by itself.
     pub arc: AuthResult,

@@ -107,7 +107,7 @@ pub fn judge(facts: &Facts<'_>, policy: &Policy, now: Timestamp) -> Decision {
     let mut shown: Option<Decision> = None;
     for sender in policy.naming(&author.domain) {
         let mut findings = vec![known.clone(), Finding::holds(Reason::Sender, format!("entry {:?} names {}", sender.name, author.domain))];
-        findings.extend(checks(facts, author, sender, now));
+        findings.extend(checks(facts, sender, now));
         let verdict = verdict(&findings, sender, facts.recognition);
         let decision = Decision { verdict, entry: Some(sender.name.clone()), findings, recognition: recognition.clone() };
         if matches!(decision.verdict, Verdict::Act(_)) {
@@ -137,8 +137,8 @@ fn verdict(findings: &[Finding], sender: &Arc<Sender>, recognition: &Recognition
     }
 }
 
-fn checks(facts: &Facts<'_>, author: &Author, sender: &Sender, now: Timestamp) -> Vec<Finding> {
-    let proof = proof(facts.identity, author, sender, now);
+fn checks(facts: &Facts<'_>, sender: &Sender, now: Timestamp) -> Vec<Finding> {
+    let proof = proof(facts.identity, sender, now);
     vec![
         expiry(sender, now),
         reading(facts.content),
@@ -233,7 +233,7 @@ fn attachments(content: &Content, sender: &Sender) -> Finding {
 }
 
 /// Finds the signature that proves the sender, or says why there is none. Proof by address has no signature.
-fn proof<'i>(identity: &'i Identity, author: &Author, sender: &Sender, now: Timestamp) -> Result<(Option<&'i Signature>, String), String> {
+fn proof<'i>(identity: &'i Identity, sender: &Sender, now: Timestamp) -> Result<(Option<&'i Signature>, String), String> {
     if let Some(trouble) = &identity.trouble {
         return Err(trouble.clone());
     }
@@ -250,7 +250,7 @@ fn proof<'i>(identity: &'i Identity, author: &Author, sender: &Sender, now: Time
             if identity.dmarc != AuthResult::Pass {
                 return Err(format!("DMARC is {}; {}", identity.dmarc, describe(identity)));
             }
-            let mut aligned = identity.proofs().filter(|signature| signature.domain.as_ref().is_some_and(|domain| is_aligned(domain, &author.domain))).peekable();
+            let mut aligned = identity.proofs().filter(|signature| signature.aligned).peekable();
             if aligned.peek().is_none() {
                 return Err(format!("DMARC passes, but not by an aligned DKIM signature; {}", describe(identity)));
             }
@@ -275,12 +275,6 @@ fn proof<'i>(identity: &'i Identity, author: &Author, sender: &Sender, now: Time
             Ok((None, format!("sent by {client}")))
         }
     }
-}
-
-/// Relaxed alignment without a public suffix list: DMARC itself already passed, this only finds the signature that
-/// made it pass. Both domains must share all but their first labels and at least two.
-fn is_aligned(signer: &Domain, author: &Domain) -> bool {
-    signer.labels() >= 2 && author.labels() >= 2 && (signer.is_within(author) || author.is_within(signer))
 }
 
 fn describe(identity: &Identity) -> String {

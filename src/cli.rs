@@ -1,0 +1,172 @@
+//! What can be typed. Help comes from here.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// The first click on a one-time link belongs to the person it was sent to.
+///
+/// firstclick is an SMTP hop in front of a link scanner. It recognises mails with one-time links from allowlisted,
+/// proven senders and tags them, so that the scanner leaves the link to its reader.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The configuration file where none is named.
+pub const DEFAULT_CONFIG: &str = "/etc/firstclick/firstclick.toml";
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service that the configuration describes
+    Run,
+    /// Validate the configuration and every allowlist file; prints nothing where all is well
+    Check,
+    /// Say what would happen to a mail, and why
+    Explain(Explain),
+    /// Look into the audit
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Show the built-in catalogue of services that send one-time links
+    Senders {
+        /// List, or show one; without it, list
+        #[command(subcommand)]
+        what: Option<Senders>,
+    },
+    /// Print the exact steps for the scanner's side, filled in from the configuration
+    Setup(Setup),
+    /// Write a key, or a token, as the configuration wants it
+    Keygen(Keygen),
+    /// Show the product at work, all on this machine
+    Demo {
+        /// Stay up afterwards and say how to send a mail by hand
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// The address of the host that sent the mail; without it, the mail was saved behind a trusted upstream
+    #[arg(long, value_name = "IP")]
+    pub client_ip: Option<IpAddr>,
+    /// The reverse-path; without it, the one in Return-Path
+    #[arg(long, value_name = "ADDRESS")]
+    pub mail_from: Option<String>,
+    /// A recipient; may be given several times
+    #[arg(long = "rcpt", value_name = "ADDRESS")]
+    pub recipients: Vec<String>,
+    /// Show the edits
+    #[arg(long)]
+    pub diff: bool,
+    /// Write the mail as it would leave
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Mails, folders of mails, or - for standard input
+    #[arg(required = true, value_name = "FILE|DIR|-")]
+    pub inputs: Vec<PathBuf>,
+}
+
+/// `audit`.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Print the records that match
+    Find(Find),
+    /// Check that no record was changed or removed; exit 1 where one was
+    Verify {
+        /// The audit folder; without it, the configuration's
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+    /// Print the newest records
+    Tail {
+        /// The audit folder; without it, the configuration's
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 10)]
+        lines: usize,
+        /// Go on with new ones as they come
+        #[arg(short, long)]
+        follow: bool,
+        /// As they stand in the file
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `audit find`. All that is given must match.
+#[derive(Debug, Args)]
+pub struct Find {
+    /// The audit folder; without it, the configuration's
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// The hop's id of a mail
+    #[arg(long)]
+    pub id: Option<String>,
+    /// A recipient, or a part of one
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Option<String>,
+    /// The reverse-path or the From domain, or a part of one
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+    /// The Message-ID, or a part of it
+    #[arg(long)]
+    pub message_id: Option<String>,
+    /// An entry of the allowlist
+    #[arg(long)]
+    pub entry: Option<String>,
+    /// act, `near_miss` or pass
+    #[arg(long)]
+    pub decision: Option<String>,
+    /// Not before this time, as in 2026-11-24 or 2026-11-24T10:00
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// As they stand in the file
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `senders`.
+#[derive(Debug, Subcommand)]
+pub enum Senders {
+    /// List all
+    List,
+    /// Show one
+    Show {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `setup`.
+#[derive(Debug, Args)]
+pub struct Setup {
+    /// The scanner: defender
+    pub scanner: String,
+    /// The address from which the scanner sees the hop; may be given several times
+    #[arg(long = "hop", value_name = "IP")]
+    pub hops: Vec<IpAddr>,
+}
+
+/// `keygen`.
+#[derive(Debug, Args)]
+pub struct Keygen {
+    /// A token for the scanner's rule instead of a key
+    #[arg(long)]
+    pub token: bool,
+    /// Put it on top of this file, which keeps the older ones; without it, print it
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}

@@ -1,0 +1,196 @@
+//! `audit`: the files read back, for people and for pipelines.
+
+use std::{
+    fs::File,
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use super::{Answer, Config, printable};
+use crate::{
+    audit::chain,
+    cli::{Audit, Find},
+};
+
+pub(super) fn audit(config: &Config, what: Audit) -> anyhow::Result<Answer> {
+    match what {
+        Audit::Find(find) => {
+            let folder = folder(config, find.directory.clone())?;
+            self::find(&folder, &find)
+        }
+        Audit::Verify { directory } => verify(&folder(config, directory)?),
+        Audit::Tail { directory, lines, follow, json } => {
+            let form = if json { Form::Json } else { Form::People };
+            tail(&folder(config, directory)?, lines, if follow { Then::Follow } else { Then::End }, form)
+        }
+    }
+}
+
+fn folder(config: &Config, named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = named {
+        return Ok(folder);
+    }
+    match config.load()?.audit {
+        Some(folder) => Ok(folder),
+        None => bail!("{}: there is no [audit] directory; name one with --directory", config.path().display()),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    People,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    End,
+    Follow,
+}
+
+fn verify(folder: &Path) -> anyhow::Result<Answer> {
+    let report = chain::verify(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    let mut out = io::stdout().lock();
+    let start = if report.from_the_start { "from the first line ever" } else { "from the oldest line that is here" };
+    let torn = if report.torn == 0 { String::new() } else { format!(", {} cut short by a crash and closed", report.torn) };
+    writeln!(out, "{} lines in {} files, {start}{torn}", report.lines, report.files)?;
+    match report.broken {
+        None => {
+            writeln!(out, "the chain holds")?;
+            Ok(Answer::Yes)
+        }
+        Some(broken) => {
+            writeln!(out, "the chain is broken: {broken}")?;
+            Ok(Answer::No)
+        }
+    }
+}
+
+fn find(folder: &Path, find: &Find) -> anyhow::Result<Answer> {
+    let mut out = io::stdout().lock();
+    let form = if find.json { Form::Json } else { Form::People };
+    let mut ids: Vec<String> = Vec::new();
+    let mut found = 0_usize;
+    for path in chain::files(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        for line in BufReader::new(File::open(&path)?).split(b'\n') {
+            let line = line?;
+            let Ok(value) = serde_json::from_slice::<Value>(&line) else { continue };
+            let id = text(&value, "id").to_owned();
+            // The outcome of a mail that was recorded before it left stands in a line of its own.
+            let outcome_of_found = text(&value, "type") == "outcome" && ids.contains(&id);
+            if outcome_of_found || (text(&value, "type") == "mail" && matches(&value, find)) {
+                found += usize::from(!outcome_of_found);
+                ids.push(id);
+                show(&mut out, &line, &value, form)?;
+            }
+        }
+    }
+    if form == Form::People {
+        writeln!(out, "{found} mails")?;
+    }
+    Ok(if found == 0 { Answer::No } else { Answer::Yes })
+}
+
+fn matches(value: &Value, find: &Find) -> bool {
+    let has = |wanted: &Option<String>, texts: &[&str]| {
+        wanted.as_ref().is_none_or(|wanted| texts.iter().any(|text| text.to_lowercase().contains(&wanted.to_lowercase())))
+    };
+    let is = |wanted: &Option<String>, key: &str| wanted.as_ref().is_none_or(|wanted| text(value, key) == wanted);
+    let recipients: Vec<&str> = value.get("to").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    is(&find.id, "id")
+        && has(&find.to, &recipients)
+        && has(&find.from, &[text(value, "from"), text(value, "author")])
+        && has(&find.message_id, &[text(value, "message_id")])
+        && is(&find.entry, "entry")
+        && is(&find.decision, "decision")
+        && find.since.as_ref().is_none_or(|since| text(value, "time") >= since.as_str())
+}
+
+fn tail(folder: &Path, lines: usize, then: Then, form: Form) -> anyhow::Result<Answer> {
+    let mut out = io::stdout().lock();
+    let mut files = chain::files(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    let mut newest: Vec<Vec<u8>> = Vec::new();
+    for path in files.iter().rev() {
+        let mut these: Vec<Vec<u8>> = BufReader::new(File::open(path)?).split(b'\n').collect::<Result<_, _>>()?;
+        these.append(&mut newest);
+        newest = these;
+        if newest.len() >= lines {
+            break;
+        }
+    }
+    let skip = newest.len().saturating_sub(lines);
+    for line in newest.iter().skip(skip) {
+        if let Ok(value) = serde_json::from_slice(line) {
+            show(&mut out, line, &value, form)?;
+        }
+    }
+    if then == Then::End {
+        return Ok(Answer::Yes);
+    }
+    let mut open = files.pop();
+    let mut at = open.as_ref().map_or(Ok(0), |path| path.metadata().map(|about| about.len()))?;
+    let mut rest = Vec::new();
+    loop {
+        out.flush()?;
+        thread::sleep(POLL);
+        if let Some(path) = &open {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(at))?;
+            at += u64::try_from(file.read_to_end(&mut rest)?)?;
+            while let Some(end) = memchr::memchr(b'\n', &rest) {
+                let line: Vec<u8> = rest.drain(..=end).take(end).collect();
+                if let Ok(value) = serde_json::from_slice(&line) {
+                    show(&mut out, &line, &value, form)?;
+                }
+            }
+        }
+        let latest = chain::files(folder)?.pop();
+        if latest != open {
+            (open, at) = (latest, 0);
+        }
+    }
+}
+
+/// How often `tail --follow` looks.
+const POLL: Duration = Duration::from_millis(250);
+
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn show(out: &mut impl Write, line: &[u8], value: &Value, form: Form) -> io::Result<()> {
+    if form == Form::Json {
+        out.write_all(line)?;
+        return out.write_all(b"\n");
+    }
+    let reply = printable(text(value, "reply"));
+    let (time, id) = (text(value, "time"), text(value, "id"));
+    match text(value, "type") {
+        "mail" => {
+            let observed = if value.get("observed") == Some(&Value::Bool(true)) { " (observed)" } else { "" };
+            let kind = value.get("recognized").map_or("-", |found| text(found, "kind"));
+            let entry = if text(value, "entry").is_empty() { "-" } else { text(value, "entry") };
+            let to: Vec<&str> = value.get("to").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+            writeln!(out, "{time} {id} {}{observed} entry={entry} kind={kind} from={} to={}", text(value, "decision"), printable(text(value, "from")), printable(&to.join(",")))?;
+            let stopped = value.get("reasons").and_then(Value::as_array).into_iter().flatten().find(|reason| reason.get("ok") == Some(&Value::Bool(false)));
+            if let Some(stopped) = stopped {
+                writeln!(out, "    {}: {}", text(stopped, "check"), printable(text(stopped, "detail")))?;
+            }
+            for link in value.get("one_time_links").and_then(Value::as_array).into_iter().flatten() {
+                writeln!(out, "    one-time link {}", printable(text(link, "link")))?;
+            }
+            if !reply.is_empty() {
+                writeln!(out, "    next hop: {reply}")?;
+            }
+        }
+        "outcome" => writeln!(out, "{time} {id} {} next hop: {reply}", text(value, "delivery"))?,
+        "start" => writeln!(out, "{time} firstclick {} started", text(value, "version"))?,
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! `setup`: what the scanner must be told, filled in from the configuration.
+
+use std::io::{self, Write as _};
+
+use anyhow::bail;
+
+use super::{Answer, Config};
+use crate::{cli::Setup, settings::reading::nearest};
+
+const SCANNERS: [&str; 1] = ["defender"];
+
+pub(super) fn setup(config: &Config, arguments: &Setup) -> anyhow::Result<Answer> {
+    if arguments.scanner != "defender" {
+        let near = nearest(&arguments.scanner, &SCANNERS).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        bail!("{:?} is not known; this version knows: {}{near}", arguments.scanner, SCANNERS.join(", "));
+    }
+    let settings = config.load()?;
+    let Some(tag) = &settings.tag else {
+        bail!("{}: there is no [tag], so there is nothing that a rule could look for", config.path().display());
+    };
+    let Some(token) = tag.tokens.first() else {
+        bail!("the token file is empty; `firstclick keygen --token --out FILE` writes one");
+    };
+    let hops: Vec<String> = arguments.hops.iter().map(ToString::to_string).collect();
+    let hops = if hops.is_empty() { "<the hop's public address>".to_owned() } else { hops.join("\", \"") };
+    let words: Vec<String> = tag.tokens.iter().map(|token| format!("\"{}\"", token.expose())).collect();
+    let mut out = io::stdout().lock();
+    write!(
+        out,
+        r#"# Microsoft Defender for Office 365, Safe Links: PowerShell for Exchange Online (Connect-ExchangeOnline first).
+# The rule acts only on mails that come from the hop AND carry its token. The token is a secret: keep it out of tickets.
+
+New-TransportRule -Name "firstclick: leave one-time links to their readers" `
+  -SenderIpRanges "{hops}" `
+  -HeaderContainsMessageHeader "{header}" `
+  -HeaderContainsWords {words} `
+  -SetHeaderName "X-MS-Exchange-Organization-SkipSafeLinksProcessing" `
+  -SetHeaderValue "1"
+
+# Exchange sees the hop's address as the sender's. Let it look behind the hop, or SPF fails for all mail:
+Set-InboundConnector -Identity "<the connector that the hop delivers to>" -EFSkipIPs "{hops}"
+
+# Nobody but the hop may deliver to the tenant, or an attacker goes round the hop and brings the token himself:
+Set-InboundConnector -Identity "<the connector that the hop delivers to>" -RestrictDomainsToIPAddresses $true -SenderIPAddresses "{hops}"
+
+# See that the rule is there, and send yourself a reset mail in enforce mode:
+Get-TransportRule "firstclick*" | Format-List Name, State, SenderIpRanges, HeaderContainsMessageHeader
+"#,
+        header = tag.header,
+        words = words.join(", "),
+    )?;
+    if arguments.hops.is_empty() {
+        writeln!(io::stderr().lock(), "note: give the hop's public address with --hop, and the commands are complete")?;
+    }
+    if tag.tokens.len() > 1 {
+        writeln!(out, "\n# The rule takes {} tokens while they are rotated; {}... is the newest.", tag.tokens.len(), token.expose().get(..6).unwrap_or_default())?;
+    }
+    Ok(Answer::Yes)
+}

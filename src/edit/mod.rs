@@ -1,0 +1,54 @@
+//! Changing a mail byte for byte: what no patch names stays as it came.
+
+pub mod tag;
+
+use std::ops::Range;
+
+/// A stretch of a mail and what stands there instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patch {
+    /// What is replaced, in octets of the mail; empty to insert.
+    pub at: Range<usize>,
+    /// What stands there afterwards.
+    pub with: Vec<u8>,
+}
+
+/// Two patches name the same octets, or one lies outside of the mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("patches overlap or lie outside of the mail")]
+pub struct PatchError;
+
+/// Applies patches, given in any order. Insertions at the same place keep their order.
+///
+/// # Errors
+/// Where patches overlap; the mail is then to be left as it came.
+pub fn apply(raw: &[u8], patches: &[Patch]) -> Result<Vec<u8>, PatchError> {
+    let mut ordered: Vec<&Patch> = patches.iter().collect();
+    ordered.sort_by_key(|patch| (patch.at.start, patch.at.end));
+    let mut out = Vec::with_capacity(raw.len() + patches.iter().map(|patch| patch.with.len()).sum::<usize>());
+    let mut at = 0;
+    for patch in ordered {
+        out.extend_from_slice(raw.get(at..patch.at.start).ok_or(PatchError)?);
+        out.extend_from_slice(&patch.with);
+        at = patch.at.end.max(patch.at.start);
+    }
+    out.extend_from_slice(raw.get(at..).ok_or(PatchError)?);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patch(at: Range<usize>, with: &str) -> Patch {
+        Patch { at, with: with.into() }
+    }
+
+    #[test]
+    fn patches_and_nothing_else() {
+        assert_eq!(apply(b"abcdef", &[]).unwrap(), b"abcdef");
+        assert_eq!(apply(b"abcdef", &[patch(4..5, ""), patch(0..0, "x"), patch(0..0, "y"), patch(1..2, "BB")]).unwrap(), b"xyaBBcdf");
+        assert_eq!(apply(b"abc", &[patch(0..2, ""), patch(1..3, "")]), Err(PatchError));
+        assert_eq!(apply(b"abc", &[patch(2..9, "")]), Err(PatchError));
+    }
+}

@@ -1,0 +1,282 @@
+//! One mail, one walk: read, ask who sent it, judge, edit, remember.
+//!
+//! Never an error: whatever goes wrong with deciding, the mail is relayed as an ordinary mail, and a [`Reason`] says
+//! why. A mail that is no candidate costs a header scan and a hash look-up.
+
+mod quota;
+
+use std::{
+    future::Future,
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use jiff::Timestamp;
+
+use self::quota::Quota;
+use crate::{
+    audit::{
+        Audit, Record,
+        record::{Event, Outcome},
+    },
+    clock,
+    edit::{Patch, tag::Tagger},
+    identity::{Arrival, Authenticator, proof::Identity},
+    limits,
+    message::{Content, Domain, Message},
+    policy::{self, Action, Decision, Facts, Finding, Mode, Policy, Reason, Recogniser, Verdict},
+};
+
+/// Where every mail walks through, whichever door it came by.
+pub struct Hall {
+    /// The allowlist.
+    pub policy: Arc<Policy>,
+    /// Tells what a mail is.
+    pub recogniser: Recogniser,
+    /// Tells who sent it.
+    pub authenticator: Authenticator,
+    /// Writes and removes tags; none where the configuration has no tag. Forged tags are removed all the same.
+    pub tagger: Tagger,
+    /// Remembers; none where the configuration names no folder.
+    pub audit: Option<Audit>,
+    /// Octets up to which a mail is inspected.
+    pub inspect_limit: usize,
+    quota: Quota,
+}
+
+/// A mail at the door.
+#[derive(Clone, Copy, Debug)]
+pub struct Arriving<'a> {
+    /// The hop's id of it.
+    pub id: &'a str,
+    /// The bytes as they came.
+    pub raw: &'a [u8],
+    /// Who handed it over, and how.
+    pub arrival: Arrival<'a>,
+    /// The address that handed it over.
+    pub upstream: IpAddr,
+    /// The reverse-path as sent, angle brackets included.
+    pub reverse_path: &'a str,
+    /// The recipients that the next hop took, as sent.
+    pub recipients: &'a [String],
+}
+
+/// A mail that has been decided.
+#[derive(Debug)]
+pub struct Walked {
+    /// What to change; empty where the mail goes on as it came.
+    pub patches: Vec<Patch>,
+    /// Trace fields that it came with.
+    pub received: usize,
+    /// Octets of its header block.
+    pub header_size: usize,
+    examined: Examined,
+    time: Timestamp,
+    message_id: String,
+    author: Option<Domain>,
+    mode: Mode,
+    removed: usize,
+    on_record: bool,
+}
+
+/// What examining a mail found out.
+#[derive(Debug)]
+pub struct Examined {
+    /// What was decided.
+    pub decision: Decision,
+    /// What the mail says, where anybody looked.
+    pub content: Option<Content>,
+    /// What is known of its sender, where anybody asked.
+    pub identity: Option<Identity>,
+}
+
+/// How far a mail is looked into that no entry names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thoroughness {
+    /// Not further than its header: the hop's way.
+    Candidates,
+    /// All of it, as `explain` does.
+    Everything,
+}
+
+impl Hall {
+    /// Furnishes a hall.
+    #[must_use]
+    pub fn new(policy: Policy, recogniser: Recogniser, authenticator: Authenticator, tagger: Tagger, audit: Option<Audit>, inspect_limit: usize) -> Self {
+        Self { policy: Arc::new(policy), recogniser, authenticator, tagger, audit, inspect_limit, quota: Quota::default() }
+    }
+
+    /// Decides about a mail and prepares its edits. An exemption is on record when this returns.
+    pub async fn walk(&self, mail: &Arriving<'_>) -> Walked {
+        let time = clock::now();
+        let message = Message::read(mail.raw);
+        let headers = message.headers();
+        let removals = self.tagger.removals(headers);
+        let recipients: Vec<String> = mail.recipients.iter().map(|path| address(path)).collect();
+        let mut examined = self.examine(&message, mail.arrival, &recipients, time, Thoroughness::Candidates).await;
+        let sender = match &examined.decision.verdict {
+            Verdict::Act(sender) => Some(Arc::clone(sender)),
+            Verdict::NearMiss(_) | Verdict::Pass => None,
+        };
+        let mode = sender.as_ref().map_or(Mode::Observe, |sender| sender.mode);
+        let mut walked = Walked {
+            received: headers.named("Received").count(),
+            header_size: headers.body(),
+            time,
+            message_id: message.message_id(),
+            author: message.author().ok().map(|author| author.domain),
+            mode,
+            removed: removals.len(),
+            on_record: false,
+            patches: removals,
+            examined: Examined { decision: Decision::pass(Finding::holds(Reason::Size, "")), content: None, identity: None },
+        };
+        if let Some(sender) = sender {
+            if let Err(why) = self.quota.spend(&sender.name, &recipients, sender.limit, time) {
+                examined.decision.revoke(Finding::fails(Reason::Limit, why));
+            } else if mode == Mode::Enforce {
+                let edits = self.edits(&message, &sender.actions, &sender.name, time);
+                walked.examined = examined;
+                self.exempt(mail, &mut walked, edits).await;
+                return walked;
+            }
+        }
+        walked.examined = examined;
+        walked
+    }
+
+    /// Puts an exemption on record and only then lets it take effect.
+    async fn exempt(&self, mail: &Arriving<'_>, walked: &mut Walked, edits: Option<Vec<Patch>>) {
+        let Some(edits) = edits else {
+            walked.examined.decision.revoke(Finding::fails(Reason::Fault, "there is no token or key to tag with"));
+            return;
+        };
+        let Some(audit) = &self.audit else {
+            walked.examined.decision.revoke(Finding::fails(Reason::Audit, "there is no audit folder"));
+            return;
+        };
+        walked.examined.decision.findings.push(Finding::holds(Reason::Audit, "on record"));
+        let record = self.record(mail, walked, None);
+        match audit.commit(record).await {
+            Ok(()) => {
+                walked.on_record = true;
+                walked.patches.extend(edits);
+            }
+            Err(error) => {
+                tracing::error!(id = mail.id, %error, "exemption withheld");
+                walked.examined.decision.findings.pop();
+                walked.examined.decision.revoke(Finding::fails(Reason::Audit, error.to_string()));
+            }
+        }
+    }
+
+    /// The edits of an exemption; none where an action cannot be carried out.
+    fn edits(&self, message: &Message<'_>, actions: &[Action], entry: &str, now: Timestamp) -> Option<Vec<Patch>> {
+        actions
+            .iter()
+            .map(|action| match action {
+                Action::Tag => self.tagger.tag(message, entry, now),
+            })
+            .collect()
+    }
+
+    /// Remembers what became of a mail.
+    pub async fn remember(&self, mail: &Arriving<'_>, walked: &Walked, outcome: &Outcome) {
+        let decision = &walked.examined.decision;
+        let acted = matches!(decision.verdict, Verdict::Act(_));
+        tracing::info!(
+            id = mail.id,
+            from = mail.reverse_path,
+            recipients = mail.recipients.len(),
+            size = mail.raw.len(),
+            decision = decision.verdict.code(),
+            observed = acted && walked.mode == Mode::Observe,
+            entry = decision.entry.as_deref().unwrap_or_default(),
+            stopped_by = decision.stopped_by().map(|finding| finding.reason.code()).unwrap_or_default(),
+            next_hop = outcome.reply,
+            "relayed"
+        );
+        let Some(audit) = &self.audit else { return };
+        let record = if walked.on_record { Record::outcome(clock::now(), mail.id, outcome) } else { self.record(mail, walked, Some(outcome)) };
+        audit.note(record).await;
+    }
+
+    fn record(&self, mail: &Arriving<'_>, walked: &Walked, outcome: Option<&Outcome>) -> Record {
+        let event = Event {
+            time: walked.time,
+            id: mail.id,
+            upstream: Some(mail.upstream),
+            helo: mail.arrival.helo,
+            reverse_path: mail.reverse_path,
+            recipients: mail.recipients,
+            message_id: &walked.message_id,
+            author: walked.author.as_ref(),
+            size: mail.raw.len(),
+            decision: &walked.examined.decision,
+            mode: walked.mode,
+            identity: walked.examined.identity.as_ref(),
+            content: walked.examined.content.as_ref(),
+            removed: walked.removed,
+        };
+        let key = self.tagger.keys.first().map(|key| key.derive("audit-link"));
+        Record::mail(&event, outcome, key.as_ref())
+    }
+
+    /// Finds out all that decides about a mail, and decides. A panic on the way is caught and is a pass.
+    pub async fn examine(&self, message: &Message<'_>, arrival: Arrival<'_>, recipients: &[String], now: Timestamp, how: Thoroughness) -> Examined {
+        let nothing = |finding| Examined { decision: Decision::pass(finding), content: None, identity: None };
+        if message.raw().len() > self.inspect_limit {
+            return nothing(Finding::fails(Reason::Size, format!("{} octets are more than inspect_limit", message.raw().len())));
+        }
+        let author = message.author();
+        let named = author.as_ref().is_ok_and(|author| self.policy.may_name(&author.domain));
+        if !named && how == Thoroughness::Candidates {
+            return nothing(match &author {
+                Err(flaw) => Finding::fails(Reason::Author, flaw.says()),
+                Ok(author) => Finding::fails(Reason::Sender, format!("no entry names {}", author.domain)),
+            });
+        }
+        let domain = author.as_ref().ok().map(|author| &author.domain);
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            let content = message.content();
+            let recognition = self.recogniser.recognise(&content, domain);
+            (content, recognition)
+        }));
+        let Ok((content, recognition)) = read else {
+            return nothing(Finding::fails(Reason::Fault, "reading the mail failed; please report it with the mail"));
+        };
+        // DNS is asked where it may matter: for a listed author, or where there is a signature to look at.
+        let signed = message.headers().named("DKIM-Signature").next().is_some() || message.headers().named(crate::identity::results::FIELD).next().is_some();
+        let identity = if named || signed {
+            caught(self.authenticator.identify(message, arrival)).await.unwrap_or_else(|| Identity::unknown("looking up the sender failed"))
+        } else {
+            Identity::default()
+        };
+        let facts = Facts { author: &author, content: &content, recognition: &recognition, identity: &identity, recipients };
+        let decision = catch_unwind(AssertUnwindSafe(|| policy::judge(&facts, &self.policy, now)))
+            .unwrap_or_else(|_| Decision::pass(Finding::fails(Reason::Fault, "judging the mail failed; please report it with the mail")));
+        Examined { decision, content: Some(content), identity: Some(identity) }
+    }
+}
+
+/// The address inside a path (RFC 5321 section 4.1.2), without brackets and source route.
+#[must_use]
+pub fn address(path: &str) -> String {
+    let inside = path.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(path);
+    let routed = inside.strip_prefix('@').and_then(|rest| rest.split_once(':')).map_or(inside, |(_, rest)| rest);
+    routed.chars().take(limits::LOGGED_PATH).collect()
+}
+
+/// Runs a future to its end; none where it panics.
+async fn caught<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(Poll::Ready(value)) => Poll::Ready(Some(value)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}

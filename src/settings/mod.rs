@@ -1,0 +1,360 @@
+//! What the admin wrote, turned into what runs, or all mistakes with their places.
+//!
+//! The configuration is one TOML file with the environment over it, and a folder of allowlist files, one a sender. What
+//! was written (`reading`) never leaves this room; what runs are [`Settings`] and the
+//! [`Policy`](crate::policy::Policy) inside.
+
+pub mod allow;
+pub mod catalogue;
+pub mod reading;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub use self::reading::{Place, Problem, Problems};
+use self::reading::{Document, Environment, Found, Section};
+use crate::{
+    edit::tag::{Key, Tagger, Token},
+    identity::Network,
+    limits,
+    message::Domain,
+    policy::{Mode, Policy},
+};
+
+/// A whole configuration, ready to run.
+#[derive(Debug)]
+pub struct Settings {
+    /// Whether decisions take effect.
+    pub mode: Mode,
+    /// The SMTP hop, where there is one.
+    pub smtp: Option<Smtp>,
+    /// How senders are proven.
+    pub identity: Identity,
+    /// The tag, where there is one.
+    pub tag: Option<Tag>,
+    /// Where the audit goes.
+    pub audit: Option<PathBuf>,
+    /// The allowlist.
+    pub policy: Policy,
+    /// The folder that the allowlist came from.
+    pub allow: Option<PathBuf>,
+    /// What is allowed and yet probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// `[smtp]`.
+#[derive(Clone, Debug)]
+pub struct Smtp {
+    /// Where upstreams connect.
+    pub listen: Vec<SocketAddr>,
+    /// `HOST:PORT` of the next hop.
+    pub next_hop: String,
+    /// The hop's own name.
+    pub hostname: String,
+    /// Octets up to which a mail is inspected.
+    pub inspect_limit: usize,
+    /// Octets up to which a mail is taken.
+    pub size_limit: usize,
+    /// Whether a Received field is written.
+    pub trace: Trace,
+}
+
+/// Whether the hop leaves a Received field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// It does (RFC 5321 section 4.4).
+    Written,
+    /// It does not.
+    Hidden,
+}
+
+/// `[identity]`.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Who finds out.
+    pub verify: Verify,
+    /// Hosts that may vouch for others.
+    pub trusted_upstreams: Vec<Network>,
+}
+
+/// Who finds out who sent a mail.
+#[derive(Clone, Debug)]
+pub enum Verify {
+    /// The hop, by DNS.
+    Here {
+        /// Resolvers; empty for the system's.
+        dns: Vec<SocketAddr>,
+        /// For all look-ups of one mail.
+        deadline: Duration,
+    },
+    /// A trusted upstream, whose Authentication-Results are believed.
+    Upstream {
+        /// The names in which it speaks.
+        authserv_ids: Vec<String>,
+    },
+}
+
+/// `[tag]`.
+#[derive(Clone, Debug)]
+pub struct Tag {
+    /// The header's name.
+    pub header: String,
+    /// The tokens, the newest first.
+    pub tokens: Vec<Token>,
+    /// The keys, the newest first.
+    pub keys: Vec<Key>,
+}
+
+impl Settings {
+    /// What runs where nobody wrote a configuration: nothing is listed, nothing is exempted.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            mode: Mode::Observe,
+            smtp: None,
+            identity: Identity { verify: Verify::Here { dns: Vec::new(), deadline: IDENTITY_DEADLINE }, trusted_upstreams: Vec::new() },
+            tag: None,
+            audit: None,
+            policy: Policy::default(),
+            allow: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Reads a configuration file, its allowlist folder and its key files.
+    ///
+    /// # Errors
+    /// Every mistake, each with its place.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let Some(text) = read(path, &mut problems) else { return Err(problems) };
+        let settings = Self::compile(path, &text, Environment::Process, &mut problems);
+        if problems.0.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+
+    fn compile(path: &Path, text: &str, environment: Environment, problems: &mut Problems) -> Self {
+        let document = Document::parse(&path.display().to_string(), text, environment, problems);
+        let beside = path.parent().unwrap_or(Path::new("")).to_owned();
+        let mut root = document.root();
+        let mut settings = Self::empty();
+        if let Some(mode) = root.string("mode", problems) {
+            settings.mode = mode.parse(problems, "\"observe\" or \"enforce\"", |mode| parse_mode(mode)).unwrap_or_default();
+        }
+        let allow = root.string("allow", problems);
+        let smtp = root.section("smtp", problems);
+        settings.smtp = compile_smtp(smtp, problems);
+        let identity = root.section("identity", problems);
+        settings.identity = compile_identity(identity, problems);
+        let tag = root.section("tag", problems);
+        settings.tag = compile_tag(tag, &beside, problems);
+        let mut audit = root.section("audit", problems);
+        settings.audit = audit.string("directory", problems).map(|found| beside.join(found.value));
+        audit.finish(problems);
+        for later in LATER {
+            if let Some(found) = root.any(later) {
+                problems.add(found.place, found.key, format!("[{later}] is not in this version yet; take the section out"));
+            }
+        }
+        root.finish(problems);
+        if let Some(allow) = allow {
+            let folder = beside.join(&allow.value);
+            if folder.is_dir() {
+                settings.policy = allow::load(&folder, settings.mode, &mut settings.warnings, problems);
+                settings.allow = Some(folder);
+            } else {
+                problems.add(allow.place, allow.key, format!("{} is no folder; create it, with one file for each sender", folder.display()));
+            }
+        }
+        let enforced = settings.mode == Mode::Enforce && settings.policy.senders().iter().any(|sender| sender.mode == Mode::Enforce);
+        if enforced && settings.tag.is_none() {
+            problems.add(Place::file(path.display().to_string()), "tag", "mode = \"enforce\" needs [tag] with token_file and key_file; `firstclick keygen` writes both");
+        }
+        if enforced && settings.audit.is_none() {
+            problems.add(Place::file(path.display().to_string()), "audit.directory", "mode = \"enforce\" needs a folder for the audit: no record, no exemption");
+        }
+        settings
+    }
+}
+
+const LATER: [&str; 3] = ["milter", "guard", "admin"];
+const IDENTITY_DEADLINE: Duration = Duration::from_secs(5);
+const INSPECT_LIMIT: usize = 1 << 20;
+const SIZE_LIMIT: usize = 50 << 20;
+
+/// `observe` or `enforce`.
+fn parse_mode(text: &str) -> Option<Mode> {
+    match text {
+        "observe" => Some(Mode::Observe),
+        "enforce" => Some(Mode::Enforce),
+        _ => None,
+    }
+}
+
+/// Reads a text file, bounded; what is wrong with it is noted.
+fn read(path: &Path, problems: &mut Problems) -> Option<String> {
+    let place = Place::file(path.display().to_string());
+    match fs::metadata(path) {
+        Ok(about) if about.len() > limits::SETTINGS_FILE => {
+            problems.add(place, "", format!("the file is larger than {} octets", limits::SETTINGS_FILE));
+            return None;
+        }
+        Ok(_) => {}
+        Err(error) => {
+            problems.add(place, "", format!("cannot be read: {error}"));
+            return None;
+        }
+    }
+    match fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            problems.add(place, "", format!("cannot be read: {error}"));
+            None
+        }
+    }
+}
+
+fn compile_smtp(mut section: Section<'_, '_>, problems: &mut Problems) -> Option<Smtp> {
+    let listen = section.strings("listen", problems);
+    let next_hop = section.string("next_hop", problems);
+    let hostname = section.string("hostname", problems);
+    let inspect_limit = section.string("inspect_limit", problems);
+    let size_limit = section.string("size_limit", problems);
+    let trace = section.flag("trace", problems);
+    let (there, place) = (section.is_there(), section.place());
+    section.finish(problems);
+    if !there {
+        return None;
+    }
+    let mut missing = |key: &str, what: &str| problems.add(place.clone(), format!("smtp.{key}"), format!("missing, expected {what}"));
+    if listen.is_none() {
+        missing("listen", "where upstreams connect, as in [\"127.0.0.1:2525\"]");
+    }
+    if next_hop.is_none() {
+        missing("next_hop", "where mails go, as in \"127.0.0.1:2526\"");
+    }
+    if hostname.is_none() {
+        missing("hostname", "the hop's own name, as in \"firstclick.corp.example\"");
+    }
+    let sizes = "a size with its unit, as in \"1MiB\"";
+    let listen: Vec<SocketAddr> = addresses(listen, problems);
+    let next_hop = next_hop.and_then(|found| found.parse(problems, "HOST:PORT, as in \"127.0.0.1:2526\" or \"scanner.corp.example:25\"", |text| is_host_and_port(text).then(|| text.clone())));
+    let hostname = hostname.and_then(|found| found.parse(problems, "a host name, as in \"firstclick.corp.example\"", |text| Domain::parse(text).ok().map(|name| name.to_string())));
+    let inspect_limit = inspect_limit.map_or(Some(INSPECT_LIMIT), |found| found.parse(problems, sizes, |text| reading::size(text)));
+    let size_limit = size_limit.map_or(Some(SIZE_LIMIT), |found| found.parse(problems, sizes, |text| reading::size(text).filter(|size| *size > 0)));
+    Some(Smtp {
+        listen,
+        next_hop: next_hop?,
+        hostname: hostname?,
+        inspect_limit: inspect_limit?,
+        size_limit: size_limit?,
+        trace: if trace.is_none_or(|found| found.value) { Trace::Written } else { Trace::Hidden },
+    })
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.parse::<SocketAddr>().is_ok()
+        || text.rsplit_once(':').is_some_and(|(host, port)| {
+            port.parse::<u16>().is_ok_and(|port| port > 0) && (host == "localhost" || Domain::parse(host).is_ok())
+        })
+}
+
+fn addresses(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<SocketAddr> {
+    let each = found.into_iter().flat_map(|list| list.value);
+    each.filter_map(|item| item.parse(problems, "ADDRESS:PORT, as in \"127.0.0.1:2525\" or \"[::1]:2525\"", |text| text.parse().ok())).collect()
+}
+
+fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Identity {
+    let verify = section.string("verify", problems);
+    let authserv_ids = section.strings("authserv_ids", problems);
+    let dns = section.strings("dns", problems);
+    let deadline = section.string("deadline", problems);
+    let trusted = section.strings("trusted_upstreams", problems);
+    let place = section.place();
+    section.finish(problems);
+    let dns = addresses(dns, problems);
+    let deadline = deadline.map_or(Some(IDENTITY_DEADLINE), |found| {
+        found.parse(problems, "a time from \"100ms\" to \"60s\"", |text| {
+            reading::duration(text).filter(|time| (Duration::from_millis(100)..=Duration::from_secs(60)).contains(time))
+        })
+    });
+    let trusted_upstreams: Vec<Network> = trusted
+        .into_iter()
+        .flat_map(|list| list.value)
+        .filter_map(|item| item.parse(problems, "a network, as in \"10.0.0.0/8\" or \"192.0.2.1\"", |text| Network::parse(text)))
+        .collect();
+    let authserv_ids: Vec<String> = authserv_ids.into_iter().flat_map(|list| list.value).map(|item| item.value).collect();
+    let words = ["here", "upstream"];
+    let word = verify.as_ref().map_or(Some("here"), |found| {
+        found.parse(problems, "\"here\" or \"upstream\"", |text| words.iter().find(|word| *word == text).copied())
+    });
+    if word == Some("upstream") {
+        if authserv_ids.is_empty() {
+            problems.add(place.clone(), "identity.authserv_ids", "verify = \"upstream\" needs the names in which the upstream writes Authentication-Results");
+        }
+        if trusted_upstreams.is_empty() {
+            problems.add(place, "identity.trusted_upstreams", "verify = \"upstream\" needs the networks of the hosts that may vouch for others");
+        }
+        return Identity { verify: Verify::Upstream { authserv_ids }, trusted_upstreams };
+    }
+    Identity { verify: Verify::Here { dns, deadline: deadline.unwrap_or(IDENTITY_DEADLINE) }, trusted_upstreams }
+}
+
+fn compile_tag(mut section: Section<'_, '_>, beside: &Path, problems: &mut Problems) -> Option<Tag> {
+    let header = section.string("header", problems);
+    let token_file = section.string("token_file", problems);
+    let key_file = section.string("key_file", problems);
+    let (there, place) = (section.is_there(), section.place());
+    section.finish(problems);
+    if !there {
+        return None;
+    }
+    let is_name = |text: &String| (1..=60).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') && text.to_ascii_lowercase().starts_with("x-");
+    let header = header.map_or_else(|| Some("X-Firstclick".to_owned()), |found| found.parse(problems, "a header name that starts with X-, of letters, digits and hyphens", |text| is_name(text).then(|| text.clone())));
+    let mut lines = |found: Option<Found<String>>, key: &str, how: &str| -> Option<Vec<(Place, String)>> {
+        let Some(found) = found else {
+            problems.add(place.clone(), format!("tag.{key}"), format!("missing; {how}"));
+            return None;
+        };
+        let path = beside.join(&found.value);
+        match fs::read_to_string(&path) {
+            Ok(text) => Some(
+                text.lines()
+                    .enumerate()
+                    .filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
+                    .map(|(at, line)| (Place { source: path.display().to_string(), at: Some((at + 1, 1)) }, line.trim().to_owned()))
+                    .collect(),
+            ),
+            Err(error) => {
+                problems.add(found.place, found.key, format!("{} cannot be read: {error}; {how}", path.display()));
+                None
+            }
+        }
+    };
+    let tokens = lines(token_file, "token_file", "`firstclick keygen --token --out FILE` writes one");
+    let keys = lines(key_file, "key_file", "`firstclick keygen --out FILE` writes one");
+    // What a secret file holds is never repeated in a message.
+    let mut secrets = |lines: Option<Vec<(Place, String)>>, key: &str, expected: &str, fits: &dyn Fn(&str) -> bool| -> Vec<String> {
+        let lines = lines.unwrap_or_default();
+        for (place, line) in &lines {
+            if !fits(line) {
+                problems.add(place.clone(), key, format!("expected {expected}"));
+            }
+        }
+        lines.into_iter().map(|(_, line)| line).collect()
+    };
+    let tokens = secrets(tokens, "tag.token_file", "a token of 8 to 63 visible ASCII characters on each line, the newest first", &|line| Token::parse(line).is_some());
+    let keys = secrets(keys, "tag.key_file", "32 octets in base64 on each line, the newest first", &|line| Key::parse(line).is_some());
+    Some(Tag { header: header?, tokens: tokens.iter().filter_map(|line| Token::parse(line)).collect(), keys: keys.iter().filter_map(|line| Key::parse(line)).collect() })
+}
+
+impl Tag {
+    /// The tagger of a hop with this name.
+    #[must_use]
+    pub fn tagger(&self, hostname: &str) -> Tagger {
+        Tagger { header: self.header.clone(), tokens: self.tokens.clone(), keys: self.keys.clone(), authserv_id: hostname.to_owned() }
+    }
+}
