@@ -24,3 +24,4 @@ pub mod pipeline;
 pub mod policy;
 pub mod settings;
 pub mod smtp;
+pub mod stage;

@@ -52,12 +52,12 @@ reasons! {
     Sender = "sender", "An allowlist entry names the From address's domain.";
     Expiry = "expiry", "The entry has not expired.";
     Reading = "reading", "No part of the mail can be read in two ways.";
+    Identity = "identity", "The sender is proven as the entry requires.";
+    Coverage = "coverage", "The signature covers the fields that decide how the mail is read.";
     Kind = "kind", "The mail is one of the kinds that the entry names.";
     OneTimeLink = "one_time_link", "The one-time link points where the entry says.";
     OtherLinks = "other_links", "Every other link points where the entry says.";
     Attachments = "attachments", "The mail has no part that cannot be looked into.";
-    Identity = "identity", "The sender is proven as the entry requires.";
-    Coverage = "coverage", "The signature covers the fields that decide how the mail is read.";
     Recipients = "recipients", "Every recipient is one that the entry names.";
     Addressees = "addressees", "Every recipient stands in To or Cc, so the mail was meant for them.";
     Limit = "limit", "The recipient has not had too many exemptions in this hour.";

@@ -142,12 +142,12 @@ fn checks(facts: &Facts<'_>, sender: &Sender, now: Timestamp) -> Vec<Finding> {
     vec![
         expiry(sender, now),
         reading(facts.content),
+        proof.as_ref().map_or_else(|why| Finding::fails(Reason::Identity, why), |(_, how)| Finding::holds(Reason::Identity, how)),
+        coverage(facts, sender, proof.as_ref().ok().and_then(|(signature, _)| *signature)),
         kind(facts, sender),
         one_time_link(facts, sender),
         other_links(facts, sender),
         attachments(facts.content, sender),
-        proof.as_ref().map_or_else(|why| Finding::fails(Reason::Identity, why), |(_, how)| Finding::holds(Reason::Identity, how)),
-        coverage(facts, sender, proof.as_ref().ok().and_then(|(signature, _)| *signature)),
         recipients(facts, sender),
         addressees(facts, sender),
     ]

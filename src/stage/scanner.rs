@@ -1,0 +1,134 @@
+//! A link scanner, as Safe Links is one: it opens every link of every mail, except of those whose tag its rule knows.
+//!
+//! It stands on mailin-embedded, which is good enough for a sink on loopback and for nothing else (docs/decisions.md).
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use mailin_embedded::{Handler, Response, Server, response};
+
+use crate::message::Message;
+
+/// A mail as it reached the mailbox, and what the scanner did to it on the way.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    /// The bytes.
+    pub raw: Vec<u8>,
+    /// The links that the scanner opened, with the status that it got.
+    pub opened: Vec<(String, u16)>,
+    /// Whether the rule told it to leave the mail alone.
+    pub skipped: bool,
+}
+
+/// A scanner on loopback with a mailbox behind it.
+pub struct Scanner {
+    address: SocketAddr,
+    mailbox: Receiver<Delivered>,
+}
+
+/// The rule: a header, and the words that it must hold.
+#[derive(Clone, Debug)]
+struct Rule {
+    header: String,
+    token: String,
+}
+
+impl Scanner {
+    /// Starts scanning on a free port. Its thread ends with the process: mailin-embedded cannot be stopped.
+    ///
+    /// # Errors
+    /// Where no port can be had.
+    pub fn serve(header: &str, token: &str) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("the scanner's port")?;
+        let address = listener.local_addr()?;
+        let (sender, mailbox) = mpsc::channel();
+        let desk = Desk { rule: Arc::new(Rule { header: header.to_owned(), token: token.to_owned() }), sender, mail: Vec::new() };
+        let mut server = Server::new(desk);
+        server.with_name("scanner.test").with_tcp_listener(listener).with_num_threads(8);
+        thread::spawn(move || {
+            if let Err(error) = server.serve() {
+                tracing::error!(%error, "the scanner stopped");
+            }
+        });
+        Ok(Self { address, mailbox })
+    }
+
+    /// Where to deliver.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next mail of the mailbox.
+    ///
+    /// # Errors
+    /// Where none comes in time.
+    pub fn next(&self, patience: Duration) -> anyhow::Result<Delivered> {
+        self.mailbox.recv_timeout(patience).context("no mail came through the scanner")
+    }
+
+    /// Opens a link as a reader's browser would; returns the status. Every host leads to loopback.
+    ///
+    /// # Errors
+    /// Where the site does not answer.
+    pub fn open(link: &str) -> anyhow::Result<u16> {
+        let url = url::Url::parse(link)?;
+        let port = url.port_or_known_default().unwrap_or(80);
+        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let local = format!("http://127.0.0.1:{port}{}{query}", url.path());
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(5))).build();
+        let answer = ureq::Agent::new_with_config(config).get(&local).header("Host", url.host_str().unwrap_or_default()).call()?;
+        Ok(answer.status().as_u16())
+    }
+}
+
+#[derive(Clone)]
+struct Desk {
+    rule: Arc<Rule>,
+    sender: Sender<Delivered>,
+    mail: Vec<u8>,
+}
+
+impl Handler for Desk {
+    fn data_start(&mut self, _domain: &str, _from: &str, _is8bit: bool, _to: &[String]) -> Response {
+        self.mail.clear();
+        response::OK
+    }
+
+    fn data(&mut self, line: &[u8]) -> io::Result<()> {
+        self.mail.extend_from_slice(line);
+        Ok(())
+    }
+
+    fn data_end(&mut self) -> Response {
+        let raw = std::mem::take(&mut self.mail);
+        let message = Message::read(&raw);
+        let holds = |value: Vec<u8>| memchr::memmem::find(&value, self.rule.token.as_bytes()).is_some();
+        let skipped = message.headers().first(&self.rule.header).is_some_and(holds);
+        let mut opened = Vec::new();
+        if !skipped {
+            for found in message.content().links {
+                let link = found.link.expose();
+                if !opened.iter().any(|(known, _)| known == link) {
+                    opened.push((link.to_owned(), Scanner::open(link).unwrap_or(0)));
+                }
+            }
+        }
+        // Nobody may be waiting for the mail.
+        let _ = self.sender.send(Delivered { raw, opened, skipped });
+        response::OK
+    }
+
+    fn helo(&mut self, _ip: IpAddr, _domain: &str) -> Response {
+        response::OK
+    }
+}

@@ -1,0 +1,403 @@
+//! A harness that reads like English: `hop().allow(..).next_hop(&sink).start()`.
+#![allow(dead_code, reason = "each test file uses its own part of it")]
+
+pub mod sink;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use firstclick::{
+    audit::Audit,
+    edit::tag::{Key, Tagger, Token},
+    identity::{Authenticator, Network},
+    message::Message,
+    pipeline::Hall,
+    policy::{Mode, Policy, Recogniser, Sender},
+    settings::{Problems, Smtp, Trace, allow},
+    smtp::{self, Front},
+    stage::Zone,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+pub use self::sink::Sink;
+
+pub const TOKEN: &str = "test-token-1234";
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An allowlist entry for a vendor of the tests.
+pub const VENDOR: &str = r#"
+from = ["vendor.test"]
+mails = ["password_reset"]
+links = ["login.vendor.test/reset/*"]
+other_links = ["www.vendor.test"]
+recipients = ["*@corp.example"]
+owner = "it@corp.example"
+action = "tag"
+"#;
+
+pub fn hop() -> Build {
+    Build {
+        allow: Vec::new(),
+        mode: Mode::Enforce,
+        next_hop: "127.0.0.1:1".into(),
+        identity: Who::Nobody,
+        trace: Trace::Hidden,
+        size_limit: 50 << 20,
+        inspect_limit: 1 << 20,
+        audit: None,
+    }
+}
+
+pub struct Build {
+    allow: Vec<(String, String)>,
+    mode: Mode,
+    next_hop: String,
+    identity: Who,
+    trace: Trace,
+    size_limit: usize,
+    inspect_limit: usize,
+    audit: Option<PathBuf>,
+}
+
+enum Who {
+    Nobody,
+    Zone(SocketAddr, Duration),
+    Upstream(String),
+}
+
+impl Build {
+    pub fn allow(mut self, name: &str, text: &str) -> Self {
+        self.allow.push((name.into(), text.into()));
+        self
+    }
+
+    pub fn observing(mut self) -> Self {
+        self.mode = Mode::Observe;
+        self
+    }
+
+    pub fn next_hop(mut self, sink: &Sink) -> Self {
+        self.next_hop = sink.address.to_string();
+        self
+    }
+
+    pub fn next_hop_at(mut self, address: impl ToString) -> Self {
+        self.next_hop = address.to_string();
+        self
+    }
+
+    pub fn asking(mut self, zone: &Zone) -> Self {
+        self.identity = Who::Zone(zone.address(), Duration::from_secs(5));
+        self
+    }
+
+    pub fn asking_at(mut self, dns: SocketAddr, deadline: Duration) -> Self {
+        self.identity = Who::Zone(dns, deadline);
+        self
+    }
+
+    pub fn believing(mut self, authserv_id: &str) -> Self {
+        self.identity = Who::Upstream(authserv_id.into());
+        self
+    }
+
+    pub fn tracing(mut self) -> Self {
+        self.trace = Trace::Written;
+        self
+    }
+
+    pub fn size_limit(mut self, octets: usize) -> Self {
+        self.size_limit = octets;
+        self
+    }
+
+    pub fn inspect_limit(mut self, octets: usize) -> Self {
+        self.inspect_limit = octets;
+        self
+    }
+
+    pub async fn start(self) -> Hop {
+        let folder = TempDir::new().unwrap();
+        let mut problems = Problems::default();
+        let senders: Vec<Sender> = self
+            .allow
+            .iter()
+            .filter_map(|(name, text)| allow::compile(&format!("{name}.toml"), name, text, self.mode, &mut Vec::new(), &mut problems))
+            .collect();
+        assert!(problems.0.is_empty(), "{problems}");
+        let hostname = "hop.test".to_owned();
+        let loopback = vec![Network::parse("127.0.0.0/8").unwrap()];
+        let authenticator = match self.identity {
+            Who::Nobody => Authenticator::upstream(vec!["nobody.test".into()], Vec::new(), hostname.clone()),
+            Who::Zone(dns, deadline) => Authenticator::here(&[dns], deadline, Vec::new(), hostname.clone()).unwrap(),
+            Who::Upstream(id) => Authenticator::upstream(vec![id], loopback, hostname.clone()),
+        };
+        let audit_folder = self.audit.unwrap_or_else(|| folder.path().join("audit"));
+        let audit = Audit::open(&audit_folder).unwrap();
+        let hall = Hall::new(Policy::new(senders), Recogniser::built_in().unwrap(), authenticator, tagger(), Some(audit), self.inspect_limit);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let smtp = Smtp {
+            listen: vec![address],
+            next_hop: self.next_hop,
+            hostname,
+            inspect_limit: self.inspect_limit,
+            size_limit: self.size_limit,
+            trace: self.trace,
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let front = Arc::new(Front { smtp, hall: Arc::new(hall) });
+        let running = tokio::spawn(smtp::run(vec![listener], front, async {
+            let _ = stopped.await;
+        }));
+        Hop { address, audit: audit_folder, stop: Some(stop), running, _folder: folder }
+    }
+}
+
+pub fn tagger() -> Tagger {
+    Tagger {
+        header: "X-Firstclick".into(),
+        tokens: vec![Token::parse(TOKEN).unwrap()],
+        keys: vec![Key::parse(&BASE64.encode([7; 32])).unwrap()],
+        authserv_id: "hop.test".into(),
+    }
+}
+
+pub struct Hop {
+    pub address: SocketAddr,
+    pub audit: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+impl Hop {
+    /// Says stop, as SIGTERM does.
+    pub fn stop(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+    }
+
+    pub async fn has_stopped(self) {
+        tokio::time::timeout(PATIENCE, self.running).await.expect("the hop stops").unwrap();
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// Sends a mail in a session of its own; the reply to its final dot, or the first refusal.
+    pub async fn send(&self, from: &str, to: &[&str], mail: &[u8]) -> String {
+        let mut client = self.client().await;
+        client.greet().await;
+        client.send(from, to, mail).await
+    }
+
+    /// The audit's records, once there are so many mails among them.
+    pub async fn records(&self, mails: usize) -> Vec<Value> {
+        poll("audit records", || {
+            let records = read_records(&self.audit);
+            (records.iter().filter(|record| record["type"] == "mail").count() >= mails).then_some(records)
+        })
+        .await
+    }
+
+    /// The newest mail's record, once there are so many.
+    pub async fn record(&self, mails: usize) -> Value {
+        self.records(mails).await.into_iter().rfind(|record| record["type"] == "mail").unwrap()
+    }
+}
+
+pub fn read_records(folder: &Path) -> Vec<Value> {
+    let mut records = Vec::new();
+    for file in firstclick::audit::chain::files(folder).unwrap_or_default() {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        records.extend(text.lines().filter_map(|line| serde_json::from_str(line).ok()));
+    }
+    records
+}
+
+/// Waits until something is there.
+pub async fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what}: nothing came");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// An SMTP client that says what it is told.
+pub struct Client {
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut client = Self { stream, input: Vec::new() };
+        assert!(client.reply().await.starts_with("220 "));
+        client
+    }
+
+    pub async fn greet(&mut self) -> String {
+        self.say("EHLO client.test").await
+    }
+
+    /// Sends a line and reads its reply, of one line or several.
+    pub async fn say(&mut self, line: &str) -> String {
+        self.raw(format!("{line}\r\n").as_bytes()).await;
+        self.reply().await
+    }
+
+    pub async fn raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// The next reply; empty where the server hung up.
+    pub async fn reply(&mut self) -> String {
+        let mut text = String::new();
+        loop {
+            while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.input.drain(..=end).collect();
+                text.push_str(&String::from_utf8(line).unwrap());
+                let last = text.lines().next_back().unwrap();
+                if last.as_bytes().get(3) != Some(&b'-') {
+                    return text;
+                }
+            }
+            let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await.expect("a reply comes");
+            if read.unwrap_or(0) == 0 {
+                return text;
+            }
+        }
+    }
+
+    pub async fn send(&mut self, from: &str, to: &[&str], mail: &[u8]) -> String {
+        let reply = self.say(&format!("MAIL FROM:{from}")).await;
+        if !reply.starts_with("250") {
+            return reply;
+        }
+        for to in to {
+            let reply = self.say(&format!("RCPT TO:{to}")).await;
+            if !reply.starts_with("250") {
+                return reply;
+            }
+        }
+        let reply = self.say("DATA").await;
+        if !reply.starts_with("354") {
+            return reply;
+        }
+        self.raw(&stuffed(mail)).await;
+        self.reply().await
+    }
+}
+
+/// A mail as it goes over the wire, with its end.
+pub fn stuffed(mail: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(mail.len() + 64);
+    for line in mail.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b".") {
+            wire.push(b'.');
+        }
+        wire.extend_from_slice(line);
+    }
+    if !wire.is_empty() && !wire.ends_with(b"\r\n") {
+        wire.extend_from_slice(b"\r\n");
+    }
+    wire.extend_from_slice(b".\r\n");
+    wire
+}
+
+/// A reset mail of the vendor's, not signed.
+pub fn reset_mail() -> String {
+    let date = firstclick::clock::rfc5322(firstclick::clock::now());
+    format!(
+        "From: Vendor <support@vendor.test>\r\nTo: bob@corp.example\r\nSubject: Finish resetting your password\r\nDate: {date}\r\n\
+         Message-ID: <reset-1@vendor.test>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\
+         You asked to reset your password. Open this link to choose a new one:\r\n\r\nhttps://login.vendor.test/reset/{SECRET}\r\n\r\n\
+         The link works once.\r\n\r\nhttps://www.vendor.test/\r\n"
+    )
+}
+
+/// The token of [`reset_mail`]'s link.
+pub const SECRET: &str = "6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a";
+
+/// The program of a test that needs one; where it is missing, the test says so and is over. In CI nothing may be
+/// missing.
+pub fn needs(program: &str) -> Option<PathBuf> {
+    let found = std::env::var_os("PATH").and_then(|paths| {
+        std::env::split_paths(&paths).chain(["/usr/sbin".into(), "/usr/bin".into()]).map(|folder| folder.join(program)).find(|path| path.is_file())
+    });
+    if found.is_none() {
+        missing(program);
+    }
+    found
+}
+
+/// Says that something is missing.
+pub fn missing(what: &str) {
+    assert!(std::env::var_os("CI").is_none(), "in CI nothing may be missing: {what}");
+    println!("skipped: needs {what}");
+}
+
+/// Whether dkimpy, another implementation, verifies a mail's signature with this key.
+pub fn dkimpy_verifies(mail: &[u8], public_key: &str) -> Option<bool> {
+    let script = r"
+import sys, dkim
+key = sys.argv[1].encode()
+def txt(name, timeout=5):
+    return b'v=DKIM1; k=rsa; p=' + key
+print(dkim.verify(sys.stdin.buffer.read(), dnsfunc=txt))
+";
+    let python = "/usr/bin/python3";
+    let there = Command::new(python).args(["-c", "import dkim"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !there {
+        missing("python3-dkim");
+        return None;
+    }
+    let mut child = Command::new(python).args(["-c", script, public_key]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), mail).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Some(String::from_utf8(output.stdout).unwrap().trim() == "True")
+}
+
+/// Whether a mail that arrived carries our tag, with a signature that belongs to it.
+pub fn is_tagged(mail: &[u8]) -> bool {
+    let message = Message::read(mail);
+    let there = message.headers().named("X-Firstclick").next().is_some();
+    assert_eq!(there, tagger().verifies(&message), "a tag without its signature, or the other way round");
+    there
+}
+
+/// The files of the shared corpus; none where it is not at hand.
+pub fn corpus(folders: &[&str]) -> Option<Vec<PathBuf>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
+    if !root.exists() {
+        println!("skipped: needs ../shared/corpus");
+        return None;
+    }
+    let mut files = Vec::new();
+    for folder in folders {
+        files.extend(fs::read_dir(root.join(folder)).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "eml")));
+    }
+    files.sort();
+    Some(files)
+}

@@ -1,0 +1,195 @@
+//! A next hop that keeps what it is told, and misbehaves on request.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::poll;
+
+/// What arrived in one transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mail {
+    /// The MAIL line.
+    pub from: String,
+    /// The RCPT lines that were taken.
+    pub to: Vec<String>,
+    /// The mail, dots unstuffed.
+    pub data: Vec<u8>,
+}
+
+/// What a sink does on a line that starts so, instead of what it would do.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Says this.
+    Say(String),
+    /// Hangs up.
+    HangUp,
+}
+
+/// An SMTP server on loopback.
+pub struct Sink {
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    extensions: Vec<String>,
+    acts: Vec<(String, Act)>,
+    mails: Vec<Mail>,
+    lines: Vec<String>,
+    connections: usize,
+}
+
+pub const ALL: &[&str] = &["PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"];
+
+/// The line that stands for the final dot in [`Sink::on`].
+pub const DOT: &str = ".";
+
+impl Sink {
+    pub async fn start() -> Self {
+        Self::announcing(ALL).await
+    }
+
+    pub async fn announcing(extensions: &[&str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(Mutex::new(State { extensions: extensions.iter().map(|text| (*text).to_owned()).collect(), ..State::default() }));
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let state = Arc::clone(&shared);
+                state.lock().unwrap().connections += 1;
+                tokio::spawn(async move { serve(stream, state).await });
+            }
+        });
+        Self { address, state }
+    }
+
+    /// Does this on the first line that starts so, from now on, once.
+    pub fn on(&self, line: &str, act: Act) {
+        self.state.lock().unwrap().acts.push((line.to_owned(), act));
+    }
+
+    pub fn mails(&self) -> Vec<Mail> {
+        self.state.lock().unwrap().mails.clone()
+    }
+
+    /// Every command line that was heard.
+    pub fn lines(&self) -> Vec<String> {
+        self.state.lock().unwrap().lines.clone()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+
+    /// The newest mail, once so many have come.
+    pub async fn mail(&self, count: usize) -> Mail {
+        poll("a mail at the next hop", || {
+            let mails = self.mails();
+            (mails.len() >= count).then(|| mails.last().unwrap().clone())
+        })
+        .await
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+    let _ = talk(&mut stream, &state).await;
+}
+
+async fn talk(stream: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.write_all(b"220 sink.test ESMTP\r\n").await?;
+    let mut input = Vec::new();
+    let mut mail = Mail::default();
+    let mut in_data = false;
+    loop {
+        while !in_data && let Some(end) = find(&input, b"\r\n") {
+            let line: Vec<u8> = input.drain(..end + 2).collect();
+            let line = String::from_utf8_lossy(&line[..end]).into_owned();
+            state.lock().unwrap().lines.push(line.clone());
+            let act = take_act(state, &line);
+            let verb: String = line.split([' ', ':']).next().unwrap_or_default().to_uppercase();
+            let reply = match (act, verb.as_str()) {
+                (Some(Act::HangUp), _) => return Ok(()),
+                (Some(Act::Say(reply)), _) => {
+                    in_data = reply.starts_with("354");
+                    reply
+                }
+                (None, "EHLO") => {
+                    let extensions = state.lock().unwrap().extensions.clone();
+                    let mut lines = vec!["sink.test".to_owned()];
+                    lines.extend(extensions);
+                    let last = lines.len() - 1;
+                    lines.iter().enumerate().map(|(at, line)| format!("250{}{line}\r\n", if at == last { ' ' } else { '-' })).collect::<String>().trim_end().to_owned()
+                }
+                (None, "MAIL") => {
+                    mail = Mail { from: line, ..Mail::default() };
+                    "250 2.1.0 sender ok".into()
+                }
+                (None, "RCPT") => {
+                    mail.to.push(line);
+                    "250 2.1.5 recipient ok".into()
+                }
+                (None, "DATA") => {
+                    in_data = true;
+                    "354 go on".into()
+                }
+                (None, "RSET") => {
+                    mail = Mail::default();
+                    "250 2.0.0 ok".into()
+                }
+                (None, "QUIT") => {
+                    stream.write_all(b"221 2.0.0 bye\r\n").await?;
+                    return Ok(());
+                }
+                (None, _) => "250 2.0.0 ok".into(),
+            };
+            stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
+        }
+        if in_data && let Some(end) = if input.starts_with(b".\r\n") { Some(0) } else { find(&input, b"\r\n.\r\n").map(|at| at + 2) } {
+            let data: Vec<u8> = input.drain(..end + 3).take(end).collect();
+            mail.data = unstuffed(&data);
+            in_data = false;
+            let mail = std::mem::take(&mut mail);
+            match take_act(state, DOT) {
+                Some(Act::HangUp) => return Ok(()),
+                Some(Act::Say(reply)) => {
+                    if reply.starts_with("250") {
+                        state.lock().unwrap().mails.push(mail);
+                    }
+                    stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
+                }
+                None => {
+                    state.lock().unwrap().mails.push(mail);
+                    stream.write_all(b"250 2.0.0 queued as SINK1\r\n").await?;
+                }
+            }
+            continue;
+        }
+        if stream.read_buf(&mut input).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn take_act(state: &Mutex<State>, line: &str) -> Option<Act> {
+    let mut state = state.lock().unwrap();
+    let at = state.acts.iter().position(|(start, _)| if start == DOT { line == DOT } else { line.starts_with(start.as_str()) })?;
+    Some(state.acts.remove(at).1)
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+fn unstuffed(data: &[u8]) -> Vec<u8> {
+    data.split_inclusive(|byte| *byte == b'\n').flat_map(|line| line.strip_prefix(b".").unwrap_or(line)).copied().collect()
+}
