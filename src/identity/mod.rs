@@ -103,14 +103,14 @@ impl Authenticator {
                 None => Identity::unknown("no Authentication-Results of a listed authserv_id stands on top of the mail"),
             },
             Method::Here { dns, deadline } => {
-                let question = self.ask(dns, message, arrival, client);
+                let question = self.ask(dns, message, author.as_ref(), arrival, client);
                 let answer = tokio::time::timeout(*deadline, question).await;
                 answer.unwrap_or_else(|_| Identity::unknown(format!("DNS gave no answer within {} s", deadline.as_secs_f64())))
             }
         }
     }
 
-    async fn ask(&self, dns: &MessageAuthenticator, message: &Message<'_>, arrival: Arrival<'_>, client: Option<IpAddr>) -> Identity {
+    async fn ask(&self, dns: &MessageAuthenticator, message: &Message<'_>, author: Option<&Domain>, arrival: Arrival<'_>, client: Option<IpAddr>) -> Identity {
         let Some(mut mail) = AuthenticatedMessage::parse(message.raw()) else {
             return Identity::unknown("the mail has no header");
         };
@@ -146,7 +146,10 @@ impl Authenticator {
             if weakness.is_none() && result == AuthResult::Pass && !output.is_atps() {
                 let only = [output];
                 let verdict = dns.verify_dmarc(DmarcParameters::new(&mail, &only, sender_domain, &spf)).await;
-                aligned = *verdict.dkim_result() == DmarcResult::Pass;
+                // RFC 9989 walks up to the highest DMARC record, and a registry that publishes one without `psd=y` would
+                // make all names below it one organisation: so the owner of both must be the same, too.
+                let kin = domain.as_ref().zip(author).is_some_and(|(signer, author)| signer.is_kin_of(author));
+                aligned = kin && *verdict.dkim_result() == DmarcResult::Pass;
                 dmarc = dmarc.filter(|_| !aligned).or_else(|| Some(dmarc_result(verdict.dkim_result(), verdict.spf_result())));
             }
             dkim.push(Signature { domain, selector, result, weakness, covers, signed_at, aligned });

@@ -87,10 +87,8 @@ impl Results {
             let from = method.property("header.from").map(|from| from.rsplit('@').next().unwrap_or(from)).and_then(|from| Domain::parse(from).ok());
             if from.as_ref() == author { method.result } else { AuthResult::None }
         });
-        // The upstream says that DMARC passes and not by which signature: one that shares the author's name, then.
-        let aligned = |domain: &Domain| {
-            dmarc == AuthResult::Pass && domain.labels() >= 2 && author.is_some_and(|author| domain.is_within(author) || author.is_within(domain))
-        };
+        // The upstream says that DMARC passes and not by which signature: one of the author's own organisation, then.
+        let aligned = |domain: &Domain| dmarc == AuthResult::Pass && author.is_some_and(|author| domain.is_kin_of(author));
         let domain = |method: &Method| method.property("header.d").and_then(|domain| Domain::parse(domain).ok());
         let signature = |method: &Method| Signature {
             domain: domain(method),

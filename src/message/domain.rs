@@ -75,10 +75,18 @@ impl Domain {
         })
     }
 
-    /// How many labels.
+    /// The part that somebody registered, by the public suffix list: `bank.co.uk` of `login.bank.co.uk`. None for a
+    /// public suffix itself.
     #[must_use]
-    pub fn labels(&self) -> usize {
-        self.0.split('.').count()
+    pub fn registered(&self) -> Option<&str> {
+        psl::domain_str(&self.0)
+    }
+
+    /// Whether one owner registered both. Two names under a public suffix never belong together, whatever a DMARC
+    /// record of the suffix says.
+    #[must_use]
+    pub fn is_kin_of(&self, other: &Self) -> bool {
+        self.registered().is_some() && self.registered() == other.registered()
     }
 }
 
@@ -130,6 +138,10 @@ mod tests {
         assert!(parse("a.bank.test").is_below(&parse("bank.test")));
         assert!(!parse("xbank.test").is_within(&parse("bank.test")));
         assert!(!parse("bank.test").is_below(&parse("bank.test")));
+        assert!(parse("a.bank.co.uk").is_kin_of(&parse("b.bank.co.uk")));
+        assert!(!parse("bank.co.uk").is_kin_of(&parse("evil.co.uk")));
+        assert!(!parse("co.uk").is_kin_of(&parse("co.uk")));
+        assert!(!parse("a.github.io").is_kin_of(&parse("b.github.io")));
         assert_eq!(parse("a.b.c").parents().collect::<Vec<_>>(), ["b.c", "c"]);
     }
 }

@@ -428,7 +428,7 @@ struct Group {
 impl Group {
     fn new(at: usize, link: &Link, author: Option<&Domain>) -> Self {
         let organisation = author.map(|author| match link.host() {
-            Some(host) if shape::same_organisation(&host, author) => Organisation::Same,
+            Some(host) if host == *author || host.is_kin_of(author) => Organisation::Same,
             _ => Organisation::Other,
         });
         Self { members: vec![at], path: shape::words(link), token: shape::token(link), organisation, noisy: false }

@@ -1,6 +1,6 @@
-//! The shape of a link: its plain words, its token, its organisation.
+//! The shape of a link: its plain words and its token.
 
-use crate::message::{Domain, link::Link};
+use crate::message::link::Link;
 
 /// The words of a link's path, in lower case, and `name=value` of each query whose value is a word. Host names do not
 /// count: a sign-in host serves many pages.
@@ -71,24 +71,6 @@ fn is_slug(piece: &str) -> bool {
 /// Characters of the shortest token: WordPress uses 20, some services 16.
 const SHORTEST: usize = 16;
 
-/// Whether two domains belong to one organisation, as far as their names tell: one within the other, or alike from
-/// the registrable label on. A guess that serves recognition only; nobody is exempted by it.
-pub(super) fn same_organisation(left: &Domain, right: &Domain) -> bool {
-    left.is_within(right) || right.is_within(left) || registrable(left) == registrable(right)
-}
-
-fn registrable(domain: &Domain) -> &str {
-    let text = domain.as_str();
-    let mut dots = text.rmatch_indices('.').map(|(at, _)| at);
-    let (last, second, third) = (dots.next(), dots.next(), dots.next());
-    let tail = |at: Option<usize>| at.map_or(text, |at| text.get(at + 1..).unwrap_or(text));
-    match (last, second) {
-        // `co.uk`, `com.br`: a short label in front of a country's.
-        (Some(last), Some(second)) if text.len() - last == 3 && last - second <= 4 => tail(third),
-        _ => tail(second),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,14 +97,5 @@ mod tests {
         ] {
             assert_eq!(token(&link(address)), length, "{address}");
         }
-    }
-
-    #[test]
-    fn organisations() {
-        let domain = |text| Domain::parse(text).unwrap();
-        assert!(same_organisation(&domain("go.acme.test"), &domain("mail.acme.test")));
-        assert!(same_organisation(&domain("a.acme.co.uk"), &domain("b.acme.co.uk")));
-        assert!(!same_organisation(&domain("acme.co.uk"), &domain("evil.co.uk")));
-        assert!(!same_organisation(&domain("acme.test"), &domain("evil.test")));
     }
 }
