@@ -25,3 +25,4 @@ pub mod policy;
 pub mod settings;
 pub mod smtp;
 pub mod stage;
+pub mod tls;

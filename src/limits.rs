@@ -13,6 +13,12 @@ pub const COMMAND_LINE: usize = 2_048;
 /// attack on whoever parses it.
 pub const HEADER_BLOCK: usize = 1 << 20;
 
+/// Octets up to which a mail is inspected, where the configuration says nothing. Reset mails have 5 to 200 KiB.
+pub const INSPECT: usize = 1 << 20;
+
+/// Octets up to which a mail is taken, where the configuration says nothing: what most scanners take.
+pub const SIZE: usize = 50 << 20;
+
 /// Header fields of a mail that may still be exempted. Real mails have 10 to 80.
 pub const HEADER_FIELDS: usize = 1_000;
 
@@ -62,20 +68,20 @@ pub const LOGGED_PATH: usize = 320;
 pub const CONNECT: Duration = Duration::from_secs(30);
 
 /// Time for a reply of the next hop. RFC 5321 section 4.5.3.2 asks for 5 minutes.
-pub const REPLY: Duration = Duration::from_secs(300);
+pub const REPLY: Duration = Duration::from_mins(5);
 
 /// Time for the reply after the final dot. RFC 5321 section 4.5.3.2.6 asks for 10 minutes; a
 /// shorter wait is how mails are doubled.
-pub const FINAL_REPLY: Duration = Duration::from_secs(600);
+pub const FINAL_REPLY: Duration = Duration::from_mins(10);
 
 /// Time that an upstream may be silent between commands. RFC 5321 section 4.5.3.2.7.
-pub const COMMAND: Duration = Duration::from_secs(300);
+pub const COMMAND: Duration = Duration::from_mins(5);
 
 /// Time that an upstream may take between two reads of data. RFC 5321 section 4.5.3.2.5.
-pub const DATA_BLOCK: Duration = Duration::from_secs(180);
+pub const DATA_BLOCK: Duration = Duration::from_mins(3);
 
 /// Time that an upstream may take for the whole of a mail's data.
-pub const DATA: Duration = Duration::from_secs(3_600);
+pub const DATA: Duration = Duration::from_hours(1);
 
 /// Time that sessions get to finish after SIGTERM before they are cut.
 pub const DRAIN: Duration = Duration::from_secs(30);
@@ -95,5 +101,40 @@ pub const SETTINGS_FILE: u64 = 1 << 20;
 /// Octets of the compiled form of one subject pattern.
 pub const PATTERN: usize = 1 << 20;
 
-/// Sessions at once; past it a connection hears 421. Each costs some 60 KiB while idle.
-pub const SESSIONS: usize = 1_000;
+/// Sessions at once; past it a connection hears 421. An idle one costs some 20 KiB, with TLS some 50 KiB, so that a
+/// machine with 1 GiB has room for all of them and for the mails.
+pub const CONNECTIONS: usize = 2_500;
+
+/// Sessions at once from one address. An upstream MTA opens 20 to 100; a flood from one host leaves the rest free.
+pub const CONNECTIONS_PER_ADDRESS: usize = 500;
+
+/// Octets of mails in memory at once. Mails over `inspect_limit` go to disk, so this is room for some hundred large
+/// ordinary mails or some ten thousand usual ones.
+pub const MEMORY: usize = 128 << 20;
+
+/// Octets by which a mail's share of that memory grows.
+pub const MEMORY_STEP: usize = 32 * 1024;
+
+/// Octets of a large mail that wait in memory for the disk.
+pub const SPILL: usize = 128 * 1024;
+
+/// Sessions, in percent of the most, from which on an idle one is closed after [`CROWDED_PATIENCE`].
+pub const CROWDED: usize = 75;
+
+/// Time that an upstream may be silent between mails while the hop is crowded.
+pub const CROWDED_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Silence after which a session gives its connection to the next hop back; the next mail opens another.
+pub const IDLE_NEXT_HOP: Duration = Duration::from_secs(20);
+
+/// How often a silent session looks at the two above.
+pub const LOOK: Duration = Duration::from_secs(2);
+
+/// Time that a next hop which could not be reached is tried last, so that not every mail waits for it.
+pub const DEAD_HOP: Duration = Duration::from_secs(30);
+
+/// Next hops that may be named, each with as many addresses as its name has.
+pub const NEXT_HOPS: usize = 16;
+
+/// How often the files of the configuration are looked at for changes.
+pub const RELOAD_LOOK: Duration = Duration::from_secs(2);

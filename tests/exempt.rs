@@ -1,4 +1,13 @@
 //! Who is exempted, and who is not: each refusal beside its genuine twin, through the real hop.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on panics"
+)]
 
 mod hop;
 
@@ -35,7 +44,10 @@ async fn a_proven_reset_mail_is_tagged_and_its_signature_still_verifies() {
 
     let records = hop.records(1).await;
     let record = records.iter().find(|record| record["type"] == "mail").unwrap();
-    assert_eq!((record["decision"].as_str(), record["observed"].as_bool(), record["entry"].as_str()), (Some("act"), Some(false), Some("vendor")));
+    assert_eq!(
+        (record["decision"].as_str(), record["observed"].as_bool(), record["entry"].as_str()),
+        (Some("act"), Some(false), Some("vendor"))
+    );
     assert_eq!(record["actions"], serde_json::json!(["tag"]));
     assert_eq!(record["one_time_links"][0]["link"], "https://login.vendor.test/reset/{40}");
     assert_eq!(record["identity"]["dmarc"], "pass");
@@ -73,15 +85,30 @@ async fn one_thing_changed_and_the_mail_is_ordinary() {
         ("From another domain", attacker.sign(&genuine.replace("support@vendor.test", "support@attack.test")).unwrap(), BOB, "sender"),
         ("From a domain below", signed(&genuine.replace("support@vendor.test", "support@x.vendor.test")), BOB, "sender"),
         ("two From fields", signed(&format!("From: Other <x@attack.test>\r\n{genuine}")), BOB, "author"),
-        ("two addresses in From", signed(&genuine.replace("<support@vendor.test>", "<support@vendor.test>, <x@attack.test>")), BOB, "author"),
+        (
+            "two addresses in From",
+            signed(&genuine.replace("<support@vendor.test>", "<support@vendor.test>, <x@attack.test>")),
+            BOB,
+            "author",
+        ),
         ("body changed", signed(&genuine).replace("works once", "works twice"), BOB, "identity"),
         ("one more link", signed(&genuine.replace(link, "https://www.vendor.test/\r\nhttps://attack.test/\r\n")), BOB, "other_links"),
         ("one more link, without scheme", signed(&genuine.replace(link, "www.attack.test/login\r\n")), BOB, "other_links"),
         ("link elsewhere", signed(&genuine.replace("login.vendor.test", "login.vendor.test.attack.test")), BOB, "one_time_link"),
         ("link by http", signed(&genuine.replace("https://login", "http://login")), BOB, "one_time_link"),
         ("link on another path", signed(&genuine.replace("/reset/", "/redirect/reset/")), BOB, "one_time_link"),
-        ("link that carries another", signed(&genuine.replace(SECRET, &format!("{SECRET}?next=https://attack.test/"))), BOB, "one_time_link"),
-        ("link with another host in front", signed(&genuine.replace("https://login.vendor.test/", "https://login.vendor.test@attack.test/")), BOB, "reading"),
+        (
+            "link that carries another",
+            signed(&genuine.replace(SECRET, &format!("{SECRET}?next=https://attack.test/"))),
+            BOB,
+            "one_time_link",
+        ),
+        (
+            "link with another host in front",
+            signed(&genuine.replace("https://login.vendor.test/", "https://login.vendor.test@attack.test/")),
+            BOB,
+            "reading",
+        ),
         ("From not covered", without("From"), BOB, "identity"),
         ("Subject not covered", without("Subject"), BOB, "identity"),
         ("Content-Type not covered", without("Content-Type"), BOB, "coverage"),
@@ -90,8 +117,23 @@ async fn one_thing_changed_and_the_mail_is_ordinary() {
         ("another recipient", signed(&genuine), &["<bob@other.example>"], "recipients"),
         ("not the addressee", signed(&genuine), &["<eve@corp.example>"], "addressees"),
         ("one of two not the addressee", signed(&genuine), &["<bob@corp.example>", "<eve@corp.example>"], "addressees"),
-        ("no reset", signed(&genuine.replace("Finish resetting your password", "Lunch?").replace("You asked to reset your password. Open this link to choose a new one:", "Look at this:").replace("/reset/", "/lunch-menu/")), BOB, "kind"),
-        ("attachment", signed(&genuine.replace("Content-Type: text/plain; charset=utf-8", "Content-Type: application/octet-stream")), BOB, "kind"),
+        (
+            "no reset",
+            signed(
+                &genuine
+                    .replace("Finish resetting your password", "Lunch?")
+                    .replace("You asked to reset your password. Open this link to choose a new one:", "Look at this:")
+                    .replace("/reset/", "/lunch-menu/"),
+            ),
+            BOB,
+            "kind",
+        ),
+        (
+            "attachment",
+            signed(&genuine.replace("Content-Type: text/plain; charset=utf-8", "Content-Type: application/octet-stream")),
+            BOB,
+            "kind",
+        ),
     ];
     for (count, (name, mail, recipients, check)) in cases.iter().enumerate() {
         let reply = hop.send(BOUNCE, recipients, mail.as_bytes()).await;
@@ -151,13 +193,14 @@ async fn dns_trouble_means_no_exemption_and_no_delay_past_the_deadline() {
     let mail = vendor.sign(&reset_mail()).unwrap();
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let sink = Sink::start().await;
-    let hop = hop().allow("vendor", VENDOR).asking_at(silent.local_addr().unwrap(), Duration::from_millis(300)).next_hop(&sink).start().await;
+    let hop =
+        hop().allow("vendor", VENDOR).asking_at(silent.local_addr().unwrap(), Duration::from_millis(300)).next_hop(&sink).start().await;
     assert!(hop.send(BOUNCE, BOB, mail.as_bytes()).await.starts_with("250"));
     assert!(!is_tagged(&sink.mail(1).await.data));
     assert_eq!(stopped_by(&hop.record(1).await), "identity");
 
     zone.fail("s1._domainkey.vendor.test");
-    let hop = self::hop::hop().allow("vendor", VENDOR).asking(&zone).next_hop(&sink).start().await;
+    let hop = hop::hop().allow("vendor", VENDOR).asking(&zone).next_hop(&sink).start().await;
     assert!(hop.send(BOUNCE, BOB, mail.as_bytes()).await.starts_with("250"));
     assert!(!is_tagged(&sink.mail(2).await.data));
     let record = hop.record(1).await;

@@ -1,4 +1,13 @@
 //! How well mails are recognised, over the shared corpus where it is at hand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on panics"
+)]
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -69,7 +78,8 @@ fn the_corpus_is_recognised() {
         let wanted = Kind::ALL.iter().find(|kind| kind.code() == row.kind);
         let links: Vec<&str> = found.one_time_links.iter().map(|at| content.links[*at].link.expose()).collect();
         let link_right = !links.is_empty() && links.iter().all(|link| *link == row.link);
-        let names = ["all".to_owned(), format!("language {}", row.language), format!("product {}", row.product), format!("kind {}", row.kind)];
+        let names =
+            ["all".to_owned(), format!("language {}", row.language), format!("product {}", row.product), format!("kind {}", row.kind)];
         for name in names {
             let tally = groups.entry(name).or_default();
             match (wanted, found.kind) {
@@ -83,14 +93,26 @@ fn the_corpus_is_recognised() {
             }
         }
         if wanted.is_some() != found.kind.is_some() || (found.kind.is_some() && !link_right) {
-            misses.push(format!("{}: found {:?} ({}), links right: {link_right}\n    {}", row.path, found.kind, found.confidence, found.signals.join("\n    ")));
+            misses.push(format!(
+                "{}: found {:?} ({}), links right: {link_right}\n    {}",
+                row.path,
+                found.kind,
+                found.confidence,
+                found.signals.join("\n    ")
+            ));
         }
     }
     println!("{:32} {:>6} {:>6} {:>6} {:>7} {:>9} {:>6} {:>6}", "", "wanted", "found", "wrong", "recall", "precision", "link", "kind");
     for (name, tally) in &groups {
         println!(
             "{name:32} {:>6} {:>6} {:>6} {:>7.3} {:>9.3} {:>6.3} {:>6.3}",
-            tally.wanted, tally.found, tally.wrong, tally.recall(), tally.precision(), ratio(tally.link_right, tally.found), ratio(tally.kind_right, tally.found)
+            tally.wanted,
+            tally.found,
+            tally.wrong,
+            tally.recall(),
+            tally.precision(),
+            ratio(tally.link_right, tally.found),
+            ratio(tally.kind_right, tally.found)
         );
     }
     for miss in &misses {

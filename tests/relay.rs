@@ -1,4 +1,13 @@
 //! The hop as a relay: what comes in goes out, byte for byte, and every reply is the next hop's own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on panics"
+)]
 
 mod hop;
 
@@ -34,7 +43,12 @@ async fn a_mail_arrives_byte_for_byte() {
         assert!(sink.mail(count + 1).await.data == *mail, "mail {count} was changed");
     }
     let records = hop.records(mails.len()).await;
-    assert!(records.iter().filter(|record| record["type"] == "mail").all(|record| record["decision"] == "pass" && record["delivery"] == "accepted"));
+    assert!(
+        records
+            .iter()
+            .filter(|record| record["type"] == "mail")
+            .all(|record| record["decision"] == "pass" && record["delivery"] == "accepted")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +62,11 @@ async fn the_corpus_arrives_byte_for_byte() {
     for file in files {
         let raw = fs::read(&file).unwrap();
         // What SMTP cannot carry at all is refused, not bent; saved mails with bare LF are sent with CRLF.
-        let wire = if memchr::memmem::find(&raw, b"\r\n").is_some() { raw } else { raw.iter().flat_map(|byte| if *byte == b'\n' { vec![b'\r', b'\n'] } else { vec![*byte] }).collect() };
+        let wire = if memchr::memmem::find(&raw, b"\r\n").is_some() {
+            raw
+        } else {
+            raw.iter().flat_map(|byte| if *byte == b'\n' { vec![b'\r', b'\n'] } else { vec![*byte] }).collect()
+        };
         let wire = if wire.ends_with(b"\r\n") { wire } else { [wire, b"\r\n".to_vec()].concat() };
         let reply = client.send("<>", &["<\"a b\"@[192.0.2.1]>"], &wire).await;
         if firstclick::message::header::has_bare_line_ending(&wire) {
@@ -61,7 +79,11 @@ async fn the_corpus_arrives_byte_for_byte() {
         let arrived = sink.mail(sent).await.data;
         let message = Message::read(&arrived);
         let trace = message.headers().fields()[0].whole.end;
-        assert!(arrived.starts_with(b"Received: from client.test ([127.0.0.1])\r\n\tby hop.test (firstclick) with ESMTP id "), "{}", file.display());
+        assert!(
+            arrived.starts_with(b"Received: from client.test ([127.0.0.1])\r\n\tby hop.test (firstclick) with ESMTP id "),
+            "{}",
+            file.display()
+        );
         assert!(arrived[trace..] == wire, "{} was changed", file.display());
     }
     println!("{sent} mails arrived byte for byte, {refused} were refused for a bare CR or LF");
@@ -95,7 +117,11 @@ async fn paths_and_parameters_go_on_verbatim() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_the_next_hop_announces_is_announced() {
-    for extensions in [&["PIPELINING", "SIZE 1000", "8BITMIME"][..], &["SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "STARTTLS", "CHUNKING", "XCLIENT NAME"], &[]] {
+    for extensions in [
+        &["PIPELINING", "SIZE 1000", "8BITMIME"][..],
+        &["SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES", "STARTTLS", "CHUNKING", "XCLIENT NAME"],
+        &[],
+    ] {
         let sink = Sink::announcing(extensions).await;
         let hop = hop().next_hop(&sink).start().await;
         let greeting = hop.client().await.greet().await;
@@ -153,7 +179,14 @@ async fn the_next_hops_refusals_are_the_upstreams() {
     let hop = hop().next_hop(&sink).start().await;
     let mut client = hop.client().await;
     client.greet().await;
-    for (line, said) in [("MAIL FROM", "550 5.7.1 not you"), ("MAIL FROM", "452 4.3.1 full"), ("RCPT TO", "552 5.2.2 full"), ("DATA", "554 5.5.1 no"), (DOT, "550 5.7.1 spam"), (DOT, "451 4.7.1 greylisted")] {
+    for (line, said) in [
+        ("MAIL FROM", "550 5.7.1 not you"),
+        ("MAIL FROM", "452 4.3.1 full"),
+        ("RCPT TO", "552 5.2.2 full"),
+        ("DATA", "554 5.5.1 no"),
+        (DOT, "550 5.7.1 spam"),
+        (DOT, "451 4.7.1 greylisted"),
+    ] {
         sink.on(line, Act::Say(said.into()));
         assert_eq!(client.send("<a@b.test>", &["<c@d.test>"], MAIL).await, format!("{said}\r\n"), "{line}");
         client.say("RSET").await;
@@ -231,9 +264,23 @@ async fn commands_that_are_none() {
     let hop = hop().next_hop(&sink).start().await;
     let mut client = hop.client().await;
     for (line, code) in [
-        ("MAIL FROM:<a@b.test>", "503"), ("", "500"), ("BDAT 10", "502"), ("STARTTLS", "502"), ("EHLO", "501"), ("DATA", "503"), ("EHLO c.test", "250"),
-        ("RCPT TO:<a@b.test>", "503"), ("MAIL FROM:a@b.test", "501"), ("MAIL FROM:<a@b.test>", "250"), ("MAIL FROM:<a@b.test>", "503"), ("DATA", "554"),
-        ("VRFY x", "252"), ("HELP", "214"), ("RSET", "250"), ("RCPT TO:<a@b.test>", "503"), ("QUIT", "221"),
+        ("MAIL FROM:<a@b.test>", "503"),
+        ("", "500"),
+        ("BDAT 10", "502"),
+        ("STARTTLS", "502"),
+        ("EHLO", "501"),
+        ("DATA", "503"),
+        ("EHLO c.test", "250"),
+        ("RCPT TO:<a@b.test>", "503"),
+        ("MAIL FROM:a@b.test", "501"),
+        ("MAIL FROM:<a@b.test>", "250"),
+        ("MAIL FROM:<a@b.test>", "503"),
+        ("DATA", "554"),
+        ("VRFY x", "252"),
+        ("HELP", "214"),
+        ("RSET", "250"),
+        ("RCPT TO:<a@b.test>", "503"),
+        ("QUIT", "221"),
     ] {
         let reply = client.say(line).await;
         assert!(reply.starts_with(code), "{line:?}: {reply}");
@@ -258,7 +305,7 @@ async fn commands_that_are_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_large_is_refused_early_and_late() {
     let sink = Sink::start().await;
-    let hop = hop().next_hop(&sink).size_limit(1_000).start().await;
+    let hop = hop().next_hop(&sink).with(|setup| setup.size_limit = 1_000).start().await;
     let mut client = hop.client().await;
     assert!(client.greet().await.contains("SIZE 1000"));
     assert!(client.say("MAIL FROM:<a@b.test> SIZE=1001").await.starts_with("552 5.3.4"));
@@ -304,7 +351,8 @@ async fn stopping_lets_a_mail_finish() {
 async fn an_upstream_that_goes_away_leaves_nothing_behind() {
     let sink = Sink::start().await;
     let hop = hop().next_hop(&sink).start().await;
-    let dialogue = [b"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n".to_vec(), MAIL.to_vec(), b".\r".to_vec()].concat();
+    let dialogue =
+        [b"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n".to_vec(), MAIL.to_vec(), b".\r".to_vec()].concat();
     for cut in 0..dialogue.len() {
         let mut client = hop.client().await;
         client.raw(&dialogue[..cut]).await;

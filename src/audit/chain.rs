@@ -26,7 +26,9 @@ pub fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.strip_prefix("audit-").and_then(|rest| rest.strip_suffix(".jsonl")).is_some_and(|day| day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit()))
+            name.strip_prefix("audit-")
+                .and_then(|rest| rest.strip_suffix(".jsonl"))
+                .is_some_and(|day| day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit()))
         })
         .collect();
     files.sort();
@@ -77,7 +79,8 @@ pub fn verify(folder: &Path) -> io::Result<Report> {
             let value: Option<serde_json::Value> = serde_json::from_slice(&line).ok();
             let text = |key: &str| value.as_ref().and_then(|value| value.get(key)).and_then(serde_json::Value::as_str);
             if let Some(torn) = pending_torn.take() {
-                let says_so = text("type") == Some("start") && value.as_ref().and_then(|value| value.get("torn")) == Some(&serde_json::Value::Bool(true));
+                let says_so = text("type") == Some("start")
+                    && value.as_ref().and_then(|value| value.get("torn")) == Some(&serde_json::Value::Bool(true));
                 if !says_so {
                     report.broken = Some(torn);
                     return Ok(report);

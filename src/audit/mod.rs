@@ -11,6 +11,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
 };
 
@@ -22,6 +23,7 @@ use crate::{clock, limits};
 /// The handle by which mails are remembered. Cloning it is cheap; the writer ends with the last handle.
 #[derive(Clone)]
 pub struct Audit {
+    folder: Arc<Path>,
     queue: mpsc::Sender<Job>,
 }
 
@@ -60,7 +62,13 @@ impl Audit {
         let (queue, jobs) = mpsc::channel(limits::AUDIT_QUEUE);
         let run = move || run(writer, jobs);
         thread::Builder::new().name("audit".into()).spawn(run).map_err(|error| AuditError::Folder(folder.into(), error.to_string()))?;
-        Ok(Self { queue })
+        Ok(Self { folder: folder.into(), queue })
+    }
+
+    /// Where it writes.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Remembers a mail that is relayed either way. Waits while the queue is full, so that nothing is forgotten.
@@ -107,7 +115,7 @@ fn run(mut writer: Writer, mut jobs: mpsc::Receiver<Job>) {
         }
         for sender in waiting {
             // Whoever waited may have given up.
-            let _ = sender.send(outcome.as_ref().map(|_| ()).map_err(|error| AuditError::Write(error.to_string())));
+            let _ = sender.send(outcome.as_ref().copied().map_err(|error| AuditError::Write(error.to_string())));
         }
     }
 }

@@ -54,8 +54,14 @@ pub struct Event<'a> {
 pub struct Outcome {
     /// Whether the next hop took it, refused it, or nobody knows.
     pub delivery: Delivery,
+    /// The next hop as the configuration names it; empty where none was reached.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub next_hop: String,
     /// The next hop's last reply.
     pub reply: String,
+    /// The id under which the next hop queued the mail, where its reply names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_id: Option<String>,
     /// From the end of the upstream's data to the reply, in milliseconds.
     pub latency_ms: u64,
 }
@@ -280,10 +286,10 @@ impl<'a> Mail<'a> {
         let link = |link: &Link| RedactedLink { link: link.redacted(), hash: key.map(|key| key.fingerprint(link.expose())) };
         let mut links: Vec<&Link> = Vec::new();
         for at in recognition.into_iter().flat_map(|found| &found.one_time_links) {
-            if let Some(found) = event.content.and_then(|content| content.links.get(*at)) {
-                if !links.contains(&&found.link) {
-                    links.push(&found.link);
-                }
+            if let Some(found) = event.content.and_then(|content| content.links.get(*at))
+                && !links.contains(&&found.link)
+            {
+                links.push(&found.link);
             }
         }
         Self {
@@ -301,7 +307,8 @@ impl<'a> Mail<'a> {
             observed: matches!(event.decision.verdict, Verdict::Act(_)) && event.mode == Mode::Observe,
             actions: actions(event.decision),
             entry: event.decision.entry.as_deref(),
-            recognized: recognition.map(|found| Recognized { kind: found.kind.map_or("none", crate::policy::Kind::code), confidence: found.confidence }),
+            recognized: recognition
+                .map(|found| Recognized { kind: found.kind.map_or("none", crate::policy::Kind::code), confidence: found.confidence }),
             one_time_links: links.into_iter().map(link).collect(),
             flaws: event.content.map(|content| content.flaws.iter().map(crate::message::Flaw::code).collect()).unwrap_or_default(),
             identity: event.identity.map(|identity| IdentityView::new(identity, event.author)),

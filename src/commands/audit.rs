@@ -176,8 +176,19 @@ fn show(out: &mut impl Write, line: &[u8], value: &Value, form: Form) -> io::Res
             let kind = value.get("recognized").map_or("-", |found| text(found, "kind"));
             let entry = if text(value, "entry").is_empty() { "-" } else { text(value, "entry") };
             let to: Vec<&str> = value.get("to").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-            writeln!(out, "{time} {id} {}{observed} entry={entry} kind={kind} from={} to={}", text(value, "decision"), printable(text(value, "from")), printable(&to.join(",")))?;
-            let stopped = value.get("reasons").and_then(Value::as_array).into_iter().flatten().find(|reason| reason.get("ok") == Some(&Value::Bool(false)));
+            writeln!(
+                out,
+                "{time} {id} {}{observed} entry={entry} kind={kind} from={} to={}",
+                text(value, "decision"),
+                printable(text(value, "from")),
+                printable(&to.join(","))
+            )?;
+            let stopped = value
+                .get("reasons")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .find(|reason| reason.get("ok") == Some(&Value::Bool(false)));
             if let Some(stopped) = stopped {
                 writeln!(out, "    {}: {}", text(stopped, "check"), printable(text(stopped, "detail")))?;
             }

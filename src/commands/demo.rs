@@ -26,8 +26,8 @@ use crate::{
     identity::Authenticator,
     pipeline::Hall,
     policy::{Mode, Policy, Recogniser},
-    settings::{Problems, Smtp, Trace, allow},
-    smtp::{self, Front},
+    settings::{Problems, allow},
+    smtp::{self, Current, Front, Listener, Start, setup::Setup},
     stage::{Delivered, Scanner, Signer, Site, Zone, post},
 };
 
@@ -161,15 +161,9 @@ impl Stage {
         let hall = Hall::new(Policy::new(vec![entry]), Recogniser::built_in()?, authenticator, tagger, Some(audit), 1 << 20);
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the hop's port")?;
         let hop = listener.local_addr()?.to_string();
-        let smtp = Smtp {
-            listen: vec![listener.local_addr()?],
-            next_hop: scanner.address().to_string(),
-            hostname,
-            inspect_limit: 1 << 20,
-            size_limit: 50 << 20,
-            trace: Trace::Written,
-        };
-        let front = Arc::new(Front { smtp, hall: Arc::new(hall) });
+        let setup = Setup::relay(hostname, vec![scanner.address().to_string()]);
+        let front = Arc::new(Front::new(Current::new(setup, Arc::new(hall))?));
+        let listener = Listener { socket: listener, start: Start::Clear };
         let stop = async {
             let _ = stopped.await;
         };
@@ -256,7 +250,18 @@ impl Row {
         let tagged = message.headers().named("X-Firstclick").next().is_some();
         let opened = delivered.opened.iter().any(|(opened, _)| opened == link);
         let token = link.rsplit('/').next().unwrap_or_default().to_owned();
-        Self { mail, way, promise, opened, reader: 0, tagged, message_id: message.message_id(), token, verdict: "-".into(), why: "nobody judged it".into() }
+        Self {
+            mail,
+            way,
+            promise,
+            opened,
+            reader: 0,
+            tagged,
+            message_id: message.message_id(),
+            token,
+            verdict: "-".into(),
+            why: "nobody judged it".into(),
+        }
     }
 }
 
@@ -272,7 +277,7 @@ fn explain(rows: &mut [Row], folder: &Folder) -> anyhow::Result<()> {
             ensure!(watch.elapsed() < PATIENCE, "{}: no audit record was written", row.mail);
             thread::sleep(Duration::from_millis(20));
         };
-        row.verdict = text(&record, "decision").to_owned();
+        text(&record, "decision").clone_into(&mut row.verdict);
         let reasons = record.get("reasons").and_then(Value::as_array).cloned().unwrap_or_default();
         let stopped = reasons.iter().find(|reason| reason.get("ok") == Some(&Value::Bool(false)));
         row.why = match stopped {

@@ -9,11 +9,11 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 
-use super::{Answer, Config, hall, printable, runtime};
+use super::{Answer, Config, furnish, printable, runtime};
 use crate::{
     audit::record::{IdentityView, ReasonView, actions, reasons},
-    clock,
     cli::Explain,
+    clock,
     edit::{self, Patch},
     identity::{Arrival, Peer},
     message::{Domain, Message},
@@ -26,7 +26,7 @@ pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<An
     // Nothing is remembered: a look is no mail.
     settings.audit = None;
     let hostname = settings.smtp.as_ref().map_or("firstclick.invalid", |smtp| smtp.hostname.as_str()).to_owned();
-    let hall = hall(settings, &hostname)?;
+    let hall = furnish(settings, &hostname)?;
     let files = inputs(&arguments.inputs)?;
     if files.len() > 1 && arguments.out.is_some() {
         bail!("--out takes one mail; {} were named", files.len());
@@ -88,7 +88,9 @@ fn inputs(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             let mut inside: Vec<PathBuf> = fs::read_dir(path)
                 .with_context(|| format!("{} cannot be read", path.display()))?
                 .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-                .filter(|inside| inside.is_dir() || inside.extension().is_none_or(|end| matches!(end.to_str(), Some("eml" | "msg" | "mail" | "txt"))))
+                .filter(|inside| {
+                    inside.is_dir() || inside.extension().is_none_or(|end| matches!(end.to_str(), Some("eml" | "msg" | "mail" | "txt")))
+                })
                 .collect();
             inside.sort();
             files.extend(inputs(&inside)?);

@@ -19,7 +19,11 @@ use crate::cli::Keygen;
 pub(super) fn keygen(arguments: &Keygen) -> anyhow::Result<Answer> {
     let mut random = [0_u8; 32];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| anyhow!("the system gives no random numbers"))?;
-    let fresh = if arguments.token { format!("fc-{}", URL_SAFE_NO_PAD.encode(random.get(..24).unwrap_or_default())) } else { STANDARD.encode(random) };
+    let fresh = if arguments.token {
+        format!("fc-{}", URL_SAFE_NO_PAD.encode(random.get(..24).unwrap_or_default()))
+    } else {
+        STANDARD.encode(random)
+    };
     match &arguments.out {
         None => writeln!(io::stdout().lock(), "{fresh}")?,
         Some(path) => put_on_top(path, &fresh).with_context(|| format!("{} cannot be written", path.display()))?,

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod explain;
 mod keygen;
+mod reload;
 mod run;
 mod senders;
 mod setup;
@@ -21,7 +22,7 @@ use crate::{
     identity::Authenticator,
     pipeline::Hall,
     policy::Recogniser,
-    settings::{Settings, Verify},
+    settings::{Identity, Settings, Verify},
 };
 
 /// How a command ended.
@@ -70,6 +71,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// The configuration that was named, if one was.
+#[derive(Clone, Debug)]
 struct Config(Option<PathBuf>);
 
 impl Config {
@@ -97,19 +99,29 @@ impl Config {
 struct Listed(crate::settings::Problems);
 
 /// Furnishes a hall from a configuration.
-fn hall(settings: Settings, hostname: &str) -> anyhow::Result<Hall> {
-    let trusted = settings.identity.trusted_upstreams;
-    let authenticator = match settings.identity.verify {
-        Verify::Here { dns, deadline } => Authenticator::here(&dns, deadline, trusted, hostname.to_owned())?,
-        Verify::Upstream { authserv_ids } => Authenticator::upstream(authserv_ids, trusted, hostname.to_owned()),
-    };
-    let tagger = settings.tag.as_ref().map_or_else(
-        || Tagger { header: "X-Firstclick".into(), tokens: Vec::new(), keys: Vec::new(), authserv_id: hostname.to_owned() },
-        |tag| tag.tagger(hostname),
-    );
+fn furnish(settings: Settings, hostname: &str) -> anyhow::Result<Hall> {
+    let authenticator = authenticator(&settings.identity, hostname)?;
+    let tagger = tagger(&settings, hostname);
     let inspect_limit = settings.smtp.as_ref().map_or(usize::MAX, |smtp| smtp.inspect_limit);
     let audit = settings.audit.as_deref().map(crate::audit::Audit::open).transpose()?;
     Ok(Hall::new(settings.policy, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit))
+}
+
+/// Who finds out who sent a mail.
+fn authenticator(identity: &Identity, hostname: &str) -> anyhow::Result<Authenticator> {
+    let trusted = identity.trusted_upstreams.clone();
+    Ok(match &identity.verify {
+        Verify::Here { dns, deadline } => Authenticator::here(dns, *deadline, trusted, hostname.to_owned())?,
+        Verify::Upstream { authserv_ids } => Authenticator::upstream(authserv_ids.clone(), trusted, hostname.to_owned()),
+    })
+}
+
+/// Who tags, and removes forged tags; the latter is done without a configuration too.
+fn tagger(settings: &Settings, hostname: &str) -> Tagger {
+    settings.tag.as_ref().map_or_else(
+        || Tagger { header: "X-Firstclick".into(), tokens: Vec::new(), keys: Vec::new(), authserv_id: hostname.to_owned() },
+        |tag| tag.tagger(hostname),
+    )
 }
 
 /// A runtime for commands that need one.
@@ -121,7 +133,8 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|letter| {
-            let hidden = letter.is_control() || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let hidden =
+                letter.is_control() || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
             if hidden { letter.escape_unicode().collect::<Vec<_>>() } else { vec![letter] }
         })
         .collect()

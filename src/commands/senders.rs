@@ -22,7 +22,15 @@ fn list() -> anyhow::Result<Answer> {
     let services = catalogue::all(&mut Problems::default());
     writeln!(out, "{:18} {:30} {:11} {:44} mails", "name", "service", "confidence", "from")?;
     for service in &services {
-        writeln!(out, "{:18} {:30} {:11} {:44} {}", service.name, service.title, service.confidence.code(), service.from.join(" "), service.mails.join(" "))?;
+        writeln!(
+            out,
+            "{:18} {:30} {:11} {:44} {}",
+            service.name,
+            service.title,
+            service.confidence.code(),
+            service.from.join(" "),
+            service.mails.join(" ")
+        )?;
     }
     writeln!(out, "{} services; `firstclick senders show NAME` says more", services.len())?;
     Ok(Answer::Yes)
@@ -52,6 +60,10 @@ fn show(name: &str) -> anyhow::Result<Answer> {
     if !service.sender_side.is_empty() {
         writeln!(out, "\nOn the sender's side: {}", service.sender_side.trim())?;
     }
-    writeln!(out, "\nAllow it with a file in the allowlist folder:\n\n  sender = \"{}\"\n  owner = \"you@corp.example\"\n  reason = \"why, and which ticket\"\n  expires = 2027-06-30\n  mode = \"observe\"", service.name)?;
+    writeln!(
+        out,
+        "\nAllow it with a file in the allowlist folder:\n\n  sender = \"{}\"\n  owner = \"you@corp.example\"\n  reason = \"why, and which ticket\"\n  expires = 2027-06-30\n  mode = \"observe\"",
+        service.name
+    )?;
     Ok(Answer::Yes)
 }

@@ -53,7 +53,12 @@ Get-TransportRule "firstclick*" | Format-List Name, State, SenderIpRanges, Heade
         writeln!(io::stderr().lock(), "note: give the hop's public address with --hop, and the commands are complete")?;
     }
     if tag.tokens.len() > 1 {
-        writeln!(out, "\n# The rule takes {} tokens while they are rotated; {}... is the newest.", tag.tokens.len(), token.expose().get(..6).unwrap_or_default())?;
+        writeln!(
+            out,
+            "\n# The rule takes {} tokens while they are rotated; {}... is the newest.",
+            tag.tokens.len(),
+            token.expose().get(..6).unwrap_or_default()
+        )?;
     }
     Ok(Answer::Yes)
 }

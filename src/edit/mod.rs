@@ -23,17 +23,25 @@ pub struct PatchError;
 /// # Errors
 /// Where patches overlap; the mail is then to be left as it came.
 pub fn apply(raw: &[u8], patches: &[Patch]) -> Result<Vec<u8>, PatchError> {
+    Ok(pieces(raw, patches)?.concat())
+}
+
+/// The same, as slices of the mail and of the patches: nothing is copied.
+///
+/// # Errors
+/// Where patches overlap; the mail is then to be left as it came.
+pub fn pieces<'p>(raw: &'p [u8], patches: &'p [Patch]) -> Result<Vec<&'p [u8]>, PatchError> {
     let mut ordered: Vec<&Patch> = patches.iter().collect();
     ordered.sort_by_key(|patch| (patch.at.start, patch.at.end));
-    let mut out = Vec::with_capacity(raw.len() + patches.iter().map(|patch| patch.with.len()).sum::<usize>());
+    let mut pieces = Vec::with_capacity(patches.len() * 2 + 2);
     let mut at = 0;
     for patch in ordered {
-        out.extend_from_slice(raw.get(at..patch.at.start).ok_or(PatchError)?);
-        out.extend_from_slice(&patch.with);
+        pieces.push(raw.get(at..patch.at.start).ok_or(PatchError)?);
+        pieces.push(&patch.with);
         at = patch.at.end.max(patch.at.start);
     }
-    out.extend_from_slice(raw.get(at..).ok_or(PatchError)?);
-    Ok(out)
+    pieces.push(raw.get(at..).ok_or(PatchError)?);
+    Ok(pieces)
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// Headers by which others tell Exchange to leave a mail alone. From outside they are forgeries, always.
-const ALWAYS_REMOVED: &[&str] = &["X-MS-Exchange-Organization-SkipSafeLinksProcessing", "X-MS-Exchange-Organization-SkipSafeAttachmentProcessing"];
+const ALWAYS_REMOVED: &[&str] =
+    &["X-MS-Exchange-Organization-SkipSafeLinksProcessing", "X-MS-Exchange-Organization-SkipSafeAttachmentProcessing"];
 
 /// The token that the scanner's rule looks for. Does not print itself.
 #[derive(Clone, PartialEq, Eq)]
@@ -150,7 +151,13 @@ impl Tagger {
         }
         let value = headers.first(&self.signature_header()).unwrap_or_default();
         let Ok(value) = std::str::from_utf8(&value) else { return false };
-        let tag = |name: &str| value.split(';').filter_map(|tag| tag.trim().split_once('=')).find(|(known, _)| *known == name).map(|(_, value)| value.to_owned());
+        let tag = |name: &str| {
+            value
+                .split(';')
+                .filter_map(|tag| tag.trim().split_once('='))
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value.to_owned())
+        };
         let (Some(entry), Some(time), Some(body), Some(proof)) = (tag("entry"), tag("t"), tag("h"), tag("b")) else { return false };
         let Ok(proof) = BASE64.decode(proof) else { return false };
         tag("v").as_deref() == Some("1")
@@ -202,7 +209,15 @@ mod tests {
         assert!(tagger.verifies(&Message::read(&tagged)));
         assert!(!tagger.verifies(&Message::read(MAIL)));
         let text = String::from_utf8(tagged).unwrap();
-        for (from, to) in [("a@bank.test", "c@bank.test"), ("b@corp", "c@corp"), ("<1@", "<2@"), ("body", "Body"), ("entry=bank", "entry=bonk"), ("t=0", "t=1"), ("test-token", "test-taken")] {
+        for (from, to) in [
+            ("a@bank.test", "c@bank.test"),
+            ("b@corp", "c@corp"),
+            ("<1@", "<2@"),
+            ("body", "Body"),
+            ("entry=bank", "entry=bonk"),
+            ("t=0", "t=1"),
+            ("test-token", "test-taken"),
+        ] {
             let moved = text.replacen(from, to, 1);
             assert!(!tagger.verifies(&Message::read(moved.as_bytes())), "{from}");
         }

@@ -14,12 +14,12 @@ use std::{
 };
 
 use mail_auth::{
-    AuthenticatedMessage, DkimResult, DmarcResult, MessageAuthenticator, SpfOutput, SpfResult, crypto::Algorithm, dmarc::verify::DmarcParameters,
-    spf::verify::SpfParameters,
+    AuthenticatedMessage, DkimResult, DmarcResult, MessageAuthenticator, SpfOutput, SpfResult, crypto::Algorithm,
+    dmarc::verify::DmarcParameters, spf::verify::SpfParameters,
 };
 
-pub use self::{network::Network, resolver::ResolverError};
 use self::proof::{AuthResult, Identity, Signature, Source, Weakness};
+pub use self::{network::Network, resolver::ResolverError};
 use crate::{
     clock, limits,
     message::{Domain, Message, header::Headers},
@@ -53,6 +53,13 @@ pub struct Arrival<'a> {
 pub enum Peer {
     /// A host at this address; whether it is a trusted upstream is looked up.
     Host(IpAddr),
+    /// A host that speaks for a client (XFORWARD); it was let in because it is a trusted upstream.
+    Forwarded {
+        /// The host.
+        upstream: IpAddr,
+        /// The client.
+        client: IpAddr,
+    },
     /// The sender's own host, as somebody says who knows (`explain --client-ip`).
     Client(IpAddr),
     /// A trusted upstream; the mail was saved behind it (`explain`).
@@ -84,13 +91,13 @@ impl Authenticator {
     /// Finds out who sent a mail, within the deadline.
     pub async fn identify(&self, message: &Message<'_>, arrival: Arrival<'_>) -> Identity {
         let trusted = match arrival.peer {
-            Peer::Host(address) => self.trusts(address),
+            Peer::Host(address) | Peer::Forwarded { upstream: address, .. } => self.trusts(address),
             Peer::Client(_) => false,
             Peer::TrustedUpstream => true,
         };
         let client = match arrival.peer {
             Peer::Host(_) | Peer::TrustedUpstream if trusted => client_in_received(message.headers()),
-            Peer::Host(address) | Peer::Client(address) => Some(address),
+            Peer::Host(address) | Peer::Client(address) | Peer::Forwarded { client: address, .. } => Some(address),
             Peer::TrustedUpstream => None,
         };
         let author = message.author().ok().map(|author| author.domain);
@@ -110,7 +117,14 @@ impl Authenticator {
         }
     }
 
-    async fn ask(&self, dns: &MessageAuthenticator, message: &Message<'_>, author: Option<&Domain>, arrival: Arrival<'_>, client: Option<IpAddr>) -> Identity {
+    async fn ask(
+        &self,
+        dns: &MessageAuthenticator,
+        message: &Message<'_>,
+        author: Option<&Domain>,
+        arrival: Arrival<'_>,
+        client: Option<IpAddr>,
+    ) -> Identity {
         let Some(mut mail) = AuthenticatedMessage::parse(message.raw()) else {
             return Identity::unknown("the mail has no header");
         };
@@ -124,7 +138,9 @@ impl Authenticator {
         let sender_domain = arrival.reverse_path.rsplit_once('@').map_or(arrival.helo, |(_, domain)| domain);
         let spf = async {
             match client {
-                Some(client) if arrival.reverse_path.is_empty() => dns.verify_spf(SpfParameters::helo(client, arrival.helo, &self.hostname)).await,
+                Some(client) if arrival.reverse_path.is_empty() => {
+                    dns.verify_spf(SpfParameters::helo(client, arrival.helo, &self.hostname)).await
+                }
                 Some(client) => dns.verify_spf(SpfParameters::mail_from(client, arrival.helo, &self.hostname, arrival.reverse_path)).await,
                 None => SpfOutput::new(sender_domain.to_owned()).with_result(SpfResult::None),
             }
@@ -154,12 +170,11 @@ impl Authenticator {
             }
             dkim.push(Signature { domain, selector, result, weakness, covers, signed_at, aligned });
         }
-        let dmarc = match dmarc {
-            Some(dmarc) => dmarc,
-            None => {
-                let verdict = dns.verify_dmarc(DmarcParameters::new(&mail, &[], sender_domain, &spf)).await;
-                dmarc_result(verdict.dkim_result(), verdict.spf_result())
-            }
+        let dmarc = if let Some(dmarc) = dmarc {
+            dmarc
+        } else {
+            let verdict = dns.verify_dmarc(DmarcParameters::new(&mail, &[], sender_domain, &spf)).await;
+            dmarc_result(verdict.dkim_result(), verdict.spf_result())
         };
         Identity { source: Source::Here, spf: spf_result(spf.result()), dkim, dmarc, arc: AuthResult::None, client, trouble: None }
     }
@@ -197,7 +212,7 @@ fn weakness(signature: &mail_auth::dkim::Signature, now: u64) -> Option<Weakness
 }
 
 /// How far a signer's clock may run ahead of ours.
-const CLOCK_SKEW: Duration = Duration::from_secs(300);
+const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// Letters, digits, hyphens, underscores and dots: nothing that a DNS library or a log would read differently.
 fn is_name(text: &str) -> bool {
@@ -233,7 +248,11 @@ fn client_in_received(headers: &Headers<'_>) -> Option<IpAddr> {
     let value = headers.first("Received")?;
     let text = std::str::from_utf8(&value).ok()?;
     let from = text.split(" by ").next()?;
-    from.split('[').skip(1).filter_map(|piece| piece.split_once(']')).filter_map(|(literal, _)| literal.trim_start_matches("IPv6:").parse().ok()).last()
+    from.split('[')
+        .skip(1)
+        .filter_map(|piece| piece.split_once(']'))
+        .filter_map(|(literal, _)| literal.trim_start_matches("IPv6:").parse().ok())
+        .last()
 }
 
 #[cfg(test)]

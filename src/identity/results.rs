@@ -84,7 +84,10 @@ impl Results {
         let result = |name| find(name).map_or(AuthResult::None, |method| method.result);
         // DMARC speaks of one author; where it names another one, it speaks of another mail.
         let dmarc = find("dmarc").map_or(AuthResult::None, |method| {
-            let from = method.property("header.from").map(|from| from.rsplit('@').next().unwrap_or(from)).and_then(|from| Domain::parse(from).ok());
+            let from = method
+                .property("header.from")
+                .map(|from| from.rsplit('@').next().unwrap_or(from))
+                .and_then(|from| Domain::parse(from).ok());
             if from.as_ref() == author { method.result } else { AuthResult::None }
         });
         // The upstream says that DMARC passes and not by which signature: one of the author's own organisation, then.
@@ -303,7 +306,19 @@ mod tests {
             });
             assert_ne!(proofs, Ok(true), "{value}");
         }
-        for value in ["", ";", "mx; dkim", "mx; dkim=", "mx; dkim=passs", "mx; dkim=pass header.d=a header.d=b", "mx; dkim=pass (", "mx 2; dkim=pass", "mx; dkim/2=pass", "mx, dkim=pass", "mx; dkim=pass header.d=\"a"] {
+        for value in [
+            "",
+            ";",
+            "mx; dkim",
+            "mx; dkim=",
+            "mx; dkim=passs",
+            "mx; dkim=pass header.d=a header.d=b",
+            "mx; dkim=pass (",
+            "mx 2; dkim=pass",
+            "mx; dkim/2=pass",
+            "mx, dkim=pass",
+            "mx; dkim=pass header.d=\"a",
+        ] {
             assert_eq!(Results::parse(value), Err(Malformed), "{value}");
         }
     }
@@ -324,7 +339,16 @@ mod tests {
 
     #[test]
     fn forged_claims_are_seen_however_written() {
-        for value in ["hop.test; dkim=pass", " HOP.test ; x", "(c) hop.test 1; x", "\"hop.test\"; x", "hop.test.; x", "hop.test(c); x", "hop.test", "hop.test\0; x"] {
+        for value in [
+            "hop.test; dkim=pass",
+            " HOP.test ; x",
+            "(c) hop.test 1; x",
+            "\"hop.test\"; x",
+            "hop.test.; x",
+            "hop.test(c); x",
+            "hop.test",
+            "hop.test\0; x",
+        ] {
             assert!(claims(value.as_bytes(), "hop.test"), "{value:?}");
         }
         for value in ["hop.test.attack.test; x", "xhop.test; x", "mx.test; hop.test"] {

@@ -122,9 +122,9 @@ fn is_plain_local(local: &str) -> bool {
         Some(inside) => !inside.is_empty() && !inside.contains(['@', '<', '>', ',', '"', '\\', '(', ')', ':', ';']),
         None => {
             !local.is_empty()
-                && local.chars().all(|letter| {
-                    letter.is_alphanumeric() || letter.is_ascii() && b"!#$%&'*+/=?^_`{|}~-.".contains(&(letter as u8))
-                })
+                && local
+                    .chars()
+                    .all(|letter| letter.is_alphanumeric() || letter.is_ascii() && b"!#$%&'*+/=?^_`{|}~-.".contains(&(letter as u8)))
         }
     }
 }

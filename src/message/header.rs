@@ -113,6 +113,7 @@ impl<'a> Headers<'a> {
     }
 
     /// The fields of this name, in any case and however written, topmost first.
+    #[must_use]
     pub fn named<'s>(&'s self, name: &'s str) -> impl DoubleEndedIterator<Item = &'s Field> + 's {
         self.fields.iter().filter(move |field| self.is_named(field, name))
     }
@@ -126,8 +127,7 @@ impl<'a> Headers<'a> {
         }
         bytes.len() > name.len() && {
             let graphic = bytes.iter().filter(|byte| byte.is_ascii_graphic());
-            graphic.clone().count() == name.len()
-                && graphic.zip(name.bytes()).all(|(left, right)| left.eq_ignore_ascii_case(&right))
+            graphic.clone().count() == name.len() && graphic.zip(name.bytes()).all(|(left, right)| left.eq_ignore_ascii_case(&right))
         }
     }
 
@@ -172,6 +172,15 @@ impl<'a> Headers<'a> {
     }
 }
 
+/// Where the body starts: past the blank line that ends the header block; none where it has not come.
+#[must_use]
+pub fn end(raw: &[u8]) -> Option<usize> {
+    if raw.starts_with(b"\r\n") {
+        return Some(2);
+    }
+    memchr::memmem::find(raw, b"\r\n\r\n").map(|at| at + 4)
+}
+
 /// Whether bytes hold a CR or an LF that stands alone (RFC 5321 section 2.3.8).
 #[must_use]
 pub fn has_bare_line_ending(bytes: &[u8]) -> bool {
@@ -187,8 +196,18 @@ pub fn has_bare_line_ending(bytes: &[u8]) -> bool {
 
 /// Fields that RFC 5322 section 3.6 and RFC 2045 allow once.
 const SINGLETONS: &[&str] = &[
-    "From", "To", "Cc", "Subject", "Date", "Message-ID", "Sender", "Reply-To", "MIME-Version", "Content-Type",
-    "Content-Transfer-Encoding", "Content-Disposition",
+    "From",
+    "To",
+    "Cc",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "Sender",
+    "Reply-To",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+    "Content-Disposition",
 ];
 
 #[cfg(test)]

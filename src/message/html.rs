@@ -1,6 +1,6 @@
 //! The links and words of an HTML part, with the places where they stand.
 //!
-//! lol_html serves as the tokenizer; nothing is rewritten here. What a mail program may show and a tokenizer skips is
+//! `lol_html` serves as the tokenizer; nothing is rewritten here. What a mail program may show and a tokenizer skips is
 //! read again: Outlook's conditional comments and `<noscript>`. What could act by itself is a flaw.
 
 use std::{cell::RefCell, ops::Range, rc::Rc};
@@ -144,10 +144,10 @@ fn walk(html: &str, state: &Rc<RefCell<Html>>, depth: Depth) {
         let pending = Rc::clone(&pending);
         doc_comments!(move |comment| {
             let text = comment.text();
-            if text.trim_start().starts_with("[if") {
-                if let Some((_, inside)) = text.split_once(']').and_then(|(head, rest)| Some((head, rest.strip_prefix('>')?))) {
-                    pending.borrow_mut().push(inside.to_owned());
-                }
+            if text.trim_start().starts_with("[if")
+                && let Some((_, inside)) = text.split_once(']').and_then(|(head, rest)| Some((head, rest.strip_prefix('>')?)))
+            {
+                pending.borrow_mut().push(inside.to_owned());
             }
             Ok(())
         })
@@ -230,8 +230,31 @@ fn style_addresses(css: &str, html: &mut Html) {
 fn is_block(name: &str) -> bool {
     matches!(
         name,
-        "p" | "div" | "br" | "tr" | "td" | "th" | "table" | "li" | "ul" | "ol" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "hr" | "body"
-            | "title" | "center" | "blockquote" | "section" | "article" | "header" | "footer" | "pre"
+        "p" | "div"
+            | "br"
+            | "tr"
+            | "td"
+            | "th"
+            | "table"
+            | "li"
+            | "ul"
+            | "ol"
+            | "h1"
+            | "h2"
+            | "h3"
+            | "h4"
+            | "h5"
+            | "h6"
+            | "hr"
+            | "body"
+            | "title"
+            | "center"
+            | "blockquote"
+            | "section"
+            | "article"
+            | "header"
+            | "footer"
+            | "pre"
     )
 }
 
@@ -255,7 +278,7 @@ mod tests {
         assert_eq!(address.value, "https://a.test/?x=1&y=2");
         assert_eq!(address.label.trim(), "Reset it");
         assert!(address.before.contains("Hello & welcome"), "{:?}", address.before);
-        assert_eq!(&html[address.place.clone().unwrap()], "https://a.test/?x=1&amp;y=2");
+        assert_eq!(html.get(address.place.clone().unwrap()).unwrap(), "https://a.test/?x=1&amp;y=2");
         assert!(found.flaws.is_empty());
     }
 
@@ -282,9 +305,15 @@ mod tests {
             assert!(addresses(html).contains(&"https://attack.test/".to_owned()), "{html}: {:?}", read(html));
         }
         for html in [
-            "<form action='https://attack.test/'>", "<base href='https://attack.test/'>", "<iframe src='https://attack.test/'>",
-            "<meta http-equiv=Refresh content='0;url=https://attack.test/'>", "<button formaction='https://attack.test/'>",
-            "<a ping='https://attack.test/' href='#'>", "<script>x</script>", "<object data='https://attack.test/'>", "<p onclick='x()'>",
+            "<form action='https://attack.test/'>",
+            "<base href='https://attack.test/'>",
+            "<iframe src='https://attack.test/'>",
+            "<meta http-equiv=Refresh content='0;url=https://attack.test/'>",
+            "<button formaction='https://attack.test/'>",
+            "<a ping='https://attack.test/' href='#'>",
+            "<script>x</script>",
+            "<object data='https://attack.test/'>",
+            "<p onclick='x()'>",
         ] {
             assert!(read(html).flaws.has(Flaw::HtmlActive), "{html}");
         }

@@ -165,9 +165,20 @@ mod tests {
         assert_eq!(web("https://LOGIN.bank.test/a").host().unwrap().as_str(), "login.bank.test");
         assert_eq!(web("https://login.bank.test.attack.test/").host().unwrap().as_str(), "login.bank.test.attack.test");
         for odd in [
-            "https://login.bank.test@attack.test/", "https:/\\attack.test", "//attack.test", "https:\\\\login.bank.test/",
-            "https:login.bank.test", "https://login.bank.test\\.attack.test/", "https://login%2ebank.test/", "https://ba\u{ad}nk.test/",
-            "https://bank。test/", "https://bank.test./", "ht\ttps://bank.test/", "https://0x7f.1/", "https://2130706433/", "/reset/abc",
+            "https://login.bank.test@attack.test/",
+            "https:/\\attack.test",
+            "//attack.test",
+            "https:\\\\login.bank.test/",
+            "https:login.bank.test",
+            "https://login.bank.test\\.attack.test/",
+            "https://login%2ebank.test/",
+            "https://ba\u{ad}nk.test/",
+            "https://bank。test/",
+            "https://bank.test./",
+            "ht\ttps://bank.test/",
+            "https://0x7f.1/",
+            "https://2130706433/",
+            "/reset/abc",
         ] {
             assert!(matches!(Target::read(odd), Target::Flawed(Flaw::LinkAmbiguous)), "{odd}");
         }

@@ -25,7 +25,11 @@ pub use self::{
     header::Headers,
     link::{Link, Target},
 };
-use self::{html::Holder, parts::Format, words::{Space, Tail}};
+use self::{
+    html::Holder,
+    parts::Format,
+    words::{Space, Tail},
+};
 use crate::limits;
 
 /// One mail: its bytes and its header block.
@@ -237,7 +241,10 @@ fn addresses_in(text: &str, finder: &LinkFinder) -> Vec<(Range<usize>, String)> 
         .map(|link| (link.start()..link.end(), link.as_str().to_owned()))
         .collect();
     for (start, _) in text.match_indices("www.") {
-        let alone = text.get(..start).and_then(|before| before.chars().next_back()).is_none_or(|letter| !letter.is_alphanumeric() && !"/.@-_=%".contains(letter));
+        let alone = text
+            .get(..start)
+            .and_then(|before| before.chars().next_back())
+            .is_none_or(|letter| !letter.is_alphanumeric() && !"/.@-_=%".contains(letter));
         if alone && !all.iter().any(|(place, _)| place.contains(&start)) {
             let rest = text.get(start..).unwrap_or_default();
             let end = rest.find(|letter: char| letter.is_whitespace() || "<>\"'()[]{}|".contains(letter)).unwrap_or(rest.len());

@@ -77,7 +77,9 @@ impl Tree {
         });
         match part.kind() {
             PartKind::Text | PartKind::Html => {
-                let format = if matches!(part.kind(), PartKind::Html) || matches!(subtype.as_str(), "x-amp-html" | "xhtml+xml" | "xml" | "enriched") {
+                let format = if matches!(part.kind(), PartKind::Html)
+                    || matches!(subtype.as_str(), "x-amp-html" | "xhtml+xml" | "xml" | "enriched")
+                {
                     Format::Html
                 } else {
                     Format::Plain
@@ -87,7 +89,9 @@ impl Tree {
                 }
                 check_encoding(part, &mut self.flaws);
                 if let Some((text, problems)) = part.text_checked() {
-                    if problems.contains(DecodeProblems::MALFORMED_TRANSFER_ENCODING) || problems.contains(DecodeProblems::UNKNOWN_TRANSFER_ENCODING) {
+                    if problems.contains(DecodeProblems::MALFORMED_TRANSFER_ENCODING)
+                        || problems.contains(DecodeProblems::UNKNOWN_TRANSFER_ENCODING)
+                    {
                         self.flaws.add(Flaw::TransferEncoding);
                     } else if !problems.is_empty() {
                         self.flaws.add(Flaw::Charset);
@@ -128,15 +132,15 @@ impl Tree {
             odd.add(flaw);
         }
         self.flaws.join(odd);
-        if let Some(value) = headers.first("Content-Type") {
-            if !is_plain_content_type(&value) {
-                self.flaws.add(Flaw::ContentType);
-            }
+        if let Some(value) = headers.first("Content-Type")
+            && !is_plain_content_type(&value)
+        {
+            self.flaws.add(Flaw::ContentType);
         }
-        if let Some(value) = headers.first("Content-Transfer-Encoding") {
-            if !ENCODINGS.iter().any(|known| value.eq_ignore_ascii_case(known.as_bytes())) {
-                self.flaws.add(Flaw::TransferEncoding);
-            }
+        if let Some(value) = headers.first("Content-Transfer-Encoding")
+            && !ENCODINGS.iter().any(|known| value.eq_ignore_ascii_case(known.as_bytes()))
+        {
+            self.flaws.add(Flaw::TransferEncoding);
         }
     }
 }
@@ -147,7 +151,14 @@ fn is_sealed(kind: &str, subtype: &str) -> bool {
     kind == "application"
         && matches!(
             subtype,
-            "pkcs7-mime" | "x-pkcs7-mime" | "pkcs7-signature" | "x-pkcs7-signature" | "pgp-encrypted" | "pgp-signature" | "ms-tnef" | "vnd.ms-tnef"
+            "pkcs7-mime"
+                | "x-pkcs7-mime"
+                | "pkcs7-signature"
+                | "x-pkcs7-signature"
+                | "pgp-encrypted"
+                | "pgp-signature"
+                | "ms-tnef"
+                | "vnd.ms-tnef"
         )
 }
 
@@ -314,16 +325,31 @@ mod tests {
     #[test]
     fn content_types_that_all_read_alike() {
         for plain in [
-            "text/plain", "text/html; charset=utf-8", "TEXT/HTML; CHARSET=\"utf-8\"", "multipart/alternative; boundary=\"=_3cfb\"",
-            "multipart/mixed; boundary=abc;", "application/pdf; name*=utf-8''a.pdf", "multipart/related; type=\"text/html\"; boundary=\"a b\"",
+            "text/plain",
+            "text/html; charset=utf-8",
+            "TEXT/HTML; CHARSET=\"utf-8\"",
+            "multipart/alternative; boundary=\"=_3cfb\"",
+            "multipart/mixed; boundary=abc;",
+            "application/pdf; name*=utf-8''a.pdf",
+            "multipart/related; type=\"text/html\"; boundary=\"a b\"",
         ] {
             assert!(is_plain_content_type(plain.as_bytes()), "{plain}");
         }
         for odd in [
-            "text", "multipart/mixed; boundary=a; boundary=b", "multipart/mixed; boundary*0=a; boundary*1=b", "multipart/mixed; boundary*=utf-8''a",
-            "multipart/mixed; boundary=foo,faa", "text/plain (comment)", "multipart/mixed; boundary=\"a \"", "multipart/mixed; boundary==?US-ASCII?Q?foo?=",
-            "multipart/mixed; boundary=\"\"", "multipart/mixed; boundary=\"foo", "multipart/mixed; boundary =foo", "multipart/mixed boundary=foo",
-            "text/html, text/plain", "multipart/mixed; boundary=foo foo",
+            "text",
+            "multipart/mixed; boundary=a; boundary=b",
+            "multipart/mixed; boundary*0=a; boundary*1=b",
+            "multipart/mixed; boundary*=utf-8''a",
+            "multipart/mixed; boundary=foo,faa",
+            "text/plain (comment)",
+            "multipart/mixed; boundary=\"a \"",
+            "multipart/mixed; boundary==?US-ASCII?Q?foo?=",
+            "multipart/mixed; boundary=\"\"",
+            "multipart/mixed; boundary=\"foo",
+            "multipart/mixed; boundary =foo",
+            "multipart/mixed boundary=foo",
+            "text/html, text/plain",
+            "multipart/mixed; boundary=foo foo",
         ] {
             assert!(!is_plain_content_type(odd.as_bytes()), "{odd}");
         }

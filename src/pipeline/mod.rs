@@ -26,7 +26,7 @@ use crate::{
     edit::{Patch, tag::Tagger},
     identity::{Arrival, Authenticator, proof::Identity},
     limits,
-    message::{Content, Domain, Message},
+    message::{Content, Domain, Flaw, Message},
     policy::{self, Action, Decision, Facts, Finding, Mode, Policy, Reason, Recogniser, Verdict},
 };
 
@@ -35,16 +35,16 @@ pub struct Hall {
     /// The allowlist.
     pub policy: Arc<Policy>,
     /// Tells what a mail is.
-    pub recogniser: Recogniser,
+    pub recogniser: Arc<Recogniser>,
     /// Tells who sent it.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     /// Writes and removes tags; none where the configuration has no tag. Forged tags are removed all the same.
     pub tagger: Tagger,
     /// Remembers; none where the configuration names no folder.
     pub audit: Option<Audit>,
     /// Octets up to which a mail is inspected.
     pub inspect_limit: usize,
-    quota: Quota,
+    quota: Arc<Quota>,
 }
 
 /// A mail at the door.
@@ -52,8 +52,12 @@ pub struct Hall {
 pub struct Arriving<'a> {
     /// The hop's id of it.
     pub id: &'a str,
-    /// The bytes as they came.
+    /// The bytes as they came; of a mail over `inspect_limit` the header block at least.
     pub raw: &'a [u8],
+    /// Octets of the whole mail.
+    pub size: usize,
+    /// Whether its line ends were repaired on the way in.
+    pub repair: LineRepair,
     /// Who handed it over, and how.
     pub arrival: Arrival<'a>,
     /// The address that handed it over.
@@ -62,6 +66,15 @@ pub struct Arriving<'a> {
     pub reverse_path: &'a str,
     /// The recipients that the next hop took, as sent.
     pub recipients: &'a [String],
+}
+
+/// Whether a mail's line ends were repaired on the way in; what is judged is then not what the sender signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineRepair {
+    /// They were as they should be.
+    None,
+    /// A CR or an LF stood alone and is CR LF now.
+    Done,
 }
 
 /// A mail that has been decided.
@@ -93,6 +106,12 @@ pub struct Examined {
     pub identity: Option<Identity>,
 }
 
+impl Examined {
+    fn nothing(finding: Finding) -> Self {
+        Self { decision: Decision::pass(finding), content: None, identity: None }
+    }
+}
+
 /// How far a mail is looked into that no entry names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thoroughness {
@@ -105,8 +124,38 @@ pub enum Thoroughness {
 impl Hall {
     /// Furnishes a hall.
     #[must_use]
-    pub fn new(policy: Policy, recogniser: Recogniser, authenticator: Authenticator, tagger: Tagger, audit: Option<Audit>, inspect_limit: usize) -> Self {
-        Self { policy: Arc::new(policy), recogniser, authenticator, tagger, audit, inspect_limit, quota: Quota::default() }
+    pub fn new(
+        policy: Policy,
+        recogniser: Recogniser,
+        authenticator: Authenticator,
+        tagger: Tagger,
+        audit: Option<Audit>,
+        inspect_limit: usize,
+    ) -> Self {
+        Self {
+            policy: Arc::new(policy),
+            recogniser: Arc::new(recogniser),
+            authenticator: Arc::new(authenticator),
+            tagger,
+            audit,
+            inspect_limit,
+            quota: Arc::default(),
+        }
+    }
+
+    /// The same hall with another allowlist, another way to ask who sent a mail, and other tags. What was counted and
+    /// recorded goes on.
+    #[must_use]
+    pub fn refurnished(&self, policy: Policy, authenticator: Arc<Authenticator>, tagger: Tagger, inspect_limit: usize) -> Self {
+        Self {
+            policy: Arc::new(policy),
+            authenticator,
+            tagger,
+            inspect_limit,
+            recogniser: Arc::clone(&self.recogniser),
+            audit: self.audit.clone(),
+            quota: Arc::clone(&self.quota),
+        }
     }
 
     /// Decides about a mail and prepares its edits. An exemption is on record when this returns.
@@ -116,7 +165,13 @@ impl Hall {
         let headers = message.headers();
         let removals = self.tagger.removals(headers);
         let recipients: Vec<String> = mail.recipients.iter().map(|path| address(path)).collect();
-        let mut examined = self.examine(&message, mail.arrival, &recipients, time, Thoroughness::Candidates).await;
+        let mut examined = if mail.size > self.inspect_limit {
+            Examined::nothing(Finding::fails(Reason::Size, format!("{} octets are more than inspect_limit", mail.size)))
+        } else if mail.repair == LineRepair::Done {
+            Examined::nothing(Finding::fails(Reason::Reading, Flaw::BareLineEnding.says()))
+        } else {
+            self.examine(&message, mail.arrival, &recipients, time, Thoroughness::Candidates).await
+        };
         let sender = match &examined.decision.verdict {
             Verdict::Act(sender) => Some(Arc::clone(sender)),
             Verdict::NearMiss(_) | Verdict::Pass => None,
@@ -132,7 +187,7 @@ impl Hall {
             removed: removals.len(),
             on_record: false,
             patches: removals,
-            examined: Examined { decision: Decision::pass(Finding::holds(Reason::Size, "")), content: None, identity: None },
+            examined: Examined::nothing(Finding::holds(Reason::Size, "")),
         };
         if let Some(sender) = sender {
             if let Err(why) = self.quota.spend(&sender.name, &recipients, sender.limit, time) {
@@ -191,16 +246,19 @@ impl Hall {
             id = mail.id,
             from = mail.reverse_path,
             recipients = mail.recipients.len(),
-            size = mail.raw.len(),
+            size = mail.size,
             decision = decision.verdict.code(),
             observed = acted && walked.mode == Mode::Observe,
             entry = decision.entry.as_deref().unwrap_or_default(),
             stopped_by = decision.stopped_by().map(|finding| finding.reason.code()).unwrap_or_default(),
-            next_hop = outcome.reply,
+            next_hop = outcome.next_hop,
+            reply = outcome.reply,
+            queue_id = outcome.queue_id.as_deref().unwrap_or_default(),
             "relayed"
         );
         let Some(audit) = &self.audit else { return };
-        let record = if walked.on_record { Record::outcome(clock::now(), mail.id, outcome) } else { self.record(mail, walked, Some(outcome)) };
+        let record =
+            if walked.on_record { Record::outcome(clock::now(), mail.id, outcome) } else { self.record(mail, walked, Some(outcome)) };
         audit.note(record).await;
     }
 
@@ -214,7 +272,7 @@ impl Hall {
             recipients: mail.recipients,
             message_id: &walked.message_id,
             author: walked.author.as_ref(),
-            size: mail.raw.len(),
+            size: mail.size,
             decision: &walked.examined.decision,
             mode: walked.mode,
             identity: walked.examined.identity.as_ref(),
@@ -226,8 +284,15 @@ impl Hall {
     }
 
     /// Finds out all that decides about a mail, and decides. A panic on the way is caught and is a pass.
-    pub async fn examine(&self, message: &Message<'_>, arrival: Arrival<'_>, recipients: &[String], now: Timestamp, how: Thoroughness) -> Examined {
-        let nothing = |finding| Examined { decision: Decision::pass(finding), content: None, identity: None };
+    pub async fn examine(
+        &self,
+        message: &Message<'_>,
+        arrival: Arrival<'_>,
+        recipients: &[String],
+        now: Timestamp,
+        how: Thoroughness,
+    ) -> Examined {
+        let nothing = Examined::nothing;
         if message.raw().len() > self.inspect_limit {
             return nothing(Finding::fails(Reason::Size, format!("{} octets are more than inspect_limit", message.raw().len())));
         }
@@ -249,7 +314,8 @@ impl Hall {
             return nothing(Finding::fails(Reason::Fault, "reading the mail failed; please report it with the mail"));
         };
         // DNS is asked where it may matter: for a listed author, or where there is a signature to look at.
-        let signed = message.headers().named("DKIM-Signature").next().is_some() || message.headers().named(crate::identity::results::FIELD).next().is_some();
+        let signed = message.headers().named("DKIM-Signature").next().is_some()
+            || message.headers().named(crate::identity::results::FIELD).next().is_some();
         let identity = if named || signed {
             caught(self.authenticator.identify(message, arrival)).await.unwrap_or_else(|| Identity::unknown("looking up the sender failed"))
         } else {

@@ -35,7 +35,8 @@ impl Quota {
             return Err("too many recipients are counted in this hour".into());
         }
         let key = |recipient: &String| (entry.to_owned(), recipient.to_lowercase());
-        let used_up = recipients.iter().find(|recipient| spent.get(&key(recipient)).is_some_and(|spent| spent.hour == hour && spent.count >= most));
+        let used_up =
+            recipients.iter().find(|recipient| spent.get(&key(recipient)).is_some_and(|spent| spent.hour == hour && spent.count >= most));
         if let Some(recipient) = used_up {
             return Err(format!("{recipient:?} had {most} exemptions by this entry in this hour"));
         }

@@ -132,7 +132,8 @@ pub(super) fn judge_one_time(link: &Link, links: &[LinkPattern], others: &[LinkP
 
 /// Judges any other link: it may be where the one-time link may be, too.
 pub(super) fn judge_other(link: &Link, links: &[LinkPattern], others: &[LinkPattern]) -> Result<(), Stray> {
-    let listed = others.iter().find(|pattern| pattern.matches_either_scheme(link)).or_else(|| links.iter().find(|pattern| pattern.matches(link)));
+    let listed =
+        others.iter().find(|pattern| pattern.matches_either_scheme(link)).or_else(|| links.iter().find(|pattern| pattern.matches(link)));
     judge_carried(link, listed.ok_or(Stray::Unlisted)?, links, others)
 }
 
@@ -226,9 +227,14 @@ mod tests {
         assert_eq!(one("https://login.bank.test/reset/abc?lang=en"), Ok(()));
         assert_eq!(one("https://corp--uat.my.bank.test/secur/forgot.jsp?c=1"), Ok(()));
         for stray in [
-            "https://login.bank.test/redirect?u=x", "http://login.bank.test/reset/abc", "https://login.bank.test:8443/reset/abc",
-            "https://login.bank.test.attack.test/reset/abc", "https://xlogin.bank.test/reset/abc", "https://my.bank.test/secur/forgot.jsp",
-            "https://login.bank.test/resets", "https://login.bank.test/x/../redirect",
+            "https://login.bank.test/redirect?u=x",
+            "http://login.bank.test/reset/abc",
+            "https://login.bank.test:8443/reset/abc",
+            "https://login.bank.test.attack.test/reset/abc",
+            "https://xlogin.bank.test/reset/abc",
+            "https://my.bank.test/secur/forgot.jsp",
+            "https://login.bank.test/resets",
+            "https://login.bank.test/x/../redirect",
         ] {
             assert_eq!(one(stray), Err(Stray::Unlisted), "{stray}");
         }
@@ -241,9 +247,12 @@ mod tests {
         let one = |address| judge_one_time(&link(address), &links, &others);
         assert_eq!(one("https://login.bank.test/reset/a?next=https%3A%2F%2Fapp.bank.test%2F"), Ok(()));
         for stray in [
-            "https://login.bank.test/reset/a?u=https://attack.test", "https://login.bank.test/reset/a?next=//attack.test",
-            "https://login.bank.test/reset/a#https://attack.test", "https://login.bank.test/reset/a?u=https%253A%252F%252Fattack.test",
-            "https://login.bank.test/reset/https:%2F%2Fattack.test", "https://login.bank.test/reset/a?u=%5C%5Cattack.test",
+            "https://login.bank.test/reset/a?u=https://attack.test",
+            "https://login.bank.test/reset/a?next=//attack.test",
+            "https://login.bank.test/reset/a#https://attack.test",
+            "https://login.bank.test/reset/a?u=https%253A%252F%252Fattack.test",
+            "https://login.bank.test/reset/https:%2F%2Fattack.test",
+            "https://login.bank.test/reset/a?u=%5C%5Cattack.test",
         ] {
             assert_eq!(one(stray), Err(Stray::Redirects), "{stray}");
         }
@@ -256,8 +265,14 @@ mod tests {
     #[test]
     fn globs() {
         for (pattern, text, matches) in [
-            ("/a/*", "/a/b/c", true), ("/a/*", "/a", false), ("/a", "/a", true), ("/a", "/ab", false), ("*", "", true),
-            ("/*/x", "/a/b/x", true), ("/*/x/*", "/a/x", false), ("/a*a", "/a", false),
+            ("/a/*", "/a/b/c", true),
+            ("/a/*", "/a", false),
+            ("/a", "/a", true),
+            ("/a", "/ab", false),
+            ("*", "", true),
+            ("/*/x", "/a/b/x", true),
+            ("/*/x/*", "/a/x", false),
+            ("/a*a", "/a", false),
         ] {
             assert_eq!(glob(pattern, text), matches, "{pattern} {text}");
         }

@@ -155,7 +155,9 @@ fn checks(facts: &Facts<'_>, sender: &Sender, now: Timestamp) -> Vec<Finding> {
 
 fn expiry(sender: &Sender, now: Timestamp) -> Finding {
     match sender.expires {
-        Some(end) if now >= end => Finding::fails(Reason::Expiry, format!("entry {:?} expired on {}", sender.name, end.strftime("%Y-%m-%d"))),
+        Some(end) if now >= end => {
+            Finding::fails(Reason::Expiry, format!("entry {:?} expired on {}", sender.name, end.strftime("%Y-%m-%d")))
+        }
         Some(end) => Finding::holds(Reason::Expiry, format!("until {}", end.strftime("%Y-%m-%d"))),
         None => Finding::holds(Reason::Expiry, "the entry has no end"),
     }
@@ -207,7 +209,9 @@ fn one_time_link(facts: &Facts<'_>, sender: &Sender) -> Finding {
         match links::judge_one_time(&one.link, &sender.links, &sender.other_links) {
             Ok(()) => {}
             Err(Stray::Unlisted) => return Finding::fails(Reason::OneTimeLink, format!("{} is not among the entry's links", one.link)),
-            Err(Stray::Redirects) => return Finding::fails(Reason::OneTimeLink, format!("{} carries the address of another site", one.link)),
+            Err(Stray::Redirects) => {
+                return Finding::fails(Reason::OneTimeLink, format!("{} carries the address of another site", one.link));
+            }
         }
     }
     Finding::holds(Reason::OneTimeLink, found.first().map(|one| one.link.to_string()).unwrap_or_default())
@@ -217,8 +221,12 @@ fn other_links(facts: &Facts<'_>, sender: &Sender) -> Finding {
     for found in &facts.content.links {
         match links::judge_other(&found.link, &sender.links, &sender.other_links) {
             Ok(()) => {}
-            Err(Stray::Unlisted) => return Finding::fails(Reason::OtherLinks, format!("{} is not among the entry's other_links", found.link)),
-            Err(Stray::Redirects) => return Finding::fails(Reason::OtherLinks, format!("{} carries the address of another site", found.link)),
+            Err(Stray::Unlisted) => {
+                return Finding::fails(Reason::OtherLinks, format!("{} is not among the entry's other_links", found.link));
+            }
+            Err(Stray::Redirects) => {
+                return Finding::fails(Reason::OtherLinks, format!("{} carries the address of another site", found.link));
+            }
         }
     }
     Finding::holds(Reason::OtherLinks, format!("{} links in all", facts.content.links.len()))
@@ -261,7 +269,11 @@ fn proof<'i>(identity: &'i Identity, sender: &Sender, now: Timestamp) -> Result<
             let own = |signature: &&Signature| {
                 signature.domain.as_ref().is_some_and(|domain| sender.from.iter().any(|pattern| pattern.matches(domain)))
             };
-            let signature = identity.proofs().filter(own).find(fresh).ok_or_else(|| format!("no signature of the entry's domains; {}", describe(identity)))?;
+            let signature = identity
+                .proofs()
+                .filter(own)
+                .find(fresh)
+                .ok_or_else(|| format!("no signature of the entry's domains; {}", describe(identity)))?;
             found(signature, "proven")
         }
         Require::Address { networks, spf } => {
@@ -293,10 +305,13 @@ fn describe(identity: &Identity) -> String {
 fn coverage(facts: &Facts<'_>, sender: &Sender, signature: Option<&Signature>) -> Finding {
     let Some(signature) = signature else { return Finding::holds(Reason::Coverage, "no signature is relied on") };
     let uncovered = |field: &&&str| !signature.covers(&field.to_ascii_lowercase());
-    if sender.mime_fields == MimeFields::Signed {
-        if let Some(field) = facts.content.mime_fields.iter().find(uncovered) {
-            return Finding::fails(Reason::Coverage, format!("the signature does not cover {field}; unsigned_content_type = true accepts that"));
-        }
+    if sender.mime_fields == MimeFields::Signed
+        && let Some(field) = facts.content.mime_fields.iter().find(uncovered)
+    {
+        return Finding::fails(
+            Reason::Coverage,
+            format!("the signature does not cover {field}; unsigned_content_type = true accepts that"),
+        );
     }
     if sender.addressees == Addressees::Required && !signature.covers("to") && !signature.covers("cc") {
         return Finding::fails(Reason::Coverage, "the signature covers neither To nor Cc");

@@ -281,7 +281,11 @@ impl Recogniser {
         let mut groups: Vec<Group> = Vec::new();
         for (at, found) in content.links.iter().enumerate().filter(|(_, found)| found.holder == Holder::Anchor) {
             let known = groups.iter_mut().find(|group| {
-                group.members.first().and_then(|first| content.links.get(*first)).is_some_and(|first| first.link.expose() == found.link.expose())
+                group
+                    .members
+                    .first()
+                    .and_then(|first| content.links.get(*first))
+                    .is_some_and(|first| first.link.expose() == found.link.expose())
             });
             match known {
                 Some(group) => group.members.push(at),
@@ -290,7 +294,8 @@ impl Recogniser {
         }
         for group in &mut groups {
             let noisy_label = |found: &FoundLink| {
-                self.noise_labels.is_match(&words::fold(&found.label)) || self.noise_labels.is_match(&words::fold(last_words(&found.before, 24)))
+                self.noise_labels.is_match(&words::fold(&found.label))
+                    || self.noise_labels.is_match(&words::fold(last_words(&found.before, 24)))
             };
             // A label that belongs to another link does not make this one noisy: all places must say so.
             let noisy_everywhere = group.members.iter().filter_map(|at| content.links.get(*at)).all(noisy_label);
@@ -438,9 +443,11 @@ impl Group {
     fn labels<'c>(&'c self, content: &'c Content) -> impl Iterator<Item = String> + 'c {
         self.members.iter().filter_map(|at| content.links.get(*at)).flat_map(|found| {
             // What stands in front of another link speaks of that one.
-            let own = found.before.rfind("://").and_then(|at| found.before.get(at..)).map_or(found.before.as_str(), |rest| {
-                rest.split_once(char::is_whitespace).map_or("", |(_, after)| after)
-            });
+            let own = found
+                .before
+                .rfind("://")
+                .and_then(|at| found.before.get(at..))
+                .map_or(found.before.as_str(), |rest| rest.split_once(char::is_whitespace).map_or("", |(_, after)| after));
             [words::fold(&found.label), words::fold(last_words(own, IN_FRONT))]
         })
     }

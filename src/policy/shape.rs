@@ -54,7 +54,15 @@ fn is_token(piece: &str) -> bool {
 
 /// How often a text changes between upper case, lower case and digits.
 fn turns(piece: &str) -> usize {
-    let class = |byte: u8| if byte.is_ascii_uppercase() { 1 } else if byte.is_ascii_lowercase() { 2 } else { 3 };
+    let class = |byte: u8| {
+        if byte.is_ascii_uppercase() {
+            1
+        } else if byte.is_ascii_lowercase() {
+            2
+        } else {
+            3
+        }
+    };
     piece.as_bytes().windows(2).filter(|pair| pair.first().copied().map(class) != pair.get(1).copied().map(class)).count()
 }
 
@@ -64,11 +72,13 @@ fn is_slug(piece: &str) -> bool {
     pieces.len() >= 2
         && pieces.iter().all(|part| {
             part.bytes().all(|byte| byte.is_ascii_digit()) && part.len() <= 4
-                || part.len() <= 14 && part.bytes().all(|byte| byte.is_ascii_lowercase()) && !part.bytes().all(|byte| byte.is_ascii_hexdigit())
+                || part.len() <= 14
+                    && part.bytes().all(|byte| byte.is_ascii_lowercase())
+                    && !part.bytes().all(|byte| byte.is_ascii_hexdigit())
         })
 }
 
-/// Characters of the shortest token: WordPress uses 20, some services 16.
+/// Characters of the shortest token: `WordPress` uses 20, some services 16.
 const SHORTEST: usize = 16;
 
 #[cfg(test)]

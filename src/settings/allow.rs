@@ -21,7 +21,10 @@ use crate::{
 /// Reads every `*.toml` of a folder, in the order of their names.
 pub(super) fn load(folder: &Path, mode: Mode, warnings: &mut Vec<Problem>, problems: &mut Problems) -> Policy {
     let mut files: Vec<_> = match fs::read_dir(folder) {
-        Ok(entries) => entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(|path| path.extension().is_some_and(|end| end == "toml")).collect(),
+        Ok(entries) => entries
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+            .collect(),
         Err(error) => {
             problems.add(Place::file(folder.display().to_string()), "allow", format!("cannot be read: {error}"));
             return Policy::default();
@@ -52,17 +55,32 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, warnings: &mut 
     let service = root.string("sender", problems).and_then(|found| {
         let service = catalogue::find(&found.value);
         if service.is_none() {
-            let near = reading::nearest(&found.value, &catalogue::names()).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
-            problems.add(found.place, found.key, format!("{:?} is not in the catalogue; {near}`firstclick senders` lists it; without `sender`, write `from` and `links`", found.value));
+            let near =
+                reading::nearest(&found.value, &catalogue::names()).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+            problems.add(
+                found.place,
+                found.key,
+                format!(
+                    "{:?} is not in the catalogue; {near}`firstclick senders` lists it; without `sender`, write `from` and `links`",
+                    found.value
+                ),
+            );
         }
         service
     });
     let name = root.string("name", problems);
-    let name = name.map_or_else(|| service.as_ref().map_or(Some(stem.to_owned()), |service| Some(service.name.clone())), |found| found.parse(problems, "1 to 64 letters, digits, hyphens, dots and underscores", |name| is_name(name).then(|| name.clone())));
+    let name = name.map_or_else(
+        || service.as_ref().map_or(Some(stem.to_owned()), |service| Some(service.name.clone())),
+        |found| found.parse(problems, "1 to 64 letters, digits, hyphens, dots and underscores", |name| is_name(name).then(|| name.clone())),
+    );
     let owner = root.string("owner", problems);
     let _reason = root.string("reason", problems);
     if owner.is_none() {
-        warnings.push(Problem { place: whole.clone(), key: "owner".into(), what: "nobody owns this entry; name who answers for it".into() });
+        warnings.push(Problem {
+            place: whole.clone(),
+            key: "owner".into(),
+            what: "nobody owns this entry; name who answers for it".into(),
+        });
     }
     let mut patterns = Patterns { root: &mut root, problems };
     let from_there = patterns.list("from");
@@ -83,14 +101,17 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, warnings: &mut 
     };
     missing("from", from.is_some());
     missing("links", links.is_some());
-    let from: Vec<HostPattern> = each(from, problems, "a domain, as in \"acme.example\" or \"*.acme.example\"", |text| HostPattern::parse(text).ok());
+    let from: Vec<HostPattern> =
+        each(from, problems, "a domain, as in \"acme.example\" or \"*.acme.example\"", |text| HostPattern::parse(text).ok());
     let links = link_patterns(links, problems);
     let other_links = link_patterns(other_links, problems);
-    let recipients = each(recipients, problems, "a recipient, as in \"*@corp.example\" or \"bob@corp.example\"", |text| AddressPattern::parse(text).ok());
+    let recipients = each(recipients, problems, "a recipient, as in \"*@corp.example\" or \"bob@corp.example\"", |text| {
+        AddressPattern::parse(text).ok()
+    });
     let kinds = Kind::ALL.map(Kind::code).join(", ");
     let kinds = each(mails, problems, &format!("one of {kinds}"), |text| Kind::ALL.into_iter().find(|kind| kind.code() == text));
     let mails = match subjects {
-        Some(subjects) if !has_mails => Mails::Subjects(subject_patterns(subjects, problems)?),
+        Some(subjects) if !has_mails => Mails::Subjects(subject_patterns(&subjects, problems)?),
         Some(subjects) => {
             problems.add(subjects.place, "subject", "`mails` and `subject` exclude each other; take one of them out");
             return None;
@@ -105,7 +126,8 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, warnings: &mut 
     let own_mode = root.string("mode", problems);
     let own_mode = own_mode.map_or(Some(mode), |found| found.parse(problems, "\"observe\" or \"enforce\"", |mode| parse_mode(mode)));
     let max_age = root.string("max_age", problems);
-    let max_age = max_age.map_or(Some(MAX_AGE), |found| found.parse(problems, "a time with its unit, as in \"24h\"", |text| reading::duration(text)));
+    let max_age =
+        max_age.map_or(Some(MAX_AGE), |found| found.parse(problems, "a time with its unit, as in \"24h\"", |text| reading::duration(text)));
     let mut flag = |key, problems: &mut Problems| root.flag(key, problems).is_some_and(|found| found.value);
     let mime_fields = if flag("unsigned_content_type", problems) { MimeFields::Unsigned } else { MimeFields::Signed };
     let attachments = if flag("attachments", problems) { Attachments::Allowed } else { Attachments::Refused };
@@ -138,7 +160,7 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, warnings: &mut 
 }
 
 /// How old a DKIM signature may be: reset links live for hours.
-const MAX_AGE: Duration = Duration::from_secs(24 * 3_600);
+const MAX_AGE: Duration = Duration::from_hours(24);
 /// Exemptions for one recipient in an hour.
 const LIMIT: u32 = 20;
 
@@ -175,13 +197,17 @@ fn link_patterns(list: Option<List>, problems: &mut Problems) -> Vec<LinkPattern
     for item in list.into_iter().flat_map(|list| list.value) {
         match LinkPattern::parse(&item.value) {
             Ok(pattern) => patterns.push(pattern),
-            Err(error) => problems.add(item.place, item.key, format!("found {:?}: {error}; expected HOST/PATH, as in \"login.acme.example/reset/*\"", item.value)),
+            Err(error) => problems.add(
+                item.place,
+                item.key,
+                format!("found {:?}: {error}; expected HOST/PATH, as in \"login.acme.example/reset/*\"", item.value),
+            ),
         }
     }
     patterns
 }
 
-fn subject_patterns(list: List, problems: &mut Problems) -> Option<regex::RegexSet> {
+fn subject_patterns(list: &List, problems: &mut Problems) -> Option<regex::RegexSet> {
     for item in &list.value {
         if let Err(error) = regex::RegexBuilder::new(&item.value).size_limit(limits::PATTERN).build() {
             let last = error.to_string();
@@ -211,7 +237,11 @@ fn expiry(root: &mut Section<'_, '_>, problems: &mut Problems) -> Option<Timesta
 fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &Place, problems: &mut Problems) -> Option<Vec<Action>> {
     let Some(found) = root.any("action") else {
         if !in_catalogue {
-            problems.add(whole.clone(), "action", "missing; it must be given where no catalogue entry is named by `sender`, as in action = \"tag\"");
+            problems.add(
+                whole.clone(),
+                "action",
+                "missing; it must be given where no catalogue entry is named by `sender`, as in action = \"tag\"",
+            );
         }
         return in_catalogue.then(|| vec![Action::Tag]);
     };
@@ -224,7 +254,9 @@ fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &Place, proble
     for word in words {
         match word.as_str() {
             "tag" => actions.push(Action::Tag),
-            "guard" | "unwrap" | "route" => problems.add(found.place.clone(), &found.key, format!("{word:?} is not in this version yet; use \"tag\"")),
+            "guard" | "unwrap" | "route" => {
+                problems.add(found.place.clone(), &found.key, format!("{word:?} is not in this version yet; use \"tag\""));
+            }
             _ => problems.add(found.place.clone(), &found.key, format!("found {word:?}, expected \"tag\"")),
         }
     }

@@ -88,7 +88,8 @@ fn read(file: &include_dir::File<'_>, problems: &mut Problems) -> Option<Service
     };
     let (from, mails, links, other_links) = (list("from"), list("mails"), list("links"), list("other_links"));
     let title = root.string("title", problems)?.value;
-    let confidence = root.string("confidence", problems)?.parse(problems, "documented, observed or assumed", |text| Confidence::parse(text))?;
+    let confidence =
+        root.string("confidence", problems)?.parse(problems, "documented, observed or assumed", |text| Confidence::parse(text))?;
     let notes = root.string("notes", problems).map(|found| found.value).unwrap_or_default();
     let sender_side = root.string("sender_side", problems).map(|found| found.value).unwrap_or_default();
     root.finish(problems);

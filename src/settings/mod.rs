@@ -2,10 +2,11 @@
 //!
 //! The configuration is one TOML file with the environment over it, and a folder of allowlist files, one a sender. What
 //! was written (`reading`) never leaves this room; what runs are [`Settings`] and the
-//! [`Policy`](crate::policy::Policy) inside.
+//! [`Policy`] inside.
 
 pub mod allow;
 pub mod catalogue;
+mod door;
 pub mod reading;
 
 use std::{
@@ -15,14 +16,14 @@ use std::{
     time::Duration,
 };
 
-pub use self::reading::{Place, Problem, Problems};
 use self::reading::{Document, Environment, Found, Section};
+pub use self::reading::{Place, Problem, Problems};
 use crate::{
     edit::tag::{Key, Tagger, Token},
     identity::Network,
     limits,
-    message::Domain,
     policy::{Mode, Policy},
+    smtp::setup::Setup,
 };
 
 /// A whole configuration, ready to run.
@@ -31,7 +32,7 @@ pub struct Settings {
     /// Whether decisions take effect.
     pub mode: Mode,
     /// The SMTP hop, where there is one.
-    pub smtp: Option<Smtp>,
+    pub smtp: Option<Setup>,
     /// How senders are proven.
     pub identity: Identity,
     /// The tag, where there is one.
@@ -46,34 +47,8 @@ pub struct Settings {
     pub warnings: Vec<Problem>,
 }
 
-/// `[smtp]`.
-#[derive(Clone, Debug)]
-pub struct Smtp {
-    /// Where upstreams connect.
-    pub listen: Vec<SocketAddr>,
-    /// `HOST:PORT` of the next hop.
-    pub next_hop: String,
-    /// The hop's own name.
-    pub hostname: String,
-    /// Octets up to which a mail is inspected.
-    pub inspect_limit: usize,
-    /// Octets up to which a mail is taken.
-    pub size_limit: usize,
-    /// Whether a Received field is written.
-    pub trace: Trace,
-}
-
-/// Whether the hop leaves a Received field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trace {
-    /// It does (RFC 5321 section 4.4).
-    Written,
-    /// It does not.
-    Hidden,
-}
-
 /// `[identity]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Who finds out.
     pub verify: Verify,
@@ -82,7 +57,7 @@ pub struct Identity {
 }
 
 /// Who finds out who sent a mail.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verify {
     /// The hop, by DNS.
     Here {
@@ -107,6 +82,8 @@ pub struct Tag {
     pub tokens: Vec<Token>,
     /// The keys, the newest first.
     pub keys: Vec<Key>,
+    /// The files that tokens and keys came from.
+    pub files: Vec<PathBuf>,
 }
 
 impl Settings {
@@ -146,9 +123,12 @@ impl Settings {
         }
         let allow = root.string("allow", problems);
         let smtp = root.section("smtp", problems);
-        settings.smtp = compile_smtp(smtp, problems);
+        settings.smtp = door::compile(smtp, &beside, &mut settings.warnings, problems);
         let identity = root.section("identity", problems);
         settings.identity = compile_identity(identity, problems);
+        if let Some(smtp) = &mut settings.smtp {
+            smtp.trusted_upstreams.clone_from(&settings.identity.trusted_upstreams);
+        }
         let tag = root.section("tag", problems);
         settings.tag = compile_tag(tag, &beside, problems);
         let mut audit = root.section("audit", problems);
@@ -166,15 +146,27 @@ impl Settings {
                 settings.policy = allow::load(&folder, settings.mode, &mut settings.warnings, problems);
                 settings.allow = Some(folder);
             } else {
-                problems.add(allow.place, allow.key, format!("{} is no folder; create it, with one file for each sender", folder.display()));
+                problems.add(
+                    allow.place,
+                    allow.key,
+                    format!("{} is no folder; create it, with one file for each sender", folder.display()),
+                );
             }
         }
         let enforced = settings.mode == Mode::Enforce && settings.policy.senders().iter().any(|sender| sender.mode == Mode::Enforce);
         if enforced && settings.tag.is_none() {
-            problems.add(Place::file(path.display().to_string()), "tag", "mode = \"enforce\" needs [tag] with token_file and key_file; `firstclick keygen` writes both");
+            problems.add(
+                Place::file(path.display().to_string()),
+                "tag",
+                "mode = \"enforce\" needs [tag] with token_file and key_file; `firstclick keygen` writes both",
+            );
         }
         if enforced && settings.audit.is_none() {
-            problems.add(Place::file(path.display().to_string()), "audit.directory", "mode = \"enforce\" needs a folder for the audit: no record, no exemption");
+            problems.add(
+                Place::file(path.display().to_string()),
+                "audit.directory",
+                "mode = \"enforce\" needs a folder for the audit: no record, no exemption",
+            );
         }
         settings
     }
@@ -182,8 +174,6 @@ impl Settings {
 
 const LATER: [&str; 3] = ["milter", "guard", "admin"];
 const IDENTITY_DEADLINE: Duration = Duration::from_secs(5);
-const INSPECT_LIMIT: usize = 1 << 20;
-const SIZE_LIMIT: usize = 50 << 20;
 
 /// `observe` or `enforce`.
 fn parse_mode(text: &str) -> Option<Mode> {
@@ -217,54 +207,10 @@ fn read(path: &Path, problems: &mut Problems) -> Option<String> {
     }
 }
 
-fn compile_smtp(mut section: Section<'_, '_>, problems: &mut Problems) -> Option<Smtp> {
-    let listen = section.strings("listen", problems);
-    let next_hop = section.string("next_hop", problems);
-    let hostname = section.string("hostname", problems);
-    let inspect_limit = section.string("inspect_limit", problems);
-    let size_limit = section.string("size_limit", problems);
-    let trace = section.flag("trace", problems);
-    let (there, place) = (section.is_there(), section.place());
-    section.finish(problems);
-    if !there {
-        return None;
-    }
-    let mut missing = |key: &str, what: &str| problems.add(place.clone(), format!("smtp.{key}"), format!("missing, expected {what}"));
-    if listen.is_none() {
-        missing("listen", "where upstreams connect, as in [\"127.0.0.1:2525\"]");
-    }
-    if next_hop.is_none() {
-        missing("next_hop", "where mails go, as in \"127.0.0.1:2526\"");
-    }
-    if hostname.is_none() {
-        missing("hostname", "the hop's own name, as in \"firstclick.corp.example\"");
-    }
-    let sizes = "a size with its unit, as in \"1MiB\"";
-    let listen: Vec<SocketAddr> = addresses(listen, problems);
-    let next_hop = next_hop.and_then(|found| found.parse(problems, "HOST:PORT, as in \"127.0.0.1:2526\" or \"scanner.corp.example:25\"", |text| is_host_and_port(text).then(|| text.clone())));
-    let hostname = hostname.and_then(|found| found.parse(problems, "a host name, as in \"firstclick.corp.example\"", |text| Domain::parse(text).ok().map(|name| name.to_string())));
-    let inspect_limit = inspect_limit.map_or(Some(INSPECT_LIMIT), |found| found.parse(problems, sizes, |text| reading::size(text)));
-    let size_limit = size_limit.map_or(Some(SIZE_LIMIT), |found| found.parse(problems, sizes, |text| reading::size(text).filter(|size| *size > 0)));
-    Some(Smtp {
-        listen,
-        next_hop: next_hop?,
-        hostname: hostname?,
-        inspect_limit: inspect_limit?,
-        size_limit: size_limit?,
-        trace: if trace.is_none_or(|found| found.value) { Trace::Written } else { Trace::Hidden },
-    })
-}
-
-fn is_host_and_port(text: &str) -> bool {
-    text.parse::<SocketAddr>().is_ok()
-        || text.rsplit_once(':').is_some_and(|(host, port)| {
-            port.parse::<u16>().is_ok_and(|port| port > 0) && (host == "localhost" || Domain::parse(host).is_ok())
-        })
-}
-
 fn addresses(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<SocketAddr> {
     let each = found.into_iter().flat_map(|list| list.value);
-    each.filter_map(|item| item.parse(problems, "ADDRESS:PORT, as in \"127.0.0.1:2525\" or \"[::1]:2525\"", |text| text.parse().ok())).collect()
+    each.filter_map(|item| item.parse(problems, "ADDRESS:PORT, as in \"127.0.0.1:2525\" or \"[::1]:2525\"", |text| text.parse().ok()))
+        .collect()
 }
 
 fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Identity {
@@ -278,7 +224,7 @@ fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Id
     let dns = addresses(dns, problems);
     let deadline = deadline.map_or(Some(IDENTITY_DEADLINE), |found| {
         found.parse(problems, "a time from \"100ms\" to \"60s\"", |text| {
-            reading::duration(text).filter(|time| (Duration::from_millis(100)..=Duration::from_secs(60)).contains(time))
+            reading::duration(text).filter(|time| (Duration::from_millis(100)..=Duration::from_mins(1)).contains(time))
         })
     });
     let trusted_upstreams: Vec<Network> = trusted
@@ -293,10 +239,18 @@ fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Id
     });
     if word == Some("upstream") {
         if authserv_ids.is_empty() {
-            problems.add(place.clone(), "identity.authserv_ids", "verify = \"upstream\" needs the names in which the upstream writes Authentication-Results");
+            problems.add(
+                place.clone(),
+                "identity.authserv_ids",
+                "verify = \"upstream\" needs the names in which the upstream writes Authentication-Results",
+            );
         }
         if trusted_upstreams.is_empty() {
-            problems.add(place, "identity.trusted_upstreams", "verify = \"upstream\" needs the networks of the hosts that may vouch for others");
+            problems.add(
+                place,
+                "identity.trusted_upstreams",
+                "verify = \"upstream\" needs the networks of the hosts that may vouch for others",
+            );
         }
         return Identity { verify: Verify::Upstream { authserv_ids }, trusted_upstreams };
     }
@@ -312,8 +266,20 @@ fn compile_tag(mut section: Section<'_, '_>, beside: &Path, problems: &mut Probl
     if !there {
         return None;
     }
-    let is_name = |text: &String| (1..=60).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') && text.to_ascii_lowercase().starts_with("x-");
-    let header = header.map_or_else(|| Some("X-Firstclick".to_owned()), |found| found.parse(problems, "a header name that starts with X-, of letters, digits and hyphens", |text| is_name(text).then(|| text.clone())));
+    let is_name = |text: &String| {
+        (1..=60).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && text.to_ascii_lowercase().starts_with("x-")
+    };
+    let header = header.map_or_else(
+        || Some("X-Firstclick".to_owned()),
+        |found| {
+            found.parse(problems, "a header name that starts with X-, of letters, digits and hyphens", |text| {
+                is_name(text).then(|| text.clone())
+            })
+        },
+    );
+    let files = [&token_file, &key_file].into_iter().flatten().map(|found| beside.join(&found.value)).collect();
     let mut lines = |found: Option<Found<String>>, key: &str, how: &str| -> Option<Vec<(Place, String)>> {
         let Some(found) = found else {
             problems.add(place.clone(), format!("tag.{key}"), format!("missing; {how}"));
@@ -346,9 +312,16 @@ fn compile_tag(mut section: Section<'_, '_>, beside: &Path, problems: &mut Probl
         }
         lines.into_iter().map(|(_, line)| line).collect()
     };
-    let tokens = secrets(tokens, "tag.token_file", "a token of 8 to 63 visible ASCII characters on each line, the newest first", &|line| Token::parse(line).is_some());
+    let tokens = secrets(tokens, "tag.token_file", "a token of 8 to 63 visible ASCII characters on each line, the newest first", &|line| {
+        Token::parse(line).is_some()
+    });
     let keys = secrets(keys, "tag.key_file", "32 octets in base64 on each line, the newest first", &|line| Key::parse(line).is_some());
-    Some(Tag { header: header?, tokens: tokens.iter().filter_map(|line| Token::parse(line)).collect(), keys: keys.iter().filter_map(|line| Key::parse(line)).collect() })
+    Some(Tag {
+        header: header?,
+        tokens: tokens.iter().filter_map(|line| Token::parse(line)).collect(),
+        keys: keys.iter().filter_map(|line| Key::parse(line)).collect(),
+        files,
+    })
 }
 
 impl Tag {

@@ -49,7 +49,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.key.is_empty() { write!(f, "{}: {}", self.place, self.what) } else { write!(f, "{}: {}: {}", self.place, self.key, self.what) }
+        if self.key.is_empty() {
+            write!(f, "{}: {}", self.place, self.what)
+        } else {
+            write!(f, "{}: {}: {}", self.place, self.key, self.what)
+        }
     }
 }
 
@@ -103,6 +107,20 @@ impl<T> Found<T> {
     }
 }
 
+impl Found<String> {
+    /// Reads one of a few words; another one is noted with the nearest of them.
+    pub fn word<U: Copy>(&self, problems: &mut Problems, words: &[(&str, U)]) -> Option<U> {
+        let found = words.iter().find(|(word, _)| *word == self.value).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let near = nearest(&self.value, &known).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+            let known: Vec<String> = known.iter().map(|word| format!("{word:?}")).collect();
+            problems.add(self.place.clone(), &self.key, format!("found {:?}, expected {}{near}", self.value, known.join(" or ")));
+        }
+        found
+    }
+}
+
 /// One TOML text, parsed as far as it goes.
 pub struct Document<'t> {
     name: String,
@@ -130,8 +148,18 @@ impl<'t> Document<'t> {
         }
         let mut builder = config::Config::builder();
         if environment == Environment::Process {
-            let lists = ["smtp.listen", "identity.authserv_ids", "identity.dns", "identity.trusted_upstreams"];
-            let mut source = config::Environment::with_prefix("FIRSTCLICK").prefix_separator("_").separator("__").try_parsing(true).list_separator(",");
+            let lists = [
+                "smtp.listen",
+                "smtp.listen_tls",
+                "smtp.next_hop",
+                "smtp.accept_from",
+                "smtp.proxies",
+                "identity.authserv_ids",
+                "identity.dns",
+                "identity.trusted_upstreams",
+            ];
+            let mut source =
+                config::Environment::with_prefix("FIRSTCLICK").prefix_separator("_").separator("__").try_parsing(true).list_separator(",");
             for list in lists {
                 source = source.with_list_parse_key(list);
             }
@@ -194,12 +222,17 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// Takes a table below this one.
-    pub fn section(&mut self, key: &'static str, problems: &mut Problems) -> Section<'d, 't> {
+    #[must_use]
+    pub fn section(&mut self, key: &'static str, problems: &mut Problems) -> Self {
         let path = self.full(key);
         let table = self.lookup(key).and_then(|value| {
             let table = value.get_ref().as_table();
             if table.is_none() {
-                problems.add(self.document.place(value.span()), &path, format!("found {}, expected a table: [{path}]", kind(value.get_ref())));
+                problems.add(
+                    self.document.place(value.span()),
+                    &path,
+                    format!("found {}, expected a table: [{path}]", kind(value.get_ref())),
+                );
             }
             table
         });
@@ -207,14 +240,22 @@ impl<'d, 't> Section<'d, 't> {
     }
 
     /// Takes the tables of an array of tables.
-    pub fn sections(&mut self, key: &'static str, problems: &mut Problems) -> Vec<Section<'d, 't>> {
+    pub fn sections(&mut self, key: &'static str, problems: &mut Problems) -> Vec<Self> {
         let path = self.full(key);
         let Some(value) = self.lookup(key) else { return Vec::new() };
         let mut sections = Vec::new();
         for item in value.get_ref().as_array().into_iter().flatten() {
             match item.get_ref().as_table() {
-                Some(table) => sections.push(Section { document: self.document, path: path.clone(), table: Some(table), known: Vec::new(), used: false }),
-                None => problems.add(self.document.place(item.span()), &path, format!("found {}, expected [[{path}]]", kind(item.get_ref()))),
+                Some(table) => sections.push(Section {
+                    document: self.document,
+                    path: path.clone(),
+                    table: Some(table),
+                    known: Vec::new(),
+                    used: false,
+                }),
+                None => {
+                    problems.add(self.document.place(item.span()), &path, format!("found {}, expected [[{path}]]", kind(item.get_ref())));
+                }
             }
         }
         if value.get_ref().as_array().is_none() {
@@ -232,7 +273,7 @@ impl<'d, 't> Section<'d, 't> {
 
     /// A table that is the value of a key of several types.
     #[must_use]
-    pub fn inline(&self, found: &Found<&'d DeValue<'t>>) -> Section<'d, 't> {
+    pub fn inline(&self, found: &Found<&'d DeValue<'t>>) -> Self {
         Section { document: self.document, path: found.key.clone(), table: found.value.as_table(), known: Vec::new(), used: false }
     }
 
@@ -246,10 +287,31 @@ impl<'d, 't> Section<'d, 't> {
         self.take(key, "true or false", problems, DeValue::as_bool)
     }
 
+    /// Takes a whole number.
+    pub fn number(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<i64>> {
+        self.take(key, "a number", problems, |value| {
+            value.as_integer().and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok())
+        })
+    }
+
+    /// Takes a string, or a list of them.
+    pub fn one_or_more(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<Vec<Found<String>>>> {
+        let alone = self
+            .table
+            .and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key))
+            .is_some_and(|(_, value)| value.get_ref().is_str());
+        let path = self.full(key);
+        if !alone || self.document.layers.get::<Vec<String>>(&path).is_ok() {
+            return self.strings(key, problems);
+        }
+        let found = self.string(key, problems)?;
+        Some(Found { place: found.place.clone(), key: path, value: vec![found] })
+    }
+
     /// Takes a list of strings.
     pub fn strings(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<Vec<Found<String>>>> {
         let path = self.full(key);
-        if let Some(found) = self.from_environment::<Vec<String>>(key, problems) {
+        if let Some(found) = self.environment::<Vec<String>>(key, problems) {
             let value = found.value.into_iter().map(|value| Found { value, place: found.place.clone(), key: path.clone() }).collect();
             return Some(Found { value, place: found.place, key: path });
         }
@@ -270,8 +332,14 @@ impl<'d, 't> Section<'d, 't> {
         Some(Found { value: strings, place, key: path })
     }
 
-    fn take<T: serde::de::DeserializeOwned>(&mut self, key: &'static str, allowed: &str, problems: &mut Problems, read: impl FnOnce(&DeValue<'t>) -> Option<T>) -> Option<Found<T>> {
-        if let Some(found) = self.from_environment(key, problems) {
+    fn take<T: serde::de::DeserializeOwned>(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        problems: &mut Problems,
+        read: impl FnOnce(&DeValue<'t>) -> Option<T>,
+    ) -> Option<Found<T>> {
+        if let Some(found) = self.environment(key, problems) {
             self.known.push(key);
             return Some(found);
         }
@@ -285,7 +353,8 @@ impl<'d, 't> Section<'d, 't> {
         Some(Found { value: read, place, key: path })
     }
 
-    fn from_environment<T: serde::de::DeserializeOwned>(&mut self, key: &str, problems: &mut Problems) -> Option<Found<T>> {
+    /// What the environment says of a key, where it says anything.
+    fn environment<T: serde::de::DeserializeOwned>(&mut self, key: &str, problems: &mut Problems) -> Option<Found<T>> {
         let path = self.full(key);
         let place = Place::file(format!("FIRSTCLICK_{}", path.to_uppercase().replace('.', "__")));
         match self.document.layers.get::<T>(&path) {
@@ -324,7 +393,12 @@ fn unknown(known: &[&str]) -> String {
 /// The known spelling that is nearest to what was written.
 #[must_use]
 pub fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
-    known.iter().map(|known| (strsim::jaro_winkler(written, known), *known)).filter(|(near, _)| *near > 0.75).max_by(|left, right| left.0.total_cmp(&right.0)).map(|(_, known)| known)
+    known
+        .iter()
+        .map(|known| (strsim::jaro_winkler(written, known), *known))
+        .filter(|(near, _)| *near > 0.75)
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map(|(_, known)| known)
 }
 
 fn kind(value: &DeValue<'_>) -> String {

@@ -3,6 +3,8 @@
 //! A library that parses addresses also rewrites them or refuses legal ones (see docs/decisions.md). The hop needs no
 //! address, only the stretch between the angle brackets, so that is what is kept.
 
+use std::net::IpAddr;
+
 /// A command line, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -26,6 +28,34 @@ pub enum Command {
     Vrfy,
     /// HELP.
     Help,
+    /// STARTTLS (RFC 3207).
+    StartTls,
+    /// XCLIENT: for whom the rest of the session is.
+    Xclient(Attributes),
+    /// XFORWARD: for whom the next mail is.
+    Xforward(Attributes),
+}
+
+/// The attributes of XCLIENT and XFORWARD, decoded; a value that is not known is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// The client's address.
+    pub address: Option<IpAddr>,
+    /// Its name.
+    pub name: Option<String>,
+    /// What it said in EHLO or HELO.
+    pub helo: Option<String>,
+    /// Whether it said HELO.
+    pub protocol: Option<Protocol>,
+}
+
+/// The protocol by which mails come, as a trace field names it (RFC 3848).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// The upstream said HELO.
+    Smtp,
+    /// The upstream said EHLO.
+    Esmtp,
 }
 
 /// MAIL or RCPT: the path and its parameters as sent.
@@ -72,13 +102,18 @@ impl Command {
             "EHLO" => name().map(Self::Ehlo),
             "HELO" => name().map(Self::Helo),
             "MAIL" => PathLine::parse(rest, "FROM:").map(Self::Mail),
-            "RCPT" => PathLine::parse(rest, "TO:").and_then(|line| if line.path == "<>" { Err(CommandError::Path) } else { Ok(Self::Rcpt(line)) }),
+            "RCPT" => {
+                PathLine::parse(rest, "TO:").and_then(|line| if line.path == "<>" { Err(CommandError::Path) } else { Ok(Self::Rcpt(line)) })
+            }
             "DATA" => bare(Self::Data),
             "RSET" => bare(Self::Rset),
             "QUIT" => bare(Self::Quit),
             "NOOP" => Ok(Self::Noop),
             "VRFY" => Ok(Self::Vrfy),
             "HELP" => Ok(Self::Help),
+            "STARTTLS" => bare(Self::StartTls),
+            "XCLIENT" => Attributes::parse(rest).map(Self::Xclient),
+            "XFORWARD" => Attributes::parse(rest).map(Self::Xforward),
             _ => Err(CommandError::Unknown),
         }
     }
@@ -126,6 +161,48 @@ impl PathLine {
     }
 }
 
+impl Attributes {
+    /// `NAME=value` pairs, values in xtext (RFC 3461 section 4). Attributes that are not needed here are checked for
+    /// their syntax and left.
+    fn parse(rest: &str) -> Result<Self, CommandError> {
+        let mut found = Self::default();
+        let mut count = 0;
+        for word in rest.split(' ').filter(|word| !word.is_empty()) {
+            count += 1;
+            let (name, value) = word.split_once('=').ok_or(CommandError::Syntax)?;
+            let value = xtext(value).ok_or(CommandError::Syntax)?;
+            let known = !value.eq_ignore_ascii_case("[UNAVAILABLE]") && !value.eq_ignore_ascii_case("[TEMPUNAVAIL]");
+            match name.to_ascii_uppercase().as_str() {
+                "ADDR" if known => found.address = Some(address(&value).ok_or(CommandError::Syntax)?),
+                "NAME" if known => found.name = Some(value).filter(|name| is_hello_name(name)),
+                "HELO" if known => found.helo = Some(value).filter(|name| is_hello_name(name)),
+                "PROTO" if known => {
+                    found.protocol = Some(if value.eq_ignore_ascii_case("SMTP") { Protocol::Smtp } else { Protocol::Esmtp });
+                }
+                "ADDR" | "NAME" | "HELO" | "PROTO" | "PORT" | "LOGIN" | "DESTADDR" | "DESTPORT" | "IDENT" | "SOURCE" => {}
+                _ => return Err(CommandError::Syntax),
+            }
+        }
+        if count == 0 { Err(CommandError::Syntax) } else { Ok(found) }
+    }
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    let plain = text.get(..5).filter(|head| head.eq_ignore_ascii_case("IPV6:")).map_or(text, |_| text.get(5..).unwrap_or_default());
+    plain.parse().ok()
+}
+
+/// RFC 3461 section 4: `+XX` stands for an octet.
+fn xtext(value: &str) -> Option<String> {
+    let mut pieces = value.split('+');
+    let mut out = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        out.push(u8::from_str_radix(piece.get(..2)?, 16).ok()?);
+        out.extend_from_slice(piece.get(2..)?.as_bytes());
+    }
+    String::from_utf8(out).ok().filter(|text| !text.chars().any(char::is_control))
+}
+
 /// The octets of the path at the start of a text, brackets included: up to the `>` that no quoted string holds.
 fn path_length(text: &str) -> Option<usize> {
     if !text.starts_with('<') {
@@ -161,12 +238,53 @@ mod tests {
     #[test]
     fn paths_stay_as_they_are() {
         for path in [
-            "<>", "<a@b.test>", "<postmaster>", "<\"a b\"@c.test>", "<\"a\\\"b>\"@c.test>", "<@r1.test,@r2.test:a@b.test>", "<a@[192.0.2.1]>",
-            "<a@[IPv6:::1]>", "<ü@ü.example>", "<a..b@c.test>", "<a.@c.test>", "<a@b.test.>", "<a_b+c=d@e_f.test>",
+            "<>",
+            "<a@b.test>",
+            "<postmaster>",
+            "<\"a b\"@c.test>",
+            "<\"a\\\"b>\"@c.test>",
+            "<@r1.test,@r2.test:a@b.test>",
+            "<a@[192.0.2.1]>",
+            "<a@[IPv6:::1]>",
+            "<ü@ü.example>",
+            "<a..b@c.test>",
+            "<a.@c.test>",
+            "<a@b.test.>",
+            "<a_b+c=d@e_f.test>",
         ] {
             let Ok(Command::Mail(line)) = Command::parse(format!("MAIL FROM:{path} SIZE=10 RET=HDRS").as_bytes()) else { panic!("{path}") };
             assert_eq!((line.path.as_str(), line.parameters.as_str()), (path, "SIZE=10 RET=HDRS"));
             assert_eq!(line.line("MAIL FROM"), format!("MAIL FROM:{path} SIZE=10 RET=HDRS"));
+        }
+    }
+
+    #[test]
+    fn whom_an_upstream_speaks_for() {
+        let Ok(Command::Xclient(found)) = Command::parse(b"XCLIENT ADDR=192.0.2.7 NAME=[UNAVAILABLE] HELO=a+2Eb.test PROTO=SMTP LOGIN=x")
+        else {
+            panic!()
+        };
+        assert_eq!(
+            found,
+            Attributes {
+                address: Some("192.0.2.7".parse().unwrap()),
+                name: None,
+                helo: Some("a.b.test".into()),
+                protocol: Some(Protocol::Smtp)
+            }
+        );
+        let Ok(Command::Xforward(found)) = Command::parse(b"xforward addr=ipv6:2001:db8::1 name=c.test port=25") else { panic!() };
+        assert_eq!((found.address, found.name.as_deref()), ("2001:db8::1".parse().ok(), Some("c.test")));
+        for odd in [
+            "XCLIENT",
+            "XCLIENT ADDR",
+            "XCLIENT ADDR=x",
+            "XCLIENT ADDR=+",
+            "XCLIENT ADDR=192.0.2.7+0D+0A",
+            "XCLIENT ROOT=yes",
+            "XFORWARD HELO=a+zz",
+        ] {
+            assert_eq!(Command::parse(odd.as_bytes()), Err(CommandError::Syntax), "{odd}");
         }
     }
 

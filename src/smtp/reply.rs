@@ -53,6 +53,12 @@ impl Reply {
         self.code / 100 == 2
     }
 
+    /// Whether it ends a command: 2yz, 4yz or 5yz, and not 354.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        self.is_accepted() || self.code >= 400
+    }
+
     /// 5yz.
     #[must_use]
     pub const fn is_refused(&self) -> bool {
@@ -65,6 +71,22 @@ impl Reply {
         &self.lines
     }
 
+    /// The id under which the next hop queued the mail, where its reply names one: one grep follows the mail through both
+    /// machines.
+    #[must_use]
+    pub fn queue_id(&self) -> Option<&str> {
+        // Postfix and Sendmail's kin, Exim, Haraka, OpenSMTPD, Exchange.
+        let text = self.lines.last().filter(|_| self.is_accepted())?;
+        let after = |mark: &str| text.split_once(mark).map(|(_, rest)| rest.trim_start());
+        let found =
+            after("queued as ").or_else(|| after(" id=")).or_else(|| after("Queued (")).or_else(|| after("InternalId=")).or_else(|| {
+                let (before, _) = text.split_once(" Message accepted for delivery")?;
+                before.rsplit(' ').next()
+            })?;
+        let end = found.find(|letter: char| !letter.is_ascii_alphanumeric() && !"-_.".contains(letter)).unwrap_or(found.len());
+        found.get(..end.min(QUEUE_ID)).map(|id| id.trim_end_matches('.')).filter(|id| !id.is_empty())
+    }
+
     /// The reply as it goes over the wire.
     pub fn write(&self, out: &mut Vec<u8>) {
         let last = self.lines.len().saturating_sub(1);
@@ -74,6 +96,9 @@ impl Reply {
         }
     }
 }
+
+/// Characters of a queue id that are kept.
+const QUEUE_ID: usize = 64;
 
 /// On one line, for logs.
 impl fmt::Display for Reply {
@@ -94,6 +119,17 @@ mod tests {
             reply.write(&mut out);
             assert_eq!(String::from_utf8(out).unwrap(), wire);
         }
+        for (text, id) in [
+            ("2.0.0 Ok: queued as 4XyZ1", Some("4XyZ1")),
+            ("OK id=1tEAbc-000000001-2Xyz", Some("1tEAbc-000000001-2Xyz")),
+            ("Message Queued (3F2A-11.1)", Some("3F2A-11.1")),
+            ("2.0.0 5a8f1 Message accepted for delivery", Some("5a8f1")),
+            ("2.6.0 <x@y> [InternalId=123, Hostname=z] Queued mail for delivery", Some("123")),
+            ("ok", None),
+        ] {
+            assert_eq!(Reply::new(250, text).queue_id(), id, "{text}");
+        }
+        assert_eq!(Reply::new(451, "queued as x").queue_id(), None);
         for odd in ["", "25", "abc hello", "250-a\r\n550 b", "999 x", "100 x"] {
             assert_eq!(Reply::parse(odd), None, "{odd:?}");
         }

@@ -16,8 +16,9 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 
 use super::Zone;
 use crate::smtp::{
-    next_hop::{NextHop, Sent},
+    next_hop::{Outgoing, Route, Sent},
     reply::Reply,
+    setup::Setup,
 };
 
 /// A domain that signs its mails with a fresh RSA key.
@@ -62,7 +63,11 @@ impl Signer {
     /// Where the mail has none of these fields.
     pub fn sign(&self, mail: &str) -> anyhow::Result<String> {
         let all = ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type", "Content-Transfer-Encoding"];
-        let there = all.into_iter().filter(|name| mail.lines().take_while(|line| !line.is_empty()).any(|line| line.to_lowercase().starts_with(&format!("{}:", name.to_lowercase()))));
+        let there = all.into_iter().filter(|name| {
+            mail.lines()
+                .take_while(|line| !line.is_empty())
+                .any(|line| line.to_lowercase().starts_with(&format!("{}:", name.to_lowercase())))
+        });
         self.sign_over(mail, there)
     }
 
@@ -71,8 +76,14 @@ impl Signer {
     /// # Errors
     /// Where the mail has none of these fields.
     pub fn sign_over<'n>(&self, mail: &str, fields: impl IntoIterator<Item = &'n str>) -> anyhow::Result<String> {
-        let key = RsaKey::<Sha256>::from_key_der(PrivatePkcs8KeyDer::from(self.private.as_slice()).into()).map_err(|error| anyhow!("{error}"))?;
-        let signature = DkimSigner::from_key(key).domain(&self.domain).selector(SELECTOR).headers(fields).sign(mail.as_bytes()).map_err(|error| anyhow!("{error}"))?;
+        let key =
+            RsaKey::<Sha256>::from_key_der(PrivatePkcs8KeyDer::from(self.private.as_slice()).into()).map_err(|error| anyhow!("{error}"))?;
+        let signature = DkimSigner::from_key(key)
+            .domain(&self.domain)
+            .selector(SELECTOR)
+            .headers(fields)
+            .sign(mail.as_bytes())
+            .map_err(|error| anyhow!("{error}"))?;
         Ok(format!("{}{mail}", signature.to_header()))
     }
 }
@@ -82,7 +93,8 @@ impl Signer {
 /// # Errors
 /// Where the server refuses the envelope, or breaks off.
 pub async fn post(server: &str, from: &str, to: &[&str], mail: &str) -> anyhow::Result<Reply> {
-    let mut connection = NextHop::connect(server, "sender.test").await?;
+    let setup = Setup::relay("sender.test", vec![server.to_owned()]);
+    let mut connection = Route::default().connect(&setup, None).await?;
     let mut lines = vec![format!("MAIL FROM:<{from}>")];
     lines.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
     for reply in connection.commands(&lines).await? {
@@ -90,7 +102,7 @@ pub async fn post(server: &str, from: &str, to: &[&str], mail: &str) -> anyhow::
             bail!("{server} said {reply}");
         }
     }
-    let reply = match connection.data(mail.as_bytes()).await {
+    let reply = match connection.data(Outgoing { pieces: vec![mail.as_bytes()], file: None }).await {
         Sent::Answered(reply) => reply,
         Sent::NotSent(error) | Sent::Unknown(error) => return Err(error.into()),
     };

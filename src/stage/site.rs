@@ -33,7 +33,8 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let visits = Visits::default();
-        let router = Router::new().route("/reset/{token}", get(reset)).fallback(|| async { "An ordinary page." }).with_state(Arc::clone(&visits));
+        let router =
+            Router::new().route("/reset/{token}", get(reset)).fallback(|| async { "An ordinary page." }).with_state(Arc::clone(&visits));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Ok(Self { address, visits })
     }
@@ -55,5 +56,9 @@ async fn reset(State(visits): State<Visits>, Path(token): Path<String>) -> (Stat
     let mut visits = visits.lock().unwrap_or_else(PoisonError::into_inner);
     let count = visits.entry(token).or_default();
     *count += 1;
-    if *count == 1 { (StatusCode::OK, "Choose a new password.") } else { (StatusCode::GONE, "Your reset link expired or has already been used.") }
+    if *count == 1 {
+        (StatusCode::OK, "Choose a new password.")
+    } else {
+        (StatusCode::GONE, "Your reset link expired or has already been used.")
+    }
 }

@@ -97,7 +97,8 @@ impl RequestHandler for Answers {
                 match text {
                     Some(Text::Says(text)) if info.query.query_type() == RecordType::TXT => {
                         // RFC 1035 section 3.3.14: strings of at most 255 octets, which readers join.
-                        let pieces: Vec<String> = text.as_bytes().chunks(255).map(|piece| piece.iter().map(|byte| char::from(*byte)).collect()).collect();
+                        let pieces: Vec<String> =
+                            text.as_bytes().chunks(255).map(|piece| piece.iter().map(|byte| char::from(*byte)).collect()).collect();
                         answers.push(Record::from_rdata(info.query.original().name().clone(), 60, RData::TXT(TXT::new(pieces))));
                     }
                     Some(Text::Says(_)) => {}

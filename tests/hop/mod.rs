@@ -1,7 +1,7 @@
 //! A harness that reads like English: `hop().allow(..).next_hop(&sink).start()`.
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
-pub mod sink;
+pub(crate) mod sink;
 
 use std::{
     fs,
@@ -20,8 +20,11 @@ use firstclick::{
     message::Message,
     pipeline::Hall,
     policy::{Mode, Policy, Recogniser, Sender},
-    settings::{Problems, Smtp, Trace, allow},
-    smtp::{self, Front},
+    settings::{Problems, allow},
+    smtp::{
+        self, Current, Front, Listener, Start,
+        setup::{Setup, Trace},
+    },
     stage::Zone,
 };
 use serde_json::Value;
@@ -33,13 +36,13 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::sink::Sink;
+pub(crate) use self::sink::Sink;
 
-pub const TOKEN: &str = "test-token-1234";
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TOKEN: &str = "test-token-1234";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An allowlist entry for a vendor of the tests.
-pub const VENDOR: &str = r#"
+pub(crate) const VENDOR: &str = r#"
 from = ["vendor.test"]
 mails = ["password_reset"]
 links = ["login.vendor.test/reset/*"]
@@ -49,27 +52,18 @@ owner = "it@corp.example"
 action = "tag"
 "#;
 
-pub fn hop() -> Build {
-    Build {
-        allow: Vec::new(),
-        mode: Mode::Enforce,
-        next_hop: "127.0.0.1:1".into(),
-        identity: Who::Nobody,
-        trace: Trace::Hidden,
-        size_limit: 50 << 20,
-        inspect_limit: 1 << 20,
-        audit: None,
-    }
+pub(crate) fn hop() -> Build {
+    let mut setup = Setup::relay("hop.test", vec!["127.0.0.1:1".into()]);
+    setup.trace = Trace::Hidden;
+    Build { allow: Vec::new(), mode: Mode::Enforce, identity: Who::Nobody, start: Start::Clear, setup, audit: None }
 }
 
-pub struct Build {
+pub(crate) struct Build {
     allow: Vec<(String, String)>,
     mode: Mode,
-    next_hop: String,
     identity: Who,
-    trace: Trace,
-    size_limit: usize,
-    inspect_limit: usize,
+    start: Start,
+    setup: Setup,
     audit: Option<PathBuf>,
 }
 
@@ -80,57 +74,63 @@ enum Who {
 }
 
 impl Build {
-    pub fn allow(mut self, name: &str, text: &str) -> Self {
+    pub(crate) fn allow(mut self, name: &str, text: &str) -> Self {
         self.allow.push((name.into(), text.into()));
         self
     }
 
-    pub fn observing(mut self) -> Self {
+    pub(crate) fn observing(mut self) -> Self {
         self.mode = Mode::Observe;
         self
     }
 
-    pub fn next_hop(mut self, sink: &Sink) -> Self {
-        self.next_hop = sink.address.to_string();
+    pub(crate) fn next_hop(self, sink: &Sink) -> Self {
+        self.next_hop_at(sink.address)
+    }
+
+    pub(crate) fn next_hop_at(mut self, address: impl std::fmt::Display) -> Self {
+        self.setup.next_hops = vec![address.to_string()];
         self
     }
 
-    pub fn next_hop_at(mut self, address: impl ToString) -> Self {
-        self.next_hop = address.to_string();
+    /// Tried after the ones before.
+    pub(crate) fn or_next_hop(mut self, sink: &Sink) -> Self {
+        self.setup.next_hops.push(sink.address.to_string());
         self
     }
 
-    pub fn asking(mut self, zone: &Zone) -> Self {
-        self.identity = Who::Zone(zone.address(), Duration::from_secs(5));
-        self
+    pub(crate) fn asking(self, zone: &Zone) -> Self {
+        self.asking_at(zone.address(), Duration::from_secs(5))
     }
 
-    pub fn asking_at(mut self, dns: SocketAddr, deadline: Duration) -> Self {
+    pub(crate) fn asking_at(mut self, dns: SocketAddr, deadline: Duration) -> Self {
         self.identity = Who::Zone(dns, deadline);
         self
     }
 
-    pub fn believing(mut self, authserv_id: &str) -> Self {
+    pub(crate) fn believing(mut self, authserv_id: &str) -> Self {
         self.identity = Who::Upstream(authserv_id.into());
         self
     }
 
-    pub fn tracing(mut self) -> Self {
-        self.trace = Trace::Written;
+    pub(crate) fn tracing(mut self) -> Self {
+        self.setup.trace = Trace::Written;
         self
     }
 
-    pub fn size_limit(mut self, octets: usize) -> Self {
-        self.size_limit = octets;
+    /// TLS from the first octet.
+    pub(crate) fn wrapped(mut self) -> Self {
+        self.start = Start::Tls;
         self
     }
 
-    pub fn inspect_limit(mut self, octets: usize) -> Self {
-        self.inspect_limit = octets;
+    /// Set up otherwise.
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Setup)) -> Self {
+        change(&mut self.setup);
         self
     }
 
-    pub async fn start(self) -> Hop {
+    pub(crate) async fn start(self) -> Hop {
         let folder = TempDir::new().unwrap();
         let mut problems = Problems::default();
         let senders: Vec<Sender> = self
@@ -139,36 +139,35 @@ impl Build {
             .filter_map(|(name, text)| allow::compile(&format!("{name}.toml"), name, text, self.mode, &mut Vec::new(), &mut problems))
             .collect();
         assert!(problems.0.is_empty(), "{problems}");
-        let hostname = "hop.test".to_owned();
-        let loopback = vec![Network::parse("127.0.0.0/8").unwrap()];
+        let mut setup = self.setup;
+        let hostname = setup.hostname.clone();
+        let trusted = if matches!(self.identity, Who::Upstream(_)) {
+            vec![Network::parse("127.0.0.0/8").unwrap()]
+        } else {
+            setup.trusted_upstreams.clone()
+        };
+        setup.trusted_upstreams.clone_from(&trusted);
         let authenticator = match self.identity {
-            Who::Nobody => Authenticator::upstream(vec!["nobody.test".into()], Vec::new(), hostname.clone()),
-            Who::Zone(dns, deadline) => Authenticator::here(&[dns], deadline, Vec::new(), hostname.clone()).unwrap(),
-            Who::Upstream(id) => Authenticator::upstream(vec![id], loopback, hostname.clone()),
+            Who::Nobody => Authenticator::upstream(vec!["nobody.test".into()], trusted, hostname.clone()),
+            Who::Zone(dns, deadline) => Authenticator::here(&[dns], deadline, trusted, hostname.clone()).unwrap(),
+            Who::Upstream(id) => Authenticator::upstream(vec![id], trusted, hostname.clone()),
         };
         let audit_folder = self.audit.unwrap_or_else(|| folder.path().join("audit"));
         let audit = Audit::open(&audit_folder).unwrap();
-        let hall = Hall::new(Policy::new(senders), Recogniser::built_in().unwrap(), authenticator, tagger(), Some(audit), self.inspect_limit);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let smtp = Smtp {
-            listen: vec![address],
-            next_hop: self.next_hop,
-            hostname,
-            inspect_limit: self.inspect_limit,
-            size_limit: self.size_limit,
-            trace: self.trace,
-        };
+        let hall =
+            Hall::new(Policy::new(senders), Recogniser::built_in().unwrap(), authenticator, tagger(), Some(audit), setup.inspect_limit);
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let front = Arc::new(Front { smtp, hall: Arc::new(hall) });
-        let running = tokio::spawn(smtp::run(vec![listener], front, async {
+        let front = Arc::new(Front::new(Current::new(setup, Arc::new(hall)).unwrap()));
+        let running = tokio::spawn(smtp::run(vec![Listener { socket, start: self.start }], Arc::clone(&front), async {
             let _ = stopped.await;
         }));
-        Hop { address, audit: audit_folder, stop: Some(stop), running, _folder: folder }
+        Hop { address, audit: audit_folder, front, stop: Some(stop), running, _folder: folder }
     }
 }
 
-pub fn tagger() -> Tagger {
+pub(crate) fn tagger() -> Tagger {
     Tagger {
         header: "X-Firstclick".into(),
         tokens: vec![Token::parse(TOKEN).unwrap()],
@@ -177,9 +176,10 @@ pub fn tagger() -> Tagger {
     }
 }
 
-pub struct Hop {
+pub(crate) struct Hop {
     pub address: SocketAddr,
     pub audit: PathBuf,
+    pub(crate) front: Arc<Front>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
     _folder: TempDir,
@@ -187,27 +187,27 @@ pub struct Hop {
 
 impl Hop {
     /// Says stop, as SIGTERM does.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let _ = self.stop.take().unwrap().send(());
     }
 
-    pub async fn has_stopped(self) {
+    pub(crate) async fn has_stopped(self) {
         tokio::time::timeout(PATIENCE, self.running).await.expect("the hop stops").unwrap();
     }
 
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(self.address).await
     }
 
     /// Sends a mail in a session of its own; the reply to its final dot, or the first refusal.
-    pub async fn send(&self, from: &str, to: &[&str], mail: &[u8]) -> String {
+    pub(crate) async fn send(&self, from: &str, to: &[&str], mail: &[u8]) -> String {
         let mut client = self.client().await;
         client.greet().await;
         client.send(from, to, mail).await
     }
 
     /// The audit's records, once there are so many mails among them.
-    pub async fn records(&self, mails: usize) -> Vec<Value> {
+    pub(crate) async fn records(&self, mails: usize) -> Vec<Value> {
         poll("audit records", || {
             let records = read_records(&self.audit);
             (records.iter().filter(|record| record["type"] == "mail").count() >= mails).then_some(records)
@@ -216,12 +216,12 @@ impl Hop {
     }
 
     /// The newest mail's record, once there are so many.
-    pub async fn record(&self, mails: usize) -> Value {
+    pub(crate) async fn record(&self, mails: usize) -> Value {
         self.records(mails).await.into_iter().rfind(|record| record["type"] == "mail").unwrap()
     }
 }
 
-pub fn read_records(folder: &Path) -> Vec<Value> {
+pub(crate) fn read_records(folder: &Path) -> Vec<Value> {
     let mut records = Vec::new();
     for file in firstclick::audit::chain::files(folder).unwrap_or_default() {
         let text = fs::read_to_string(file).unwrap_or_default();
@@ -231,7 +231,7 @@ pub fn read_records(folder: &Path) -> Vec<Value> {
 }
 
 /// Waits until something is there.
-pub async fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -243,13 +243,13 @@ pub async fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// An SMTP client that says what it is told.
-pub struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     input: Vec<u8>,
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let mut client = Self { stream, input: Vec::new() };
@@ -257,22 +257,22 @@ impl Client {
         client
     }
 
-    pub async fn greet(&mut self) -> String {
+    pub(crate) async fn greet(&mut self) -> String {
         self.say("EHLO client.test").await
     }
 
     /// Sends a line and reads its reply, of one line or several.
-    pub async fn say(&mut self, line: &str) -> String {
+    pub(crate) async fn say(&mut self, line: &str) -> String {
         self.raw(format!("{line}\r\n").as_bytes()).await;
         self.reply().await
     }
 
-    pub async fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
     /// The next reply; empty where the server hung up.
-    pub async fn reply(&mut self) -> String {
+    pub(crate) async fn reply(&mut self) -> String {
         let mut text = String::new();
         loop {
             while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
@@ -290,7 +290,7 @@ impl Client {
         }
     }
 
-    pub async fn send(&mut self, from: &str, to: &[&str], mail: &[u8]) -> String {
+    pub(crate) async fn send(&mut self, from: &str, to: &[&str], mail: &[u8]) -> String {
         let reply = self.say(&format!("MAIL FROM:{from}")).await;
         if !reply.starts_with("250") {
             return reply;
@@ -311,7 +311,7 @@ impl Client {
 }
 
 /// A mail as it goes over the wire, with its end.
-pub fn stuffed(mail: &[u8]) -> Vec<u8> {
+pub(crate) fn stuffed(mail: &[u8]) -> Vec<u8> {
     let mut wire = Vec::with_capacity(mail.len() + 64);
     for line in mail.split_inclusive(|byte| *byte == b'\n') {
         if line.starts_with(b".") {
@@ -327,7 +327,7 @@ pub fn stuffed(mail: &[u8]) -> Vec<u8> {
 }
 
 /// A reset mail of the vendor's, not signed.
-pub fn reset_mail() -> String {
+pub(crate) fn reset_mail() -> String {
     let date = firstclick::clock::rfc5322(firstclick::clock::now());
     format!(
         "From: Vendor <support@vendor.test>\r\nTo: bob@corp.example\r\nSubject: Finish resetting your password\r\nDate: {date}\r\n\
@@ -338,13 +338,16 @@ pub fn reset_mail() -> String {
 }
 
 /// The token of [`reset_mail`]'s link.
-pub const SECRET: &str = "6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a";
+pub(crate) const SECRET: &str = "6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a";
 
 /// The program of a test that needs one; where it is missing, the test says so and is over. In CI nothing may be
 /// missing.
-pub fn needs(program: &str) -> Option<PathBuf> {
+pub(crate) fn needs(program: &str) -> Option<PathBuf> {
     let found = std::env::var_os("PATH").and_then(|paths| {
-        std::env::split_paths(&paths).chain(["/usr/sbin".into(), "/usr/bin".into()]).map(|folder| folder.join(program)).find(|path| path.is_file())
+        std::env::split_paths(&paths)
+            .chain(["/usr/sbin".into(), "/usr/bin".into()])
+            .map(|folder| folder.join(program))
+            .find(|path| path.is_file())
     });
     if found.is_none() {
         missing(program);
@@ -353,13 +356,13 @@ pub fn needs(program: &str) -> Option<PathBuf> {
 }
 
 /// Says that something is missing.
-pub fn missing(what: &str) {
+pub(crate) fn missing(what: &str) {
     assert!(std::env::var_os("CI").is_none(), "in CI nothing may be missing: {what}");
     println!("skipped: needs {what}");
 }
 
 /// Whether dkimpy, another implementation, verifies a mail's signature with this key.
-pub fn dkimpy_verifies(mail: &[u8], public_key: &str) -> Option<bool> {
+pub(crate) fn dkimpy_verifies(mail: &[u8], public_key: &str) -> Option<bool> {
     let script = r"
 import sys, dkim
 key = sys.argv[1].encode()
@@ -380,7 +383,7 @@ print(dkim.verify(sys.stdin.buffer.read(), dnsfunc=txt))
 }
 
 /// Whether a mail that arrived carries our tag, with a signature that belongs to it.
-pub fn is_tagged(mail: &[u8]) -> bool {
+pub(crate) fn is_tagged(mail: &[u8]) -> bool {
     let message = Message::read(mail);
     let there = message.headers().named("X-Firstclick").next().is_some();
     assert_eq!(there, tagger().verifies(&message), "a tag without its signature, or the other way round");
@@ -388,7 +391,7 @@ pub fn is_tagged(mail: &[u8]) -> bool {
 }
 
 /// The files of the shared corpus; none where it is not at hand.
-pub fn corpus(folders: &[&str]) -> Option<Vec<PathBuf>> {
+pub(crate) fn corpus(folders: &[&str]) -> Option<Vec<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
     if !root.exists() {
         println!("skipped: needs ../shared/corpus");
@@ -396,7 +399,13 @@ pub fn corpus(folders: &[&str]) -> Option<Vec<PathBuf>> {
     }
     let mut files = Vec::new();
     for folder in folders {
-        files.extend(fs::read_dir(root.join(folder)).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "eml")));
+        files.extend(
+            fs::read_dir(root.join(folder))
+                .unwrap()
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_some_and(|end| end == "eml")),
+        );
     }
     files.sort();
     Some(files)

@@ -14,7 +14,7 @@ use super::poll;
 
 /// What arrived in one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mail {
+pub(crate) struct Mail {
     /// The MAIL line.
     pub from: String,
     /// The RCPT lines that were taken.
@@ -25,7 +25,7 @@ pub struct Mail {
 
 /// What a sink does on a line that starts so, instead of what it would do.
 #[derive(Clone, Debug)]
-pub enum Act {
+pub(crate) enum Act {
     /// Says this.
     Say(String),
     /// Hangs up.
@@ -33,7 +33,7 @@ pub enum Act {
 }
 
 /// An SMTP server on loopback.
-pub struct Sink {
+pub(crate) struct Sink {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
@@ -47,20 +47,21 @@ struct State {
     connections: usize,
 }
 
-pub const ALL: &[&str] = &["PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"];
+pub(crate) const ALL: &[&str] = &["PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"];
 
 /// The line that stands for the final dot in [`Sink::on`].
-pub const DOT: &str = ".";
+pub(crate) const DOT: &str = ".";
 
 impl Sink {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::announcing(ALL).await
     }
 
-    pub async fn announcing(extensions: &[&str]) -> Self {
+    pub(crate) async fn announcing(extensions: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(Mutex::new(State { extensions: extensions.iter().map(|text| (*text).to_owned()).collect(), ..State::default() }));
+        let state =
+            Arc::new(Mutex::new(State { extensions: extensions.iter().map(|text| (*text).to_owned()).collect(), ..State::default() }));
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -73,25 +74,25 @@ impl Sink {
     }
 
     /// Does this on the first line that starts so, from now on, once.
-    pub fn on(&self, line: &str, act: Act) {
+    pub(crate) fn on(&self, line: &str, act: Act) {
         self.state.lock().unwrap().acts.push((line.to_owned(), act));
     }
 
-    pub fn mails(&self) -> Vec<Mail> {
+    pub(crate) fn mails(&self) -> Vec<Mail> {
         self.state.lock().unwrap().mails.clone()
     }
 
     /// Every command line that was heard.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.state.lock().unwrap().lines.clone()
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.state.lock().unwrap().connections
     }
 
     /// The newest mail, once so many have come.
-    pub async fn mail(&self, count: usize) -> Mail {
+    pub(crate) async fn mail(&self, count: usize) -> Mail {
         poll("a mail at the next hop", || {
             let mails = self.mails();
             (mails.len() >= count).then(|| mails.last().unwrap().clone())
@@ -128,7 +129,13 @@ async fn talk(stream: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<(
                     let mut lines = vec!["sink.test".to_owned()];
                     lines.extend(extensions);
                     let last = lines.len() - 1;
-                    lines.iter().enumerate().map(|(at, line)| format!("250{}{line}\r\n", if at == last { ' ' } else { '-' })).collect::<String>().trim_end().to_owned()
+                    lines
+                        .iter()
+                        .enumerate()
+                        .map(|(at, line)| format!("250{}{line}\r\n", if at == last { ' ' } else { '-' }))
+                        .collect::<String>()
+                        .trim_end()
+                        .to_owned()
                 }
                 (None, "MAIL") => {
                     mail = Mail { from: line, ..Mail::default() };

@@ -1,0 +1,297 @@
+//! The next hop, by lettre's low-level connection behind one wrapper.
+//!
+//! lettre brings the protocol's order; what a relay needs besides stands in this folder: no delay on the socket, each
+//! reply as it came ([`line`]), a mail's data without a copy ([`outgoing`]), the choice among several hops ([`route`]),
+//! and here a deadline around every call, TLS, and the extensions that lettre does not read. Its `send` and its `Address`
+//! are never used: they stop at the first refused recipient and refuse legal paths.
+
+mod line;
+mod outgoing;
+mod route;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use lettre::transport::smtp::{client::AsyncSmtpConnection, extension::ClientId};
+use rustls_pki_types::ServerName;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::rustls::ClientConfig;
+
+use self::{line::LineStream, outgoing::Written};
+pub use self::{outgoing::Outgoing, route::Route};
+use super::{
+    reply::Reply,
+    setup::{Deadlines, Setup},
+};
+use crate::tls::{Channel, Outward};
+
+/// A connection to the next hop.
+pub struct NextHop {
+    connection: AsyncSmtpConnection,
+    line: LineStream,
+    extensions: Extensions,
+    deadlines: Deadlines,
+    /// As the configuration names it.
+    name: String,
+    broken: bool,
+}
+
+/// What a hop announces (RFC 1869) and this one can carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is there or not, in any combination")]
+pub struct Extensions {
+    /// RFC 2920.
+    pub pipelining: bool,
+    /// RFC 6152.
+    pub eight_bit_mime: bool,
+    /// RFC 6531.
+    pub smtputf8: bool,
+    /// RFC 3461.
+    pub dsn: bool,
+    /// RFC 2034.
+    pub enhanced_status_codes: bool,
+    /// RFC 1870; the number, or 0 where there is none.
+    pub size: Option<usize>,
+    /// RFC 3207.
+    pub start_tls: bool,
+    /// Postfix's XFORWARD: it wants to know the client.
+    pub xforward: bool,
+}
+
+/// What went wrong between the hops.
+#[derive(Debug, thiserror::Error)]
+pub enum HopError {
+    /// It cannot be reached.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// It greeted with a refusal.
+    #[error("refused the session: {0}")]
+    Refused(Reply),
+    /// It broke off, or said something that is no reply.
+    #[error("broke off: {0}")]
+    Broken(String),
+    /// It said nothing in time.
+    #[error("said nothing in time")]
+    Silent,
+    /// It speaks no TLS, or not the way that the configuration wants.
+    #[error("no TLS: {0}")]
+    Tls(String),
+}
+
+/// What became of a mail's data.
+#[derive(Debug)]
+pub enum Sent {
+    /// The next hop answered: to DATA where it refused that, to the final dot otherwise.
+    Answered(Reply),
+    /// The connection broke before the final dot was sent: the next hop has nothing.
+    NotSent(HopError),
+    /// It broke after: the next hop may have the mail.
+    Unknown(HopError),
+}
+
+impl NextHop {
+    /// Connects, greets, encrypts as the configuration wants, and reads the extensions.
+    ///
+    /// # Errors
+    /// Says why there is no session; nothing was sent.
+    pub async fn connect(address: SocketAddr, name: &str, setup: &Setup, tls: Option<&Arc<ClientConfig>>) -> Result<Self, HopError> {
+        let open = async {
+            let mut hop = Self::greet(address, name, setup).await?;
+            let Some(config) = tls else { return Ok(hop) };
+            match hop.encrypt(Arc::clone(config), setup).await {
+                Ok(()) => Ok(hop),
+                // Better in the clear than not at all is what opportunistic means (RFC 7435).
+                Err(error) if setup.outward == Outward::Opportunistic => {
+                    if hop.extensions.start_tls {
+                        tracing::warn!(next_hop = name, %error, "next hop: the mails go in the clear");
+                        hop = Self::greet(address, name, setup).await?;
+                    }
+                    Ok(hop)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        timeout(setup.deadlines.connect, open).await.map_err(|_| HopError::Silent)?
+    }
+
+    async fn greet(address: SocketAddr, name: &str, setup: &Setup) -> Result<Self, HopError> {
+        let stream = TcpStream::connect(address).await.map_err(|error| HopError::Unreachable(error.to_string()))?;
+        stream.set_nodelay(true).map_err(|error| HopError::Unreachable(error.to_string()))?;
+        let line = LineStream::new(Channel::Clear(stream));
+        let greeted = AsyncSmtpConnection::connect_with_transport(Box::new(line.clone()), &ClientId::Domain(setup.hostname.clone())).await;
+        let connection = greeted.map_err(|error| match line.last_reply() {
+            Some(reply) if reply.code() >= 400 => HopError::Refused(reply),
+            _ => HopError::Broken(error.to_string()),
+        })?;
+        let extensions = line.last_reply().map(|reply| Extensions::read(&reply)).unwrap_or_default();
+        Ok(Self { connection, line, extensions, deadlines: setup.deadlines, name: name.to_owned(), broken: false })
+    }
+
+    /// STARTTLS and a second EHLO: what was announced in the clear counts for nothing (RFC 3207 section 4.2).
+    async fn encrypt(&mut self, config: Arc<ClientConfig>, setup: &Setup) -> Result<(), HopError> {
+        if !self.extensions.start_tls {
+            return Err(HopError::Tls("it does not offer STARTTLS".into()));
+        }
+        let reply = self.exchange(Some("STARTTLS\r\n"), setup.deadlines.reply).await?;
+        if reply.code() != 220 {
+            return Err(HopError::Tls(format!("it answered STARTTLS with {reply}")));
+        }
+        let host = self.name.rsplit_once(':').map_or(self.name.as_str(), |(host, _)| host).trim_matches(['[', ']']);
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| HopError::Tls(error.to_string()))?;
+        self.line.encrypt(config, name).await.map_err(|error| HopError::Tls(error.to_string()))?;
+        let reply = self.exchange(Some(&format!("EHLO {}\r\n", setup.hostname)), setup.deadlines.reply).await?;
+        if !reply.is_accepted() {
+            return Err(HopError::Refused(reply));
+        }
+        self.extensions = Extensions::read(&reply);
+        Ok(())
+    }
+
+    /// What it announced.
+    #[must_use]
+    pub const fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether TLS is spoken with it.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.line.is_encrypted()
+    }
+
+    /// Whether the connection is of no more use.
+    #[must_use]
+    pub const fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Sends commands and returns each one's reply, in one breath where the hop takes that (RFC 2920).
+    ///
+    /// # Errors
+    /// Where it breaks off; how many of the commands it heard is then not known.
+    pub async fn commands(&mut self, lines: &[String]) -> Result<Vec<Reply>, HopError> {
+        let patience = self.deadlines.reply;
+        if !self.extensions.pipelining || lines.len() == 1 {
+            let mut replies = Vec::with_capacity(lines.len());
+            for line in lines {
+                replies.push(self.exchange(Some(&format!("{line}\r\n")), patience).await?);
+            }
+            return Ok(replies);
+        }
+        let mut text = lines.join("\r\n");
+        text.push_str("\r\n");
+        let mut replies = vec![self.exchange(Some(&text), patience).await?];
+        for _ in 1..lines.len() {
+            replies.push(self.exchange(None, patience).await?);
+        }
+        Ok(replies)
+    }
+
+    /// Sends DATA and the mail.
+    pub async fn data(&mut self, mail: Outgoing<'_>) -> Sent {
+        match self.exchange(Some("DATA\r\n"), self.deadlines.reply).await {
+            Ok(reply) if reply.code() == 354 => {}
+            Ok(reply) => return Sent::Answered(reply),
+            Err(error) => return Sent::NotSent(error),
+        }
+        self.line.forget();
+        match mail.write(&mut self.line.clone(), &self.deadlines).await {
+            Written::Whole => {}
+            Written::NotTheEnd(error) => {
+                self.broken = true;
+                // It may have said why before it hung up.
+                let _ = timeout(LAST_WORDS, self.connection.read_response()).await;
+                return match self.line.complete_reply() {
+                    Some(reply) if reply.code() >= 400 => Sent::Answered(reply),
+                    _ => Sent::NotSent(HopError::Broken(error.to_string())),
+                };
+            }
+            Written::PerhapsTheEnd(error) => {
+                self.broken = true;
+                return Sent::Unknown(HopError::Broken(error.to_string()));
+            }
+        }
+        match self.exchange(None, self.deadlines.final_reply).await {
+            Ok(reply) => Sent::Answered(reply),
+            Err(error) => Sent::Unknown(error),
+        }
+    }
+
+    /// Ends the session politely; nobody waits long for it.
+    pub async fn quit(mut self) {
+        if !self.broken {
+            let _ = timeout(LAST_WORDS, self.connection.command("QUIT\r\n")).await;
+        }
+    }
+
+    async fn exchange(&mut self, lines: Option<&str>, patience: Duration) -> Result<Reply, HopError> {
+        self.line.forget();
+        let answer = async {
+            match lines {
+                Some(lines) => self.connection.command(lines).await,
+                None => self.connection.read_response().await,
+            }
+        };
+        let Ok(answer) = timeout(patience, answer).await else {
+            self.broken = true;
+            return Err(HopError::Silent);
+        };
+        let reply = self.line.complete_reply();
+        self.broken |= reply.is_none();
+        reply.ok_or_else(|| HopError::Broken(answer.err().map(|error| error.to_string()).unwrap_or_default()))
+    }
+}
+
+/// Time for the answer to QUIT, and for last words.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+impl Extensions {
+    /// All of them: what is announced while nobody knows what the next hop can carry. Nothing is taken then, so
+    /// nothing is promised; but an upstream must not give a mail up because an extension is missing for a minute.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self {
+            pipelining: true,
+            eight_bit_mime: true,
+            smtputf8: true,
+            dsn: true,
+            enhanced_status_codes: true,
+            size: Some(0),
+            start_tls: false,
+            xforward: false,
+        }
+    }
+
+    /// Whether everything that another set holds is here too.
+    #[must_use]
+    pub const fn covers(&self, other: &Self) -> bool {
+        (self.eight_bit_mime || !other.eight_bit_mime)
+            && (self.smtputf8 || !other.smtputf8)
+            && (self.dsn || !other.dsn)
+            && (self.size.is_some() || other.size.is_none())
+    }
+
+    fn read(ehlo: &Reply) -> Self {
+        let mut found = Self::default();
+        for line in ehlo.text().iter().skip(1) {
+            let (keyword, rest) = line.split_once(' ').unwrap_or((line, ""));
+            match keyword.to_ascii_uppercase().as_str() {
+                "PIPELINING" => found.pipelining = true,
+                "8BITMIME" => found.eight_bit_mime = true,
+                "SMTPUTF8" => found.smtputf8 = true,
+                "DSN" => found.dsn = true,
+                "ENHANCEDSTATUSCODES" => found.enhanced_status_codes = true,
+                "STARTTLS" => found.start_tls = true,
+                "XFORWARD" => found.xforward = true,
+                "SIZE" => found.size = Some(rest.trim().parse().unwrap_or(0)),
+                _ => {}
+            }
+        }
+        found
+    }
+}

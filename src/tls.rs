@@ -1,0 +1,269 @@
+//! TLS: our certificate towards upstreams, and how far the next hop's is believed.
+//!
+//! rustls does the work. A certificate is read again on every reload, so that a renewed one takes effect without a
+//! dropped session. [`Channel`] is a connection with or without TLS, inward and outward alike.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector, TlsStream,
+    rustls::{
+        ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    },
+};
+
+/// The files of our certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate and what leads to its authority, in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+}
+
+/// How TLS is spoken with the next hop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outward {
+    /// Not at all.
+    Off,
+    /// Where the next hop offers it, with any certificate; in the clear where it does not or the handshake fails.
+    #[default]
+    Opportunistic,
+    /// Always, with any certificate; a next hop that does not offer it gets no mail.
+    Required,
+    /// Always, with a certificate that a known authority signed for the next hop's name.
+    Verified,
+}
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read, or holds nothing of the kind.
+    #[error("{path}: {what}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// rustls refuses certificate and key.
+    #[error("certificate and key do not fit: {0}")]
+    Refused(#[from] Error),
+    /// The system has no authorities.
+    #[error("the system's certificate authorities cannot be read; name a file in smtp.next_hop_ca")]
+    NoAuthorities,
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// Reads our certificate.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn server(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| at(&files.key, &error))?;
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok(Arc::new(config))
+}
+
+/// Sets up TLS towards the next hop; none where it is off. `authorities` is a file of them, instead of the system's.
+///
+/// # Errors
+/// Where authorities are needed and cannot be read.
+pub fn client(how: Outward, authorities: Option<&Path>) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let config = match how {
+        Outward::Off => return Ok(None),
+        Outward::Opportunistic | Outward::Required => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider()))).with_no_client_auth()
+        }
+        Outward::Verified => {
+            let mut roots = RootCertStore::empty();
+            match authorities {
+                Some(path) => {
+                    for certificate in certificates(path)? {
+                        roots.add(certificate)?;
+                    }
+                }
+                None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+            }
+            if roots.is_empty() {
+                return Err(TlsError::NoAuthorities);
+            }
+            builder.with_root_certificates(roots).with_no_client_auth()
+        }
+    };
+    Ok(Some(Arc::new(config)))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| at(path, &error))?.collect();
+    let found = found.map_err(|error| at(path, &error))?;
+    if found.is_empty() {
+        return Err(TlsError::File { path: path.display().to_string(), what: "holds no certificate in PEM".into() });
+    }
+    Ok(found)
+}
+
+fn at(path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
+    TlsError::File { path: path.display().to_string(), what: format!("cannot be read as PEM: {error}") }
+}
+
+/// A verifier for those who only want to be out of the reach of listeners: every certificate will do, as RFC 7435
+/// describes. The handshake's signatures are verified all the same.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A connection, in the clear or not.
+#[derive(Default)]
+pub enum Channel {
+    /// In the clear.
+    Clear(TcpStream),
+    /// Encrypted.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Gone: a handshake failed half-way.
+    #[default]
+    Gone,
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clear(_) => "Channel::Clear",
+            Self::Tls(_) => "Channel::Tls",
+            Self::Gone => "Channel::Gone",
+        })
+    }
+}
+
+impl Channel {
+    /// Whether it is encrypted.
+    #[must_use]
+    pub const fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Shakes hands as the server. Whatever came before must have been read; nothing is read ahead.
+    ///
+    /// # Errors
+    /// Where the peer cannot or will not.
+    pub async fn accept(self, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let Self::Clear(stream) = self else { return Err(io::Error::other("TLS is spoken already")) };
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
+        Ok(Self::Tls(Box::new(stream.into())))
+    }
+
+    /// Shakes hands as the client with a server of this name.
+    ///
+    /// # Errors
+    /// Where the server cannot, or its certificate is not believed.
+    pub async fn connect(self, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
+        let Self::Clear(stream) = self else { return Err(io::Error::other("TLS is spoken already")) };
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
+        Ok(Self::Tls(Box::new(stream.into())))
+    }
+
+    /// The TCP connection underneath.
+    #[must_use]
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Clear(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Gone => None,
+        }
+    }
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+impl AsyncRead for Channel {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_read(context, into),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, into),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+}
+
+impl AsyncWrite for Channel {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Gone => Poll::Ready(Ok(())),
+        }
+    }
+}
