@@ -60,6 +60,10 @@ pub const RESULTS: usize = 16 * 1024;
 /// Replies of the next hop: octets of one line. RFC 5321 section 4.5.3.1.5 allows 512.
 pub const REPLY_LINE: usize = 900;
 
+/// Replies of the next hop: lines of one, greeting and EHLO taken together. Real ones have 1 to 20, and lettre reads a
+/// reply again from its start with each line.
+pub const REPLY_LINES: usize = 200;
+
 /// Octets of a path in a reply or a log line, so that a hostile upstream cannot fill the disk.
 pub const LOGGED_PATH: usize = 320;
 

@@ -142,7 +142,10 @@ impl Onward {
 
     async fn tell(&mut self, front: &Front, current: &Current, lines: &[String]) -> Result<Vec<Reply>, HopError> {
         let hop = self.connect(front, current).await?;
-        let answer = hop.connection.commands(lines).await;
+        let answer = hop.connection.commands(lines).await.and_then(|replies| match replies.iter().find(|reply| !reply.is_final()) {
+            Some(odd) => Err(HopError::Confused(odd.clone())),
+            None => Ok(replies),
+        });
         if let Err(error) = &answer {
             tracing::warn!(next_hop = hop.connection.name(), %error, "next hop");
             self.hop = None;
@@ -258,6 +261,7 @@ fn unreachable(error: &HopError) -> Reply {
         HopError::Refused(reply) => Reply::new(451, format!("4.4.1 the next hop refused the session: {reply}")),
         HopError::Unreachable(_) | HopError::Silent => Reply::new(451, "4.4.1 the next hop cannot be reached, try again later"),
         HopError::Broken(_) => Reply::new(451, "4.4.2 the next hop broke off, try again later"),
+        HopError::Confused(_) => confused(),
         HopError::Tls(_) => Reply::new(451, "4.7.4 the next hop cannot be reached by TLS, try again later"),
     }
 }

@@ -30,6 +30,8 @@ pub(crate) enum Act {
     Say(String),
     /// Hangs up.
     HangUp,
+    /// Says nothing, and stays.
+    Nothing,
 }
 
 /// An SMTP server on loopback.
@@ -48,6 +50,9 @@ struct State {
 }
 
 pub(crate) const ALL: &[&str] = &["PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"];
+
+/// The line that stands for the greeting in [`Sink::on`].
+pub(crate) const GREETING: &str = "";
 
 /// The line that stands for the final dot in [`Sink::on`].
 pub(crate) const DOT: &str = ".";
@@ -107,7 +112,12 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
 
 async fn talk(stream: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.write_all(b"220 sink.test ESMTP\r\n").await?;
+    match take_act(state, GREETING) {
+        None => stream.write_all(b"220 sink.test ESMTP\r\n").await?,
+        Some(Act::HangUp) => return Ok(()),
+        Some(Act::Nothing) => {}
+        Some(Act::Say(greeting)) => stream.write_all(format!("{greeting}\r\n").as_bytes()).await?,
+    }
     let mut input = Vec::new();
     let mut mail = Mail::default();
     let mut in_data = false;
@@ -120,6 +130,7 @@ async fn talk(stream: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<(
             let verb: String = line.split([' ', ':']).next().unwrap_or_default().to_uppercase();
             let reply = match (act, verb.as_str()) {
                 (Some(Act::HangUp), _) => return Ok(()),
+                (Some(Act::Nothing), _) => continue,
                 (Some(Act::Say(reply)), _) => {
                     in_data = reply.starts_with("354");
                     reply
@@ -168,6 +179,7 @@ async fn talk(stream: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<(
             let mail = std::mem::take(&mut mail);
             match take_act(state, DOT) {
                 Some(Act::HangUp) => return Ok(()),
+                Some(Act::Nothing) => {}
                 Some(Act::Say(reply)) => {
                     if reply.starts_with("250") {
                         state.lock().unwrap().mails.push(mail);
@@ -189,7 +201,10 @@ async fn talk(stream: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<(
 
 fn take_act(state: &Mutex<State>, line: &str) -> Option<Act> {
     let mut state = state.lock().unwrap();
-    let at = state.acts.iter().position(|(start, _)| if start == DOT { line == DOT } else { line.starts_with(start.as_str()) })?;
+    let at = state
+        .acts
+        .iter()
+        .position(|(start, _)| if start == DOT || start == GREETING { line == start } else { line.starts_with(start.as_str()) })?;
     Some(state.acts.remove(at).1)
 }
 

@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use lettre::transport::smtp::client::AsyncTokioStream;
@@ -27,13 +27,15 @@ struct Inner {
     stream: BufReader<Channel>,
     /// Octets of the line that is being read.
     line: usize,
+    /// Lines since then.
+    lines: usize,
     /// The reply lines since the last [`LineStream::forget`], as they came.
     heard: Vec<u8>,
 }
 
 impl LineStream {
     pub(super) fn new(channel: Channel) -> Self {
-        Self(Arc::new(Mutex::new(Inner { stream: BufReader::with_capacity(REPLIES, channel), line: 0, heard: Vec::new() })))
+        Self(Arc::new(Mutex::new(Inner { stream: BufReader::with_capacity(REPLIES, channel), line: 0, lines: 0, heard: Vec::new() })))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -41,7 +43,9 @@ impl LineStream {
     }
 
     pub(super) fn forget(&self) {
-        self.inner().heard.clear();
+        let mut inner = self.inner();
+        inner.heard.clear();
+        inner.lines = 0;
     }
 
     /// What was heard, as text; octets that are no UTF-8 are not repeated.
@@ -59,6 +63,11 @@ impl LineStream {
         let last = heard.lines().next_back()?;
         let whole = heard.ends_with('\n') && last.as_bytes().get(3) != Some(&b'-');
         whole.then(|| Reply::parse(&heard)).flatten()
+    }
+
+    /// The code of the first of several replies.
+    pub(super) fn greeting_code(&self) -> Option<u16> {
+        self.transcript().get(..3)?.parse().ok()
     }
 
     /// The last of several replies: greeting, then the answer to EHLO.
@@ -87,6 +96,13 @@ impl LineStream {
         let channel = channel.connect(config, name).await?;
         *self.inner().stream.get_mut() = channel;
         Ok(())
+    }
+
+    /// Whether nothing has come that nobody asked for, the connection's end included. Asked before each command: a reply
+    /// too many would be taken for the answer to it, and a mail for delivered that was not.
+    pub(super) fn is_quiet(&self) -> bool {
+        let mut inner = self.inner();
+        Pin::new(&mut inner.stream).poll_fill_buf(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
@@ -122,6 +138,10 @@ impl AsyncRead for LineStream {
         }
         if piece.ends_with(b"\n") {
             inner.line = 0;
+            inner.lines += 1;
+        }
+        if inner.lines > limits::REPLY_LINES {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a reply has too many lines")));
         }
         if inner.heard.len() + piece.len() <= TRANSCRIPT {
             inner.heard.extend_from_slice(piece);

@@ -69,6 +69,9 @@ pub enum HopError {
     /// It broke off, or said something that is no reply.
     #[error("broke off: {0}")]
     Broken(String),
+    /// It answered with a reply that does not belong to the command.
+    #[error("is confused: {0}")]
+    Confused(Reply),
     /// It said nothing in time.
     #[error("said nothing in time")]
     Silent,
@@ -122,6 +125,10 @@ impl NextHop {
             Some(reply) if reply.code() >= 400 => HopError::Refused(reply),
             _ => HopError::Broken(error.to_string()),
         })?;
+        // RFC 5321 section 4.3.2: lettre takes any reply that is no refusal for a greeting.
+        if line.greeting_code() != Some(220) {
+            return Err(HopError::Broken("its greeting is not 220".into()));
+        }
         let extensions = line.last_reply().map(|reply| Extensions::read(&reply)).unwrap_or_default();
         Ok(Self { connection, line, extensions, deadlines: setup.deadlines, name: name.to_owned(), broken: false })
     }
@@ -196,8 +203,16 @@ impl NextHop {
     pub async fn data(&mut self, mail: Outgoing<'_>) -> Sent {
         match self.exchange(Some("DATA\r\n"), self.deadlines.reply).await {
             Ok(reply) if reply.code() == 354 => {}
-            Ok(reply) => return Sent::Answered(reply),
+            Ok(reply) if reply.code() >= 400 => return Sent::Answered(reply),
+            // 250 to DATA accepts nothing: the mail was not sent.
+            Ok(reply) => {
+                self.broken = true;
+                return Sent::NotSent(HopError::Broken(format!("it answered DATA with {reply}")));
+            }
             Err(error) => return Sent::NotSent(error),
+        }
+        if let Err(error) = self.expect_quiet() {
+            return Sent::NotSent(error);
         }
         self.line.forget();
         match mail.write(&mut self.line.clone(), &self.deadlines).await {
@@ -229,7 +244,19 @@ impl NextHop {
         }
     }
 
+    /// A next hop that talks without being asked is out of step, or gone.
+    fn expect_quiet(&mut self) -> Result<(), HopError> {
+        if self.line.is_quiet() {
+            return Ok(());
+        }
+        self.broken = true;
+        Err(HopError::Broken("it hung up, or said more than it was asked".into()))
+    }
+
     async fn exchange(&mut self, lines: Option<&str>, patience: Duration) -> Result<Reply, HopError> {
+        if lines.is_some() {
+            self.expect_quiet()?;
+        }
         self.line.forget();
         let answer = async {
             match lines {

@@ -1,0 +1,119 @@
+//! The real program, with a configuration in a folder of its own.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use tempfile::TempDir;
+
+use super::poll;
+
+/// A folder with a configuration.
+pub(crate) struct Folder {
+    folder: TempDir,
+}
+
+impl Folder {
+    /// `smtp` is what stands in `[smtp]` besides listen and hostname; `rest` are further sections.
+    pub(crate) fn new(smtp: &str, rest: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::create_dir(folder.path().join("allow.d")).unwrap();
+        fs::write(folder.path().join("tag.token"), super::TOKEN).unwrap();
+        fs::write(folder.path().join("tag.key"), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n").unwrap();
+        let made = Self { folder };
+        made.configure(smtp, rest);
+        made
+    }
+
+    pub(crate) fn configure(&self, smtp: &str, rest: &str) {
+        let text = format!(
+            "mode = \"enforce\"\nallow = \"allow.d\"\n[smtp]\nlisten = [\"127.0.0.1:0\"]\nhostname = \"hop.test\"\n{smtp}\n\
+             [tag]\ntoken_file = \"tag.token\"\nkey_file = \"tag.key\"\n[audit]\ndirectory = \"audit\"\n{rest}\n"
+        );
+        fs::write(self.path("firstclick.toml"), text).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.path("audit")
+    }
+
+    pub(crate) async fn run(&self) -> Process {
+        Process::start(&self.path("firstclick.toml")).await
+    }
+}
+
+/// A running firstclick. It is ended with the test.
+pub(crate) struct Process {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    pub address: SocketAddr,
+}
+
+impl Process {
+    async fn start(config: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_firstclick"))
+            .arg("--config")
+            .arg(config)
+            .arg("run")
+            .stderr(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let log: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let mut process = Self { child, log, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let line = process.says("listening").await;
+        process.address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap();
+        process
+    }
+
+    /// The first line of the log that holds this.
+    pub(crate) async fn says(&self, words: &str) -> String {
+        poll(words, || self.log.lock().unwrap().iter().find(|line| line.contains(words)).cloned()).await
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap().success());
+    }
+
+    /// The exit code, once it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        let status = poll("the program's end", || self.child.try_wait().unwrap()).await;
+        status.code()
+    }
+
+    /// Kilobytes of resident memory now, and at most so far.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let of = |name: &str| {
+            status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().split(' ').next().unwrap().parse().unwrap()
+        };
+        (of("VmRSS:"), of("VmHWM:"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
