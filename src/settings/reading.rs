@@ -127,6 +127,8 @@ pub struct Document<'t> {
     text: &'t str,
     root: Spanned<DeTable<'t>>,
     layers: config::Config,
+    /// The variables that lie over the file.
+    variables: Vec<String>,
 }
 
 /// What lies over a file.
@@ -169,7 +171,13 @@ impl<'t> Document<'t> {
             problems.add(Place::file("environment"), "", error.to_string());
             config::Config::default()
         });
-        Self { name: name.to_owned(), text, root, layers }
+        let variables = match environment {
+            Environment::Process => {
+                std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| name.starts_with(PREFIX)).collect()
+            }
+            Environment::None => Vec::new(),
+        };
+        Self { name: name.to_owned(), text, root, layers, variables }
     }
 
     /// The top level.
@@ -312,6 +320,7 @@ impl<'d, 't> Section<'d, 't> {
     pub fn strings(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<Vec<Found<String>>>> {
         let path = self.full(key);
         if let Some(found) = self.environment::<Vec<String>>(key, problems) {
+            self.known.push(key);
             let value = found.value.into_iter().map(|value| Found { value, place: found.place.clone(), key: path.clone() }).collect();
             return Some(Found { value, place: found.place, key: path });
         }
@@ -372,6 +381,21 @@ impl<'d, 't> Section<'d, 't> {
 
     /// Notes every key that nobody asked for, with the nearest known spelling.
     pub fn finish(self, problems: &mut Problems) {
+        let prefix = format!(
+            "{PREFIX}{}",
+            if self.path.is_empty() { String::new() } else { format!("{}__", self.path.to_uppercase().replace('.', "__")) }
+        );
+        for variable in &self.document.variables {
+            let Some(rest) = variable.strip_prefix(&prefix) else { continue };
+            let key = rest.split("__").next().unwrap_or_default().to_lowercase();
+            // On the top level a variable without `__` may be somebody else's.
+            let ours = rest.contains("__") || !self.path.is_empty();
+            if ours && !self.known.iter().any(|known| *known == key) {
+                let nearest =
+                    nearest(&key, &self.known).map(|near| format!("; did you mean {prefix}{}?", near.to_uppercase())).unwrap_or_default();
+                problems.add(Place::file(variable), self.full(&key), format!("unknown key, expected {}{nearest}", unknown(&self.known)));
+            }
+        }
         for name in self.table.into_iter().flat_map(|table| table.keys()) {
             let key = name.get_ref();
             if !self.known.iter().any(|known| *known == key.as_ref()) {
@@ -382,6 +406,9 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 }
+
+/// What the names of our variables start with.
+const PREFIX: &str = "FIRSTCLICK_";
 
 fn unknown(known: &[&str]) -> String {
     let mut known = known.to_vec();

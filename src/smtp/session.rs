@@ -174,9 +174,9 @@ impl Session {
             (Command::Vrfy, ..) => self.idle_reply(&Reply::new(252, "2.5.0 send the mail and see")),
             (Command::Help, ..) => self.idle_reply(&Reply::new(214, "2.0.0 firstclick passes mail on; see RFC 5321")),
             (Command::StartTls, _, open) => {
-                let in_mail = open.is_some();
+                let (in_mail, encrypted_before) = (open.is_some(), self.wire.is_encrypted());
                 let next = self.start_tls(in_mail).await?;
-                if self.wire.is_encrypted() && !in_mail {
+                if self.wire.is_encrypted() != encrypted_before {
                     *state = State::default();
                 }
                 next

@@ -1,12 +1,13 @@
 //! A harness that reads like English: `hop().allow(..).next_hop(&sink).start()`.
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
+pub(crate) mod certificate;
 pub(crate) mod faulty;
 pub(crate) mod process;
 pub(crate) mod sink;
 
 use std::{
-    fs,
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -28,15 +29,19 @@ use firstclick::{
         setup::{Setup, Trace},
     },
     stage::Zone,
+    tls::Channel,
 };
+use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::oneshot,
     task::JoinHandle,
 };
+
+use tokio_rustls::rustls::ClientConfig;
 
 pub(crate) use self::sink::Sink;
 
@@ -246,7 +251,7 @@ pub(crate) async fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 
 /// An SMTP client that says what it is told.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Channel,
     input: Vec<u8>,
 }
 
@@ -257,10 +262,37 @@ impl Client {
 
     /// None where nobody is there, or nobody greets.
     pub(crate) async fn try_connect(address: SocketAddr) -> Option<Self> {
-        let stream = TcpStream::connect(address).await.ok()?;
+        Self::on(TcpStream::connect(address).await.ok()?).await
+    }
+
+    /// The same, from an address of the test's choice.
+    pub(crate) async fn from(local: [u8; 4], address: SocketAddr) -> Option<Self> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((local, 0))).unwrap();
+        Self::on(socket.connect(address).await.ok()?).await
+    }
+
+    async fn on(stream: TcpStream) -> Option<Self> {
         stream.set_nodelay(true).unwrap();
-        let mut client = Self { stream, input: Vec::new() };
+        let mut client = Self { stream: Channel::Clear(stream), input: Vec::new() };
         client.reply().await.starts_with("220 ").then_some(client)
+    }
+
+    /// With TLS from the first octet.
+    pub(crate) async fn connect_encrypted(address: SocketAddr, config: Arc<ClientConfig>, name: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let stream = Channel::Clear(stream).connect(config, ServerName::try_from(name.to_owned()).unwrap()).await?;
+        let mut client = Self { stream, input: Vec::new() };
+        assert!(client.reply().await.starts_with("220 "));
+        Ok(client)
+    }
+
+    /// Shakes hands; what the server said before is in `input` still.
+    pub(crate) async fn encrypt(&mut self, config: Arc<ClientConfig>, name: &str) -> io::Result<()> {
+        assert!(self.input.is_empty(), "the server says nothing in the clear behind its 220");
+        self.stream = std::mem::take(&mut self.stream).connect(config, ServerName::try_from(name.to_owned()).unwrap()).await?;
+        Ok(())
     }
 
     pub(crate) async fn greet(&mut self) -> String {
@@ -276,10 +308,15 @@ impl Client {
     /// Sends octets; a server that is gone shows in the reply that does not come.
     pub(crate) async fn raw(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
+        let _ = self.stream.flush().await;
     }
 
     /// The next reply; empty where the server hung up.
     pub(crate) async fn reply(&mut self) -> String {
+        self.reply_within(PATIENCE).await
+    }
+
+    pub(crate) async fn reply_within(&mut self, patience: Duration) -> String {
         let mut text = String::new();
         loop {
             while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
@@ -290,7 +327,7 @@ impl Client {
                     return text;
                 }
             }
-            let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await.expect("a reply comes");
+            let read = tokio::time::timeout(patience, self.stream.read_buf(&mut self.input)).await.expect("a reply comes");
             if read.unwrap_or(0) == 0 {
                 return text;
             }
@@ -384,7 +421,7 @@ print(dkim.verify(sys.stdin.buffer.read(), dnsfunc=txt))
         return None;
     }
     let mut child = Command::new(python).args(["-c", script, public_key]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(child.stdin.as_mut().unwrap(), mail).unwrap();
+    io::Write::write_all(child.stdin.as_mut().unwrap(), mail).unwrap();
     let output = child.wait_with_output().unwrap();
     Some(String::from_utf8(output.stdout).unwrap().trim() == "True")
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -48,7 +48,28 @@ impl Folder {
     }
 
     pub(crate) async fn run(&self) -> Process {
-        Process::start(&self.path("firstclick.toml")).await
+        self.run_after("").await
+    }
+
+    /// Runs it from a shell that does this before.
+    pub(crate) async fn run_after(&self, words: &str) -> Process {
+        let mut command = Command::new("/bin/bash");
+        command
+            .args(["-c", &format!("{words}\nexec \"$@\""), "bash", env!("CARGO_BIN_EXE_firstclick"), "--config"])
+            .arg(self.path("firstclick.toml"))
+            .arg("run");
+        Process::start(command.stdin(Stdio::null())).await
+    }
+
+    /// The program with other arguments: what it printed, what it complained about, and its exit code.
+    pub(crate) fn command(&self, arguments: &[&str]) -> (String, String, Option<i32>) {
+        let output = Command::new(env!("CARGO_BIN_EXE_firstclick"))
+            .arg("--config")
+            .arg(self.path("firstclick.toml"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap(), output.status.code())
     }
 }
 
@@ -60,15 +81,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    async fn start(config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_firstclick"))
-            .arg("--config")
-            .arg(config)
-            .arg("run")
-            .stderr(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+    pub(crate) async fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
         thread::spawn(move || {

@@ -5,10 +5,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use firstclick::tls::Channel;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
+use tokio_rustls::rustls::ServerConfig;
 
 use super::poll;
 
@@ -19,6 +21,8 @@ pub(crate) struct Mail {
     pub from: String,
     /// The RCPT lines that were taken.
     pub to: Vec<String>,
+    /// Whether it came by TLS.
+    pub(crate) encrypted: bool,
     /// The mail, dots unstuffed.
     pub data: Vec<u8>,
 }
@@ -47,6 +51,7 @@ struct State {
     mails: Vec<Mail>,
     lines: Vec<String>,
     connections: usize,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 pub(crate) const ALL: &[&str] = &["PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"];
@@ -78,6 +83,16 @@ impl Sink {
         Self { address, state }
     }
 
+    /// Offers STARTTLS from now on.
+    pub(crate) fn encrypting(self, tls: Arc<ServerConfig>) -> Self {
+        {
+            let mut state = self.state.lock().unwrap();
+            state.tls = Some(tls);
+            state.extensions.insert(0, "STARTTLS".into());
+        }
+        self
+    }
+
     /// Does this on the first line that starts so, from now on, once.
     pub(crate) fn on(&self, line: &str, act: Act) {
         self.state.lock().unwrap().acts.push((line.to_owned(), act));
@@ -106,12 +121,12 @@ impl Sink {
     }
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
-    let _ = talk(&mut stream, &state).await;
+async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
+    stream.set_nodelay(true).unwrap();
+    let _ = talk(Channel::Clear(stream), &state).await;
 }
 
-async fn talk(stream: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
+async fn talk(mut stream: Channel, state: &Mutex<State>) -> std::io::Result<()> {
     match take_act(state, GREETING) {
         None => stream.write_all(b"220 sink.test ESMTP\r\n").await?,
         Some(Act::HangUp) => return Ok(()),
@@ -148,8 +163,14 @@ async fn talk(stream: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<(
                         .trim_end()
                         .to_owned()
                 }
+                (None, "STARTTLS") => {
+                    let tls = state.lock().unwrap().tls.clone().expect("it was offered");
+                    stream.write_all(b"220 2.0.0 go ahead\r\n").await?;
+                    stream = stream.accept(tls).await?;
+                    continue;
+                }
                 (None, "MAIL") => {
-                    mail = Mail { from: line, ..Mail::default() };
+                    mail = Mail { from: line, encrypted: stream.is_encrypted(), ..Mail::default() };
                     "250 2.1.0 sender ok".into()
                 }
                 (None, "RCPT") => {
@@ -171,6 +192,7 @@ async fn talk(stream: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<(
                 (None, _) => "250 2.0.0 ok".into(),
             };
             stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
+            stream.flush().await?;
         }
         if in_data && let Some(end) = if input.starts_with(b".\r\n") { Some(0) } else { find(&input, b"\r\n.\r\n").map(|at| at + 2) } {
             let data: Vec<u8> = input.drain(..end + 3).take(end).collect();

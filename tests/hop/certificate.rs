@@ -1,0 +1,57 @@
+//! Certificates for tests: an authority, and what it signs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use firstclick::tls::{self, CertificateFiles, Outward};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
+
+pub(crate) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+        Self { issuer, folder }
+    }
+
+    /// The file that holds the authority's own certificate.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// A certificate for this name.
+    pub(crate) fn issue(&self, name: &str) -> CertificateFiles {
+        self.issue_to(name, &self.folder.path().join(name))
+    }
+
+    /// The same, at a place where another one may have been.
+    pub(crate) fn issue_to(&self, name: &str, place: &Path) -> CertificateFiles {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let files = CertificateFiles { certificate: place.with_extension("pem"), key: place.with_extension("key") };
+        fs::write(&files.certificate, certificate.pem()).unwrap();
+        fs::write(&files.key, key.serialize_pem()).unwrap();
+        files
+    }
+
+    pub(crate) fn server(&self, name: &str) -> Arc<ServerConfig> {
+        tls::server(&self.issue(name)).unwrap()
+    }
+
+    /// A client that believes this authority and no other.
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        tls::client(Outward::Verified, Some(&self.file())).unwrap().unwrap()
+    }
+}
