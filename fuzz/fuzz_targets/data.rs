@@ -1,6 +1,9 @@
 #![no_main]
 //! The data reader: any cutting reads the same, only CRLF.CRLF ends, and what is kept holds no end of its own.
-use firstclick::smtp::{setup::BareLineEndings, wire::{DataReader, LineEndings}};
+use firstclick::smtp::{
+    setup::BareLineEndings,
+    wire::{DataReader, LineEndings},
+};
 
 fn read(bare: BareLineEndings, wire: &[u8], cut: usize) -> (Vec<u8>, Option<LineEndings>, usize) {
     let (mut reader, mut kept, mut waiting, mut total) = (DataReader::new(bare), Vec::new(), Vec::new(), 0);

@@ -2,7 +2,10 @@
 //! The editor: what no patch names stays, no forged voice is left, a tag belongs to its mail, and a second look finds
 //! nothing to remove but the tag itself.
 use firstclick::{
-    edit::{self, tag::{Key, Tagger, Token}},
+    edit::{
+        self,
+        tag::{Key, Tagger, Token},
+    },
     message::Message,
 };
 
@@ -28,5 +31,11 @@ libfuzzer_sys::fuzz_target!(|raw: &[u8]| {
     patches.extend(tagger.tag(&message, "fuzz", jiff::Timestamp::UNIX_EPOCH));
     let tagged = edit::apply(raw, &patches).expect("a tag goes on top");
     assert!(tagged.ends_with(&kept));
-    assert!(tagger.verifies(&Message::read(&tagged)));
+    // What starts with a folded line has a flaw and is never tagged: the line would become a part of our field.
+    assert!(
+        tagger.verifies(&Message::read(&tagged))
+            || matches!(kept.first(), Some(b' ' | b'\t'))
+            || kept.starts_with(b"\r")
+            || kept.starts_with(b"\n")
+    );
 });

@@ -10,7 +10,13 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
         }
         if let Target::Web(link) = Target::read(&address.value) {
             let shown = format!("{link} {link:?}");
-            for piece in link.url().path_segments().into_iter().flatten().filter(|piece| piece.len() >= 24 && piece.bytes().any(|byte| byte.is_ascii_digit())) {
+            for piece in link
+                .url()
+                .path_segments()
+                .into_iter()
+                .flatten()
+                .filter(|piece| piece.len() >= 24 && piece.bytes().any(|byte| byte.is_ascii_digit()))
+            {
                 assert!(!shown.contains(piece), "{piece}");
             }
         }

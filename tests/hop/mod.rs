@@ -4,6 +4,7 @@
 pub(crate) mod certificate;
 pub(crate) mod faulty;
 pub(crate) mod process;
+pub(crate) mod programs;
 pub(crate) mod sink;
 
 use std::{

@@ -1,0 +1,184 @@
+//! Other mail servers, run from private folders on free ports. `.ci/interop` lays them out.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::{certificate::Authority, missing, needs, poll};
+
+/// A running mail server; it ends with the test.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    child: Child,
+    folder: TempDir,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if self.name == "postfix" {
+            let _ = Command::new("postfix").arg("-c").arg(self.folder.path().join("etc")).arg("stop").stderr(Stdio::null()).status();
+        }
+        // The programs end their own helpers when they are told to end; a child that was told so is waited for.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+/// Nobody listens here now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        missing("root, to start other mail servers");
+    }
+    root
+}
+
+/// Something that `.ci/interop` lays out.
+fn laid_out(path: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop").join(path);
+    if !path.exists() {
+        missing(&format!("{}; `.ci/interop` lays it out", path.display()));
+        return None;
+    }
+    Some(path)
+}
+
+impl Program {
+    async fn start(name: &'static str, port: u16, folder: TempDir, command: &mut Command) -> Self {
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let program = Self { name, address, child, folder };
+        poll(&format!("{name} listens; its log: {}", program.folder.path().join("log").display()), || TcpStream::connect(address).ok())
+            .await;
+        program
+    }
+
+    pub(crate) fn log(&self) -> String {
+        ["log", "maillog", "mainlog"].iter().filter_map(|name| fs::read_to_string(self.folder.path().join(name)).ok()).collect()
+    }
+
+    /// Postfix that sends everything on to `onward`; `no@d.test` it refuses.
+    pub(crate) async fn postfix(onward: SocketAddr, more: &str) -> Option<Self> {
+        needs("postfix")?;
+        if !is_root() {
+            return None;
+        }
+        let (folder, port) = (TempDir::new().unwrap(), free_port());
+        let root = folder.path();
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["etc", "queue", "data"] {
+            fs::create_dir(root.join(name)).unwrap();
+        }
+        assert!(Command::new("chown").arg("postfix").arg(root.join("data")).status().unwrap().success());
+        let here = root.display();
+        fs::write(
+            root.join("etc/main.cf"),
+            format!(
+                "compatibility_level = 3.7\nqueue_directory = {here}/queue\ndata_directory = {here}/data\nmail_owner = postfix\nsetgid_group = postdrop\n\
+                 myhostname = postfix.test\ninet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nmydestination =\nlocal_recipient_maps =\n\
+                 relayhost = [127.0.0.1]:{}\nmynetworks = 127.0.0.0/8\nsmtpd_relay_restrictions = permit_mynetworks, reject\n\
+                 smtpd_recipient_restrictions = check_recipient_access inline:{{{{no@d.test = 550 5.1.1 no such user}}}}\n\
+                 maillog_file = {here}/maillog\nmaillog_file_prefixes = /\ndisable_dns_lookups = yes\nsmtpd_peername_lookup = no\n\
+                 smtpd_client_event_limit_exceptions = static:all\nsmtp_connection_cache_on_demand = yes\nsmtp_tls_security_level = none\n\
+                 smtpd_tls_security_level = none\nalias_maps =\nsmtputf8_enable = yes\nminimal_backoff_time = 1s\nqueue_run_delay = 1s\n{more}\n",
+                onward.port()
+            ),
+        )
+        .unwrap();
+        let services = "pickup unix n - n 60 1 pickup\ncleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\ntlsmgr unix - - n 1000? 1 tlsmgr\n\
+                        rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\ndefer unix - - n - 0 bounce\ntrace unix - - n - 0 bounce\n\
+                        verify unix - - n - 1 verify\nproxymap unix - - n - - proxymap\nsmtp unix - - n - 50 smtp\nrelay unix - - n - 50 smtp\n\
+                        error unix - - n - - error\nretry unix - - n - - error\ndiscard unix - - n - - discard\nanvil unix - - n - 1 anvil\n\
+                        scache unix - - n - 1 scache\npostlog unix-dgram n - n - 1 postlogd\n";
+        fs::write(root.join("etc/master.cf"), format!("127.0.0.1:{port} inet n - n - 100 smtpd\n{services}")).unwrap();
+        let etc = root.join("etc");
+        Some(Self::start("postfix", port, folder, Command::new("postfix").arg("-c").arg(etc).arg("start-fg")).await)
+    }
+
+    /// The settings by which Postfix offers STARTTLS.
+    pub(crate) fn postfix_with_tls(authority: &Authority) -> String {
+        let files = authority.issue("localhost");
+        format!(
+            "smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {}\nsmtpd_tls_key_file = {}",
+            files.certificate.display(),
+            files.key.display()
+        )
+    }
+
+    pub(crate) async fn exim(onward: SocketAddr) -> Option<Self> {
+        let binary = laid_out("exim4-daemon-light/usr/sbin/exim4")?;
+        if !is_root() {
+            return None;
+        }
+        let (folder, port) = (TempDir::new().unwrap(), free_port());
+        let config = folder.path().join("exim.conf");
+        let here = folder.path().display();
+        fs::write(
+            &config,
+            format!(
+                "primary_hostname = exim.test\nexim_path = {}\nlocal_interfaces = 127.0.0.1\ndaemon_smtp_ports = {port}\nspool_directory = {here}/spool\n\
+                 log_file_path = {here}/%slog\nexim_user = root\nexim_group = root\nnever_users =\ntls_advertise_hosts =\nsmtputf8_advertise_hosts = *\n\
+                 dsn_advertise_hosts = *\nacl_smtp_rcpt = rcpt\nacl_smtp_data = all\nacl_smtp_mail = all\n\
+                 begin acl\nrcpt:\n  deny local_parts = no\n       message = no such user\n  accept\nall:\n  accept\n\
+                 begin routers\nonward:\n  driver = manualroute\n  route_list = * 127.0.0.1\n  transport = onward\n  self = send\n\
+                 begin transports\nonward:\n  driver = smtp\n  user = nobody\n  port = {}\n  allow_localhost = true\n  hosts_try_fastopen =\nbegin retry\n* * F,1h,1s\n",
+                binary.display(),
+                onward.port()
+            ),
+        )
+        .unwrap();
+        fs::create_dir(folder.path().join("spool")).unwrap();
+        Some(Self::start("exim", port, folder, Command::new(binary).arg("-C").arg(config).args(["-bdf", "-q1s"])).await)
+    }
+
+    pub(crate) async fn opensmtpd(onward: SocketAddr) -> Option<Self> {
+        let binary = laid_out("opensmtpd/usr/sbin/smtpd")?;
+        if !is_root() {
+            return None;
+        }
+        let (folder, port) = (TempDir::new().unwrap(), free_port());
+        let config = folder.path().join("smtpd.conf");
+        let onward = onward.port();
+        fs::write(
+            &config,
+            format!(
+                "listen on 127.0.0.1 port {port} hostname opensmtpd.test\naction \"onward\" relay host smtp://127.0.0.1:{onward}\n\
+                 match from any for rcpt-to \"no@d.test\" reject\nmatch from any for any action \"onward\"\n"
+            ),
+        )
+        .unwrap();
+        Some(Self::start("opensmtpd", port, folder, Command::new(binary).arg("-d").arg("-f").arg(config)).await)
+    }
+
+    pub(crate) async fn haraka(onward: SocketAddr) -> Option<Self> {
+        let binary = laid_out("haraka/node_modules/.bin/haraka")?;
+        let (folder, port) = (TempDir::new().unwrap(), free_port());
+        let root = folder.path().join("haraka");
+        assert!(Command::new(&binary).arg("-i").arg(&root).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+        let write = |name: &str, text: String| fs::write(root.join(name), text).unwrap();
+        fs::create_dir_all(root.join("plugins")).unwrap();
+        write("config/smtp.ini", format!("listen=127.0.0.1:{port}\nnodes=0\n"));
+        write("config/plugins", "rcpt_all\nqueue/smtp_forward\n".into());
+        write("config/smtp_forward.ini", format!("host=127.0.0.1\nport={}\nenable_outbound=false\n", onward.port()));
+        write("config/me", "haraka.test\n".into());
+        write("config/loglevel", "WARN\n".into());
+        write("config/databytes", "52428800\n".into());
+        write(
+            "plugins/rcpt_all.js",
+            "exports.hook_rcpt = function (next, c, params) { params[0].user === 'no' ? next(DENY, 'no such user') : next(OK) }\n".into(),
+        );
+        Some(Self::start("haraka", port, folder, Command::new(binary).arg("-c").arg(root)).await)
+    }
+}
