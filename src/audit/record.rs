@@ -25,7 +25,9 @@ pub struct Event<'a> {
     pub id: &'a str,
     /// Who handed it over; none where it came from a file.
     pub upstream: Option<IpAddr>,
-    /// The name that the upstream gave.
+    /// The client that the upstream speaks for, where it says so (XFORWARD).
+    pub client: Option<IpAddr>,
+    /// The name that the upstream, or that client, gave.
     pub helo: &'a str,
     /// The reverse-path as sent, angle brackets included.
     pub reverse_path: &'a str,
@@ -144,6 +146,8 @@ struct Mail<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<IpAddr>,
     #[serde(skip_serializing_if = "str::is_empty")]
     helo: &'a str,
     from: &'a str,
@@ -297,6 +301,7 @@ impl<'a> Mail<'a> {
             time: clock::rfc3339(event.time),
             id: event.id,
             upstream: event.upstream,
+            client: event.client,
             helo: cut(event.helo),
             from: cut(event.reverse_path),
             to: event.recipients,

@@ -66,6 +66,17 @@ pub enum Peer {
     TrustedUpstream,
 }
 
+impl Peer {
+    /// The client that a trusted upstream named.
+    #[must_use]
+    pub const fn forwarded_client(&self) -> Option<IpAddr> {
+        match self {
+            Self::Forwarded { client, .. } => Some(*client),
+            Self::Host(_) | Self::Client(_) | Self::TrustedUpstream => None,
+        }
+    }
+}
+
 impl Authenticator {
     /// An authenticator that asks DNS.
     ///

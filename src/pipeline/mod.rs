@@ -267,6 +267,7 @@ impl Hall {
             time: walked.time,
             id: mail.id,
             upstream: Some(mail.upstream),
+            client: mail.arrival.peer.forwarded_client(),
             helo: mail.arrival.helo,
             reverse_path: mail.reverse_path,
             recipients: mail.recipients,

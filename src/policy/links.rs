@@ -97,7 +97,9 @@ impl LinkPattern {
     /// Whether any path of the hosts matches.
     #[must_use]
     pub fn is_whole_host(&self) -> bool {
-        self.path.as_ref().is_none_or(|path| path.trim_start_matches('/').trim_matches('*').is_empty())
+        self.path
+            .as_ref()
+            .is_none_or(|path| path.strip_prefix('/').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte == b'*')))
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, warnings: &mu
     if certificate.is_some() != key.is_some() {
         missing(if key.is_some() { "certificate" } else { "key" }, "certificate and key together, as files in PEM");
     }
-    if listen_tls.is_some() && certificate.is_none() {
+    if listen_tls.as_ref().is_some_and(|list| !list.value.is_empty()) && certificate.is_none() {
         missing("certificate", "a certificate, because listen_tls needs one");
     }
     let accept_place = listen.as_ref().map(|found| found.place.clone());

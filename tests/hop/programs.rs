@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -70,13 +71,17 @@ impl Program {
 
     /// Postfix that sends everything on to `onward`; `no@d.test` it refuses.
     pub(crate) async fn postfix(onward: SocketAddr, more: &str) -> Option<Self> {
+        Self::postfix_with(onward, more, "").await
+    }
+
+    /// The same with further services in master.cf.
+    pub(crate) async fn postfix_with(onward: SocketAddr, more: &str, services_too: &str) -> Option<Self> {
         needs("postfix")?;
         if !is_root() {
             return None;
         }
         let (folder, port) = (TempDir::new().unwrap(), free_port());
         let root = folder.path();
-        use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
         for name in ["etc", "queue", "data"] {
             fs::create_dir(root.join(name)).unwrap();
@@ -102,7 +107,7 @@ impl Program {
                         verify unix - - n - 1 verify\nproxymap unix - - n - - proxymap\nsmtp unix - - n - 50 smtp\nrelay unix - - n - 50 smtp\n\
                         error unix - - n - - error\nretry unix - - n - - error\ndiscard unix - - n - - discard\nanvil unix - - n - 1 anvil\n\
                         scache unix - - n - 1 scache\npostlog unix-dgram n - n - 1 postlogd\n";
-        fs::write(root.join("etc/master.cf"), format!("127.0.0.1:{port} inet n - n - 100 smtpd\n{services}")).unwrap();
+        fs::write(root.join("etc/master.cf"), format!("127.0.0.1:{port} inet n - n - 100 smtpd\n{services}{services_too}")).unwrap();
         let etc = root.join("etc");
         Some(Self::start("postfix", port, folder, Command::new("postfix").arg("-c").arg(etc).arg("start-fg")).await)
     }

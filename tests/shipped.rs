@@ -1,0 +1,158 @@
+//! What is shipped is true: the example configuration, the catalogue, and the tables in docs/.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on panics"
+)]
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+use firstclick::{message::Flaw, policy::Reason, settings::Settings};
+use tempfile::TempDir;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn firstclick(arguments: &[&str]) -> (String, String, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_firstclick")).args(arguments).output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap(), output.status.code())
+}
+
+/// config/ as an admin installs it: copied, with keys of its own.
+fn installed(change: impl Fn(String) -> String) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let text = fs::read_to_string(root().join("config/firstclick.toml")).unwrap().replace("/var/log/firstclick", "audit");
+    fs::write(place("firstclick.toml"), change(text)).unwrap();
+    fs::create_dir(place("allow.d")).unwrap();
+    for entry in fs::read_dir(root().join("config/allow.d")).unwrap().flatten() {
+        fs::copy(entry.path(), place("allow.d").join(entry.file_name())).unwrap();
+    }
+    for arguments in [&["keygen", "--token", "--out"][..], &["keygen", "--out"]] {
+        let file = place(if arguments.len() == 3 { "tag.token" } else { "tag.key" });
+        assert_eq!(firstclick(&[arguments, &[file.to_str().unwrap()]].concat()).2, Some(0));
+    }
+    folder
+}
+
+#[test]
+fn check_has_nothing_to_say_about_the_shipped_examples() {
+    let folder = installed(|text| text);
+    let config = folder.path().join("firstclick.toml");
+    let (said, complained, code) = firstclick(&["--config", config.to_str().unwrap(), "check"]);
+    assert_eq!((said.as_str(), complained.as_str(), code), ("", "", Some(0)));
+    // And in enforce mode.
+    let folder = installed(|text| text.replace("mode = \"observe\"", "mode = \"enforce\""));
+    let config = folder.path().join("firstclick.toml");
+    assert_eq!(firstclick(&["--config", config.to_str().unwrap(), "check"]), (String::new(), String::new(), Some(0)));
+}
+
+/// The lines that start with `#key` are the defaults: written out, they change nothing.
+#[test]
+fn the_commented_keys_are_the_defaults() {
+    let files = ["next_hop_ca", "certificate", "key", "accept_from", "proxies", "trusted_upstreams", "authserv_ids", "dns"];
+    let written_out = |text: String| {
+        let lines = text.lines().map(|line| {
+            let key = line.strip_prefix('#').and_then(|rest| rest.split(" = ").next()).unwrap_or_default();
+            let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            if is_key && !files.contains(&key) { line.trim_start_matches('#') } else { line }
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let (short, long) = (installed(|text| text), installed(written_out));
+    let load = |folder: &TempDir| Settings::load(&folder.path().join("firstclick.toml")).unwrap_or_else(|problems| panic!("{problems}"));
+    let written = fs::read_to_string(long.path().join("firstclick.toml")).unwrap();
+    assert!(written.contains("\nconnections = 2500") && written.contains("\ndrain = \"30s\""), "{written}");
+    let (short, long) = (load(&short), load(&long));
+    assert_eq!(short.smtp, long.smtp);
+    assert_eq!(short.identity, long.identity);
+    assert_eq!(short.tag.unwrap().header, long.tag.unwrap().header);
+}
+
+#[test]
+fn the_catalogue_is_sound_and_never_wider_than_a_service() {
+    let (list, _, code) = firstclick(&["senders"]);
+    assert_eq!(code, Some(0));
+    let names: Vec<&str> = list
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next())
+        .take_while(|name| !name.bytes().all(|byte| byte.is_ascii_digit()))
+        .collect();
+    assert!(names.len() > 20, "{list}");
+    for name in &names {
+        let (shown, _, code) = firstclick(&["senders", "show", name]);
+        assert_eq!(code, Some(0), "{name}");
+        let folder = installed(|text| text.replace("mode = \"observe\"", "mode = \"enforce\""));
+        fs::write(folder.path().join("allow.d/this.toml"), format!("name = \"this\"\nsender = \"{name}\"\nowner = \"it@corp.example\"\n"))
+            .unwrap();
+        let settings = Settings::load(&folder.path().join("firstclick.toml")).unwrap_or_else(|problems| panic!("{name}: {problems}"));
+        let entry = settings.policy.senders().iter().find(|sender| sender.name == "this").unwrap();
+        for pattern in &entry.from {
+            assert!(pattern.domain().registered().is_some(), "{name}: {pattern} is a public suffix");
+        }
+        for link in &entry.links {
+            assert!(link.host().domain().registered().is_some(), "{name}: {link} is a public suffix");
+            assert!(!link.is_whole_host(), "{name}: a one-time link has a path, {link} has none");
+        }
+        assert!(shown.contains("confidence"), "{name}");
+    }
+}
+
+/// docs/reasons.md is the vocabulary, word for word.
+#[test]
+fn every_reason_and_every_flaw_is_documented() {
+    let page = fs::read_to_string(root().join("docs/reasons.md")).unwrap();
+    let row = |code: &str, says: &str| format!("| `{code}` | {says} |");
+    for reason in Reason::ALL {
+        assert!(page.contains(&row(reason.code(), reason.says())), "missing in docs/reasons.md: {}", row(reason.code(), reason.says()));
+    }
+    for flaw in Flaw::ALL {
+        assert!(page.contains(&row(flaw.code(), flaw.says())), "missing in docs/reasons.md: {}", row(flaw.code(), flaw.says()));
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(rows, Reason::ALL.len() + Flaw::ALL.len(), "docs/reasons.md has rows of codes that are none");
+}
+
+#[test]
+fn keys_and_tokens_rotate_with_an_overlap() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tag.key");
+    for _ in 0..2 {
+        assert_eq!(firstclick(&["keygen", "--out", file.to_str().unwrap()]).2, Some(0));
+    }
+    let keys = fs::read_to_string(&file).unwrap();
+    assert_eq!(keys.lines().count(), 2);
+    assert_ne!(keys.lines().next(), keys.lines().nth(1));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o007, 0, "others may not read it");
+    let (printed, _, code) = firstclick(&["keygen", "--token"]);
+    assert_eq!((printed.trim().len() < 64, printed.starts_with("fc-"), code), (true, true, Some(0)));
+}
+
+#[test]
+fn setup_defender_prints_the_rule_with_the_token() {
+    let folder = installed(|text| text);
+    let token = fs::read_to_string(folder.path().join("tag.token")).unwrap();
+    let config = folder.path().join("firstclick.toml");
+    let (said, _, code) = firstclick(&["--config", config.to_str().unwrap(), "setup", "defender", "--hop", "192.0.2.25"]);
+    assert_eq!(code, Some(0));
+    for words in [
+        "New-TransportRule",
+        "-SenderIpRanges \"192.0.2.25\"",
+        "-HeaderContainsMessageHeader \"X-Firstclick\"",
+        token.trim(),
+        "SkipSafeLinksProcessing",
+        "-EFSkipIPs",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let (_, complained, code) = firstclick(&["--config", config.to_str().unwrap(), "setup", "defendr"]);
+    assert_eq!(code, Some(2));
+    assert!(complained.contains("did you mean \"defender\"?"));
+}
