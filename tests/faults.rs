@@ -141,7 +141,7 @@ fn settle(told: &HashMap<String, Told>, account: &Account) -> String {
 async fn twenty_thousand_mails_under_random_faults() {
     let faulty = Faulty::once_in(60, 7).await;
     let hop = hop().next_hop_at(faulty.address).with(|setup| setup.deadlines.reply = Duration::from_millis(300)).start().await;
-    let told = run_upstreams(Arc::new(Mutex::new(hop.address)), 20_000).await;
+    let told = run_upstreams(&Arc::new(Mutex::new(hop.address)), 20_000).await;
     // A mail whose upstream went away may still be on its way.
     poll("all sessions end", || (hop.front.open_sessions() == 0).then_some(())).await;
     let summary = settle(&told.lock().unwrap(), &faulty.account.lock().unwrap());
@@ -151,10 +151,10 @@ async fn twenty_thousand_mails_under_random_faults() {
 }
 
 /// Starts the upstreams; the future ends when all have sent theirs.
-fn run_upstreams(address: Arc<Mutex<SocketAddr>>, most: usize) -> impl Future<Output = Arc<Mutex<HashMap<String, Told>>>> {
+fn run_upstreams(address: &Arc<Mutex<SocketAddr>>, most: usize) -> impl Future<Output = Arc<Mutex<HashMap<String, Told>>>> + use<> {
     let (next, told, dice) = (Arc::new(AtomicUsize::new(0)), Arc::default(), Arc::new(Dice::new(11)));
     let upstreams: Vec<_> = (0..16)
-        .map(|_| tokio::spawn(upstream(Arc::clone(&address), Arc::clone(&next), most, Arc::clone(&told), Arc::clone(&dice))))
+        .map(|_| tokio::spawn(upstream(Arc::clone(address), Arc::clone(&next), most, Arc::clone(&told), Arc::clone(&dice))))
         .collect();
     async move {
         for upstream in upstreams {
@@ -170,7 +170,7 @@ async fn twenty_thousand_mails_while_the_hop_is_killed_again_and_again() {
     let folder = Folder::new(&format!("next_hop = \"{}\"\n[smtp.deadlines]\nreply = \"300ms\"", faulty.address), "");
     let mut process = folder.run().await;
     let address = Arc::new(Mutex::new(process.address));
-    let sending = run_upstreams(Arc::clone(&address), 20_000);
+    let sending = run_upstreams(&address, 20_000);
     let mut sending = Box::pin(sending);
     let mut kills = 0;
     let told = loop {
