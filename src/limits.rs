@@ -47,12 +47,18 @@ pub const LINK: usize = 8_192;
 /// Characters of text that recognition reads from a mail; templates say what they are at once.
 pub const WORDS: usize = 64 * 1024;
 
-/// Memory that the HTML tokenizer may take for one part.
-pub const HTML_MEMORY: usize = 1 << 20;
+/// Octets of one HTML attribute of a mail that may still be exempted, but for pictures that stand in `src` whole.
+pub const ATTRIBUTE: usize = 64 * 1024;
+
+/// Memory that the HTML tokenizer may take for one part: it holds one tag at a time, and no honest tag has 256 KiB.
+pub const HTML_MEMORY: usize = 256 * 1024;
 
 /// DKIM signatures that are looked at, topmost first; the rest are ignored and the mail is
 /// judged by these. Each costs a DNS query and a public-key operation.
 pub const SIGNATURES: usize = 5;
+
+/// Octets of a DKIM key's record. An RSA key of 4,096 bits has 740.
+pub const KEY_RECORD: usize = 4_096;
 
 /// Octets of one `Authentication-Results` value that are still read.
 pub const RESULTS: usize = 16 * 1024;

@@ -274,3 +274,20 @@ async fn entries_end_and_limits_trip() {
     }
     assert_eq!(stopped_by(&limited.record(4).await), "limit");
 }
+
+/// F27: a genuine mail to two readers, sent to one of them and then, by somebody else, to the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_was_exempted_for_one_reader_is_not_for_another() {
+    let zone = Zone::serve().await.unwrap();
+    let vendor = Signer::publish(&zone, "vendor.test").unwrap();
+    let mail = vendor.sign(&reset_mail().replace("To: bob@corp.example", "To: bob@corp.example, eve@corp.example")).unwrap();
+    let sink = Sink::start().await;
+    let hop = hop().allow("vendor", VENDOR).asking(&zone).next_hop(&sink).start().await;
+    for (count, (reader, tagged)) in
+        [("<bob@corp.example>", true), ("<eve@corp.example>", false), ("<bob@corp.example>", true)].into_iter().enumerate()
+    {
+        assert!(hop.send(BOUNCE, &[reader], mail.as_bytes()).await.starts_with("250"));
+        assert_eq!(is_tagged(&sink.mail(count + 1).await.data), tagged, "{reader}");
+    }
+    assert_eq!(stopped_by(&hop.records(3).await.into_iter().filter(|record| record["type"] == "mail").nth(1).unwrap()), "replay");
+}

@@ -123,12 +123,20 @@ fn run(mut writer: Writer, mut jobs: mpsc::Receiver<Job>) {
 /// Records taken in one write.
 const BATCH: usize = 256;
 
+/// The file of a day.
+struct Day {
+    name: String,
+    file: File,
+    /// Octets that are in it; nobody else writes there.
+    length: u64,
+}
+
 /// The one who holds the file and the end of the chain.
 struct Writer {
     folder: PathBuf,
     /// Held for the life of the writer; the lock goes with it.
     _lock: File,
-    open: Option<(String, File)>,
+    open: Option<Day>,
     last: String,
     torn: bool,
 }
@@ -153,11 +161,12 @@ impl Writer {
     /// Appends records, all or none.
     fn append(&mut self, records: &[Record]) -> io::Result<()> {
         let name = format!("audit-{}.jsonl", clock::now().strftime("%Y%m%d"));
-        if self.open.as_ref().is_none_or(|(open, _)| *open != name) {
+        if self.open.as_ref().is_none_or(|day| day.name != name) {
             let file = OpenOptions::new().create(true).append(true).open(self.folder.join(&name))?;
-            self.open = Some((name, file));
+            let length = file.metadata()?.len();
+            self.open = Some(Day { name, file, length });
         }
-        let Some((_, file)) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(day) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
         let mut text = String::new();
         let mut last = self.last.clone();
         for record in records {
@@ -165,18 +174,18 @@ impl Writer {
             last = chain::hash(line.trim_end_matches('\n').as_bytes());
             text.push_str(&line);
         }
-        let before = file.metadata()?.len();
-        if let Err(error) = file.write_all(text.as_bytes()) {
+        if let Err(error) = day.file.write_all(text.as_bytes()) {
             // A half-written line would break the chain; the disk may be full, but cutting needs no room.
-            file.set_len(before)?;
+            day.file.set_len(day.length)?;
             return Err(error);
         }
+        day.length += text.len() as u64;
         self.last = last;
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.open.as_ref().map_or(Ok(()), |(_, file)| file.sync_data())
+        self.open.as_ref().map_or(Ok(()), |day| day.file.sync_data())
     }
 }
 

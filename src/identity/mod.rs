@@ -164,7 +164,10 @@ impl Authenticator {
             let Some(signature) = output.signature() else {
                 continue;
             };
-            let weakness = weakness(signature, now);
+            let mut weakness = weakness(signature, now);
+            if weakness.is_none() && *output.result() == DkimResult::Pass {
+                weakness = weakness_of_key(dns, signature).await;
+            }
             let (domain, selector) = (Domain::parse(&signature.d).ok(), signature.s.escape_default().to_string());
             let covers = Some(signature.h.iter().map(|name| name.to_ascii_lowercase()).collect());
             let (result, signed_at) = (dkim_result(output.result()), signature.t);
@@ -176,7 +179,7 @@ impl Authenticator {
                 // RFC 9989 walks up to the highest DMARC record, and a registry that publishes one without `psd=y` would
                 // make all names below it one organisation: so the owner of both must be the same, too.
                 let kin = domain.as_ref().zip(author).is_some_and(|(signer, author)| signer.is_kin_of(author));
-                aligned = kin && *verdict.dkim_result() == DmarcResult::Pass;
+                aligned = kin && *verdict.dkim_result() == DmarcResult::Pass && has_one_record(dns, author).await;
                 dmarc = dmarc.filter(|_| !aligned).or_else(|| Some(dmarc_result(verdict.dkim_result(), verdict.spf_result())));
             }
             dkim.push(Signature { domain, selector, result, weakness, covers, signed_at, aligned });
@@ -220,6 +223,29 @@ fn weakness(signature: &mail_auth::dkim::Signature, now: u64) -> Option<Weakness
     } else {
         None
     }
+}
+
+/// Whether the author's own name has one DMARC record at most: several are none (RFC 9989 section 4.10.1), and mail-auth
+/// takes one of them. The records come from the cache.
+async fn has_one_record(dns: &MessageAuthenticator, author: Option<&Domain>) -> bool {
+    let Some(author) = author else { return false };
+    let Ok(records) = dns.txt_raw_lookup(format!("_dmarc.{author}.")).await else { return true };
+    let records = records.to_ascii_lowercase();
+    memchr::memmem::find_iter(&records, b"v=dmarc1").count() <= 1
+}
+
+/// What is wrong with a key's record, which mail-auth has read and tells nobody: the flag `t=y`, or more text than a key
+/// needs. The record comes from the cache; one that cannot be had again proves nothing.
+async fn weakness_of_key(dns: &MessageAuthenticator, signature: &mail_auth::dkim::Signature) -> Option<Weakness> {
+    let record = dns
+        .txt_raw_lookup(format!("{}._domainkey.{}.", signature.s, signature.d))
+        .await
+        .ok()
+        .filter(|record| record.len() <= limits::KEY_RECORD);
+    let Some(record) = record.and_then(|record| String::from_utf8(record).ok()) else { return Some(Weakness::KeyRecord) };
+    let flags = record.split(';').filter_map(|tag| tag.split_once('=')).filter(|(name, _)| name.trim().eq_ignore_ascii_case("t"));
+    let testing = flags.flat_map(|(_, value)| value.split(':')).any(|flag| flag.trim().eq_ignore_ascii_case("y"));
+    testing.then_some(Weakness::TestingKey)
 }
 
 /// How far a signer's clock may run ahead of ours.

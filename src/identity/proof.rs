@@ -75,6 +75,10 @@ pub enum Weakness {
     OutOfTime,
     /// Its domain or selector is no plain name.
     Name,
+    /// Its key's record cannot be read, or is larger than a key needs.
+    KeyRecord,
+    /// Its key says that it is a test, `t=y`: to be treated as if there were no signature (RFC 6376 section 3.6.1).
+    TestingKey,
 }
 
 impl Weakness {
@@ -88,6 +92,8 @@ impl Weakness {
             Self::SubjectUnsigned => "it does not cover Subject",
             Self::OutOfTime => "it is expired or from the future",
             Self::Name => "its domain or selector is no plain name",
+            Self::KeyRecord => "its key's record cannot be read, or is too large",
+            Self::TestingKey => "its key is marked as a test (t=y)",
         }
     }
 }

@@ -181,6 +181,10 @@ fn look_at(name: &str, attributes: &[lol_html::html_content::Attribute<'_>], htm
     let mut seen_address = false;
     for attribute in attributes {
         let key = attribute.name();
+        // Programs cut an attribute at sizes of their own. Pictures may stand in `src` whole.
+        if key != "src" && attribute.value().len() > limits::ATTRIBUTE {
+            html.flaws.add(Flaw::HtmlAmbiguous);
+        }
         let value = || htmlize::unescape_attribute(attribute.value().as_str()).into_owned();
         match key.as_str() {
             "href" | "xlink:href" => {

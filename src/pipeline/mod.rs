@@ -4,6 +4,7 @@
 //! why. A mail that is no candidate costs a header scan and a hash look-up.
 
 mod quota;
+mod seen;
 
 use std::{
     future::Future,
@@ -16,7 +17,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use self::quota::Quota;
+use self::{quota::Quota, seen::Seen};
 use crate::{
     audit::{
         Audit, Record,
@@ -45,6 +46,7 @@ pub struct Hall {
     /// Octets up to which a mail is inspected.
     pub inspect_limit: usize,
     quota: Arc<Quota>,
+    seen: Arc<Seen>,
 }
 
 /// A mail at the door.
@@ -140,6 +142,7 @@ impl Hall {
             audit,
             inspect_limit,
             quota: Arc::default(),
+            seen: Arc::default(),
         }
     }
 
@@ -155,6 +158,7 @@ impl Hall {
             recogniser: Arc::clone(&self.recogniser),
             audit: self.audit.clone(),
             quota: Arc::clone(&self.quota),
+            seen: Arc::clone(&self.seen),
         }
     }
 
@@ -190,7 +194,9 @@ impl Hall {
             examined: Examined::nothing(Finding::holds(Reason::Size, "")),
         };
         if let Some(sender) = sender {
-            if let Err(why) = self.quota.spend(&sender.name, &recipients, sender.limit, time) {
+            if let Err(why) = self.seen.note(&message, &recipients, time) {
+                examined.decision.revoke(Finding::fails(Reason::Replay, why));
+            } else if let Err(why) = self.quota.spend(&sender.name, &recipients, sender.limit, time) {
                 examined.decision.revoke(Finding::fails(Reason::Limit, why));
             } else if mode == Mode::Enforce {
                 let edits = self.edits(&message, &sender.actions, &sender.name, time);

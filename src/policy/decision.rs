@@ -60,6 +60,7 @@ reasons! {
     Attachments = "attachments", "The mail has no part that cannot be looked into.";
     Recipients = "recipients", "Every recipient is one that the entry names.";
     Addressees = "addressees", "Every recipient stands in To or Cc, so the mail was meant for them.";
+    Replay = "replay", "The same mail has not been exempted for another recipient before.";
     Limit = "limit", "The recipient has not had too many exemptions in this hour.";
     Audit = "audit", "The decision is on record before it takes effect.";
     Fault = "fault", "Nothing went wrong while deciding.";

@@ -32,7 +32,7 @@ type Texts = Arc<Mutex<HashMap<String, Text>>>;
 
 #[derive(Clone)]
 enum Text {
-    Says(String),
+    Says(Vec<String>),
     Fails,
 }
 
@@ -70,7 +70,17 @@ impl Zone {
 
     /// Publishes a text.
     pub fn publish(&self, name: &str, text: impl Into<String>) {
-        self.set(name, Text::Says(text.into()));
+        self.set(name, Text::Says(vec![text.into()]));
+    }
+
+    /// Publishes several texts under one name.
+    pub fn publish_several(&self, name: &str, texts: &[&str]) {
+        self.set(name, Text::Says(texts.iter().map(|text| (*text).to_owned()).collect()));
+    }
+
+    /// Publishes nothing under a name any more.
+    pub fn withdraw(&self, name: &str) {
+        self.texts.lock().unwrap_or_else(PoisonError::into_inner).remove(&format!("{}.", name.to_lowercase()));
     }
 
     /// Answers SERVFAIL for a name from now on.
@@ -95,11 +105,13 @@ impl RequestHandler for Answers {
                 let name = info.query.name().to_string().to_lowercase();
                 let text = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
                 match text {
-                    Some(Text::Says(text)) if info.query.query_type() == RecordType::TXT => {
-                        // RFC 1035 section 3.3.14: strings of at most 255 octets, which readers join.
-                        let pieces: Vec<String> =
-                            text.as_bytes().chunks(255).map(|piece| piece.iter().map(|byte| char::from(*byte)).collect()).collect();
-                        answers.push(Record::from_rdata(info.query.original().name().clone(), 60, RData::TXT(TXT::new(pieces))));
+                    Some(Text::Says(texts)) if info.query.query_type() == RecordType::TXT => {
+                        for text in texts {
+                            // RFC 1035 section 3.3.14: strings of at most 255 octets, which readers join.
+                            let pieces: Vec<String> =
+                                text.as_bytes().chunks(255).map(|piece| piece.iter().map(|byte| char::from(*byte)).collect()).collect();
+                            answers.push(Record::from_rdata(info.query.original().name().clone(), 60, RData::TXT(TXT::new(pieces))));
+                        }
                     }
                     Some(Text::Says(_)) => {}
                     Some(Text::Fails) => metadata.response_code = ResponseCode::ServFail,

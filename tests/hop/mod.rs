@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
 pub(crate) mod certificate;
+pub(crate) mod dkim;
 pub(crate) mod faulty;
 pub(crate) mod process;
 pub(crate) mod programs;
@@ -406,7 +407,20 @@ pub(crate) fn missing(what: &str) {
     println!("skipped: needs {what}");
 }
 
-/// Whether dkimpy, another implementation, verifies a mail's signature with this key.
+/// Runs a script for dkimpy, another implementation; none where it is missing.
+fn dkimpy(script: &str, arguments: &[&str], mail: &[u8]) -> Option<Vec<u8>> {
+    let python = "/usr/bin/python3";
+    let there = Command::new(python).args(["-c", "import dkim"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !there {
+        missing("python3-dkim");
+        return None;
+    }
+    let mut child = Command::new(python).args(["-c", script]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    io::Write::write_all(child.stdin.as_mut().unwrap(), mail).unwrap();
+    Some(child.wait_with_output().unwrap().stdout)
+}
+
+/// Whether dkimpy verifies a mail's signature with this key.
 pub(crate) fn dkimpy_verifies(mail: &[u8], public_key: &str) -> Option<bool> {
     let script = r"
 import sys, dkim
@@ -415,16 +429,19 @@ def txt(name, timeout=5):
     return b'v=DKIM1; k=rsa; p=' + key
 print(dkim.verify(sys.stdin.buffer.read(), dnsfunc=txt))
 ";
-    let python = "/usr/bin/python3";
-    let there = Command::new(python).args(["-c", "import dkim"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-    if !there {
-        missing("python3-dkim");
-        return None;
-    }
-    let mut child = Command::new(python).args(["-c", script, public_key]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    io::Write::write_all(child.stdin.as_mut().unwrap(), mail).unwrap();
-    let output = child.wait_with_output().unwrap();
-    Some(String::from_utf8(output.stdout).unwrap().trim() == "True")
+    dkimpy(script, &[public_key], mail).map(|said| said.trim_ascii() == b"True")
+}
+
+/// Signs a mail of bank.test by dkimpy.
+pub(crate) fn dkimpy_signs(mail: &str, private_key: &str, algorithm: &str) -> Option<Vec<u8>> {
+    let script = r"
+import sys, dkim
+mail = sys.stdin.buffer.read()
+fields = [b'from', b'to', b'subject', b'date', b'message-id', b'mime-version', b'content-type']
+signature = dkim.sign(mail, b's1', b'bank.test', sys.argv[1].encode(), include_headers=fields, signature_algorithm=sys.argv[2].encode())
+sys.stdout.buffer.write(signature + mail)
+";
+    dkimpy(script, &[private_key, algorithm], mail.as_bytes())
 }
 
 /// Whether a mail that arrived carries our tag, with a signature that belongs to it.

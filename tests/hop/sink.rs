@@ -164,10 +164,15 @@ async fn talk(mut stream: Channel, state: &Mutex<State>) -> std::io::Result<()> 
                         .to_owned()
                 }
                 (None, "STARTTLS") => {
-                    let tls = state.lock().unwrap().tls.clone().expect("it was offered");
-                    stream.write_all(b"220 2.0.0 go ahead\r\n").await?;
-                    stream = stream.accept(tls).await?;
-                    continue;
+                    let tls = state.lock().unwrap().tls.clone();
+                    match tls {
+                        None => "454 4.7.0 not now".into(),
+                        Some(tls) => {
+                            stream.write_all(b"220 2.0.0 go ahead\r\n").await?;
+                            stream = stream.accept(tls).await?;
+                            continue;
+                        }
+                    }
                 }
                 (None, "MAIL") => {
                     mail = Mail { from: line, encrypted: stream.is_encrypted(), ..Mail::default() };

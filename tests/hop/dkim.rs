@@ -1,0 +1,111 @@
+//! DKIM signatures as no honest signer would make them (RFC 6376), beside those that one would.
+
+use aws_lc_rs::{
+    digest,
+    encoding::{AsDer as _, Pkcs8V1Der},
+    rand::SystemRandom,
+    rsa::KeySize,
+    signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use firstclick::stage::Zone;
+use serde::Deserialize;
+
+/// A key that every domain of a test shares.
+pub(crate) struct Key(RsaKeyPair);
+
+/// How to sign.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Signing {
+    d: String,
+    s: String,
+    h: String,
+    /// Put in front of `h=`, with its semicolon.
+    tags: String,
+    /// Octets of the body that are hashed; all where it is left out.
+    hashed: Option<usize>,
+    /// So many signatures.
+    times: usize,
+    /// Seconds from now at which it says it was made.
+    signed_at: i64,
+}
+
+impl Default for Signing {
+    fn default() -> Self {
+        let h = "from:to:subject:date:message-id:mime-version:content-type";
+        Self { d: "bank.test".into(), s: "s1".into(), h: h.into(), tags: String::new(), hashed: None, times: 1, signed_at: 0 }
+    }
+}
+
+impl Signing {
+    pub(crate) fn filled(&self, fill: &impl Fn(&str) -> String) -> Self {
+        Self { d: fill(&self.d), s: fill(&self.s), h: fill(&self.h), tags: fill(&self.tags), ..self.clone() }
+    }
+}
+
+impl Key {
+    pub(crate) fn make() -> Self {
+        Self(RsaKeyPair::generate(KeySize::Rsa2048).unwrap())
+    }
+
+    pub(crate) fn public(&self) -> String {
+        BASE64
+            .encode(aws_lc_rs::encoding::AsDer::<aws_lc_rs::encoding::PublicKeyX509Der<'_>>::as_der(self.0.public_key()).unwrap().as_ref())
+    }
+
+    /// The private key in PEM, for other implementations.
+    pub(crate) fn pem(&self) -> String {
+        let der: Pkcs8V1Der<'_> = self.0.as_der().unwrap();
+        format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64.encode(der.as_ref()))
+    }
+
+    /// Publishes the key with `p=reject`, and SPF for loopback.
+    pub(crate) fn publish(&self, zone: &Zone, domain: &str) {
+        zone.publish(&format!("s1._domainkey.{domain}"), format!("v=DKIM1; k=rsa; p={}", self.public()));
+        zone.publish(&format!("_dmarc.{domain}"), "v=DMARC1; p=reject");
+        zone.publish(domain, "v=spf1 ip4:127.0.0.1 -all");
+    }
+
+    /// Signs with simple canonicalisation of header and body, so that nothing is smoothed over.
+    pub(crate) fn sign(&self, how: &Signing, mail: &str) -> String {
+        let (head, body) = mail.split_once("\r\n\r\n").unwrap_or((mail, ""));
+        let mut body = body.trim_end_matches("\r\n").to_owned();
+        body.push_str("\r\n");
+        let hashed = how.hashed.map_or(body.as_bytes(), |octets| &body.as_bytes()[..octets]);
+        let now = firstclick::clock::now().as_second() + how.signed_at;
+        let unsigned = format!(
+            "DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; d={}; s={}; t={now};{} h={}; bh={}; b=",
+            how.d,
+            how.s,
+            how.tags,
+            how.h,
+            BASE64.encode(digest::digest(&digest::SHA256, hashed).as_ref())
+        );
+        let mut fields: Vec<&str> = Vec::new();
+        let mut at = 0;
+        for line in head.split_inclusive("\r\n") {
+            if line.starts_with([' ', '\t']) && !fields.is_empty() {
+                let start = head.len() - head[at - fields.last().unwrap().len()..].len();
+                *fields.last_mut().unwrap() = &head[start..at + line.len()];
+            } else {
+                fields.push(line);
+            }
+            at += line.len();
+        }
+        let mut input = String::new();
+        let mut used = vec![false; fields.len()];
+        for name in how.h.split(':') {
+            let is = |field: &str| field.split(':').next().unwrap().trim_end().eq_ignore_ascii_case(name);
+            if let Some(at) = (0..fields.len()).rev().find(|at| !used[*at] && is(fields[*at])) {
+                used[at] = true;
+                input.push_str(fields[at].trim_end_matches("\r\n"));
+                input.push_str("\r\n");
+            }
+        }
+        input.push_str(&unsigned);
+        let mut signature = vec![0; self.0.public_modulus_len()];
+        self.0.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), input.as_bytes(), &mut signature).unwrap();
+        format!("{}{mail}", format!("{unsigned}{}\r\n", BASE64.encode(&signature)).repeat(how.times))
+    }
+}
