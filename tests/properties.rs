@@ -66,7 +66,7 @@ proptest! {
         prop_assert_eq!(&edited[length..], &raw[..]);
         // A mail that starts with a folded line has a flaw (header-fold-first) and is never tagged: the line would become
         // a part of our field.
-        prop_assert!(tagger().verifies(&Message::read(&edited)) || raw.starts_with(b" "));
+        prop_assert!(tagger().verifies(&Message::read(&edited)) || matches!(raw.first(), Some(b' ' | b'\t')));
     }
 
     #[test]

@@ -156,3 +156,72 @@ fn setup_defender_prints_the_rule_with_the_token() {
     assert_eq!(code, Some(2));
     assert!(complained.contains("did you mean \"defender\"?"));
 }
+
+/// tests/policies: an entry a file, and the one piece of advice that it deserves.
+#[test]
+fn twenty_five_bad_policies_get_twenty_five_right_advices() {
+    let mut files: Vec<_> = fs::read_dir(root().join("tests/policies")).unwrap().flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 25);
+    let soon = firstclick::clock::now() + std::time::Duration::from_hours(10 * 24);
+    let (soon_day, soon_end) =
+        (soon.strftime("%Y-%m-%d").to_string(), (soon + std::time::Duration::from_hours(24)).strftime("%Y-%m-%d").to_string());
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap().replace("{soon-day}", &soon_day);
+        let folder = installed(|text| text);
+        let allow = folder.path().join("allow.d");
+        for shipped in fs::read_dir(&allow).unwrap().flatten() {
+            fs::remove_file(shipped.path()).unwrap();
+        }
+        let place = allow.join(file.file_name().unwrap());
+        fs::write(&place, &text).unwrap();
+        if file.to_str().unwrap().contains("shadowed") {
+            fs::write(allow.join("00-first.toml"), &text).unwrap();
+        }
+        let expected = text.lines().next().unwrap().strip_prefix("# advice: ").unwrap();
+        let expected =
+            expected.replace("{file}", place.to_str().unwrap()).replace("{folder}", allow.to_str().unwrap()).replace("{soon}", &soon_end);
+        let (said, complained, code) = firstclick(&["--config", folder.path().join("firstclick.toml").to_str().unwrap(), "check"]);
+        assert_eq!((complained.as_str(), code), ("", Some(0)), "{}", file.display());
+        assert!(said.lines().count() == 1 && said.starts_with(&expected), "{}: expected {expected:?}, got {said:?}", file.display());
+    }
+}
+
+/// `[[test]]` mails: `check` tries them, and says what came out otherwise.
+#[test]
+fn test_mails_are_tried_by_check() {
+    let mail = |link: &str| {
+        format!(
+            "From: a@vendor.example\nTo: bob@corp.example\nSubject: Reset your password\nMIME-Version: 1.0\nContent-Type: text/plain\n\nReset your password: {link}\n"
+        )
+    };
+    let folder = installed(|text| text);
+    fs::create_dir(folder.path().join("allow.d/samples")).unwrap();
+    let token = "6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a";
+    fs::write(folder.path().join("allow.d/samples/good.eml"), mail(&format!("https://login.vendor.example/reset/{token}"))).unwrap();
+    fs::write(folder.path().join("allow.d/samples/moved.eml"), mail(&format!("https://login.vendor.example/v2/reset/{token}"))).unwrap();
+    let entry = |good: &str, moved: &str| {
+        let test = |mail: &str, expect: &str| format!("[[test]]\nmail = \"samples/{mail}.eml\"\nexpect = \"{expect}\"\n");
+        format!(
+            "from = [\"vendor.example\"]\nlinks = [\"login.vendor.example/reset/*\"]\nowner = \"it@corp.example\"\nexpires = 2099-12-31\naction = \"tag\"\n{}{}",
+            test("good", good),
+            test("moved", moved)
+        )
+    };
+    let check = |text: String| {
+        fs::write(folder.path().join("allow.d/vendor.toml"), text).unwrap();
+        firstclick(&["--config", folder.path().join("firstclick.toml").to_str().unwrap(), "check"])
+    };
+    assert_eq!(check(entry("tag", "near_miss")), (String::new(), String::new(), Some(0)));
+    let (_, said, code) = check(entry("pass", "tag"));
+    assert_eq!(code, Some(2));
+    for words in [
+        "vendor.toml:7:8: test.expect: samples/good.eml gives \"tag\", expected \"pass\"",
+        "vendor.toml:10:8: test.expect: samples/moved.eml gives \"near_miss\", expected \"tag\"; one_time_link: https://login.vendor.example/v2/reset/{40} is not among the entry's links",
+        "2 mistakes",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    let (_, said, _) = check(entry("tag", "near-miss"));
+    assert!(said.contains("did you mean \"near_miss\"?"), "{said}");
+}

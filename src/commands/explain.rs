@@ -16,7 +16,7 @@ use crate::{
     clock,
     edit::{self, Patch},
     identity::{Arrival, Peer},
-    message::{Domain, Message},
+    message::{Domain, Message, as_sent},
     pipeline::{Examined, Hall, Thoroughness, address},
     policy::{Kind, Mode, Verdict},
 };
@@ -101,26 +101,13 @@ fn inputs(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A mail saved on disk often has lines that end in LF; on the wire they end in CRLF, and that is what is judged.
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let raw = if path == Path::new("-") {
-        let mut raw = Vec::new();
-        io::stdin().lock().read_to_end(&mut raw).context("standard input")?;
-        raw
-    } else {
-        fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?
-    };
-    if memchr::memmem::find(&raw, b"\r\n").is_some() {
-        return Ok(raw);
+    if path != Path::new("-") {
+        return Ok(as_sent(fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?));
     }
-    let mut wire = Vec::with_capacity(raw.len() + raw.len() / 32);
-    for byte in raw {
-        if byte == b'\n' {
-            wire.push(b'\r');
-        }
-        wire.push(byte);
-    }
-    Ok(wire)
+    let mut raw = Vec::new();
+    io::stdin().lock().read_to_end(&mut raw).context("standard input")?;
+    Ok(as_sent(raw))
 }
 
 #[derive(Serialize)]

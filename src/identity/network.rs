@@ -20,6 +20,12 @@ impl Network {
         Some(Self { base, bits })
     }
 
+    /// The address that it starts with.
+    #[must_use]
+    pub const fn address(&self) -> IpAddr {
+        self.base
+    }
+
     /// Whether an address lies in it. An IPv4 address that came by an IPv6 socket counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -56,6 +56,9 @@ impl Results {
         let mut reader = Reader { rest: value };
         reader.skip()?;
         let authserv_id = reader.value()?.to_ascii_lowercase();
+        if authserv_id.is_empty() {
+            return Err(Malformed);
+        }
         reader.skip()?;
         if !reader.rest.is_empty() && !reader.rest.starts_with(';') {
             if reader.token()? != "1" {

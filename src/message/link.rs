@@ -124,17 +124,24 @@ fn shape(segment: &str) -> String {
     if is_word(segment) { segment.to_owned() } else { format!("{{{}}}", segment.len()) }
 }
 
-/// Whether a piece of a link is made of dictionary-like words: no digits but a short version, one case, short runs.
+/// Whether a piece of a link is made of dictionary-like words: one case, short runs, and one short piece with a digit at
+/// most, as a version has. A token in groups of three is none.
 #[must_use]
 pub fn is_word(segment: &str) -> bool {
+    let is_plain = |piece: &str| {
+        let lower_tail = piece.bytes().skip(1).filter(u8::is_ascii_uppercase).count();
+        let vowels = piece.bytes().filter(|byte| b"aeiouyAEIOUY".contains(byte)).count();
+        piece.bytes().all(|byte| byte.is_ascii_alphabetic())
+            && piece.len() <= 18
+            && lower_tail <= 3
+            && (vowels * 6 >= piece.len() || piece.len() <= 3)
+    };
+    let is_version = |piece: &str| piece.len() <= 3 && piece.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let pieces = || segment.split(['-', '_', '.']);
     segment.len() <= 40
-        && segment.split(['-', '_', '.']).all(|piece| {
-            let letters = piece.bytes().all(|byte| byte.is_ascii_alphabetic());
-            let version = piece.len() <= 3 && piece.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            let lower_tail = piece.bytes().skip(1).filter(u8::is_ascii_uppercase).count();
-            let vowels = piece.bytes().filter(|byte| b"aeiouyAEIOUY".contains(byte)).count();
-            version || (letters && piece.len() <= 18 && lower_tail <= 3 && vowels * 6 >= piece.len())
-        })
+        && pieces().all(|piece| is_plain(piece) || is_version(piece))
+        && pieces().filter(|piece| !is_plain(piece)).count() <= 1
+        && pieces().filter(|piece| !piece.is_empty() && piece.len() <= 3).count() <= 3
 }
 
 impl fmt::Display for Link {
@@ -196,7 +203,15 @@ mod tests {
         let link = web("https://login.salesforce.com/secur/forgotpassword.jsp?r=3CxKdmWmK2eGyDk9d5zIZQ4u&lang=en_US");
         assert_eq!(format!("{link}"), "https://login.salesforce.com/secur/forgotpassword.jsp?r={24}&lang={5}");
         assert_eq!(format!("{link:?}"), format!("Link({link})"));
-        for secret in ["0123456789abcdef", "bcdfghjklmnpqrst", "AbCdEfGhIjKlMnOp", "skcqvd-6aa17fd14fd5a2eb", "ogdvbzxtqwrtplkjhg"] {
+        for secret in [
+            "0123456789abcdef",
+            "bcdfghjklmnpqrst",
+            "AbCdEfGhIjKlMnOp",
+            "skcqvd-6aa17fd14fd5a2eb",
+            "a1b-c2d-e3f-g4h-i5j",
+            "abc-def-ghi-jkl-mno",
+            "ogdvbzxtqwrtplkjhg",
+        ] {
             assert!(!web(&format!("https://a.test/reset/{secret}/")).redacted().contains(secret), "{secret}");
         }
     }

@@ -128,12 +128,19 @@ impl<'a> Message<'a> {
         }
         let tree = parts::read(self.raw);
         flaws.join(tree.flaws);
-        let mut links = Links { found: Vec::new(), flaws };
+        let author = self.author().ok().map(|author| author.domain);
+        let mut links = Links { found: Vec::new(), flaws, author };
         let mut text = String::new();
         for part in &tree.texts {
             match part.format {
                 Format::Plain => {
                     links.in_text(part.part, &part.text);
+                    // Some programs show text that looks like HTML as HTML.
+                    if looks_like_html(&part.text) {
+                        let html = html::read(&part.text);
+                        links.flaws.join(html.flaws);
+                        links.in_html(part.part, &html);
+                    }
                     text.part();
                     text.push_bounded(&part.text, limits::WORDS);
                 }
@@ -180,6 +187,7 @@ impl<'a> Message<'a> {
 struct Links {
     found: Vec<FoundLink>,
     flaws: Flaws,
+    author: Option<Domain>,
 }
 
 impl Links {
@@ -196,7 +204,13 @@ impl Links {
     fn in_text(&mut self, part: usize, text: &str) {
         let mut finder = LinkFinder::new();
         finder.kinds(&[LinkKind::Url]).url_must_have_scheme(true);
-        for (place, address) in addresses_in(text, &finder) {
+        let mut addresses = addresses_in(text, &finder);
+        // What the finder does not take for an address, somebody else's may.
+        if text.match_indices("://").any(|(at, _)| !addresses.iter().any(|(place, _)| place.contains(&at))) {
+            self.flaws.add(Flaw::LinkAmbiguous);
+        }
+        bare_names(text, self.author.as_ref(), &mut addresses);
+        for (place, address) in addresses {
             let before = text.get(..place.start).unwrap_or_default().tail(BEFORE).to_owned();
             let line = before.rsplit('\n').next().unwrap_or_default().trim().to_owned();
             self.add(&address, |link| FoundLink { link, holder: Holder::Anchor, label: line, before, part, place: Some(place) });
@@ -257,8 +271,96 @@ fn addresses_in(text: &str, finder: &LinkFinder) -> Vec<(Range<usize>, String)> 
     all
 }
 
+/// Adds names without a scheme, as in `attack.example/login`, which mail programs make links of too where the name ends in
+/// a public suffix. A name of the author's own organisation alone is no more than a name.
+fn bare_names(text: &str, author: Option<&Domain>, all: &mut Vec<(Range<usize>, String)>) {
+    let is_edge = |letter: char| letter.is_whitespace() || "<>\"'()[]{}|,;\u{3001}\u{3002}\u{ff0c}\u{300c}\u{300d}".contains(letter);
+    let (mut found, mut next) = (Vec::new(), 0);
+    for piece in text.split_inclusive(is_edge) {
+        let at = next;
+        next += piece.len();
+        let word = piece.trim_end_matches(is_edge);
+        if !word.contains('.') || word.contains('@') || word.contains("://") {
+            continue;
+        }
+        let word = word.trim_end_matches(['.', ':', '!', '?', '*', '_']);
+        let name = word.split(['/', '?', '#', ':']).next().unwrap_or_default();
+        let known = psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known());
+        let Some(domain) = Domain::parse(name).ok().filter(|domain| known && domain.registered().is_some()) else { continue };
+        let is_own_name = name.len() == word.len() && author.is_some_and(|author| domain.is_kin_of(author));
+        let place = at..at + word.len();
+        if !is_own_name && !all.iter().any(|(other, _)| other.start < place.end && place.start < other.end) {
+            found.push((place, format!("http://{word}")));
+        }
+    }
+    all.append(&mut found);
+}
+
+fn looks_like_html(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    ["<a ", "<a/", "<a\t", "href", "<html", "<form", "<base", "<meta", "<iframe", "<script"].iter().any(|mark| lower.contains(mark))
+}
+
+/// A mail as SMTP carries it. One that was saved on disk often has lines that end in LF; on the wire they end in CRLF, and
+/// that is what is judged.
+#[must_use]
+pub fn as_sent(saved: Vec<u8>) -> Vec<u8> {
+    if memchr::memmem::find(&saved, b"\r\n").is_some() {
+        return saved;
+    }
+    let mut wire = Vec::with_capacity(saved.len() + saved.len() / 32);
+    for byte in saved {
+        if byte == b'\n' {
+            wire.push(b'\r');
+        }
+        wire.push(byte);
+    }
+    wire
+}
+
 /// RFC 2045: the fields that decide how a body is read.
 const MIME_FIELDS: &[&str] = &["MIME-Version", "Content-Type", "Content-Transfer-Encoding"];
 
 /// Octets of text kept from in front of a link.
 const BEFORE: usize = 240;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(text: &str) -> Content {
+        let raw = format!("From: a@vendor.com\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n");
+        Message::read(raw.as_bytes()).content()
+    }
+
+    #[test]
+    fn names_that_mail_programs_make_links_of() {
+        for (text, found) in [
+            ("Go to attack.com/login.", &["http://attack.com/login"][..]),
+            ("Go to (attack.com)!", &["http://attack.com"]),
+            ("www.attack.com and attack.co.uk", &["http://attack.co.uk", "http://www.attack.com"]),
+            ("Vendor.com, the vendor", &[]),
+            ("vendor.com/open?x", &["http://vendor.com/open?x"]),
+            ("bob@attack.com, e.g. this, version 1.2.3, readme.invalid", &[]),
+            ("https://attack.com/x", &["https://attack.com/x"]),
+        ] {
+            let content = content(text);
+            let mut links: Vec<&str> = content.links.iter().map(|found| found.link.expose()).collect();
+            links.sort_unstable();
+            assert_eq!(links, found, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_only_others_take_for_a_link_is_a_flaw() {
+        for text in [
+            "https://login.vendor.com@attack.com@attack.com/reset",
+            "ftp://attack.com/",
+            "<a href=\"//attack.com/\">x</a>",
+            "<a href='https:\\\\attack.com'>x</a>",
+        ] {
+            assert!(!content(text).flaws.is_empty(), "{text}");
+        }
+        assert!(content("Reset: https://vendor.com/x").flaws.is_empty());
+    }
+}

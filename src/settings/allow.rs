@@ -6,8 +6,11 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use regex::RegexSetBuilder;
 
 use super::{
-    catalogue, parse_mode,
-    reading::{self, Document, Environment, Found, Place, Problem, Problems, Section},
+    catalogue,
+    lint::{self, Advice, OneTime, Severity},
+    parse_mode,
+    reading::{self, Document, Environment, Found, Place, Problems, Section},
+    trial,
 };
 use crate::{
     identity::Network,
@@ -19,7 +22,7 @@ use crate::{
 };
 
 /// Reads every `*.toml` of a folder, in the order of their names.
-pub(super) fn load(folder: &Path, mode: Mode, warnings: &mut Vec<Problem>, problems: &mut Problems) -> Policy {
+pub(super) fn load(folder: &Path, mode: Mode, advice: &mut Vec<Advice>, problems: &mut Problems) -> Policy {
     let mut files: Vec<_> = match fs::read_dir(folder) {
         Ok(entries) => entries
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -36,7 +39,7 @@ pub(super) fn load(folder: &Path, mode: Mode, warnings: &mut Vec<Problem>, probl
         let Some(text) = super::read(&path, problems) else { continue };
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let source = path.display().to_string();
-        if let Some(sender) = compile(&source, &name, &text, mode, warnings, problems) {
+        if let Some(sender) = compile(&source, &name, &text, mode, advice, problems) {
             if senders.iter().any(|other| other.name == sender.name) {
                 problems.add(Place::file(source), "name", format!("{:?} is the name of another entry too; give each its own", sender.name));
             }
@@ -47,7 +50,7 @@ pub(super) fn load(folder: &Path, mode: Mode, warnings: &mut Vec<Problem>, probl
 }
 
 /// Compiles one allowlist file. `stem` names the entry where the file does not.
-pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, warnings: &mut Vec<Problem>, problems: &mut Problems) -> Option<Sender> {
+pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Vec<Advice>, problems: &mut Problems) -> Option<Sender> {
     let before = problems.0.len();
     let document = Document::parse(source, text, Environment::None, problems);
     let mut root = document.root();
@@ -76,11 +79,7 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, warnings: &mut 
     let owner = root.string("owner", problems);
     let _reason = root.string("reason", problems);
     if owner.is_none() {
-        warnings.push(Problem {
-            place: whole.clone(),
-            key: "owner".into(),
-            what: "nobody owns this entry; name who answers for it".into(),
-        });
+        advice.push(Advice::new(Severity::Note, whole.clone(), "owner", "nobody owns this entry; name who answers for it"));
     }
     let mut patterns = Patterns { root: &mut root, problems };
     let from_there = patterns.list("from");
@@ -89,6 +88,14 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, warnings: &mut 
     let mails_there = patterns.list("mails");
     let subjects = patterns.list("subject");
     let recipients = patterns.list("recipients");
+    let written = |list: &Option<List>| list.as_ref().map(|list| list.value.clone()).unwrap_or_default();
+    let (from_written, links_written) = (written(&from_there), written(&links_there));
+    lint::from(&from_written, advice);
+    lint::links(&links_written, OneTime::Yes, advice);
+    lint::links(&written(&others_there), OneTime::No, advice);
+    if let Some(service) = &service {
+        lint::wider(service, &from_written, &links_written, advice);
+    }
     let from = from_there.or_else(|| built_in(service.as_ref().map(|service| &service.from), "from"));
     let links = links_there.or_else(|| built_in(service.as_ref().map(|service| &service.links), "links"));
     let other_links = others_there.or_else(|| built_in(service.as_ref().map(|service| &service.other_links), "other_links"));
@@ -132,14 +139,12 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, warnings: &mut 
     let mime_fields = if flag("unsigned_content_type", problems) { MimeFields::Unsigned } else { MimeFields::Signed };
     let attachments = if flag("attachments", problems) { Attachments::Allowed } else { Attachments::Refused };
     let addressees = if flag("expanded_recipients", problems) { Addressees::Expanded } else { Addressees::Required };
-    for test in root.sections("test", problems) {
-        problems.add(test.place(), "test", "[[test]] is not in this version yet; take it out");
-    }
+    let trials = trial::read(&mut root, problems);
     root.finish(problems);
     if problems.0.len() > before {
         return None;
     }
-    Some(Sender {
+    let sender = Sender {
         name: name?,
         from,
         mails,
@@ -156,7 +161,16 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, warnings: &mut 
         mode: if mode == Mode::Observe { Mode::Observe } else { own_mode? },
         actions: actions?,
         expires,
-    })
+    };
+    // An entry that has ended exempts nothing; its mails are tried as if it had not.
+    trial::run(
+        &trials,
+        &Sender { expires: None, ..sender.clone() },
+        Path::new(source).parent().unwrap_or(Path::new("")),
+        Timestamp::UNIX_EPOCH,
+        problems,
+    );
+    (problems.0.len() == before).then_some(sender)
 }
 
 /// How old a DKIM signature may be: reset links live for hours.

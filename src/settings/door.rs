@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use super::{
-    Problem, Problems, addresses,
+    Advice, Problems, Severity, addresses,
     reading::{self, Found, Section},
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Compiles the section; none where it is not there, or where it has mistakes.
-pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, warnings: &mut Vec<Problem>, problems: &mut Problems) -> Option<Setup> {
+pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, advice: &mut Vec<Advice>, problems: &mut Problems) -> Option<Setup> {
     let before = problems.0.len();
     let listen = section.strings("listen", problems);
     let listen_tls = section.strings("listen_tls", problems);
@@ -91,7 +91,7 @@ pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, warnings: &mu
     let reach = listen.iter().chain(&listen_tls).any(|address| !address.ip().is_loopback());
     if reach && accept_from.is_none() {
         let what = "nobody is turned away, so whoever reaches this address may send to the next hop; name your upstreams in accept_from";
-        warnings.push(Problem { place: accept_place.unwrap_or_else(|| place.clone()), key: "smtp.accept_from".into(), what: what.into() });
+        advice.push(Advice::new(Severity::Warning, accept_place.unwrap_or_else(|| place.clone()), "smtp.accept_from", what));
     }
     setup.accept_from = networks(accept_from, problems);
     setup.proxies = networks(proxies, problems);

@@ -7,7 +7,9 @@
 pub mod allow;
 pub mod catalogue;
 mod door;
+pub mod lint;
 pub mod reading;
+mod trial;
 
 use std::{
     fs,
@@ -17,7 +19,10 @@ use std::{
 };
 
 use self::reading::{Document, Environment, Found, Section};
-pub use self::reading::{Place, Problem, Problems};
+pub use self::{
+    lint::{Advice, Severity},
+    reading::{Place, Problem, Problems},
+};
 use crate::{
     edit::tag::{Key, Tagger, Token},
     identity::Network,
@@ -44,7 +49,7 @@ pub struct Settings {
     /// The folder that the allowlist came from.
     pub allow: Option<PathBuf>,
     /// What is allowed and yet probably not meant.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<Advice>,
 }
 
 /// `[identity]`.

@@ -1,0 +1,113 @@
+//! `[[test]]` mails in allowlist files: what the admin expects of a mail, tried by `check` and before a reload.
+//!
+//! The sender counts as proven, because a mail that was saved months ago cannot be proven again: its signature is old and
+//! its key may be gone. What is tried is the entry: kinds, links, other links, attachments, one reading.
+
+use std::{fs, path::Path};
+
+use jiff::Timestamp;
+
+use super::{
+    Problems,
+    reading::{Place, Section},
+};
+use crate::{
+    identity::proof::{AuthResult, Identity, Signature, Source},
+    limits,
+    message::Message,
+    policy::{self, Facts, Policy, Recogniser, Sender, Verdict, sender::Require},
+};
+
+/// One mail and what is expected of it.
+#[derive(Debug)]
+pub(super) struct Trial {
+    place: Place,
+    mail: String,
+    expect: &'static str,
+}
+
+const WORDS: [(&str, &str); 3] = [("tag", "act"), ("pass", "pass"), ("near_miss", "near_miss")];
+
+/// Reads the `[[test]]` tables of an allowlist file.
+pub(super) fn read(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for mut table in root.sections("test", problems) {
+        let mail = table.string("mail", problems);
+        let expect = table.string("expect", problems);
+        let place = table.place();
+        table.finish(problems);
+        let Some(mail) = mail else {
+            problems.add(place, "test.mail", "missing, expected the file of a mail, as in \"samples/reset.eml\"");
+            continue;
+        };
+        let Some(expect) = expect else {
+            problems.add(mail.place, "test.expect", "missing, expected \"tag\" or \"pass\" or \"near_miss\"");
+            continue;
+        };
+        if let Some(expect) = expect.word(problems, &WORDS) {
+            trials.push(Trial { place: mail.place, mail: mail.value, expect });
+        }
+    }
+    trials
+}
+
+/// Tries an entry with its mails, whose files stand beside the allowlist file; what turns out otherwise is noted.
+pub(super) fn run(trials: &[Trial], sender: &Sender, beside: &Path, now: Timestamp, problems: &mut Problems) {
+    if trials.is_empty() {
+        return;
+    }
+    let Ok(recogniser) = Recogniser::built_in() else { return };
+    let policy = Policy::new(vec![sender.clone()]);
+    for trial in trials {
+        let path = beside.join(&trial.mail);
+        let large = fs::metadata(&path).is_ok_and(|about| about.len() > limits::SETTINGS_FILE);
+        let raw = match fs::read(&path) {
+            Ok(_) if large => {
+                problems.add(
+                    trial.place.clone(),
+                    "test.mail",
+                    format!("{} is larger than {} octets", path.display(), limits::SETTINGS_FILE),
+                );
+                continue;
+            }
+            Ok(raw) => crate::message::as_sent(raw),
+            Err(error) => {
+                problems.add(trial.place.clone(), "test.mail", format!("{} cannot be read: {error}", path.display()));
+                continue;
+            }
+        };
+        let message = Message::read(&raw);
+        let author = message.author();
+        let content = message.content();
+        let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
+        let identity = proven(&message, sender);
+        let facts = Facts { author: &author, content: &content, recognition: &recognition, identity: &identity, recipients: &[] };
+        let decision = policy::judge(&facts, &policy, now);
+        if decision.verdict.code() != trial.expect {
+            let expected = WORDS.iter().find(|(_, code)| *code == trial.expect).map_or("", |(word, _)| word);
+            let found = if matches!(decision.verdict, Verdict::Act(_)) { "tag" } else { decision.verdict.code() };
+            let why = decision.stopped_by().map(|finding| format!("; {}: {}", finding.reason.code(), finding.detail)).unwrap_or_default();
+            problems.add(trial.place.clone(), "test.expect", format!("{} gives {found:?}, expected {expected:?}{why}", trial.mail));
+        }
+    }
+}
+
+/// The identity of a mail whose sender is taken at its word.
+fn proven(message: &Message<'_>, sender: &Sender) -> Identity {
+    let domain = message.author().ok().map(|author| author.domain);
+    let client = match &sender.require {
+        Require::Address { networks, .. } => networks.first().map(crate::identity::Network::address),
+        Require::Dmarc | Require::Dkim => None,
+    };
+    let signature =
+        Signature { domain, selector: String::new(), result: AuthResult::Pass, weakness: None, covers: None, signed_at: 0, aligned: true };
+    Identity {
+        source: Source::Upstream,
+        spf: AuthResult::Pass,
+        dkim: vec![signature],
+        dmarc: AuthResult::Pass,
+        arc: AuthResult::None,
+        client,
+        trouble: None,
+    }
+}
