@@ -26,3 +26,4 @@ pub mod settings;
 pub mod smtp;
 pub mod stage;
 pub mod tls;
+mod vocabulary;

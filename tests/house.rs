@@ -23,10 +23,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pipeline", &["policy", "edit", "identity", "audit", "message", "clock", "limits"]),
     ("audit", &["policy", "edit", "identity", "message", "clock", "limits"]),
     ("edit", &["policy", "identity", "message", "limits"]),
-    ("policy", &["identity", "message", "limits"]),
+    ("policy", &["identity", "message", "vocabulary", "limits"]),
     ("identity", &["message", "clock", "limits"]),
-    ("message", &["limits"]),
+    ("message", &["vocabulary", "limits"]),
     ("tls", &["limits"]),
+    ("vocabulary", &[]),
     ("clock", &[]),
     ("limits", &[]),
 ];

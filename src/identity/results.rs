@@ -5,7 +5,10 @@
 
 use crate::{
     limits,
-    message::{Domain, header::Headers},
+    message::{
+        Domain,
+        header::{self, Headers},
+    },
 };
 
 use super::proof::{AuthResult, Identity, Signature, Source};
@@ -155,24 +158,8 @@ impl<'a> Reader<'a> {
             if !self.rest.starts_with('(') {
                 return Ok(());
             }
-            let (mut depth, mut escaped, mut end) = (0_usize, false, None);
-            for (at, letter) in self.rest.char_indices() {
-                match letter {
-                    _ if escaped => escaped = false,
-                    '\\' => escaped = true,
-                    '(' => depth += 1,
-                    ')' => depth -= 1,
-                    _ => {}
-                }
-                if depth > limits::NESTING {
-                    return Err(Malformed);
-                }
-                if depth == 0 {
-                    end = Some(at + 1);
-                    break;
-                }
-            }
-            self.rest = self.rest.get(end.ok_or(Malformed)?..).unwrap_or_default();
+            let end = header::comment(self.rest).ok_or(Malformed)?;
+            self.rest = self.rest.get(end..).unwrap_or_default();
         }
     }
 

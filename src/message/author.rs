@@ -3,8 +3,11 @@
 //! Strict on purpose: where RFC 5322 leaves room that mail programs fill differently (groups, routes, several
 //! addresses, comments inside the address, encoded address characters), the mail has no author and is not exempted.
 
-use super::{Domain, flaw::Flaw, header::Headers};
-use crate::limits;
+use super::{
+    Domain,
+    flaw::Flaw,
+    header::{self, Headers},
+};
 
 /// The address in From.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,28 +157,12 @@ impl<'a> Reader<'a> {
             if !self.rest.starts_with('(') {
                 return Ok(());
             }
-            let mut depth = 0_usize;
-            let mut escaped = false;
-            let mut end = None;
-            for (at, letter) in self.rest.char_indices() {
-                match letter {
-                    _ if escaped => escaped = false,
-                    '\\' => escaped = true,
-                    '(' => depth += 1,
-                    ')' => depth -= 1,
-                    // `x@attack.test (admin@bank.test)` is harmless; an address with its brackets is not.
-                    '<' | '>' => return Err(Flaw::FromSyntax),
-                    _ => {}
-                }
-                if depth > limits::NESTING {
-                    return Err(Flaw::FromSyntax);
-                }
-                if depth == 0 {
-                    end = Some(at + 1);
-                    break;
-                }
+            let (inside, rest) = header::comment(self.rest).and_then(|end| self.rest.split_at_checked(end)).ok_or(Flaw::FromSyntax)?;
+            // `x@attack.test (admin@bank.test)` is harmless; an address with its brackets is not.
+            if inside.contains(['<', '>']) {
+                return Err(Flaw::FromSyntax);
             }
-            self.rest = self.rest.get(end.ok_or(Flaw::FromSyntax)?..).unwrap_or_default();
+            self.rest = rest;
         }
     }
 

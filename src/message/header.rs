@@ -181,6 +181,29 @@ pub fn end(raw: &[u8]) -> Option<usize> {
     memchr::memmem::find(raw, b"\r\n\r\n").map(|at| at + 4)
 }
 
+/// Octets of the comment at the start of a text (RFC 5322 section 3.2.2); none where it does not end, or is nested deeper
+/// than [`limits::NESTING`].
+#[must_use]
+pub fn comment(text: &str) -> Option<usize> {
+    let (mut depth, mut escaped) = (0_usize, false);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '(' => depth += 1,
+            ')' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        if depth > limits::NESTING {
+            return None;
+        }
+        if depth == 0 {
+            return Some(at + 1);
+        }
+    }
+    None
+}
+
 /// Whether bytes hold a CR or an LF that stands alone (RFC 5321 section 2.3.8).
 #[must_use]
 pub fn has_bare_line_ending(bytes: &[u8]) -> bool {

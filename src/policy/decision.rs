@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{recognise::Recognition, sender::Sender};
+use crate::vocabulary::vocabulary;
 
 /// What the hop does to an exempted mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,49 +22,27 @@ impl Action {
     }
 }
 
-macro_rules! reasons {
-    ($($variant:ident = $code:literal, $says:literal;)*) => {
-        /// Something that was checked. The codes are a contract: they stand in audit records and are never renamed.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Reason { $(#[doc = $says] $variant,)* }
-
-        impl Reason {
-            /// Every reason there is, in the order in which they are checked.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The stable code.
-            #[must_use]
-            pub const fn code(self) -> &'static str {
-                match self { $(Self::$variant => $code,)* }
-            }
-
-            /// What is checked, in one sentence.
-            #[must_use]
-            pub const fn says(self) -> &'static str {
-                match self { $(Self::$variant => $says,)* }
-            }
-        }
-    };
-}
-
-reasons! {
-    Size = "size", "The mail is small enough to be inspected.";
-    Author = "author", "The mail has one From address that every reader agrees on.";
-    Sender = "sender", "An allowlist entry names the From address's domain.";
-    Expiry = "expiry", "The entry has not expired.";
-    Reading = "reading", "No part of the mail can be read in two ways.";
-    Identity = "identity", "The sender is proven as the entry requires.";
-    Coverage = "coverage", "The signature covers the fields that decide how the mail is read.";
-    Kind = "kind", "The mail is one of the kinds that the entry names.";
-    OneTimeLink = "one_time_link", "The one-time link points where the entry says.";
-    OtherLinks = "other_links", "Every other link points where the entry says.";
-    Attachments = "attachments", "The mail has no part that cannot be looked into.";
-    Recipients = "recipients", "Every recipient is one that the entry names.";
-    Addressees = "addressees", "Every recipient stands in To or Cc, so the mail was meant for them.";
-    Replay = "replay", "The same mail has not been exempted for another recipient before.";
-    Limit = "limit", "The recipient has not had too many exemptions in this hour.";
-    Audit = "audit", "The decision is on record before it takes effect.";
-    Fault = "fault", "Nothing went wrong while deciding.";
+vocabulary! {
+    /// Something that was checked, in the order in which it is.
+    Reason {
+        Size = "size", "The mail is small enough to be inspected.";
+        Author = "author", "The mail has one From address that every reader agrees on.";
+        Sender = "sender", "An allowlist entry names the From address's domain.";
+        Expiry = "expiry", "The entry has not expired.";
+        Reading = "reading", "No part of the mail can be read in two ways.";
+        Identity = "identity", "The sender is proven as the entry requires.";
+        Coverage = "coverage", "The signature covers the fields that decide how the mail is read.";
+        Kind = "kind", "The mail is one of the kinds that the entry names.";
+        OneTimeLink = "one_time_link", "The one-time link points where the entry says.";
+        OtherLinks = "other_links", "Every other link points where the entry says.";
+        Attachments = "attachments", "The mail has no part that cannot be looked into.";
+        Recipients = "recipients", "Every recipient is one that the entry names.";
+        Addressees = "addressees", "Every recipient stands in To or Cc, so the mail was meant for them.";
+        Replay = "replay", "The same mail has not been exempted for another recipient before.";
+        Limit = "limit", "The recipient has not had too many exemptions in this hour.";
+        Audit = "audit", "The decision is on record before it takes effect.";
+        Fault = "fault", "Nothing went wrong while deciding.";
+    }
 }
 
 /// One check and its outcome.

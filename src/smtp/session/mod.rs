@@ -3,6 +3,8 @@
 //! The states are types: [`Greeted`] knows what was announced, [`Transaction`] knows what the next hop took. 250 for a
 //! mail goes to the upstream only after the next hop's own.
 
+mod transfer;
+
 use std::{net::IpAddr, sync::Arc};
 
 use tokio::{
@@ -14,24 +16,13 @@ use tokio::{
 use super::{
     Current, Front, Start,
     command::{Attributes, Command, CommandError, PathLine, Protocol},
-    holding::{Holding, Refusal, Room},
-    next_hop::{Extensions, Outgoing},
+    next_hop::Extensions,
     onward::{Onward, Opened},
     origin::{self, Origin},
     reply::Reply,
-    setup::Trace,
-    trace,
-    wire::{Line, LineEndings, Wire, WireError},
+    wire::{Line, Wire, WireError},
 };
-use crate::{
-    audit::record::{Delivery, Outcome},
-    clock::Stopwatch,
-    edit,
-    identity::Arrival,
-    limits,
-    pipeline::{Arriving, LineRepair, Walked, address},
-    tls::Channel,
-};
+use crate::{limits, tls::Channel};
 
 /// Serves one upstream until it leaves, breaks a bound, or the hop stops.
 pub(super) async fn serve(stream: TcpStream, start: Start, peer: IpAddr, front: Arc<Front>, stop: watch::Receiver<bool>) {
@@ -389,114 +380,6 @@ impl Session {
             }
         }
     }
-
-    async fn data(&mut self, greeted: &Greeted, open: &Transaction) -> Result<Next, WireError> {
-        if self.wire.has_input() {
-            // Whoever does not wait for 354 would have its mail taken for commands, were DATA refused (RFC 2920
-            // section 3.1 makes DATA the last of a group).
-            self.wire.queue(&Reply::new(554, "5.5.0 wait for the reply to DATA"));
-            return Ok(Next::Close);
-        }
-        let current = Arc::clone(&self.current);
-        let setup = &current.setup;
-        self.wire.queue(&Reply::new(354, "end with CR LF . CR LF"));
-        self.flush().await?;
-        let room = Room {
-            in_memory: setup.inspect_limit,
-            most: setup.size_limit,
-            temporary: setup.temporary.clone(),
-            memory: self.front.memory.clone(),
-        };
-        let mut holding = Holding::new(room);
-        let endings = self.wire.data(&mut holding, setup.bare_line_endings, &setup.deadlines).await?;
-        let watch = Stopwatch::start();
-        let kept = holding.close().await;
-        let repair = match endings {
-            LineEndings::Clean => LineRepair::None,
-            LineEndings::Bare => LineRepair::Done,
-        };
-        let refused = match kept {
-            Err(refusal) => Some(refusal_of_mail(&refusal, setup.size_limit)),
-            Ok(()) if endings == LineEndings::Bare && setup.bare_line_endings == super::setup::BareLineEndings::Reject => {
-                Some(Reply::new(550, "5.5.2 the mail holds a CR or an LF that stands alone"))
-            }
-            Ok(()) => None,
-        };
-        self.idle = 0;
-        let forwarded = self.origin.mail.clone();
-        if let Some(reply) = refused {
-            self.onward.give_up();
-            self.origin.mail = None;
-            tracing::info!(upstream = %self.origin.peer, from = open.mail.path, size = holding.size(), %reply, "refused");
-            self.wire.queue(&reply);
-            return Ok(Next::Go);
-        }
-        let id = trace::id();
-        let mut received = Vec::new();
-        if setup.trace == Trace::Written {
-            let with = trace::With {
-                protocol: greeted.protocol,
-                encrypted: self.wire.is_encrypted(),
-                utf8: open.mail.parameter("SMTPUTF8").is_some(),
-            };
-            let helo = self.origin.session.helo.as_deref().unwrap_or(&greeted.helo);
-            trace::received(&mut received, &setup.hostname, helo, self.origin.session.name.as_deref(), self.origin.peer, with, &id);
-        }
-        let reverse_path = address(&open.mail.path);
-        let helo =
-            forwarded.as_ref().and_then(|client| client.helo.as_deref()).or(self.origin.session.helo.as_deref()).unwrap_or(&greeted.helo);
-        let arrival = Arrival { peer: self.origin.arrival(), helo, reverse_path: &reverse_path };
-        let size = holding.size();
-        let (head, file) = holding.parts();
-        let arriving = Arriving {
-            id: &id,
-            raw: head,
-            size,
-            repair,
-            arrival,
-            upstream: self.origin.peer,
-            reverse_path: &open.mail.path,
-            recipients: &open.recipients,
-        };
-        let walked = current.hall.walk(&arriving).await;
-        let (reply, outcome) = match refused_by_bounds(&walked) {
-            Some(reply) => {
-                self.onward.give_up();
-                let outcome = Outcome {
-                    delivery: Delivery::Refused,
-                    next_hop: String::new(),
-                    reply: reply.to_string(),
-                    queue_id: None,
-                    latency_ms: 0,
-                };
-                (reply, outcome)
-            }
-            None => match edit::pieces(head, &walked.patches) {
-                Ok(mut pieces) => {
-                    pieces.insert(0, &received);
-                    self.onward.deliver(Outgoing { pieces, file }, watch).await
-                }
-                // Patches are made of header fields, which do not overlap; were it otherwise, a forged tag might stay.
-                Err(error) => {
-                    tracing::error!(id, %error, "the mail cannot be edited");
-                    self.onward.give_up();
-                    let reply = Reply::new(451, "4.3.0 the mail cannot be edited");
-                    let outcome = Outcome {
-                        delivery: Delivery::Deferred,
-                        next_hop: String::new(),
-                        reply: reply.to_string(),
-                        queue_id: None,
-                        latency_ms: 0,
-                    };
-                    (reply, outcome)
-                }
-            },
-        };
-        current.hall.remember(&arriving, &walked, &outcome).await;
-        self.origin.mail = None;
-        self.wire.queue(&reply);
-        Ok(if reply.code() == 421 { Next::Close } else { Next::Go })
-    }
 }
 
 /// RCPTs that are sent on in one breath.
@@ -505,29 +388,6 @@ const BATCH: usize = 100;
 /// A browser, or a script that was told to talk to the wrong port: nothing of what follows may be taken for a command.
 fn is_another_protocol(line: &[u8]) -> bool {
     line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") || line.ends_with(b" HTTP/2.0")
-}
-
-fn refused_by_bounds(walked: &Walked) -> Option<Reply> {
-    if walked.received > limits::RECEIVED_FIELDS {
-        return Some(Reply::new(554, "5.4.6 the mail is looping: it has too many Received fields"));
-    }
-    (walked.header_size > limits::HEADER_BLOCK).then(header_too_large)
-}
-
-fn header_too_large() -> Reply {
-    Reply::new(552, "5.3.4 the header is too large")
-}
-
-fn refusal_of_mail(refusal: &Refusal, most: usize) -> Reply {
-    match refusal {
-        Refusal::TooLarge => Reply::new(552, format!("5.3.4 the mail is larger than {most} octets")),
-        Refusal::HeaderTooLarge => header_too_large(),
-        Refusal::MemoryFull => Reply::new(452, "4.3.1 too many mails at once, send it again"),
-        Refusal::Disk(why) => {
-            tracing::error!(error = why, "a large mail cannot be kept; is smtp.temporary_directory there, and has it room?");
-            Reply::new(452, "4.3.1 no room for a mail of this size, send it again")
-        }
-    }
 }
 
 fn refusal(error: CommandError, line: &[u8]) -> Reply {
