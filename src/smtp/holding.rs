@@ -91,6 +91,9 @@ impl Holding {
             return self.outgrow(bytes);
         }
         if self.reserve(self.head.len() + bytes.len()) {
+            if self.head.is_empty() {
+                self.head.reserve(USUAL);
+            }
             self.head.extend_from_slice(bytes);
         }
     }
@@ -201,6 +204,9 @@ impl Holding {
         self.size
     }
 }
+
+/// Octets that a mail's memory starts with: most mails fit, and none is copied while it grows.
+const USUAL: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
