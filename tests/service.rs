@@ -150,6 +150,29 @@ async fn s11_a_mail_that_takes_too_long_is_cut_at_the_drain_deadline() {
     assert_eq!(sink.mails().len(), 0);
 }
 
+/// A mail that is under way when the configuration changes is decided by the one that it began with.
+#[tokio::test(flavor = "multi_thread")]
+async fn s11_a_reload_in_mid_mail_changes_the_next_one() {
+    let (old, new) = (Sink::start().await, Sink::start().await);
+    let folder = Folder::new(&format!("next_hop = \"{}\"", old.address), BELIEVING);
+    let process = folder.run().await;
+    let mut client = Client::connect(process.address).await;
+    client.greet().await;
+    for line in ["MAIL FROM:<bounce@vendor.test>", "RCPT TO:<bob@corp.example>", "DATA"] {
+        client.say(line).await;
+    }
+    let wire = stuffed(&vouched());
+    client.raw(&wire[..100]).await;
+    fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap();
+    folder.configure(&format!("next_hop = \"{}\"", new.address), BELIEVING);
+    process.says("reloaded entries=1").await;
+    client.raw(&wire[100..]).await;
+    assert!(client.reply().await.starts_with("250"));
+    assert!(!is_tagged(&old.mail(1).await.data), "this mail began before the entry was there");
+    assert!(tagged(&mut client, &new).await, "the next one is decided by the new entry and goes to the new next hop");
+    assert_eq!(old.mails().len(), 1);
+}
+
 /// The disk of the audit is full: nothing is exempted without a record, and mails flow.
 #[tokio::test(flavor = "multi_thread")]
 async fn s11_the_audit_disk_is_full() {

@@ -77,6 +77,10 @@ impl Onward {
         mail: &PathLine,
         recipients: &[PathLine],
     ) -> Opened {
+        // A reload may have named another next hop; mails go there from now on.
+        if self.hop.as_ref().is_some_and(|hop| !current.setup.next_hops.iter().any(|named| named == hop.connection.name())) {
+            self.leave().await;
+        }
         let fresh = self.hop.is_none();
         match self.connect(front, current).await {
             Ok(hop) if fresh && !hop.connection.extensions().covers(announced) => return Opened::Changed,
