@@ -217,11 +217,49 @@ fn test_mails_are_tried_by_check() {
     assert_eq!(code, Some(2));
     for words in [
         "vendor.toml:7:8: test.expect: samples/good.eml gives \"tag\", expected \"pass\"",
-        "vendor.toml:10:8: test.expect: samples/moved.eml gives \"near_miss\", expected \"tag\"; one_time_link: https://login.vendor.example/v2/reset/{40} is not among the entry's links",
+        "vendor.toml:10:8: test.expect: samples/moved.eml gives \"near_miss\", expected \"tag\"; one_time_link: https://login.vendor.example/v2/reset/{40} is not among the entry's links; \"login.vendor.example/v2/reset/*\" would be",
         "2 mistakes",
     ] {
         assert!(said.contains(words), "{words}\n{said}");
     }
     let (_, said, _) = check(entry("tag", "near-miss"));
     assert!(said.contains("did you mean \"near_miss\"?"), "{said}");
+}
+
+/// Each service of the catalogue with a mail of its own making: its link is exempted by its entry, a stranger's is not.
+#[test]
+fn every_service_of_the_catalogue_takes_its_own_mail_and_no_other() {
+    let services = firstclick::settings::catalogue::all(&mut firstclick::settings::Problems::default());
+    assert!(services.len() >= 28);
+    let folder = installed(|text| text);
+    let samples = folder.path().join("allow.d/samples");
+    fs::create_dir(&samples).unwrap();
+    for service in services {
+        for link in &service.links {
+            let token = "6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a";
+            let (host, path) = link.split_once('/').unwrap_or((link, ""));
+            let address = format!("https://{}/{}", host.replace('*', "acme"), path.replace('*', token));
+            let address =
+                if path.contains('*') { address } else { format!("{address}{}t={token}", if address.contains('?') { "&" } else { "?" }) };
+            let from = service.from[0].replace('*', "mail");
+            let mail = |address: &str| {
+                format!(
+                    "From: {} <noreply@{from}>\nTo: bob@corp.example\nSubject: Reset your password\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\nYou asked to reset your password. Reset your password: {address}\n",
+                    service.name
+                )
+            };
+            fs::write(samples.join("own.eml"), mail(&address)).unwrap();
+            fs::write(samples.join("foreign.eml"), mail(&address.replace("https://", "https://stranger.example/"))).unwrap();
+            let test = |mail: &str, expect: &str| format!("[[test]]\nmail = \"samples/{mail}.eml\"\nexpect = \"{expect}\"\n");
+            let entry = format!(
+                "name = \"this\"\nsender = \"{}\"\nmails = [\"password_reset\", \"invite\", \"email_verify\", \"magic_link\"]\nowner = \"it@corp.example\"\nexpires = 2099-12-31\n{}{}",
+                service.name,
+                test("own", "tag"),
+                test("foreign", "near_miss")
+            );
+            fs::write(folder.path().join("allow.d/this.toml"), entry).unwrap();
+            let (_, said, code) = firstclick(&["--config", folder.path().join("firstclick.toml").to_str().unwrap(), "check"]);
+            assert_eq!(code, Some(0), "{}, {link}: {said}", service.name);
+        }
+    }
 }

@@ -91,6 +91,27 @@ impl Link {
         }
     }
 
+    /// A pattern for an allowlist entry that would take this link and its like: host and the path's words, `*` for what is
+    /// no word. No part of the secret is in it.
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        let mut out = if self.url.scheme() == "http" { "http://".to_owned() } else { String::new() };
+        out.push_str(self.url.host_str().unwrap_or_default());
+        if let Some(port) = self.url.port() {
+            out.push_str(&format!(":{port}"));
+        }
+        for segment in self.url.path_segments().into_iter().flatten() {
+            out.push('/');
+            if !is_word(segment) {
+                // What follows a token is told apart by nobody.
+                out.push('*');
+                break;
+            }
+            out.push_str(segment);
+        }
+        out
+    }
+
     /// The link without its secrets: scheme, host, path words that are plain words, and for everything else its
     /// length, as in `https://login.bank.test/reset/{32}?c={88}&lang={5}`.
     #[must_use]
@@ -196,6 +217,17 @@ mod tests {
             assert!(matches!(Target::read(harmless), Target::Harmless), "{harmless}");
         }
         assert!(matches!(Target::read(&format!("https://a.test/{}", "x".repeat(9_000))), Target::Flawed(Flaw::LinkLimit)));
+    }
+
+    #[test]
+    fn a_pattern_for_its_like() {
+        for (address, pattern) in [
+            ("https://login.vendor.test/v2/reset/6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a/x", "login.vendor.test/v2/reset/*"),
+            ("https://a.test:8443/secur/forgotpassword.jsp?r=3CxKdmWmK2eGyDk9d5zIZQ4u", "a.test:8443/secur/forgotpassword.jsp"),
+            ("http://a.test/", "http://a.test/"),
+        ] {
+            assert_eq!(web(address).pattern(), pattern);
+        }
     }
 
     #[test]

@@ -179,7 +179,7 @@ fn kind(facts: &Facts<'_>, sender: &Sender) -> Finding {
             Some(kind) if kinds.contains(&kind) => Finding::holds(Reason::Kind, format!("recognised as {name}")),
             _ => {
                 let wanted: Vec<&str> = kinds.iter().map(|kind| kind.code()).collect();
-                Finding::fails(Reason::Kind, format!("recognised as {name}; the entry takes {}", wanted.join(", ")))
+                Finding::fails(Reason::Kind, format!("recognised as {name}; the entry's mails are {}", wanted.join(", ")))
             }
         },
         Mails::Subjects(patterns) if patterns.is_match(&facts.content.subject_as_shown) => {
@@ -208,7 +208,12 @@ fn one_time_link(facts: &Facts<'_>, sender: &Sender) -> Finding {
     for one in &found {
         match links::judge_one_time(&one.link, &sender.links, &sender.other_links) {
             Ok(()) => {}
-            Err(Stray::Unlisted) => return Finding::fails(Reason::OneTimeLink, format!("{} is not among the entry's links", one.link)),
+            Err(Stray::Unlisted) => {
+                return Finding::fails(
+                    Reason::OneTimeLink,
+                    format!("{} is not among the entry's links; {:?} would be", one.link, one.link.pattern()),
+                );
+            }
             Err(Stray::Redirects) => {
                 return Finding::fails(Reason::OneTimeLink, format!("{} carries the address of another site", one.link));
             }
@@ -236,7 +241,9 @@ fn attachments(content: &Content, sender: &Sender) -> Finding {
     match (content.attachments, sender.attachments) {
         (0, _) => Finding::holds(Reason::Attachments, "none"),
         (count, Attachments::Allowed) => Finding::holds(Reason::Attachments, format!("{count}, and the entry allows them")),
-        (count, Attachments::Refused) => Finding::fails(Reason::Attachments, format!("{count} that nobody here can look into")),
+        (count, Attachments::Refused) => {
+            Finding::fails(Reason::Attachments, format!("{count} that nobody here can look into; attachments = true accepts them"))
+        }
     }
 }
 
@@ -324,7 +331,10 @@ fn recipients(facts: &Facts<'_>, sender: &Sender) -> Finding {
         return Finding::holds(Reason::Recipients, "the entry takes all");
     }
     match facts.recipients.iter().find(|address| !sender.recipients.iter().any(|pattern| pattern.matches(address))) {
-        Some(stranger) => Finding::fails(Reason::Recipients, format!("{stranger:?} is not among the entry's recipients")),
+        Some(stranger) => Finding::fails(
+            Reason::Recipients,
+            format!("{stranger:?} is not among the entry's recipients; \"*@{}\" would be", stranger.rsplit('@').next().unwrap_or_default()),
+        ),
         None => Finding::holds(Reason::Recipients, format!("{} named by the entry", facts.recipients.len())),
     }
 }
@@ -335,7 +345,10 @@ fn addressees(facts: &Facts<'_>, sender: &Sender) -> Finding {
     }
     let known = |address: &&String| facts.content.addressees.iter().any(|addressee| *addressee == address.to_lowercase());
     match facts.recipients.iter().find(|address| !known(address)) {
-        Some(stranger) => Finding::fails(Reason::Addressees, format!("{stranger:?} stands neither in To nor in Cc")),
+        Some(stranger) => Finding::fails(
+            Reason::Addressees,
+            format!("{stranger:?} stands neither in To nor in Cc; expanded_recipients = true accepts that where lists expand upstream"),
+        ),
         None if facts.recipients.is_empty() => Finding::holds(Reason::Addressees, "no recipient was given"),
         None => Finding::holds(Reason::Addressees, "all in To or Cc"),
     }
