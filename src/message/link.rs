@@ -160,6 +160,7 @@ pub fn is_word(segment: &str) -> bool {
     let is_version = |piece: &str| piece.len() <= 3 && piece.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let pieces = || segment.split(['-', '_', '.']);
     segment.len() <= 40
+        && (segment.is_empty() || pieces().filter(|piece| piece.is_empty()).count() <= 1)
         && pieces().all(|piece| is_plain(piece) || is_version(piece))
         && pieces().filter(|piece| !is_plain(piece)).count() <= 1
         && pieces().filter(|piece| !piece.is_empty() && piece.len() <= 3).count() <= 3
