@@ -1,7 +1,7 @@
 //! The SMTP door: who may speak, and how the hop starts and stops.
 //!
-//! A mail's way: [`session`] hears the upstream's commands by [`wire`] and [`command`], and tells them to the next hop by
-//! [`onward`] and [`next_hop`]; the data waits in [`holding`] while the hall decides; then it goes on.
+//! A mail's way: `session` hears the upstream's commands by [`wire`] and [`command`], and tells them to the next hop by
+//! `onward` and [`next_hop`]; the data waits in [`holding`] while the hall decides; then it goes on.
 
 mod admission;
 pub mod command;

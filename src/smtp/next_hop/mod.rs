@@ -1,7 +1,7 @@
 //! The next hop, by lettre's low-level connection behind one wrapper.
 //!
 //! lettre brings the protocol's order; what a relay needs besides stands in this folder: no delay on the socket, each
-//! reply as it came ([`line`]), a mail's data without a copy ([`outgoing`]), the choice among several hops ([`route`]),
+//! reply as it came (`line`), a mail's data without a copy (`outgoing`), the choice among several hops (`route`),
 //! and here a deadline around every call, TLS, and the extensions that lettre does not read. Its `send` and its `Address`
 //! are never used: they stop at the first refused recipient and refuse legal paths.
 
