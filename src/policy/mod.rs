@@ -154,12 +154,10 @@ fn checks(facts: &Facts<'_>, sender: &Sender, now: Timestamp) -> Vec<Finding> {
 }
 
 fn expiry(sender: &Sender, now: Timestamp) -> Finding {
-    match sender.expires {
-        Some(end) if now >= end => {
-            Finding::fails(Reason::Expiry, format!("entry {:?} expired on {}", sender.name, end.strftime("%Y-%m-%d")))
-        }
-        Some(end) => Finding::holds(Reason::Expiry, format!("until {}", end.strftime("%Y-%m-%d"))),
-        None => Finding::holds(Reason::Expiry, "the entry has no end"),
+    match (sender.expires, sender.last_day()) {
+        (Some(end), Some(day)) if now >= end => Finding::fails(Reason::Expiry, format!("entry {:?} expired on {day}", sender.name)),
+        (Some(_), Some(day)) => Finding::holds(Reason::Expiry, format!("until {day}")),
+        _ => Finding::holds(Reason::Expiry, "the entry has no end"),
     }
 }
 

@@ -46,6 +46,16 @@ pub struct Sender {
     pub expires: Option<Timestamp>,
 }
 
+impl Sender {
+    /// The last day on which it counts, as the admin wrote it.
+    #[must_use]
+    pub fn last_day(&self) -> Option<String> {
+        self.expires.map(|end| {
+            end.saturating_sub(Duration::from_secs(1)).map_or_else(|_| String::new(), |last| last.strftime("%Y-%m-%d").to_string())
+        })
+    }
+}
+
 /// Which mails of a sender an entry speaks of.
 #[derive(Clone, Debug)]
 pub enum Mails {

@@ -214,13 +214,13 @@ impl Settings {
         let senders = self.policy.senders();
         for (at, sender) in senders.iter().enumerate() {
             let mut say = |severity, what: String| advice.push(Advice::new(severity, folder.clone(), &sender.name, what));
+            let day = sender.last_day().unwrap_or_default();
             match sender.expires {
-                Some(end) if now >= end => say(
-                    Severity::Warning,
-                    format!("expired on {}; it exempts nothing any more: renew it, or take the file out", end.strftime("%Y-%m-%d")),
-                ),
+                Some(end) if now >= end => {
+                    say(Severity::Warning, format!("expired on {day}; it exempts nothing any more: renew it, or take the file out"));
+                }
                 Some(end) if end.duration_since(now).unsigned_abs() < SOON => {
-                    say(Severity::Note, format!("expires on {}; renew it, or let it go", end.strftime("%Y-%m-%d")));
+                    say(Severity::Note, format!("expires on {day}; renew it, or let it go"));
                 }
                 Some(_) => {}
                 None => say(Severity::Note, "has no end; give it `expires`, so that somebody looks at it again".into()),
