@@ -7,8 +7,9 @@
 //! - the rooms: [`message`] reads it, [`identity`] asks who sent it, [`policy`] judges it, [`edit`] changes it,
 //!   [`audit`] remembers it;
 //! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, and [`clock`], the only
-//!   reader of time;
-//! - above them [`commands`], which know all of this, and [`cli`], what can be typed.
+//!   reader of time, [`tls`], and the macro behind the closed vocabularies;
+//! - above them [`commands`], which know all of this, and [`cli`], what can be typed; [`stage`] is what the demo and the
+//!   tests play on.
 //!
 //! The library exists so that tests own listeners, DNS and shutdown. `tests/house.rs` holds who may know whom.
 

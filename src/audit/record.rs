@@ -68,6 +68,14 @@ pub struct Outcome {
     pub latency_ms: u64,
 }
 
+impl Outcome {
+    /// The outcome of a mail that the hop itself did not hand on.
+    #[must_use]
+    pub fn of_the_hop(delivery: Delivery, reply: impl Into<String>) -> Self {
+        Self { delivery, next_hop: String::new(), reply: reply.into(), queue_id: None, latency_ms: 0 }
+    }
+}
+
 /// Whether the next hop has the mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

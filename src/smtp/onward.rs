@@ -163,7 +163,7 @@ impl Onward {
     /// The reply for the upstream where the connection, and with it the transaction, is gone.
     pub(super) async fn recipient(&mut self, front: &Front, current: &Current, line: &PathLine) -> Result<Reply, Reply> {
         if self.hop.is_none() {
-            return Err(Reply::new(451, "4.4.2 the next hop broke off, send the mail again"));
+            return Err(broke_off());
         }
         match self.tell(front, current, &[line.line("RCPT TO")]).await {
             Ok(replies) => replies.into_iter().next().ok_or_else(confused),
@@ -189,7 +189,7 @@ impl Onward {
             Sent::NotSent(error) => {
                 tracing::warn!(next_hop = name, %error, "next hop");
                 self.hop = None;
-                (Delivery::Deferred, Reply::new(451, "4.4.2 the next hop broke off, send the mail again"))
+                (Delivery::Deferred, broke_off())
             }
             Sent::Unknown(error) => {
                 tracing::error!(next_hop = name, %error, "next hop: it may have the mail; the upstream is told to send it again");
@@ -222,6 +222,11 @@ impl Onward {
             hop.connection.quit().await;
         }
     }
+}
+
+/// What the upstream hears when a transaction that was open at the next hop is gone.
+pub(super) fn broke_off() -> Reply {
+    Reply::new(451, "4.4.2 the next hop broke off, send the mail again")
 }
 
 fn confused() -> Reply {

@@ -17,7 +17,7 @@ use super::{
     Current, Front, Start,
     command::{Attributes, Command, CommandError, PathLine, Protocol},
     next_hop::Extensions,
-    onward::{Onward, Opened},
+    onward::{self, Onward, Opened},
     origin::{self, Origin},
     reply::Reply,
     wire::{Line, Wire, WireError},
@@ -95,6 +95,16 @@ struct Greeted {
 struct Transaction {
     mail: PathLine,
     recipients: Vec<String>,
+    standing: Standing,
+}
+
+/// Whether the next hop still has what it took of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It has.
+    Open,
+    /// It broke off. The upstream was told 250 for recipients that are gone, so only 4xx may follow.
+    Lost,
 }
 
 /// What happens after a command.
@@ -195,6 +205,10 @@ impl Session {
             }
             (Command::Mail(_) | Command::Xclient(_) | Command::Xforward(_), ..) => self.idle_reply(&Reply::new(503, "5.5.1 not now")),
             (Command::Rcpt(line), Some(_), Some(open)) => self.recipient(line, open).await,
+            (Command::Data, Some(_), Some(open)) if open.standing == Standing::Lost => {
+                state.transaction = None;
+                self.idle_reply(&onward::broke_off())
+            }
             (Command::Data, Some(_), Some(open)) if open.recipients.is_empty() => {
                 self.idle_reply(&Reply::new(554, "5.5.1 no valid recipients"))
             }
@@ -347,7 +361,7 @@ impl Session {
                 let closing = std::iter::once(&mail).chain(&replies).any(|reply| reply.code() == 421);
                 let taken =
                     recipients.into_iter().zip(&replies).filter(|(_, reply)| reply.is_accepted()).map(|(recipient, _)| recipient.path);
-                let open = mail.is_accepted().then(|| Transaction { mail: line, recipients: taken.collect() });
+                let open = mail.is_accepted().then(|| Transaction { mail: line, recipients: taken.collect(), standing: Standing::Open });
                 if open.is_none() {
                     self.idle += 1;
                 }
@@ -360,6 +374,9 @@ impl Session {
     async fn recipient(&mut self, line: PathLine, open: &mut Transaction) -> Next {
         if open.recipients.len() >= self.current.setup.bounds.recipients {
             return self.idle_reply(&Reply::new(452, "4.5.3 too many recipients, send the rest in another mail"));
+        }
+        if open.standing == Standing::Lost {
+            return self.idle_reply(&onward::broke_off());
         }
         let current = Arc::clone(&self.current);
         match self.onward.recipient(&self.front, &current, &line).await {
@@ -376,6 +393,7 @@ impl Session {
             Err(reply) => {
                 // What the next hop took before is gone with its connection.
                 open.recipients.clear();
+                open.standing = Standing::Lost;
                 self.idle_reply(&reply)
             }
         }

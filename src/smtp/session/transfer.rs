@@ -94,13 +94,7 @@ impl Session {
         let (reply, outcome) = match refused_by_bounds(&walked) {
             Some(reply) => {
                 self.onward.give_up();
-                let outcome = Outcome {
-                    delivery: Delivery::Refused,
-                    next_hop: String::new(),
-                    reply: reply.to_string(),
-                    queue_id: None,
-                    latency_ms: 0,
-                };
+                let outcome = Outcome::of_the_hop(Delivery::Refused, reply.to_string());
                 (reply, outcome)
             }
             None => match edit::pieces(head, &walked.patches) {
@@ -113,13 +107,7 @@ impl Session {
                     tracing::error!(id, %error, "the mail cannot be edited");
                     self.onward.give_up();
                     let reply = Reply::new(451, "4.3.0 the mail cannot be edited");
-                    let outcome = Outcome {
-                        delivery: Delivery::Deferred,
-                        next_hop: String::new(),
-                        reply: reply.to_string(),
-                        queue_id: None,
-                        latency_ms: 0,
-                    };
+                    let outcome = Outcome::of_the_hop(Delivery::Deferred, reply.to_string());
                     (reply, outcome)
                 }
             },
