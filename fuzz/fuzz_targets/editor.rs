@@ -32,10 +32,5 @@ libfuzzer_sys::fuzz_target!(|raw: &[u8]| {
     let tagged = edit::apply(raw, &patches).expect("a tag goes on top");
     assert!(tagged.ends_with(&kept));
     // What starts with a folded line has a flaw and is never tagged: the line would become a part of our field.
-    assert!(
-        tagger.verifies(&Message::read(&tagged))
-            || matches!(kept.first(), Some(b' ' | b'\t'))
-            || kept.starts_with(b"\r")
-            || kept.starts_with(b"\n")
-    );
+    assert!(tagger.verifies(&Message::read(&tagged)) || matches!(kept.first(), Some(b' ' | b'\t')));
 });
