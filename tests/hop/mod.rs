@@ -264,7 +264,12 @@ impl Client {
 
     /// None where nobody is there, or nobody greets.
     pub(crate) async fn try_connect(address: SocketAddr) -> Option<Self> {
-        Self::on(TcpStream::connect(address).await.ok()?).await
+        let stream = TcpStream::connect(address).await.ok()?;
+        // Where nobody listens, a loopback connection can meet itself: the port that it leaves from is the one it goes to.
+        if stream.local_addr().ok()? == address {
+            return None;
+        }
+        Self::on(stream).await
     }
 
     /// The same, from an address of the test's choice.

@@ -60,8 +60,11 @@ impl Program {
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let program = Self { name, address, child, folder };
-        poll(&format!("{name} listens; its log: {}", program.folder.path().join("log").display()), || TcpStream::connect(address).ok())
-            .await;
+        poll(&format!("{name} listens; its log: {}", program.folder.path().join("log").display()), || {
+            // A connection that met itself is nobody's.
+            TcpStream::connect(address).ok().filter(|stream| stream.local_addr().is_ok_and(|local| local != address))
+        })
+        .await;
         program
     }
 
@@ -164,7 +167,15 @@ impl Program {
             ),
         )
         .unwrap();
-        Some(Self::start("opensmtpd", port, folder, Command::new(binary).arg("-d").arg("-f").arg(config)).await)
+        // It has its spool's place built in: in a mount namespace of its own, the folder that stands there is this test's, so
+        // that no mail of an earlier run is in the queue.
+        let spool = folder.path().join("spool");
+        fs::create_dir(&spool).unwrap();
+        fs::set_permissions(&spool, fs::Permissions::from_mode(0o711)).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", r#"mount --bind "$1" /var/spool/smtpd && exec "$2" -d -f "$3""#, "sh"]);
+        Some(Self::start("opensmtpd", port, folder, command.arg(spool).arg(binary).arg(config)).await)
     }
 
     pub(crate) async fn haraka(onward: SocketAddr) -> Option<Self> {

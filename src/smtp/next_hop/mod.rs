@@ -118,6 +118,11 @@ impl NextHop {
 
     async fn greet(address: SocketAddr, name: &str, setup: &Setup) -> Result<Self, HopError> {
         let stream = TcpStream::connect(address).await.map_err(|error| HopError::Unreachable(error.to_string()))?;
+        // A next hop on this machine that is down: the kernel may choose its port to leave from, and the connection meets
+        // itself. Held open, it would keep the next hop from its own port.
+        if stream.local_addr().is_ok_and(|local| local == address) {
+            return Err(HopError::Unreachable("nobody listens there".into()));
+        }
         stream.set_nodelay(true).map_err(|error| HopError::Unreachable(error.to_string()))?;
         let line = LineStream::new(Channel::Clear(stream));
         let greeted = AsyncSmtpConnection::connect_with_transport(Box::new(line.clone()), &ClientId::Domain(setup.hostname.clone())).await;
