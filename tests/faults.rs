@@ -63,7 +63,8 @@ async fn upstream(
             None => loop {
                 // The hop may just be starting again.
                 let address = *hop.lock().unwrap();
-                match Client::try_connect(address).await {
+                // A connection that the kernel completed while the hop was being killed hears nothing, not even a reset.
+                match tokio::time::timeout(Duration::from_secs(3), Client::try_connect(address)).await.ok().flatten() {
                     Some(mut fresh) => {
                         fresh.greet().await;
                         break fresh;
