@@ -60,6 +60,9 @@ pub const SIGNATURES: usize = 5;
 /// Octets of a DKIM key's record. An RSA key of 4,096 bits has 740.
 pub const KEY_RECORD: usize = 4_096;
 
+/// Seals of an ARC chain: each costs a look-up, and a mail passes a handful of sealers (RFC 8617 section 4.2.1 allows 50).
+pub const SEALS: usize = 5;
+
 /// Octets of one `Authentication-Results` value that are still read.
 pub const RESULTS: usize = 16 * 1024;
 

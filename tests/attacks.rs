@@ -14,6 +14,8 @@
 //! head = "X: y\r\n"                   # put on top before signing
 //! signatures = [{ d = "bank.test" }]  # topmost first; h, tags, s; [] for none; left out: one of bank.test
 //! after = [["from", "to"]]            # after signing
+//! seals = [{ d = "list.test" }]      # ARC sets, oldest first, over what `after` made of the mail
+//! broken = [["from", "to"]]           # after sealing
 //! top = "X: y\r\n"                    # put on top after signing
 //! mail_from = "<a@attack.test>"
 //! rcpt = ["<bob@corp.example>"]
@@ -41,7 +43,7 @@ use serde::Deserialize;
 
 use self::hop::{
     Client, Hop, Sink,
-    dkim::{Key, Signing},
+    dkim::{Key, Sealing, Signing},
     hop, is_tagged,
 };
 
@@ -66,6 +68,10 @@ struct Case {
     signatures: Option<Vec<Signing>>,
     #[serde(default)]
     after: Vec<[String; 2]>,
+    #[serde(default)]
+    seals: Vec<Sealing>,
+    #[serde(default)]
+    broken: Vec<[String; 2]>,
     #[serde(default)]
     top: String,
     #[serde(default = "bounce")]
@@ -171,6 +177,14 @@ impl Bench {
             assert!(mail.contains(&from), "{}: {from:?} is not in the signed mail", case.id);
             mail = mail.replacen(&from, &to, 1);
         }
+        for sealing in &case.seals {
+            mail = self.key.seal(sealing, &mail);
+        }
+        for [from, to] in &case.broken {
+            let (from, to) = (fill(from), fill(to));
+            assert!(mail.contains(&from), "{}: {from:?} is not in the sealed mail", case.id);
+            mail = mail.replacen(&from, &to, 1);
+        }
         mail.insert_str(0, &fill(&case.top));
         mail.into_bytes()
     }
@@ -229,6 +243,8 @@ async fn no_attack_is_exempted_and_every_twin_is() {
     for domain in [
         "bank.test",
         "attack.test",
+        "list.test",
+        "gateway.test",
         "test",
         "a.wild.bank.test",
         "two.test",
@@ -252,7 +268,7 @@ async fn no_attack_is_exempted_and_every_twin_is() {
     zone.fail("s1._domainkey.fail.test");
     zone.publish("s1._domainkey.large.test", format!("v=DKIM1; k=rsa; n={}; p={}", "x".repeat(60_000), key.public()));
     let sink = Sink::start().await;
-    let hop = hop().allow("bank", ENTRY).asking(&zone).next_hop(&sink).start().await;
+    let hop = hop().allow("bank", ENTRY).asking(&zone).sealed_by(&["list.test", "gateway.test"]).next_hop(&sink).start().await;
     let mut client = hop.client().await;
     client.greet().await;
     let mut bench = Bench { key, hop, sink, client, sent: 0, relayed: 0 };

@@ -260,6 +260,7 @@ impl<'a> IdentityView<'a> {
                 Source::Nobody => "nobody",
                 Source::Here => "here",
                 Source::Upstream => "upstream",
+                Source::Sealer(_) => "sealer",
             },
             trouble: identity.trouble.as_deref(),
         }

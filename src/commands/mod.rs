@@ -111,7 +111,9 @@ fn furnish(settings: Settings, hostname: &str) -> anyhow::Result<Hall> {
 fn authenticator(identity: &Identity, hostname: &str) -> anyhow::Result<Authenticator> {
     let trusted = identity.trusted_upstreams.clone();
     Ok(match &identity.verify {
-        Verify::Here { dns, deadline } => Authenticator::here(dns, *deadline, trusted, hostname.to_owned())?,
+        Verify::Here { dns, deadline, arc_sealers } => {
+            Authenticator::here(dns, *deadline, trusted, hostname.to_owned())?.believing(arc_sealers.clone())
+        }
         Verify::Upstream { authserv_ids } => Authenticator::upstream(authserv_ids.clone(), trusted, hostname.to_owned()),
     })
 }

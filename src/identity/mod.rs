@@ -7,6 +7,7 @@ pub mod network;
 pub mod proof;
 mod resolver;
 pub mod results;
+mod sealed;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -33,7 +34,7 @@ pub struct Authenticator {
 }
 
 enum Method {
-    Here { dns: Box<MessageAuthenticator>, deadline: Duration },
+    Here { dns: Box<MessageAuthenticator>, deadline: Duration, sealers: Vec<Domain> },
     Upstream { authserv_ids: Vec<String> },
 }
 
@@ -84,7 +85,16 @@ impl Authenticator {
     /// Where no resolver can be set up.
     pub fn here(dns: &[SocketAddr], deadline: Duration, trusted_upstreams: Vec<Network>, hostname: String) -> Result<Self, ResolverError> {
         let dns = Box::new(resolver::set_up(dns, deadline)?);
-        Ok(Self { method: Method::Here { dns, deadline }, trusted_upstreams, hostname })
+        Ok(Self { method: Method::Here { dns, deadline, sealers: Vec::new() }, trusted_upstreams, hostname })
+    }
+
+    /// The same, and it believes the ARC seals of these domains (RFC 8617) where the sender's own signature is broken.
+    #[must_use]
+    pub fn believing(mut self, named: Vec<Domain>) -> Self {
+        if let Method::Here { sealers, .. } = &mut self.method {
+            *sealers = named;
+        }
+        self
     }
 
     /// An authenticator that believes a trusted upstream's Authentication-Results.
@@ -120,8 +130,8 @@ impl Authenticator {
                 Some(results) => Identity { client, ..results.identity(author.as_ref()) },
                 None => Identity::unknown("no Authentication-Results of a listed authserv_id stands on top of the mail"),
             },
-            Method::Here { dns, deadline } => {
-                let question = self.ask(dns, message, author.as_ref(), arrival, client);
+            Method::Here { dns, deadline, sealers } => {
+                let question = self.ask(dns, sealers, message, author.as_ref(), arrival, client);
                 let answer = tokio::time::timeout(*deadline, question).await;
                 answer.unwrap_or_else(|_| Identity::unknown(format!("DNS gave no answer within {} s", deadline.as_secs_f64())))
             }
@@ -131,6 +141,7 @@ impl Authenticator {
     async fn ask(
         &self,
         dns: &MessageAuthenticator,
+        sealers: &[Domain],
         message: &Message<'_>,
         author: Option<&Domain>,
         arrival: Arrival<'_>,
@@ -164,9 +175,10 @@ impl Authenticator {
             let Some(signature) = output.signature() else {
                 continue;
             };
-            let mut weakness = weakness(signature, now);
+            let claims = Claims::of(signature);
+            let mut weakness = weakness(&claims, now);
             if weakness.is_none() && *output.result() == DkimResult::Pass {
-                weakness = weakness_of_key(dns, signature).await;
+                weakness = weakness_of_key(dns, &claims).await;
             }
             let (domain, selector) = (Domain::parse(&signature.d).ok(), signature.s.escape_default().to_string());
             let covers = Some(signature.h.iter().map(|name| name.to_ascii_lowercase()).collect());
@@ -190,7 +202,16 @@ impl Authenticator {
             let verdict = dns.verify_dmarc(DmarcParameters::new(&mail, &[], sender_domain, &spf)).await;
             dmarc_result(verdict.dkim_result(), verdict.spf_result())
         };
-        Identity { source: Source::Here, spf: spf_result(spf.result()), dkim, dmarc, arc: AuthResult::None, client, trouble: None }
+        let spf = spf_result(spf.result());
+        let own = Identity { source: Source::Here, spf, dkim, dmarc, arc: AuthResult::None, client, trouble: None };
+        if sealers.is_empty() || own.proofs().any(|signature| signature.aligned) {
+            return own;
+        }
+        let (arc, sealed) = sealed::ask(dns, &mail, message, sealers, author, now).await;
+        match sealed {
+            Some(sealed) => Identity { spf, arc, client, ..sealed },
+            None => Identity { arc, ..own },
+        }
     }
 }
 
@@ -204,13 +225,36 @@ const fn dmarc_result(by_dkim: &DmarcResult, by_spf: &DmarcResult) -> AuthResult
     }
 }
 
-fn weakness(signature: &mail_auth::dkim::Signature, now: u64) -> Option<Weakness> {
-    let covers = |field: &str| signature.h.iter().any(|name| name.eq_ignore_ascii_case(field));
-    let late = signature.x != 0 && signature.x <= now;
-    let early = signature.t > now + CLOCK_SKEW.as_secs();
-    if signature.a == Algorithm::RsaSha1 {
+/// What a DKIM-Signature or an ARC-Message-Signature says of itself.
+struct Claims<'s> {
+    algorithm: Algorithm,
+    domain: &'s str,
+    selector: &'s str,
+    fields: &'s [String],
+    body_length: u64,
+    signed_at: u64,
+    expires: u64,
+}
+
+impl<'s> Claims<'s> {
+    fn of(signature: &'s mail_auth::dkim::Signature) -> Self {
+        let mail_auth::dkim::Signature { a, d, s, h, l, t, x, .. } = signature;
+        Self { algorithm: *a, domain: d, selector: s, fields: h, body_length: *l, signed_at: *t, expires: *x }
+    }
+
+    fn of_sealer(signature: &'s mail_auth::arc::Signature) -> Self {
+        let mail_auth::arc::Signature { a, d, s, h, l, t, x, .. } = signature;
+        Self { algorithm: *a, domain: d, selector: s, fields: h, body_length: *l, signed_at: *t, expires: *x }
+    }
+}
+
+fn weakness(claims: &Claims<'_>, now: u64) -> Option<Weakness> {
+    let covers = |field: &str| claims.fields.iter().any(|name| name.eq_ignore_ascii_case(field));
+    let late = claims.expires != 0 && claims.expires <= now;
+    let early = claims.signed_at > now + CLOCK_SKEW.as_secs();
+    if claims.algorithm == Algorithm::RsaSha1 {
         Some(Weakness::Sha1)
-    } else if signature.l != 0 {
+    } else if claims.body_length != 0 {
         Some(Weakness::BodyLength)
     } else if !covers("from") {
         Some(Weakness::FromUnsigned)
@@ -218,7 +262,7 @@ fn weakness(signature: &mail_auth::dkim::Signature, now: u64) -> Option<Weakness
         Some(Weakness::SubjectUnsigned)
     } else if late || early {
         Some(Weakness::OutOfTime)
-    } else if Domain::parse(&signature.d).is_err() {
+    } else if Domain::parse(claims.domain).is_err() {
         Some(Weakness::Name)
     } else {
         None
@@ -236,9 +280,9 @@ async fn has_one_record(dns: &MessageAuthenticator, author: Option<&Domain>) -> 
 
 /// What is wrong with a key's record, which mail-auth has read and tells nobody: the flag `t=y`, or more text than a key
 /// needs. The record comes from the cache; one that cannot be had again proves nothing.
-async fn weakness_of_key(dns: &MessageAuthenticator, signature: &mail_auth::dkim::Signature) -> Option<Weakness> {
+async fn weakness_of_key(dns: &MessageAuthenticator, claims: &Claims<'_>) -> Option<Weakness> {
     let record = dns
-        .txt_raw_lookup(format!("{}._domainkey.{}.", signature.s, signature.d))
+        .txt_raw_lookup(format!("{}._domainkey.{}.", claims.selector, claims.domain))
         .await
         .ok()
         .filter(|record| record.len() <= limits::KEY_RECORD);

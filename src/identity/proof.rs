@@ -132,7 +132,7 @@ impl Signature {
 }
 
 /// Who found it out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Source {
     /// Nobody asked.
     #[default]
@@ -141,6 +141,8 @@ pub enum Source {
     Here,
     /// A trusted upstream, in its Authentication-Results.
     Upstream,
+    /// A sealer that the admin named, in its ARC-Authentication-Results (RFC 8617).
+    Sealer(Domain),
 }
 
 /// All that is known of a mail's sender.
@@ -154,7 +156,7 @@ pub struct Identity {
     pub dkim: Vec<Signature>,
     /// DMARC (RFC 9989), by DKIM or by SPF; [`Signature::aligned`] tells which signature made it pass.
     pub dmarc: AuthResult,
-    /// The ARC chain's state; never proof by itself.
+    /// The ARC chain's state; looked at only where every sealer is named. Never proof by itself.
     pub arc: AuthResult,
     /// The address that SPF was asked for.
     pub client: Option<IpAddr>,

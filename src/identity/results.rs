@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
                 property.push('.');
                 property.push_str(&self.token()?.to_ascii_lowercase());
                 self.skip()?;
-            } else if property != "reason" {
+            } else if !matches!(property.as_str(), "reason" | "action") {
                 return Err(Malformed);
             }
             if !self.take('=') {

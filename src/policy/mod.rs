@@ -24,7 +24,7 @@ use self::{
     sender::{Addressees, Attachments, Mails, MimeFields, Require, Spf},
 };
 use crate::{
-    identity::proof::{AuthResult, Identity, Signature},
+    identity::proof::{AuthResult, Identity, Signature, Source},
     message::{Author, Content, Domain, Flaw},
 };
 
@@ -256,7 +256,11 @@ fn proof<'i>(identity: &'i Identity, sender: &Sender, now: Timestamp) -> Result<
     };
     let found = |signature: &'i Signature, how: &str| {
         let domain = signature.domain.as_ref().map(Domain::as_str).unwrap_or_default();
-        Ok((Some(signature), format!("{how} by the DKIM signature of {domain}")))
+        let said = match &identity.source {
+            Source::Sealer(sealer) => format!(", as {sealer} sealed"),
+            Source::Nobody | Source::Here | Source::Upstream => String::new(),
+        };
+        Ok((Some(signature), format!("{how} by the DKIM signature of {domain}{said}")))
     };
     match &sender.require {
         Require::Dmarc => {

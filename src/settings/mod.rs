@@ -27,6 +27,7 @@ use crate::{
     edit::tag::{Key, Tagger, Token},
     identity::Network,
     limits,
+    message::Domain,
     policy::{Mode, Policy},
     smtp::setup::Setup,
 };
@@ -70,6 +71,8 @@ pub enum Verify {
         dns: Vec<SocketAddr>,
         /// For all look-ups of one mail.
         deadline: Duration,
+        /// Whose ARC seals are believed (RFC 8617).
+        arc_sealers: Vec<Domain>,
     },
     /// A trusted upstream, whose Authentication-Results are believed.
     Upstream {
@@ -98,7 +101,10 @@ impl Settings {
         Self {
             mode: Mode::Observe,
             smtp: None,
-            identity: Identity { verify: Verify::Here { dns: Vec::new(), deadline: IDENTITY_DEADLINE }, trusted_upstreams: Vec::new() },
+            identity: Identity {
+                verify: Verify::Here { dns: Vec::new(), deadline: IDENTITY_DEADLINE, arc_sealers: Vec::new() },
+                trusted_upstreams: Vec::new(),
+            },
             tag: None,
             audit: None,
             policy: Policy::default(),
@@ -224,6 +230,7 @@ fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Id
     let dns = section.strings("dns", problems);
     let deadline = section.string("deadline", problems);
     let trusted = section.strings("trusted_upstreams", problems);
+    let arc_sealers = section.strings("arc_sealers", problems);
     let place = section.place();
     section.finish(problems);
     let dns = addresses(dns, problems);
@@ -236,6 +243,11 @@ fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Id
         .into_iter()
         .flat_map(|list| list.value)
         .filter_map(|item| item.parse(problems, "a network, as in \"10.0.0.0/8\" or \"192.0.2.1\"", |text| Network::parse(text)))
+        .collect();
+    let arc_sealers = arc_sealers
+        .into_iter()
+        .flat_map(|list| list.value)
+        .filter_map(|item| item.parse(problems, "a domain, as in \"list.example\"", |text| Domain::parse(text).ok()))
         .collect();
     let authserv_ids: Vec<String> = authserv_ids.into_iter().flat_map(|list| list.value).map(|item| item.value).collect();
     let words = ["here", "upstream"];
@@ -259,7 +271,7 @@ fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Id
         }
         return Identity { verify: Verify::Upstream { authserv_ids }, trusted_upstreams };
     }
-    Identity { verify: Verify::Here { dns, deadline: deadline.unwrap_or(IDENTITY_DEADLINE) }, trusted_upstreams }
+    Identity { verify: Verify::Here { dns, deadline: deadline.unwrap_or(IDENTITY_DEADLINE), arc_sealers }, trusted_upstreams }
 }
 
 fn compile_tag(mut section: Section<'_, '_>, beside: &Path, problems: &mut Problems) -> Option<Tag> {

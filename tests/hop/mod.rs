@@ -22,7 +22,7 @@ use firstclick::{
     audit::Audit,
     edit::tag::{Key, Tagger, Token},
     identity::{Authenticator, Network},
-    message::Message,
+    message::{Domain, Message},
     pipeline::Hall,
     policy::{Mode, Policy, Recogniser, Sender},
     settings::{Problems, allow},
@@ -64,7 +64,7 @@ action = "tag"
 pub(crate) fn hop() -> Build {
     let mut setup = Setup::relay("hop.test", vec!["127.0.0.1:1".into()]);
     setup.trace = Trace::Hidden;
-    Build { allow: Vec::new(), mode: Mode::Enforce, identity: Who::Nobody, start: Start::Clear, setup, audit: None }
+    Build { allow: Vec::new(), mode: Mode::Enforce, identity: Who::Nobody, start: Start::Clear, setup, audit: None, sealers: Vec::new() }
 }
 
 pub(crate) struct Build {
@@ -74,6 +74,7 @@ pub(crate) struct Build {
     start: Start,
     setup: Setup,
     audit: Option<PathBuf>,
+    sealers: Vec<Domain>,
 }
 
 enum Who {
@@ -114,6 +115,12 @@ impl Build {
 
     pub(crate) fn asking_at(mut self, dns: SocketAddr, deadline: Duration) -> Self {
         self.identity = Who::Zone(dns, deadline);
+        self
+    }
+
+    /// Believes the ARC seals of these.
+    pub(crate) fn sealed_by(mut self, sealers: &[&str]) -> Self {
+        self.sealers = sealers.iter().map(|name| Domain::parse(name).unwrap()).collect();
         self
     }
 
@@ -158,7 +165,7 @@ impl Build {
         setup.trusted_upstreams.clone_from(&trusted);
         let authenticator = match self.identity {
             Who::Nobody => Authenticator::upstream(vec!["nobody.test".into()], trusted, hostname.clone()),
-            Who::Zone(dns, deadline) => Authenticator::here(&[dns], deadline, trusted, hostname.clone()).unwrap(),
+            Who::Zone(dns, deadline) => Authenticator::here(&[dns], deadline, trusted, hostname.clone()).unwrap().believing(self.sealers),
             Who::Upstream(id) => Authenticator::upstream(vec![id], trusted, hostname.clone()),
         };
         let audit_folder = self.audit.unwrap_or_else(|| folder.path().join("audit"));
