@@ -104,6 +104,15 @@ pub enum Audit {
         #[arg(long)]
         json: bool,
     },
+    /// Count decisions for each entry, and tell of near misses
+    Report {
+        /// The audit folder; without it, the configuration's
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+        /// Not before this time, as in 2026-11-24 or 2026-11-24T10:00
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+    },
 }
 
 /// `audit find`. All that is given must match.

@@ -154,7 +154,9 @@ async fn one_thing_changed_and_the_mail_is_ordinary() {
         records.iter().filter(|record| record["type"] == "mail").nth(at).unwrap()["decision"].as_str().unwrap().to_owned()
     };
     assert_eq!(decision("link on another path"), "near_miss");
-    assert_eq!(decision("unsigned"), "pass");
+    assert_eq!(decision("unsigned"), "near_miss", "DMARC passes by SPF, so it is the sender who forgot to sign");
+    assert_eq!(decision("From another domain"), "pass");
+    assert_eq!(decision("two From fields"), "pass");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -290,4 +292,59 @@ async fn a_mail_that_was_exempted_for_one_reader_is_not_for_another() {
         assert_eq!(is_tagged(&sink.mail(count + 1).await.data), tagged, "{reader}");
     }
     assert_eq!(stopped_by(&hop.records(3).await.into_iter().filter(|record| record["type"] == "mail").nth(1).unwrap()), "replay");
+}
+
+/// What an admin learns before the users do: a sandbox on another name, a link path that moved, a key that is gone; and
+/// what nobody proves is no near miss. `audit report` counts them for the entry.
+#[tokio::test(flavor = "multi_thread")]
+async fn near_misses_are_told_with_what_would_make_them_match() {
+    let zone = Zone::serve().await.unwrap();
+    let vendor = Signer::publish(&zone, "vendor.test").unwrap();
+    let sandbox = Signer::publish(&zone, "sandbox.vendor.test").unwrap();
+    zone.publish("keyless.vendor.test", "v=spf1 ip4:127.0.0.1 -all");
+    let sink = Sink::start().await;
+    let hop = hop().allow("vendor", VENDOR).asking(&zone).next_hop(&sink).start().await;
+    let from = |name: &str| reset_mail().replace("@vendor.test", &format!("@{name}"));
+    let cases = [
+        (vendor.sign(&reset_mail()).unwrap(), BOUNCE, "act", ""),
+        (
+            sandbox.sign(&from("sandbox.vendor.test")).unwrap(),
+            "<bounce@sandbox.vendor.test>",
+            "near_miss",
+            "entry \"vendor\" does not name sandbox.vendor.test, which has the same owner; from = [\"sandbox.vendor.test\"] would",
+        ),
+        (
+            vendor.sign(&reset_mail().replace("/reset/", "/v2/reset/")).unwrap(),
+            BOUNCE,
+            "near_miss",
+            "https://login.vendor.test/v2/reset/{40} is not among the entry's links; \"login.vendor.test/v2/reset/*\" would be",
+        ),
+        (
+            vendor.sign(&reset_mail()).unwrap().replace("s=s1", "s=gone").replace("s=demo", "s=gone"),
+            "<bounce@keyless.vendor.test>",
+            "near_miss",
+            "DMARC passes, but not by an aligned DKIM signature; ",
+        ),
+        (from("forged.vendor.test"), "<a@attack.test>", "pass", "does not name forged.vendor.test"),
+    ];
+    for (count, (mail, path, decision, says)) in cases.into_iter().enumerate() {
+        assert!(hop.send(path, BOB, mail.as_bytes()).await.starts_with("250"));
+        assert_eq!(is_tagged(&sink.mail(count + 1).await.data), decision == "act", "{says}");
+        let record = hop.record(count + 1).await;
+        assert_eq!(record["decision"], decision, "{record}");
+        let detail =
+            record["reasons"].as_array().unwrap().iter().find(|reason| reason["ok"] == false).map(|reason| reason["detail"].clone());
+        assert!(detail.unwrap_or_default().as_str().unwrap_or_default().contains(says), "{says}: {record}");
+    }
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_firstclick"))
+        .args(["audit", "report", "--directory", hop.audit.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    println!("{said}");
+    assert!(said.contains("vendor         1          3         1"), "{said}");
+    for check in ["sender", "one_time_link", "identity"] {
+        assert!(said.contains(&format!("    near_miss by {check}: 1\n")), "{said}");
+    }
+    assert!(said.contains("    the newest, 20") && said.contains(": identity: DMARC passes, but not by"), "{said}");
 }

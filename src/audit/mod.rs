@@ -6,6 +6,7 @@
 
 pub mod chain;
 pub mod record;
+pub mod watch;
 
 use std::{
     fs::{File, OpenOptions},

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Answer, Config, printable};
 use crate::{
-    audit::chain,
+    audit::{chain, watch::Tallies},
     cli::{Audit, Find},
 };
 
@@ -24,6 +24,7 @@ pub(super) fn audit(config: &Config, what: Audit) -> anyhow::Result<Answer> {
             self::find(&folder, &find)
         }
         Audit::Verify { directory } => verify(&folder(config, directory)?),
+        Audit::Report { directory, since } => report(&folder(config, directory)?, since.as_deref()),
         Audit::Tail { directory, lines, follow, json } => {
             let form = if json { Form::Json } else { Form::People };
             tail(&folder(config, directory)?, lines, if follow { Then::Follow } else { Then::End }, form)
@@ -69,6 +70,31 @@ fn verify(folder: &Path) -> anyhow::Result<Answer> {
             Ok(Answer::No)
         }
     }
+}
+
+fn report(folder: &Path, since: Option<&str>) -> anyhow::Result<Answer> {
+    let mut tallies = Tallies::default();
+    for path in chain::files(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        for line in BufReader::new(File::open(&path)?).split(b'\n') {
+            let Ok(value) = serde_json::from_slice::<Value>(&line?) else { continue };
+            if since.is_none_or(|since| text(&value, "time") >= since) {
+                tallies.add(&value);
+            }
+        }
+    }
+    let mut out = io::stdout().lock();
+    let width = tallies.entries().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max("entry".len());
+    writeln!(out, "{:width$}  {:>8}  {:>9}  {:>8}", "entry", "act", "near_miss", "pass")?;
+    for (name, tally) in tallies.entries() {
+        writeln!(out, "{name:width$}  {:>8}  {:>9}  {:>8}", tally.acted, tally.missed(), tally.passed)?;
+        for (check, count) in &tally.near_misses {
+            writeln!(out, "    near_miss by {check}: {count}")?;
+        }
+        if let Some((time, why)) = &tally.newest {
+            writeln!(out, "    the newest, {time}: {}", printable(why))?;
+        }
+    }
+    Ok(Answer::Yes)
 }
 
 fn find(folder: &Path, find: &Find) -> anyhow::Result<Answer> {

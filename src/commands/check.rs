@@ -1,17 +1,13 @@
 //! `check`: the configuration, before it runs.
 
 use std::{
-    collections::HashSet,
     fs::File,
     io::{self, BufRead as _, BufReader, Write as _},
-    path::Path,
 };
 
-use serde_json::Value;
-
-use super::{Answer, Config};
+use super::{Answer, Config, printable};
 use crate::{
-    audit::chain,
+    audit::{chain, watch::Tallies},
     clock,
     settings::{Advice, Place, Settings, Severity},
 };
@@ -20,7 +16,7 @@ pub(super) fn check(config: &Config) -> anyhow::Result<Answer> {
     let settings = config.load()?;
     let mut advice = settings.warnings.clone();
     advice.extend(settings.advice(clock::now()));
-    advice.extend(never_matched(&settings));
+    advice.extend(from_the_audit(&settings));
     advice.sort();
     let mut out = io::stdout().lock();
     for one in advice {
@@ -29,46 +25,36 @@ pub(super) fn check(config: &Config) -> anyhow::Result<Answer> {
     Ok(Answer::Yes)
 }
 
-/// Entries that no mail of the audit matched, once the audit is old enough to tell.
-fn never_matched(settings: &Settings) -> Vec<Advice> {
+/// What the audit says of entries: that no mail matched, once it is old enough to tell, and near misses.
+fn from_the_audit(settings: &Settings) -> Vec<Advice> {
     let Some(folder) = settings.audit.as_deref() else { return Vec::new() };
     let files = chain::files(folder).unwrap_or_default();
-    if files.len() < OLD_ENOUGH {
-        return Vec::new();
-    }
-    let mut matched: HashSet<String> = HashSet::new();
-    for file in files.iter().rev().take(LOOKED_AT) {
-        matched.extend(entries_in(file).unwrap_or_default());
-    }
-    let unmatched = settings.policy.senders().iter().filter(|sender| !matched.contains(&sender.name));
     let days = files.len().min(LOOKED_AT);
+    let mut tallies = Tallies::default();
+    for file in files.iter().skip(files.len() - days) {
+        let lines = File::open(file).map(|file| BufReader::new(file).split(b'\n'));
+        for line in lines.into_iter().flatten().map_while(Result::ok) {
+            tallies.add(&serde_json::from_slice(&line).unwrap_or_default());
+        }
+    }
     let place = Place::file(folder.display().to_string());
-    unmatched
-        .map(|sender| {
-            Advice::new(
-                Severity::Note,
-                place.clone(),
-                &sender.name,
-                format!("no mail of the last {days} days matched this entry; is it still needed, and its domain right?"),
-            )
-        })
-        .collect()
+    let advise = |severity, name: &str, says: String| Advice::new(severity, place.clone(), name, says);
+    let mut advice = Vec::new();
+    for sender in settings.policy.senders() {
+        let tally = tallies.of(&sender.name);
+        if tally.acted == 0 && files.len() >= OLD_ENOUGH {
+            let says = format!("no mail of the last {days} days matched this entry; is it still needed, and its domain right?");
+            advice.push(advise(Severity::Note, &sender.name, says));
+        }
+        if let Some((time, why)) = &tally.newest {
+            let says = format!("{} near misses in the last {days} days; the newest, {time}: {}", tally.missed(), printable(why));
+            advice.push(advise(Severity::Warning, &sender.name, says));
+        }
+    }
+    advice
 }
 
 /// Days of audit from which on an entry without a mail is spoken of.
 const OLD_ENOUGH: usize = 14;
 /// Days that are looked at.
 const LOOKED_AT: usize = 60;
-
-fn entries_in(file: &Path) -> io::Result<HashSet<String>> {
-    let mut entries = HashSet::new();
-    for line in BufReader::new(File::open(file)?).split(b'\n') {
-        let value: Value = serde_json::from_slice(&line?).unwrap_or_default();
-        if let Some(entry) =
-            value.get("entry").and_then(Value::as_str).filter(|_| value.get("decision").and_then(Value::as_str) == Some("act"))
-        {
-            entries.insert(entry.to_owned());
-        }
-    }
-    Ok(entries)
-}

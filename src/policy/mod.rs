@@ -9,7 +9,7 @@ pub mod recognise;
 pub mod sender;
 mod shape;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, iter, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -34,6 +34,8 @@ pub struct Policy {
     senders: Vec<Arc<Sender>>,
     exact: HashMap<Box<str>, Vec<usize>>,
     below: HashMap<Box<str>, Vec<usize>>,
+    /// By the registered domain: whose other names are worth a look, because a sandbox or a new name is a near miss.
+    owners: HashMap<Box<str>, Vec<usize>>,
 }
 
 /// All that a mail is judged by.
@@ -62,9 +64,11 @@ impl Policy {
                     HostPattern::Exact(domain) => (&mut policy.exact, domain),
                     HostPattern::Below(domain) => (&mut policy.below, domain),
                 };
-                let known = index.entry(domain.as_str().into()).or_default();
-                if !known.contains(&at) {
-                    known.push(at);
+                let by_owner = domain.registered().map(|owner| policy.owners.entry(owner.into()).or_default());
+                for known in iter::once(index.entry(domain.as_str().into()).or_default()).chain(by_owner) {
+                    if !known.contains(&at) {
+                        known.push(at);
+                    }
                 }
             }
         }
@@ -72,10 +76,16 @@ impl Policy {
         policy
     }
 
-    /// Whether any entry names this domain.
+    /// Whether any entry names this domain, or another one of the same owner.
     #[must_use]
     pub fn may_name(&self, domain: &Domain) -> bool {
-        self.naming(domain).next().is_some()
+        self.kin_of(domain).next().is_some() || self.naming(domain).next().is_some()
+    }
+
+    /// The entries that name a domain of the same owner.
+    fn kin_of<'s>(&'s self, domain: &'s Domain) -> impl Iterator<Item = &'s Arc<Sender>> + 's {
+        let known = domain.registered().and_then(|owner| self.owners.get(owner));
+        known.into_iter().flatten().filter_map(|at| self.senders.get(*at))
     }
 
     /// The entries that name this domain.
@@ -105,10 +115,24 @@ pub fn judge(facts: &Facts<'_>, policy: &Policy, now: Timestamp) -> Decision {
     };
     let known = Finding::holds(Reason::Author, format!("From is {}", author.domain));
     let mut shown: Option<Decision> = None;
-    for sender in policy.naming(&author.domain) {
-        let mut findings = vec![known.clone(), Finding::holds(Reason::Sender, format!("entry {:?} names {}", sender.name, author.domain))];
+    let named = policy
+        .naming(&author.domain)
+        .map(|sender| (sender, Finding::holds(Reason::Sender, format!("entry {:?} names {}", sender.name, author.domain))));
+    // Only where no entry names the domain itself; and then no check can make it act.
+    let is_named = policy.naming(&author.domain).next().is_some();
+    let kin = policy.kin_of(&author.domain).filter(|_| !is_named).map(|sender| {
+        let says = format!(
+            "entry {:?} does not name {}, which has the same owner; from = [{:?}] would",
+            sender.name,
+            author.domain,
+            author.domain.as_str()
+        );
+        (sender, Finding::fails(Reason::Sender, says))
+    });
+    for (sender, names) in named.chain(kin) {
+        let mut findings = vec![known.clone(), names];
         findings.extend(checks(facts, sender, now));
-        let verdict = verdict(&findings, sender, facts.recognition);
+        let verdict = verdict(&findings, sender, facts);
         let decision = Decision { verdict, entry: Some(sender.name.clone()), findings, recognition: recognition.clone() };
         if matches!(decision.verdict, Verdict::Act(_)) {
             return decision;
@@ -125,12 +149,15 @@ pub fn judge(facts: &Facts<'_>, policy: &Policy, now: Timestamp) -> Decision {
 }
 
 /// A mail that is proven to be the sender's own, has one reading and is of some kind, yet fails: the admin wants to
-/// know before the users do. A mail that is not proven is never a near miss, or a phish could ask to be let in.
-fn verdict(findings: &[Finding], sender: &Arc<Sender>, recognition: &Recognition) -> Verdict {
+/// know before the users do. A mail that is not proven is never a near miss, or a phish could ask to be let in; one that
+/// DMARC passes by SPF alone is proven enough to speak of: the sender's DKIM key may be gone.
+fn verdict(findings: &[Finding], sender: &Arc<Sender>, facts: &Facts<'_>) -> Verdict {
     let holds = |reason| findings.iter().any(|finding| finding.reason == reason && finding.ok);
+    let by_spf = facts.identity.dmarc == AuthResult::Pass && facts.identity.spf == AuthResult::Pass;
+    let proven = holds(Reason::Identity) || by_spf;
     if findings.iter().all(|finding| finding.ok) {
         Verdict::Act(Arc::clone(sender))
-    } else if holds(Reason::Identity) && holds(Reason::Reading) && recognition.kind.is_some() {
+    } else if proven && holds(Reason::Reading) && facts.recognition.kind.is_some() {
         Verdict::NearMiss(Arc::clone(sender))
     } else {
         Verdict::Pass
