@@ -44,3 +44,13 @@ pub fn rfc5322(at: Timestamp) -> String {
 pub fn rfc3339(at: Timestamp) -> String {
     format!("{at:.3}")
 }
+
+/// A new id: the time in milliseconds and 32 random bits, in hexadecimal, so that ids sort by time and two replicas
+/// never share one.
+#[must_use]
+pub fn id() -> String {
+    let mut random = [0_u8; 4];
+    // Without random bits the time alone still tells mails apart within one replica.
+    let _ = aws_lc_rs::rand::fill(&mut random);
+    format!("{:011x}{:08x}", now().as_millisecond(), u32::from_be_bytes(random))
+}

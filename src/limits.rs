@@ -151,3 +151,18 @@ pub const NEXT_HOPS: usize = 16;
 
 /// How often the files of the configuration are looked at for changes.
 pub const RELOAD_LOOK: Duration = Duration::from_secs(2);
+
+/// Octets of one milter frame. MTAs send bodies in pieces of 64 KiB and header fields as large as they take them.
+pub const MILTER_FRAME: usize = 1 << 20;
+
+/// For the MTA's next frame. Postfix keeps a connection as long as its client's session, Sendmail for an hour of silence.
+pub const MILTER_PATIENCE: Duration = Duration::from_hours(1);
+
+/// How often an MTA is told that somebody is still at it; Postfix waits 30 seconds and more for each reply.
+pub const MILTER_PROGRESS: Duration = Duration::from_secs(5);
+
+/// Recipients of one mail that a milter is told of; MTAs have bounds of their own far below it.
+pub const MILTER_RECIPIENTS: usize = 50_000;
+
+/// Milter connections at one time: a busy Postfix has a few hundred processes.
+pub const MILTER_CONNECTIONS: usize = 1_000;

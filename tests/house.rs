@@ -14,11 +14,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli", "commands"]),
     (
         "commands",
-        &["cli", "settings", "smtp", "pipeline", "message", "identity", "policy", "edit", "audit", "stage", "tls", "clock", "limits"],
+        &[
+            "cli", "settings", "smtp", "milter", "pipeline", "message", "identity", "policy", "edit", "audit", "stage", "tls", "clock",
+            "limits",
+        ],
     ),
     ("cli", &[]),
     ("stage", &["smtp", "message", "clock"]),
-    ("settings", &["smtp", "tls", "edit", "policy", "identity", "message", "limits"]),
+    ("settings", &["smtp", "milter", "tls", "edit", "policy", "identity", "message", "limits"]),
+    ("milter", &["pipeline", "identity", "audit", "edit", "message", "clock", "limits"]),
     ("smtp", &["pipeline", "identity", "audit", "edit", "message", "tls", "clock", "limits"]),
     ("pipeline", &["policy", "edit", "identity", "audit", "message", "clock", "limits"]),
     ("audit", &["policy", "edit", "identity", "message", "clock", "limits"]),

@@ -86,6 +86,8 @@ pub enum Delivery {
     Deferred,
     /// It said 5xx.
     Refused,
+    /// The milter's MTA has it; what becomes of it stands in the MTA's log, under the queue id.
+    LeftToMta,
     /// The connection broke after the mail was sent, so the next hop may have it; the upstream was told to try again.
     Unknown,
 }

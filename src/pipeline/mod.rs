@@ -162,6 +162,18 @@ impl Hall {
         }
     }
 
+    /// Whether an entry may act on the mail with this header, as far as its author tells.
+    #[must_use]
+    pub fn is_candidate(&self, head: &[u8]) -> bool {
+        Message::read(head).author().is_ok_and(|author| self.policy.may_name(&author.domain))
+    }
+
+    /// Whether the header holds a field that only the hop itself may write.
+    #[must_use]
+    pub fn is_forged(&self, head: &[u8]) -> bool {
+        !self.tagger.removals(Message::read(head).headers()).is_empty()
+    }
+
     /// Decides about a mail and prepares its edits. An exemption is on record when this returns.
     pub async fn walk(&self, mail: &Arriving<'_>) -> Walked {
         let time = clock::now();

@@ -3,7 +3,7 @@
 //! Words and weights are data (`config/recognition.toml`, `config/languages/`), compiled once into one automaton; a
 //! mail is read once against it. Every signal that counted is named in the result, so that a person can follow it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use include_dir::{Dir, include_dir};
@@ -121,6 +121,7 @@ struct Weights {
     only: f64,
     many: f64,
     bulk: f64,
+    thread: f64,
     pairs: BTreeMap<PairName, Vec<[Concept; 2]>>,
     subject_pairs: BTreeMap<PairName, Vec<[Concept; 2]>>,
     paths: Paths,
@@ -171,21 +172,43 @@ impl Recogniser {
     /// # Errors
     /// Only where the program was built from broken data.
     pub fn built_in() -> Result<Self, RecogniserError> {
-        let weights: Weights = toml::from_str(WEIGHTS).map_err(|error| RecogniserError::Data("recognition.toml".into(), error))?;
+        Self::without(&[], &[])
+    }
+
+    /// The same without the words of some languages (the names of their files), in whichever file they stand, and without
+    /// some path words, to find out how well it does on what it was not made for.
+    ///
+    /// # Errors
+    /// As [`Self::built_in`].
+    pub fn without(left_out: &[&str], path_words: &[&str]) -> Result<Self, RecogniserError> {
+        let mut weights: Weights = toml::from_str(WEIGHTS).map_err(|error| RecogniserError::Data("recognition.toml".into(), error))?;
+        let Paths { password_reset, invite, email_verify, magic_link, sign_in, noise } = &mut weights.paths;
+        for words in [password_reset, invite, email_verify, magic_link, sign_in, noise] {
+            words.retain(|word| !path_words.contains(&word.as_str()));
+        }
         let mut languages = Vec::new();
         let mut patterns: HashMap<String, Vec<Meaning>> = HashMap::new();
+        let mut taken_away: HashSet<String> = HashSet::new();
         for file in LANGUAGES.files() {
             let path = file.path().display().to_string();
             let text = file.contents_utf8().unwrap_or_default();
             let language: Language = toml::from_str(text).map_err(|error| RecogniserError::Data(path.clone(), error))?;
             let number = languages.len();
-            languages.push(path.trim_end_matches(".toml").to_owned());
-            for (concept, stems) in language.words {
-                for stem in stems {
-                    patterns.entry(fold_stem(&stem)).or_default().push(Meaning { concept, language: number });
+            let code = path.trim_end_matches(".toml").to_owned();
+            let is_left_out = left_out.contains(&code.as_str());
+            languages.push(code);
+            for (concept, stem) in
+                language.words.into_iter().flat_map(|(concept, stems)| stems.into_iter().map(move |stem| (concept, stem)))
+            {
+                let stem = fold_stem(&stem);
+                if is_left_out {
+                    taken_away.insert(stem);
+                } else {
+                    patterns.entry(stem).or_default().push(Meaning { concept, language: number });
                 }
             }
         }
+        patterns.retain(|stem, _| !taken_away.contains(stem));
         let mut patterns: Vec<(String, Vec<Meaning>)> = patterns.into_iter().collect();
         patterns.sort_by(|left, right| left.0.cmp(&right.0));
         let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(patterns.iter().map(|(stem, _)| stem))?;
@@ -208,6 +231,7 @@ impl Recogniser {
             labels.iter().zip(&groups).filter(|(label, group)| group.token > 0 && label.says_any()).map(|(label, _)| label).collect();
         // A mail that speaks of several kinds at several links writes about such mails.
         let about = speaking.len() >= MANY || speaking.iter().any(|left| speaking.iter().any(|right| left.is_apart_from(right)));
+        let in_thread = is_thread(&content.subject);
         let mut best: Option<(f64, Kind, Vec<String>, Vec<usize>)> = None;
         for (group, label) in groups.iter().zip(&labels).filter(|(group, _)| group.token > 0) {
             for kind in Kind::ALL {
@@ -252,6 +276,9 @@ impl Recogniser {
                 }
                 if group.noisy {
                     score.add(w.noise, || "the link or its words say something else".into());
+                }
+                if in_thread {
+                    score.add(w.thread, || "the subject is a reply's or a ticket's".into());
                 }
                 if content.bulk {
                     score.add(w.bulk, || "the mail went through a list".into());
@@ -349,6 +376,26 @@ fn close(folded: &str, hits: &[(usize, usize, Meaning)], [left, right]: [Concept
         }
     }
     None
+}
+
+/// Whether a folded subject belongs to a thread: `re: …`, `[#48213] …`, `(ops-118) …`, `… !77: …`.
+fn is_thread(subject: &str) -> bool {
+    let reply = ["re:", "aw:", "fw:", "fwd:", "tr:", "rv:", "sv:", "vs:", "wg:", "回复:", "答复:", "转发:", "odp:", "отв:"];
+    let number = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let numbered = |word: &str| {
+        let bare = word.trim_start_matches(['[', '(']);
+        let key = bare.len() < word.len()
+            && bare.split_once('-').is_some_and(|(project, rest)| {
+                (2..=10).contains(&project.len())
+                    && project.bytes().all(|byte| byte.is_ascii_lowercase())
+                    && number(rest) >= 1
+                    && number(rest) <= 6
+            });
+        let sign =
+            bare.strip_prefix('#').is_some_and(|rest| number(rest) >= 2) || bare.strip_prefix('!').is_some_and(|rest| number(rest) >= 1);
+        key || sign
+    };
+    reply.iter().any(|mark| subject.trim_start().starts_with(mark)) || subject.split_whitespace().any(numbered)
 }
 
 fn fold_stem(stem: &str) -> String {

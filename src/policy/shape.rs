@@ -31,7 +31,11 @@ pub(super) fn token(link: &Link) -> usize {
     let path = url.path_segments().into_iter().flatten().map(str::to_owned);
     let query = url.query_pairs().map(|(_, value)| value.into_owned());
     let fragment = url.fragment().into_iter().flat_map(|fragment| fragment.split(['/', '=', '&']).map(str::to_owned));
-    path.chain(query).chain(fragment).filter(|piece| is_token(piece)).map(|piece| piece.len()).max().unwrap_or(0)
+    // A portal's link that carries the page in it: `nav_to.do?uri=$pwd_reset.do?token=…`.
+    let inner = url.query_pairs().filter_map(|(_, value)| Some(value.split_once('?')?.1.to_owned()));
+    let inner =
+        inner.flat_map(|query| query.split('&').map(|pair| pair.rsplit('=').next().unwrap_or_default().to_owned()).collect::<Vec<_>>());
+    path.chain(query).chain(inner).chain(fragment).filter(|piece| is_token(piece)).map(|piece| piece.len()).max().unwrap_or(0)
 }
 
 /// Whether a part of a link is something that no person would type: long enough, and either mixing letters with
@@ -99,6 +103,7 @@ mod tests {
             ("https://a.test/confirm/msrp3J.5vQ6Au.XnnAcIJK3Q9LxBG2yDVoZmcWdwP", 41),
             ("https://a.test/reset?t=f30b33b6-ef3c-4ce9-a1a4-3afe444db4a0", 36),
             ("https://a.test/#/reset/AbCdEfGh12345678", 16),
+            ("https://a.test/nav_to.do?uri=$pwd_reset.do%3Fid%3D7%26token%3D4nTq8ZkQ2vXw9LrB1cYd", 20),
             ("https://a.test/secur/forgotpassword.jsp", 0),
             ("https://a.test/articleView?id=user_password.htm", 0),
             ("https://a.test/blog/why-password-reset-links-expire-2026", 0),

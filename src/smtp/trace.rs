@@ -1,18 +1,9 @@
-//! The hop's own trace: an id for each mail, and the Received field that carries it (RFC 5321 section 4.4).
+//! The hop's own trace: the Received field that carries a mail's id (RFC 5321 section 4.4).
 
 use std::net::IpAddr;
 
 use super::command::Protocol;
 use crate::clock;
-
-/// A new id: the time in milliseconds and 32 random bits, in hexadecimal, so that ids sort by time and two replicas
-/// never share one.
-pub(super) fn id() -> String {
-    let mut random = [0_u8; 4];
-    // Without random bits the time alone still tells mails apart within one replica.
-    let _ = aws_lc_rs::rand::fill(&mut random);
-    format!("{:011x}{:08x}", clock::now().as_millisecond(), u32::from_be_bytes(random))
-}
 
 /// How a mail came.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Greeted, Next, Session, Transaction};
 use crate::{
     audit::record::{Delivery, Outcome},
-    clock::Stopwatch,
+    clock::{self, Stopwatch},
     edit,
     identity::Arrival,
     limits,
@@ -63,7 +63,7 @@ impl Session {
             self.wire.queue(&reply);
             return Ok(Next::Go);
         }
-        let id = trace::id();
+        let id = clock::id();
         let mut received = Vec::new();
         if setup.trace == Trace::Written {
             let with = trace::With {
