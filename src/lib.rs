@@ -21,6 +21,7 @@ pub mod edit;
 pub mod identity;
 pub mod limits;
 pub mod message;
+pub mod milter;
 pub mod pipeline;
 pub mod policy;
 pub mod settings;

@@ -45,6 +45,7 @@ use self::hop::{
     Client, Hop, Sink,
     dkim::{Key, Sealing, Signing},
     hop, is_tagged,
+    mta::{Mta, Way},
 };
 
 #[derive(Deserialize)]
@@ -155,6 +156,10 @@ struct Bench {
     sent: usize,
     /// Mails that went through, each with its record.
     relayed: usize,
+    /// The same entry behind a milter, and mails that it was told.
+    by_milter: Hop,
+    mta: Mta,
+    told: usize,
 }
 
 impl Bench {
@@ -217,6 +222,10 @@ impl Bench {
         let stopped = record["reasons"].as_array().unwrap().iter().find(|reason| reason["ok"] == false);
         let detail = stopped
             .map_or_else(String::new, |reason| format!("{}: {}", reason["check"].as_str().unwrap(), reason["detail"].as_str().unwrap()));
+        self.told += 1;
+        let rcpt: Vec<&str> = case.rcpt.iter().map(String::as_str).collect();
+        let told = self.mta.mail(Way { client: "127.0.0.1", from: &case.mail_from, to: &rcpt, piece: 65_535 }, &mail).await;
+        assert_eq!(is_tagged(&told.mail), case.expect == "tagged", "{name}: by the milter: {}", self.by_milter.record(self.told).await);
         if case.expect == "tagged" {
             assert!(is_tagged(&arrived), "{name}: {detail}");
             return "exempted".into();
@@ -268,10 +277,13 @@ async fn no_attack_is_exempted_and_every_twin_is() {
     zone.fail("s1._domainkey.fail.test");
     zone.publish("s1._domainkey.large.test", format!("v=DKIM1; k=rsa; n={}; p={}", "x".repeat(60_000), key.public()));
     let sink = Sink::start().await;
-    let hop = hop().allow("bank", ENTRY).asking(&zone).sealed_by(&["list.test", "gateway.test"]).next_hop(&sink).start().await;
+    let entry = || hop().allow("bank", ENTRY).asking(&zone).sealed_by(&["list.test", "gateway.test"]);
+    let (by_milter, hop) = (entry().start().await, entry().next_hop(&sink).start().await);
     let mut client = hop.client().await;
     client.greet().await;
-    let mut bench = Bench { key, hop, sink, client, sent: 0, relayed: 0 };
+    let mut mta = Mta::connect(by_milter.milter().await).await;
+    mta.greet("127.0.0.1").await;
+    let mut bench = Bench { key, hop, sink, client, sent: 0, relayed: 0, by_milter, mta, told: 0 };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attacks");
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()).collect();
     files.sort();

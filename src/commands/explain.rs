@@ -25,7 +25,7 @@ pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<An
     let mut settings = config.load_or_empty()?;
     // Nothing is remembered: a look is no mail.
     settings.audit = None;
-    let hostname = settings.smtp.as_ref().map_or("firstclick.invalid", |smtp| smtp.hostname.as_str()).to_owned();
+    let hostname = settings.hostname().unwrap_or("firstclick.invalid").to_owned();
     let hall = furnish(settings, &hostname)?;
     let files = inputs(&arguments.inputs)?;
     if files.len() > 1 && arguments.out.is_some() {

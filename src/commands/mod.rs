@@ -102,7 +102,7 @@ struct Listed(crate::settings::Problems);
 fn furnish(settings: Settings, hostname: &str) -> anyhow::Result<Hall> {
     let authenticator = authenticator(&settings.identity, hostname)?;
     let tagger = tagger(&settings, hostname);
-    let inspect_limit = settings.smtp.as_ref().map_or(usize::MAX, |smtp| smtp.inspect_limit);
+    let inspect_limit = settings.inspect_limit().unwrap_or(usize::MAX);
     let audit = settings.audit.as_deref().map(crate::audit::Audit::open).transpose()?;
     Ok(Hall::new(settings.policy, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit))
 }

@@ -9,13 +9,23 @@ use std::{
 
 use super::{Config, authenticator, tagger};
 use crate::{
+    milter,
+    pipeline::Hall,
     settings::{Identity, Settings},
     smtp::{Current, Front},
 };
 
+/// The doors that are open, and the hall behind them.
+pub(super) struct Doors {
+    pub(super) front: Option<Arc<Front>>,
+    pub(super) milter: Option<Arc<milter::Door>>,
+    pub(super) hall: Arc<Hall>,
+    pub(super) hostname: String,
+}
+
 /// What a reload needs to know.
 pub(super) struct Reload {
-    pub(super) front: Arc<Front>,
+    pub(super) doors: Doors,
     pub(super) config: Config,
     /// As it is asked now; where it stays, the resolver and its cache stay.
     pub(super) identity: Identity,
@@ -71,12 +81,21 @@ impl Reload {
     /// Reads everything again and puts it in place of the old, or says why not.
     pub(super) fn reload(&mut self) {
         match self.compile() {
-            Ok((current, settings)) => {
+            Ok((current, hall, settings)) => {
                 for warning in &settings.warnings {
                     tracing::warn!("{warning}");
                 }
-                let entries = current.hall.policy.senders().len();
-                self.front.replace(current);
+                let entries = hall.policy.senders().len();
+                if let Some((front, current)) = self.doors.front.as_ref().zip(current) {
+                    front.replace(current);
+                }
+                if let Some(door) = &self.doors.milter {
+                    door.replace(Arc::clone(&hall));
+                }
+                self.doors.hall = hall;
+                if let Some(hostname) = settings.hostname() {
+                    hostname.clone_into(&mut self.doors.hostname);
+                }
                 self.watched = Watched::of(self.config.path(), &settings);
                 tracing::info!(entries, mode = ?settings.mode, "reloaded");
                 self.identity = settings.identity;
@@ -88,26 +107,40 @@ impl Reload {
         }
     }
 
-    fn compile(&self) -> anyhow::Result<(Current, Settings)> {
+    fn compile(&self) -> anyhow::Result<(Option<Current>, Arc<Hall>, Settings)> {
         let mut settings = self.config.load()?;
-        let before = self.front.current();
-        let Some(setup) = settings.smtp.clone() else { anyhow::bail!("[smtp] is gone; to stop the hop, stop the service") };
+        let Doors { front, milter, hall: before, hostname: known } = &self.doors;
+        for (door, was, is) in [("smtp", front.is_some(), settings.smtp.is_some()), ("milter", milter.is_some(), settings.milter.is_some())]
+        {
+            if was && !is {
+                anyhow::bail!("[{door}] is gone; to close a door, restart the service");
+            }
+            if is && !was {
+                tracing::warn!(key = door, "this section is new and takes effect at the next start");
+            }
+        }
+        let current = front.as_ref().map(|front| front.current());
+        let smtp = current.as_ref().map(|current| &current.setup).zip(settings.smtp.as_ref());
         for (key, changed) in [
-            ("smtp.listen", setup.listen != before.setup.listen),
-            ("smtp.listen_tls", setup.listen_tls != before.setup.listen_tls),
-            ("smtp.bounds.memory", setup.bounds.memory != before.setup.bounds.memory),
-            ("audit.directory", settings.audit.as_deref() != before.hall.audit.as_ref().map(crate::audit::Audit::folder)),
+            ("smtp.listen", smtp.is_some_and(|(old, new)| old.listen != new.listen)),
+            ("smtp.listen_tls", smtp.is_some_and(|(old, new)| old.listen_tls != new.listen_tls)),
+            ("smtp.bounds.memory", smtp.is_some_and(|(old, new)| old.bounds.memory != new.bounds.memory)),
+            ("audit.directory", settings.audit.as_deref() != before.audit.as_ref().map(crate::audit::Audit::folder)),
         ] {
             if changed {
                 tracing::warn!(key, "this key has changed and takes effect at the next start");
             }
         }
-        let same = settings.identity == self.identity && setup.hostname == before.setup.hostname;
-        let asked =
-            if same { Arc::clone(&before.hall.authenticator) } else { Arc::new(authenticator(&settings.identity, &setup.hostname)?) };
-        let tagger = tagger(&settings, &setup.hostname);
+        let hostname = settings.hostname().unwrap_or(known).to_owned();
+        let same = settings.identity == self.identity && hostname == *known;
+        let asked = if same { Arc::clone(&before.authenticator) } else { Arc::new(authenticator(&settings.identity, &hostname)?) };
+        let tagger = tagger(&settings, &hostname);
         let policy = std::mem::take(&mut settings.policy);
-        let hall = before.hall.refurnished(policy, asked, tagger, setup.inspect_limit);
-        Ok((Current::new(setup, Arc::new(hall))?, settings))
+        let hall = Arc::new(before.refurnished(policy, asked, tagger, settings.inspect_limit().unwrap_or(before.inspect_limit)));
+        let current = match settings.smtp.clone().filter(|_| front.is_some()) {
+            Some(setup) => Some(Current::new(setup, Arc::clone(&hall))?),
+            None => None,
+        };
+        Ok((current, hall, settings))
     }
 }

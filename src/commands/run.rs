@@ -11,25 +11,31 @@ use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
     time::sleep,
 };
 use tracing_subscriber::EnvFilter;
 
 use super::{
     Answer, Config, furnish,
-    reload::{Reload, Watched},
+    reload::{Doors, Reload, Watched},
     runtime,
 };
 use crate::{
-    limits,
+    limits, milter,
     smtp::{self, Current, Front, Listener, Start, setup::Setup},
 };
 
 pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
     let settings = config.load()?;
-    let Some(setup) = settings.smtp.clone() else {
-        bail!("{}: there is nothing to run; write [smtp] with listen, next_hop and hostname", config.path().display());
+    let Some(hostname) = settings.hostname().map(str::to_owned) else {
+        bail!(
+            "{}: there is nothing to run; write [smtp] with listen, next_hop and hostname, or [milter] with listen and hostname",
+            config.path().display()
+        );
     };
+    let (smtp, milter) = (settings.smtp.clone(), settings.milter.clone());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
     for warning in &settings.warnings {
@@ -37,19 +43,45 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
     }
     let watched = Watched::of(config.path(), &settings);
     let (mode, entries, identity) = (settings.mode, settings.policy.senders().len(), settings.identity.clone());
-    raise_file_limit(&setup);
+    let connections = smtp.as_ref().map_or(0, |setup| setup.bounds.connections * 3) + milter.as_ref().map_or(0, |setup| setup.connections);
+    raise_file_limit(connections);
     runtime()?.block_on(async {
-        let hall = Arc::new(furnish(settings, &setup.hostname)?);
-        let front = Arc::new(Front::new(Current::new(setup.clone(), hall)?));
-        let listeners = listeners(&setup).await?;
-        for listener in &listeners {
-            let tls = listener.start == Start::Tls;
-            tracing::info!(address = %listener.socket.local_addr()?, tls, next_hop = setup.next_hops.join(" "), ?mode, entries, "listening");
+        let hall = Arc::new(furnish(settings, &hostname)?);
+        let (stopping, stopped) = watch::channel(false);
+        let mut doors = Doors { front: None, milter: None, hall: Arc::clone(&hall), hostname };
+        let mut running = JoinSet::new();
+        if let Some(setup) = smtp {
+            let front = Arc::new(Front::new(Current::new(setup.clone(), Arc::clone(&hall))?));
+            let listeners = listeners(&setup).await?;
+            for listener in &listeners {
+                let tls = listener.start == Start::Tls;
+                tracing::info!(address = %listener.socket.local_addr()?, tls, next_hop = setup.next_hops.join(" "), ?mode, entries, "listening");
+            }
+            doors.front = Some(Arc::clone(&front));
+            let mut stopped = stopped.clone();
+            running.spawn(smtp::run(listeners, front, async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            }));
+        }
+        if let Some(setup) = milter {
+            let door = Arc::new(milter::Door::new(hall, &setup));
+            let listeners = milter::bind(&setup).await.map_err(|(address, error)| {
+                anyhow::anyhow!("milter.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
+            })?;
+            for listener in &listeners {
+                let address = match listener {
+                    milter::Listener::Inet(socket) => socket.local_addr()?.to_string(),
+                    milter::Listener::Unix(..) => "a socket in the file system".to_owned(),
+                };
+                tracing::info!(address, ?mode, entries, "listening for MTAs");
+            }
+            doors.milter = Some(Arc::clone(&door));
+            running.spawn(milter::run(listeners, door, setup.drain, stopped.clone()));
         }
         let mut hangup = signal(SignalKind::hangup()).context("signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
-        let mut reload = Reload { front: Arc::clone(&front), config: config.clone(), identity, watched };
+        let mut reload = Reload { doors, config: config.clone(), identity, watched };
         notify(&[NotifyState::Ready]);
         let reloads = tokio::spawn(async move {
             loop {
@@ -72,14 +104,13 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
                 }
             })
         });
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            notify(&[NotifyState::Stopping]);
-        };
-        smtp::run(listeners, front, stop).await;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        notify(&[NotifyState::Stopping]);
+        let _ = stopping.send(true);
+        while running.join_next().await.is_some() {}
         reloads.abort();
         if let Some(watchdog) = watchdog {
             watchdog.abort();
@@ -115,10 +146,11 @@ async fn listeners(setup: &Setup) -> anyhow::Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-/// Each session takes two file descriptors, and a large mail a third. Says so where the system gives fewer.
-fn raise_file_limit(setup: &Setup) {
+/// An SMTP session takes two file descriptors, and a large mail a third; a milter session takes one. Says so where the
+/// system gives fewer.
+fn raise_file_limit(files: usize) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let wanted = setup.bounds.connections as u64 * 3 + 100;
+    let wanted = files as u64 + 100;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return;
@@ -126,6 +158,10 @@ fn raise_file_limit(setup: &Setup) {
     let possible = limit.maximum.map_or(wanted, |most| most.min(wanted));
     let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(possible), maximum: limit.maximum });
     if possible < wanted {
-        tracing::warn!(possible, wanted, "the system allows too few open files for smtp.bounds.connections; raise LimitNOFILE");
+        tracing::warn!(
+            possible,
+            wanted,
+            "the system allows too few open files for smtp.bounds.connections and milter.connections; raise LimitNOFILE"
+        );
     }
 }

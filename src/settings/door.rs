@@ -129,12 +129,19 @@ fn is_host_and_port(text: &str) -> bool {
         })
 }
 
-fn size(found: Option<Found<String>>, default: usize, problems: &mut Problems) -> usize {
+pub(super) fn size(found: Option<Found<String>>, default: usize, problems: &mut Problems) -> usize {
     found
         .and_then(|found| {
             found.parse(problems, "a size with its unit, as in \"1MiB\"", |text| reading::size(text).filter(|size| *size > 0))
         })
         .unwrap_or(default)
+}
+
+/// A number of things that there may be.
+pub(super) fn count(found: Option<Found<i64>>, default: usize, problems: &mut Problems) -> usize {
+    let allowed = "a number from 1 to 1000000";
+    let parse = |number: &i64| usize::try_from(*number).ok().filter(|number| (1..=1_000_000).contains(number));
+    found.and_then(|found| found.parse(problems, allowed, parse)).unwrap_or(default)
 }
 
 fn networks(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<Network> {
@@ -151,13 +158,8 @@ fn compile_bounds(mut section: Section<'_, '_>, problems: &mut Problems) -> Boun
         ("idle_commands", &mut bounds.idle_commands),
     ];
     for (key, bound) in counts {
-        if let Some(found) = section.number(key, problems) {
-            *bound = found
-                .parse(problems, "a number from 1 to 1000000", |number| {
-                    usize::try_from(*number).ok().filter(|number| (1..=1_000_000).contains(number))
-                })
-                .unwrap_or(*bound);
-        }
+        let found = section.number(key, problems);
+        *bound = count(found, *bound, problems);
     }
     let memory = section.string("memory", problems);
     bounds.memory = size(memory, bounds.memory, problems);

@@ -8,6 +8,7 @@ pub mod allow;
 pub mod catalogue;
 mod door;
 pub mod lint;
+mod milter;
 pub mod reading;
 mod trial;
 
@@ -39,6 +40,8 @@ pub struct Settings {
     pub mode: Mode,
     /// The SMTP hop, where there is one.
     pub smtp: Option<Setup>,
+    /// The milter, where there is one.
+    pub milter: Option<crate::milter::Setup>,
     /// How senders are proven.
     pub identity: Identity,
     /// The tag, where there is one.
@@ -101,6 +104,7 @@ impl Settings {
         Self {
             mode: Mode::Observe,
             smtp: None,
+            milter: None,
             identity: Identity {
                 verify: Verify::Here { dns: Vec::new(), deadline: IDENTITY_DEADLINE, arc_sealers: Vec::new() },
                 trusted_upstreams: Vec::new(),
@@ -111,6 +115,18 @@ impl Settings {
             allow: None,
             warnings: Vec::new(),
         }
+    }
+
+    /// The hop's own name, where a door gives it one.
+    #[must_use]
+    pub fn hostname(&self) -> Option<&str> {
+        self.smtp.as_ref().map(|smtp| smtp.hostname.as_str()).or_else(|| self.milter.as_ref().map(|milter| milter.hostname.as_str()))
+    }
+
+    /// Octets up to which a mail is inspected.
+    #[must_use]
+    pub fn inspect_limit(&self) -> Option<usize> {
+        self.smtp.as_ref().map(|smtp| smtp.inspect_limit).or_else(|| self.milter.as_ref().map(|milter| milter.inspect_limit))
     }
 
     /// Reads a configuration file, its allowlist folder and its key files.
@@ -140,6 +156,8 @@ impl Settings {
         if let Some(smtp) = &mut settings.smtp {
             smtp.trusted_upstreams.clone_from(&settings.identity.trusted_upstreams);
         }
+        let section = root.section("milter", problems);
+        settings.milter = milter::compile(section, settings.smtp.as_ref(), &mut settings.warnings, problems);
         let tag = root.section("tag", problems);
         settings.tag = compile_tag(tag, &beside, problems);
         let mut audit = root.section("audit", problems);
@@ -183,7 +201,7 @@ impl Settings {
     }
 }
 
-const LATER: [&str; 3] = ["milter", "guard", "admin"];
+const LATER: [&str; 2] = ["guard", "admin"];
 const IDENTITY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// `observe` or `enforce`.

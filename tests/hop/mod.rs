@@ -4,6 +4,7 @@
 pub(crate) mod certificate;
 pub(crate) mod dkim;
 pub(crate) mod faulty;
+pub(crate) mod mta;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod sink;
@@ -23,6 +24,7 @@ use firstclick::{
     edit::tag::{Key, Tagger, Token},
     identity::{Authenticator, Network},
     message::{Domain, Message},
+    milter,
     pipeline::Hall,
     policy::{Mode, Policy, Recogniser, Sender},
     settings::{Problems, allow},
@@ -202,6 +204,29 @@ pub(crate) struct Hop {
 }
 
 impl Hop {
+    /// Opens the milter door on the same hall; it is open as long as the test runs.
+    pub(crate) async fn milter(&self) -> SocketAddr {
+        let setup = milter::Setup {
+            listen: vec![milter::Address::Inet(SocketAddr::from(([127, 0, 0, 1], 0)))],
+            socket_mode: 0o600,
+            socket_owner: None,
+            hostname: "hop.test".into(),
+            inspect_limit: self.front.current().hall.inspect_limit,
+            connections: 600,
+            drain: PATIENCE,
+        };
+        let listeners = milter::bind(&setup).await.unwrap();
+        let milter::Listener::Inet(socket) = &listeners[0] else { panic!("a socket of the network") };
+        let address = socket.local_addr().unwrap();
+        let door = Arc::new(milter::Door::new(Arc::clone(&self.front.current().hall), &setup));
+        let (stopping, stopped) = tokio::sync::watch::channel(false);
+        tokio::spawn(async move {
+            milter::run(listeners, door, PATIENCE, stopped).await;
+            drop(stopping);
+        });
+        address
+    }
+
     /// Says stop, as SIGTERM does.
     pub(crate) fn stop(&mut self) {
         let _ = self.stop.take().unwrap().send(());

@@ -1,0 +1,497 @@
+//! The milter door: an MTA of the tests' own, Postfix, and opendkim's miltertest.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on panics"
+)]
+
+mod hop;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use firstclick::{
+    message::Message,
+    stage::{Signer, Zone},
+};
+use serde_json::Value;
+
+use self::hop::{
+    Client, Hop, SECRET, Sink, VENDOR, dkimpy_verifies, hop, is_tagged,
+    mta::{Mta, OFFER, Told, Way, frame},
+    needs, poll,
+    process::Folder,
+    programs::Program,
+    read_records, reset_mail,
+};
+
+const BOB: Way<'_> = Way { client: "127.0.0.1", from: "<bounce@vendor.test>", to: &["<bob@corp.example>"], piece: 65_535 };
+
+/// A hop whose entry takes vendor.test's mails, and that vendor.
+async fn vendor() -> (Hop, Signer, Zone) {
+    let zone = Zone::serve().await.unwrap();
+    let signer = Signer::publish(&zone, "vendor.test").unwrap();
+    let hop = hop().allow("vendor", VENDOR).asking(&zone).start().await;
+    (hop, signer, zone)
+}
+
+async fn tell(hop: &Hop, mail: &[u8]) -> Told {
+    let mut mta = Mta::connect(hop.milter().await).await;
+    mta.greet("127.0.0.1").await;
+    mta.mail(BOB, mail).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proven_reset_mail_is_tagged_and_an_ordinary_one_is_let_go_after_its_header() {
+    let (hop, signer, _zone) = vendor().await;
+    let mut mta = Mta::connect(hop.milter().await).await;
+    mta.greet("127.0.0.1").await;
+    let reset = signer.sign(&reset_mail()).unwrap();
+    let told = mta.mail(BOB, reset.as_bytes()).await;
+    assert_eq!(told.verdict, 'a');
+    assert!(is_tagged(&told.mail) && told.mail.ends_with(reset.as_bytes()), "only the top changed");
+    assert!(dkimpy_verifies(&told.mail, signer.public_key()).unwrap_or(true));
+    let record = hop.record(1).await;
+    assert_eq!((record["decision"].as_str(), record["entry"].as_str()), (Some("act"), Some("vendor")));
+    assert!(!record.to_string().contains(SECRET));
+    let outcome = poll("the outcome", || read_records(&hop.audit).into_iter().find(|record| record["type"] == "outcome")).await;
+    assert_eq!((outcome["delivery"].as_str(), outcome["queue_id"].as_str()), (Some("left_to_mta"), Some("ABC123DEF")));
+
+    // On the same connection: nobody's mail, of which no body is asked for.
+    let ordinary = b"From: a@shop.test\r\nTo: bob@corp.example\r\nSubject: hello\r\n\r\nHello.\r\n".repeat(1);
+    let told = mta.mail(BOB, &ordinary).await;
+    assert_eq!((told.verdict, told.body_sent), ('a', 0));
+    assert!(told.mail == ordinary);
+    assert_eq!(hop.record(2).await["reasons"][1]["check"].as_str().or(Some("sender")), Some("sender"));
+
+    // Forged tags, in any case and number; the body is not needed for it.
+    let forged = [
+        &b"X-FIRSTCLICK: a\r\nSubject: x\r\nx-firstclick: b\r\nX-Firstclick-Signature: c\r\n\td\r\n"[..],
+        b"X-Firstclick: e\r\n",
+        &ordinary,
+    ]
+    .concat();
+    let told = mta.mail(BOB, &forged).await;
+    assert_eq!(told.verdict, 'a');
+    assert!(told.mail == [&b"Subject: x\r\n"[..], &ordinary].concat(), "{}", String::from_utf8_lossy(&told.mail));
+    assert_eq!(hop.record(3).await["removed"], 4);
+}
+
+/// MLT-03: what was known of one mail counts for no other, whatever came between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_begins_anew_after_abort_and_after_another_client() {
+    let (hop, signer, _zone) = vendor().await;
+    let reset = signer.sign(&reset_mail()).unwrap();
+    let mut mta = Mta::connect(hop.milter().await).await;
+    mta.greet("127.0.0.1").await;
+    // The genuine header, and then the mail is off; the next one brings a body only.
+    mta.raw(&frame(b'M', b"<bounce@vendor.test>\0")).await;
+    mta.raw(&frame(b'R', b"<bob@corp.example>\0")).await;
+    mta.raw(&frame(b'L', b"From\0 support@vendor.test\0")).await;
+    mta.raw(&frame(b'A', b"")).await;
+    let told = mta.mail(BOB, b"Subject: x\r\n\r\nhttps://login.vendor.test/reset/x\r\n").await;
+    assert_eq!((told.verdict, is_tagged(&told.mail)), ('a', false));
+    assert_eq!(hop.record(1).await["author"], Value::Null);
+    // Another client on the connection.
+    mta.raw(&frame(b'K', b"")).await;
+    mta.raw(&frame(b'C', b"x\x004\x00\x19198.51.100.7\0")).await;
+    let told = mta.mail(BOB, reset.as_bytes()).await;
+    assert!(is_tagged(&told.mail));
+    let record = hop.record(2).await;
+    assert_eq!((record["upstream"].as_str(), record["helo"].as_str()), (Some("198.51.100.7"), None));
+}
+
+/// MLT-07: a body cut into any pieces is the same body.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_cutting_of_the_body_decides_the_same() {
+    let (hop, signer, _zone) = vendor().await;
+    let reset = signer.sign(&reset_mail()).unwrap();
+    let mut mta = Mta::connect(hop.milter().await).await;
+    mta.greet("127.0.0.1").await;
+    for piece in [1, 2, 7, 65_535] {
+        let told = mta.mail(Way { piece, ..BOB }, reset.as_bytes()).await;
+        assert!(is_tagged(&told.mail), "pieces of {piece}");
+    }
+}
+
+/// MLT-01, MLT-02: what is no milter conversation ends the connection, and others are served.
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_ends_its_own_connection_only() {
+    let (hop, signer, _zone) = vendor().await;
+    let reset = signer.sign(&reset_mail()).unwrap();
+    let address = hop.milter().await;
+    let offer = frame(b'O', &OFFER.map(u32::to_be_bytes).concat());
+    let after = |frames: &[Vec<u8>]| [vec![offer.clone()], frames.to_vec()].concat().concat();
+    let gigabyte = [&(1_u32 << 30).to_be_bytes()[..], b"L"].concat();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("a frame of nothing", vec![0; 4]),
+        ("a frame of 1 GB", gigabyte),
+        ("a frame of 4 GB", vec![0xff; 8]),
+        ("an unknown letter", after(&[frame(b'Z', b"")])),
+        ("SMTP", b"EHLO client.test\r\n".to_vec()),
+        ("no negotiation", frame(b'M', b"<a@b.test>\0")),
+        ("the end before the mail", after(&[frame(b'E', b"")])),
+        ("a body before the header's end and before MAIL", after(&[frame(b'B', b"x")])),
+        ("a header before MAIL", after(&[frame(b'L', b"X\0 y\0")])),
+        ("a header without an end", after(&[frame(b'M', b"<>\0"), frame(b'L', b"X")])),
+        ("MAIL without an end", after(&[frame(b'M', b"<a@b.test>")])),
+        ("version 2", frame(b'O', &[2_u32, 0x1ff, 0x1f_ffff].map(u32::to_be_bytes).concat())),
+        ("no header changes", frame(b'O', &[6_u32, 0x1, 0x1f_ffff].map(u32::to_be_bytes).concat())),
+        ("no leading space", frame(b'O', &[6_u32, 0x1ff, 0x0f_ffff].map(u32::to_be_bytes).concat())),
+    ];
+    for (what, bytes) in cases {
+        let mut mta = Mta::connect(address).await;
+        mta.raw(&bytes).await;
+        let mut answers = String::new();
+        while let Some((letter, _)) = mta.answer().await {
+            answers.push(letter);
+        }
+        assert!(answers.is_empty() || answers == "O", "{what}: {answers}");
+    }
+    // One octet short, and then nothing: its connection waits, and nobody else does.
+    let mut short = Mta::connect(address).await;
+    short.raw(&offer[..offer.len() - 1]).await;
+    assert!(is_tagged(&tell(&hop, reset.as_bytes()).await.mail));
+    // A slow MTA, octet by octet.
+    let mut slow = Mta::connect(address).await;
+    for byte in &offer {
+        slow.raw(&[*byte]).await;
+    }
+    assert_eq!(slow.answer().await.unwrap().0, 'O');
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_mail_is_let_go_uninspected() {
+    let zone = Zone::serve().await.unwrap();
+    let signer = Signer::publish(&zone, "vendor.test").unwrap();
+    let hop = hop().allow("vendor", VENDOR).asking(&zone).with(|setup| setup.inspect_limit = 100_000).start().await;
+    let reset = signer.sign(&format!("{}{}", reset_mail(), "One more line of text.\r\n".repeat(20_000))).unwrap();
+    let told = tell(&hop, format!("X-Firstclick: forged\r\n{reset}").as_bytes()).await;
+    assert!(told.verdict == 'a' && told.body_sent < 200_000, "{} octets of the body were sent", told.body_sent);
+    assert!(told.mail == reset.as_bytes(), "only the forgery is gone");
+    let record = hop.record(1).await;
+    assert_eq!((record["decision"].as_str(), record["reasons"][0]["check"].as_str()), (Some("pass"), Some("size")));
+}
+
+/// MLT-10: while DNS does not answer, the MTA hears that somebody is still at it, and then the mail goes on untagged.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_dns_keeps_the_mta_waiting_knowingly() {
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let hop = hop().allow("vendor", VENDOR).asking_at(silent.local_addr().unwrap(), Duration::from_millis(5_500)).start().await;
+    let zone = Zone::serve().await.unwrap();
+    let reset = Signer::publish(&zone, "vendor.test").unwrap().sign(&reset_mail()).unwrap();
+    let told = tell(&hop, reset.as_bytes()).await;
+    assert_eq!((told.verdict, is_tagged(&told.mail)), ('a', false));
+    assert!(told.progress >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_connections_at_once() {
+    let zone = Zone::serve().await.unwrap();
+    let signer = Signer::publish(&zone, "vendor.test").unwrap();
+    let hop = hop().allow("vendor", &format!("limit = \"unlimited\"\n{VENDOR}")).asking(&zone).start().await;
+    let reset = signer.sign(&reset_mail()).unwrap();
+    let address = hop.milter().await;
+    let mut crowd = Vec::new();
+    for _ in 0..500 {
+        let mut mta = Mta::connect(address).await;
+        mta.greet("127.0.0.1").await;
+        crowd.push(mta);
+    }
+    let mails: Vec<_> = crowd
+        .into_iter()
+        .map(|mut mta| {
+            let reset = reset.clone();
+            tokio::spawn(async move { mta.mail(BOB, reset.as_bytes()).await })
+        })
+        .collect();
+    for mail in mails {
+        assert!(is_tagged(&mail.await.unwrap().mail));
+    }
+}
+
+/// Takes away what differs between two tags of one mail: time and signature.
+fn without_signature(mail: &[u8]) -> Vec<u8> {
+    let message = Message::read(mail);
+    let headers = message.headers();
+    let patches: Vec<_> = headers
+        .named("X-Firstclick-Signature")
+        .map(|field| firstclick::edit::Patch { at: field.whole.clone(), with: b"SIGNED\r\n".to_vec() })
+        .collect();
+    firstclick::edit::apply(mail, &patches).unwrap()
+}
+
+/// Every mail of the corpus by both doors: the same decision for the same reason, and the same octets.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_doors_decide_and_edit_alike() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
+    if !corpus.exists() {
+        println!("skipped: needs ../shared/corpus");
+        return;
+    }
+    let mut mails: Vec<(String, Vec<u8>)> = Vec::new();
+    for folder in ["dev/positive", "dev/negative", "mime/rfc", "mime/legacy"] {
+        for file in fs::read_dir(corpus.join(folder)).unwrap().flatten() {
+            let mail = fs::read(file.path()).unwrap();
+            // What holds a bare CR or LF never comes past the SMTP door.
+            if !firstclick::message::header::has_bare_line_ending(&mail) && mail.windows(4).any(|four| four == b"\r\n\r\n") {
+                mails.push((file.path().display().to_string(), mail));
+            }
+        }
+    }
+    // An entry that takes what it can: every author, every host, whoever sends from this machine.
+    let (mut authors, mut hosts) = (BTreeSet::new(), BTreeSet::new());
+    for (_, mail) in &mails {
+        let message = Message::read(mail);
+        authors.extend(message.author().ok().filter(|author| author.domain.registered().is_some()).map(|author| author.domain.to_string()));
+        hosts.extend(
+            message
+                .content()
+                .links
+                .iter()
+                .filter_map(|found| found.link.host())
+                .filter(|host| host.registered().is_some())
+                .map(|host| host.to_string()),
+        );
+    }
+    let list = |items: &BTreeSet<String>, end: &str| items.iter().map(|item| format!("\"{item}{end}\"")).collect::<Vec<_>>().join(", ");
+    let entry = format!(
+        "from = [{}]\nmails = [\"password_reset\", \"invite\", \"email_verify\", \"magic_link\"]\nlinks = [{}]\nother_links = [{}]\nrequire = {{ ip = [\"127.0.0.0/8\"], spf = false }}\nexpanded_recipients = true\nattachments = true\nlimit = \"unlimited\"\nowner = \"it@corp.example\"\naction = \"tag\"\n",
+        list(&authors, ""),
+        list(&hosts, "/*"),
+        list(&hosts, "")
+    );
+    let (zone, sink) = (Zone::serve().await.unwrap(), Sink::start().await);
+    let by_smtp = hop().allow("all", &entry).next_hop(&sink).asking(&zone).start().await;
+    let by_milter = hop().allow("all", &entry).asking(&zone).start().await;
+    let mut client = by_smtp.client().await;
+    client.greet().await;
+    let mut mta = Mta::connect(by_milter.milter().await).await;
+    mta.greet("127.0.0.1").await;
+    let mut decisions: HashMap<String, usize> = HashMap::new();
+    for (count, (name, mail)) in mails.iter().enumerate() {
+        let reply = client.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail).await;
+        assert!(reply.starts_with("250"), "{name}: {reply}");
+        let arrived = sink.mail(count + 1).await.data;
+        let told = mta.mail(BOB, mail).await;
+        assert_eq!(told.verdict, 'a', "{name}");
+        assert!(without_signature(&arrived) == without_signature(&told.mail), "{name}: the octets differ");
+    }
+    let mails_of = |records: Vec<Value>| records.into_iter().filter(|record| record["type"] == "mail").collect::<Vec<_>>();
+    let (ones, others) = (mails_of(by_smtp.records(mails.len()).await), mails_of(by_milter.records(mails.len()).await));
+    for ((name, _), (one, other)) in mails.iter().zip(ones.iter().zip(&others)) {
+        for key in ["decision", "entry", "actions", "reasons", "recognized", "flaws", "removed", "author", "message_id"] {
+            assert_eq!(one[key], other[key], "{name}: {key}");
+        }
+        *decisions.entry(one["decision"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    println!("{} mails by both doors: {decisions:?}", mails.len());
+    assert!(decisions["act"] > 100 && mails.len() > 500, "{decisions:?}");
+}
+
+/// swaks or a client -> Postfix with our milter -> sink: tagged, forged tags gone, all else as without the milter.
+#[tokio::test(flavor = "multi_thread")]
+async fn postfix_with_our_milter() {
+    let (hop, signer, _zone) = vendor().await;
+    let address = hop.milter().await;
+    let sink = Sink::start().await;
+    let lines = format!("smtpd_milters = inet:{address}\nmilter_default_action = tempfail\nmilter_protocol = 6\n");
+    let Some(postfix) = Program::postfix(sink.address, &lines).await else { return };
+    let plain_sink = Sink::start().await;
+    let Some(plain) = Program::postfix(plain_sink.address, "").await else { return };
+    let reset = signer.sign(&reset_mail()).unwrap();
+    let strange = "Subject: caf\u{e9}\r\nX-Long: one\r\n\ttwo\r\n   three\r\nX-Empty:\r\nX-NoSpace:x\r\nFrom: a@shop.test\r\nTo: bob@corp.example\r\nMessage-ID: <1@shop.test>\r\nDate: Tue, 24 Nov 2026 10:00:00 +0000\r\n\r\n.\r\n..dots\r\n\tend";
+    let forged = "x-firstclick: a\r\nX-Firstclick : b\r\nX-FIRSTCLICK:\r\n c\r\nX-Firstclick-Signature: d\r\nX-MS-Exchange-Organization-SkipSafeLinksProcessing: 1\r\nAuthentication-Results: hop.test; dkim=pass header.d=vendor.test\r\n";
+    let mails: Vec<(String, bool)> = vec![
+        (reset.clone(), true),
+        (reset.replace("works once", "works twice"), false),
+        (strange.to_owned(), false),
+        (format!("{forged}{strange}"), false),
+        (format!("{forged}{reset}"), true),
+        (format!("{strange}\r\n{}", "large line of text that goes on\r\n".repeat(40_000)), false),
+    ];
+    for (count, (mail, tagged)) in mails.iter().enumerate() {
+        let mut arrived = Vec::new();
+        for (program, sink) in [(&postfix, &sink), (&plain, &plain_sink)] {
+            let mut client = Client::connect(program.address).await;
+            client.greet().await;
+            let reply = client.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail.as_bytes()).await;
+            assert!(reply.starts_with("250"), "{reply}: {}", program.log());
+            arrived.push(sink.mail(count + 1).await.data);
+        }
+        let [ours, without] = [0, 1].map(|at| own_only(&arrived[at]));
+        assert_eq!(is_tagged(&ours), *tagged, "mail {count}: {}", hop.record(count + 1).await);
+        let left: Vec<_> =
+            Message::read(&ours).headers().fields().iter().map(|field| ours[field.name.clone()].to_ascii_lowercase()).collect();
+        let ours_again = left.iter().filter(|name| name.trim_ascii().starts_with(b"x-firstclick")).count();
+        assert_eq!(ours_again, if *tagged { 2 } else { 0 }, "mail {count}: {}", String::from_utf8_lossy(&ours[..ours.len().min(2_000)]));
+        // What stands without the milter, less the forgeries, is what stands with it, less the tag.
+        let tagger = hop::tagger();
+        let bare = |mail: &[u8]| firstclick::edit::apply(mail, &tagger.removals(Message::read(mail).headers())).unwrap();
+        assert!(bare(&ours) == bare(&without), "mail {count}: the octets differ");
+        if *tagged {
+            assert!(dkimpy_verifies(&ours, signer.public_key()).unwrap_or(true), "mail {count}");
+        }
+    }
+    assert!(hop.record(1).await["to"].to_string().contains("bob@corp.example"));
+}
+
+/// A mail without the trace fields that Postfix put on it.
+fn own_only(mail: &[u8]) -> Vec<u8> {
+    let message = Message::read(mail);
+    let headers = message.headers();
+    let patches: Vec<_> =
+        headers.named("Received").map(|field| firstclick::edit::Patch { at: field.whole.clone(), with: Vec::new() }).collect();
+    firstclick::edit::apply(mail, &patches).unwrap()
+}
+
+/// The milter is killed and started again while mails come: what Postfix took is delivered once, tagged or not; what it
+/// could not ask about it put off (tempfail) or let go (accept).
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_and_restarted_under_load_nothing_is_lost() {
+    for action in ["tempfail", "accept"] {
+        let folder = Folder::new("", "");
+        let socket = folder.path("milter.sock");
+        fs::write(
+            folder.path("firstclick.toml"),
+            format!(
+                "mode = \"enforce\"\nallow = \"allow.d\"\n[milter]\nlisten = [\"unix:{}\"]\nsocket_mode = \"0666\"\nhostname = \"hop.test\"\n[tag]\ntoken_file = \"tag.token\"\nkey_file = \"tag.key\"\n[audit]\ndirectory = \"audit\"\n",
+                socket.display()
+            ),
+        )
+        .unwrap();
+        fs::set_permissions(folder.path("."), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let sink = Sink::start().await;
+        let lines = format!(
+            "smtpd_milters = unix:{}\nmilter_default_action = {action}\nmilter_connect_timeout = 2s\nsmtpd_client_connection_count_limit = 0\n",
+            socket.display()
+        );
+        let Some(postfix) = Program::postfix(sink.address, &lines).await else { return };
+        let mut process = folder.run().await;
+        let (next, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let senders: Vec<_> = (0..8)
+            .map(|_| {
+                let (address, next, stop) = (postfix.address, Arc::clone(&next), Arc::clone(&stop));
+                tokio::spawn(async move {
+                    let (mut taken, mut put_off) = (Vec::new(), 0);
+                    while !stop.load(Ordering::Relaxed) {
+                        let Some(mut client) = Client::try_connect(address).await else { continue };
+                        client.greet().await;
+                        for _ in 0..5 {
+                            let id = format!("m{}x", next.fetch_add(1, Ordering::Relaxed));
+                            let mail = format!("From: a@shop.test\r\nTo: c@d.test\r\nSubject: {id}\r\n\r\nHello.\r\n");
+                            let reply = client.send("<a@shop.test>", &["<c@d.test>"], mail.as_bytes()).await;
+                            match reply.as_bytes().first() {
+                                Some(b'2') => taken.push(id),
+                                Some(b'4') => {
+                                    put_off += 1;
+                                    break;
+                                }
+                                _ => panic!("{reply}"),
+                            }
+                        }
+                    }
+                    (taken, put_off)
+                })
+            })
+            .collect();
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            process.signal("KILL");
+            process.ended().await;
+            process = folder.run().await;
+        }
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        stop.store(true, Ordering::Relaxed);
+        let (mut taken, mut put_off) = (Vec::new(), 0);
+        for sender in senders {
+            let (own, off) = sender.await.unwrap();
+            taken.extend(own);
+            put_off += off;
+        }
+        let count = |mails: &[hop::sink::Mail]| {
+            let mut seen: HashMap<String, usize> = HashMap::new();
+            for mail in mails {
+                let subject = Message::read(&mail.data).headers().first("Subject").unwrap();
+                *seen.entry(String::from_utf8(subject).unwrap()).or_default() += 1;
+            }
+            seen
+        };
+        poll("every mail that was taken", || {
+            let seen = count(&sink.mails());
+            taken.iter().all(|id| seen.contains_key(id)).then_some(())
+        })
+        .await;
+        let seen = count(&sink.mails());
+        assert!(seen.values().all(|times| *times == 1), "a mail came twice");
+        assert_eq!(seen.len(), taken.len(), "a mail came that nobody was told of");
+        println!("{action}: {} taken and delivered once, {put_off} put off, 4 kills", taken.len());
+        assert!(taken.len() > 50, "{}", taken.len());
+        process.signal("TERM");
+        assert_eq!(process.ended().await, Some(0));
+        assert!(!socket.exists(), "the socket's file is gone");
+    }
+}
+
+/// opendkim's miltertest: an MTA of another make.
+#[tokio::test(flavor = "multi_thread")]
+async fn miltertest_is_content() {
+    if needs("miltertest").is_none() {
+        return;
+    }
+    let (hop, signer, _zone) = vendor().await;
+    let address = hop.milter().await;
+    let reset = signer.sign(&reset_mail()).unwrap();
+    let (head, body) = reset.split_once("\r\n\r\n").unwrap();
+    let quoted =
+        |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace("\r\n", "\\n").replace('\t', "\\t"));
+    let mut fields: Vec<String> = Vec::new();
+    for line in head.split("\r\n") {
+        if line.starts_with([' ', '\t']) {
+            let last = fields.last_mut().unwrap();
+            last.push_str("\r\n");
+            last.push_str(line);
+        } else {
+            fields.push(line.to_owned());
+        }
+    }
+    let header = |field: &String| {
+        let (name, value) = field.split_once(':').unwrap();
+        format!("mt.header(conn, {}, {})\n", quoted(name), quoted(value))
+    };
+    let script = format!(
+        "conn = mt.connect(\"inet:{}@127.0.0.1\")\nif conn == nil then error(\"no connection\") end\n\
+         if mt.negotiate(conn, nil, nil, nil) ~= nil then error(\"negotiation\") end\n\
+         mt.conninfo(conn, \"client.test\", \"127.0.0.1\")\nmt.helo(conn, \"client.test\")\n\
+         mt.mailfrom(conn, \"<bounce@vendor.test>\")\nmt.rcptto(conn, \"<bob@corp.example>\")\n\
+         mt.header(conn, \"X-Firstclick\", \" forged\")\n{}mt.eoh(conn)\n\
+         if mt.getreply(conn) ~= SMFIR_CONTINUE then error(\"end of header\") end\n\
+         mt.bodystring(conn, {})\nmt.eom(conn)\nif mt.getreply(conn) ~= SMFIR_ACCEPT then error(\"end of mail\") end\n\
+         if not mt.eom_check(conn, MT_HDRDELETE, \"X-Firstclick\") then error(\"the forgery stays\") end\n\
+         if not mt.eom_check(conn, MT_HDRINSERT, \"X-Firstclick\") then error(\"no tag\") end\n\
+         if not mt.eom_check(conn, MT_HDRINSERT, \"X-Firstclick-Signature\") then error(\"no signature\") end\n\
+         mt.disconnect(conn)\n",
+        address.port(),
+        fields.iter().map(header).collect::<String>(),
+        format!("\"{}\"", body.replace('\\', "\\\\").replace('"', "\\\"").replace("\r\n", "\\r\\n"))
+    );
+    let file = hop.audit.parent().unwrap().join("script.lua");
+    fs::write(&file, &script).unwrap();
+    let output = Command::new("miltertest").arg("-s").arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(hop.record(1).await["decision"], "act");
+}
