@@ -72,7 +72,7 @@ async fn a_proven_reset_mail_is_tagged_and_an_ordinary_one_is_let_go_after_its_h
     assert_eq!((outcome["delivery"].as_str(), outcome["queue_id"].as_str()), (Some("left_to_mta"), Some("ABC123DEF")));
 
     // On the same connection: nobody's mail, of which no body is asked for.
-    let ordinary = b"From: a@shop.test\r\nTo: bob@corp.example\r\nSubject: hello\r\n\r\nHello.\r\n".repeat(1);
+    let ordinary = b"From: a@shop.test\r\nTo: bob@corp.example\r\nSubject: hello\r\n\r\nHello.\r\n".to_vec();
     let told = mta.mail(BOB, &ordinary).await;
     assert_eq!((told.verdict, told.body_sent), ('a', 0));
     assert!(told.mail == ordinary);
@@ -309,7 +309,9 @@ async fn postfix_with_our_milter() {
     let (hop, signer, _zone) = vendor().await;
     let address = hop.milter().await;
     let sink = Sink::start().await;
-    let lines = format!("smtpd_milters = inet:{address}\nmilter_default_action = tempfail\nmilter_protocol = 6\n");
+    let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/postfix/milter.cf")).unwrap();
+    let lines = shipped.replace("\nsmtpd_milters = inet:127.0.0.1:8891\n", &format!("\nsmtpd_milters = inet:{address}\n"));
+    assert_ne!(lines, shipped);
     let Some(postfix) = Program::postfix(sink.address, &lines).await else { return };
     let plain_sink = Sink::start().await;
     let Some(plain) = Program::postfix(plain_sink.address, "").await else { return };
@@ -350,7 +352,79 @@ async fn postfix_with_our_milter() {
     assert!(hop.record(1).await["to"].to_string().contains("bob@corp.example"));
 }
 
-/// A mail without the trace fields that Postfix put on it.
+/// A milter cannot send a mail another way; Postfix can, by the tag.
+#[tokio::test(flavor = "multi_thread")]
+async fn postfix_routes_by_the_tag() {
+    let (hop, signer, _zone) = vendor().await;
+    let address = hop.milter().await;
+    let (scanner, past_it) = (Sink::start().await, Sink::start().await);
+    let table = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).tempfile().unwrap();
+    fs::write(table.path(), format!("/^X-Firstclick: {}$/ FILTER smtp:[127.0.0.1]:{}\n", hop::TOKEN, past_it.address.port())).unwrap();
+    let lines = format!("smtpd_milters = inet:{address}\nmilter_header_checks = regexp:{}\n", table.path().display());
+    let Some(postfix) = Program::postfix(scanner.address, &lines).await else { return };
+    let reset = signer.sign(&reset_mail()).unwrap();
+    let ordinary = "X-Firstclick: forged\r\nFrom: a@shop.test\r\nTo: bob@corp.example\r\nSubject: hello\r\n\r\nHello.\r\n";
+    let mut client = Client::connect(postfix.address).await;
+    client.greet().await;
+    for mail in [&reset, ordinary] {
+        assert!(client.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail.as_bytes()).await.starts_with("250"));
+    }
+    assert!(is_tagged(&past_it.mail(1).await.data));
+    assert!(!is_tagged(&scanner.mail(1).await.data));
+}
+
+/// Sendmail, unpacked, with our milter.
+#[tokio::test(flavor = "multi_thread")]
+async fn sendmail_with_our_milter() {
+    let (hop, signer, _zone) = vendor().await;
+    let sink = Sink::start().await;
+    let Some(sendmail) = Program::sendmail(sink.address, hop.milter().await).await else { return };
+    let reset = signer.sign(&reset_mail()).unwrap();
+    let ordinary = "From: a@shop.test\r\nTo: bob@corp.example\r\nSubject: hello\r\nMessage-ID: <1@shop.test>\r\nDate: Tue, 24 Nov 2026 10:00:00 +0000\r\nX-Long: one\r\n\ttwo\r\n\r\n..Hello.\r\n";
+    let forged = "x-firstclick: a\r\nX-FIRSTCLICK: b\r\n\tc\r\nX-Firstclick-Signature: d\r\n";
+    let mails =
+        [(reset.clone(), true), (ordinary.to_owned(), false), (format!("{forged}{ordinary}"), false), (format!("{forged}{reset}"), true)];
+    for (count, (mail, tagged)) in mails.iter().enumerate() {
+        let mut client = Client::connect(sendmail.address).await;
+        client.greet().await;
+        let reply = client.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail.as_bytes()).await;
+        assert!(reply.starts_with("250"), "{reply}: {}", sendmail.log());
+        let arrived = own_only(&sink.mail(count + 1).await.data);
+        let text = String::from_utf8(arrived.clone()).unwrap();
+        assert_eq!(is_tagged(&arrived), *tagged, "mail {count}: {text}");
+        let left = text.to_lowercase().matches("\nx-firstclick").count() + usize::from(text.to_lowercase().starts_with("x-firstclick"));
+        assert_eq!(left, if *tagged { 2 } else { 0 }, "mail {count}: {text}");
+        assert!(text.ends_with(mail.split_once("\r\n\r\n").unwrap().1), "mail {count}: {text}");
+        if *tagged {
+            assert!(dkimpy_verifies(&arrived, signer.public_key()).unwrap_or(true), "mail {count}");
+        }
+    }
+}
+
+/// Another allowlist takes effect in the middle of a connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_reaches_the_milter() {
+    let folder = Folder::new("", "");
+    let text = fs::read_to_string(folder.path("firstclick.toml")).unwrap();
+    let (head, rest) = text.split_once("[smtp]").unwrap();
+    let rest = rest.split_once("[tag]").unwrap().1;
+    let milter = "[milter]\nlisten = [\"inet:127.0.0.1:0\"]\nhostname = \"hop.test\"\n[identity]\ndns = [\"127.0.0.1:1\"]\ndeadline = \"100ms\"\n[tag]";
+    fs::write(folder.path("firstclick.toml"), format!("{head}{milter}{rest}")).unwrap();
+    let process = folder.run().await;
+    let mut mta = Mta::connect(process.address).await;
+    mta.greet("127.0.0.1").await;
+    let reset = reset_mail();
+    let told = mta.mail(BOB, reset.as_bytes()).await;
+    assert_eq!((told.verdict, told.body_sent), ('a', 0), "nobody is named, so nobody's body is asked for");
+    fs::create_dir_all(folder.path("allow.d")).unwrap();
+    fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap();
+    process.signal("HUP");
+    process.says("reloaded").await;
+    let told = mta.mail(BOB, reset.as_bytes()).await;
+    assert!(told.verdict == 'a' && told.body_sent > 0, "the entry names the author now");
+}
+
+/// A mail without the trace fields that an MTA put on it.
 fn own_only(mail: &[u8]) -> Vec<u8> {
     let message = Message::read(mail);
     let headers = message.headers();
@@ -473,6 +547,7 @@ async fn miltertest_is_content() {
         let (name, value) = field.split_once(':').unwrap();
         format!("mt.header(conn, {}, {})\n", quoted(name), quoted(value))
     };
+    let body = format!("\"{}\"", body.replace('\\', "\\\\").replace('"', "\\\"").replace("\r\n", "\\r\\n"));
     let script = format!(
         "conn = mt.connect(\"inet:{}@127.0.0.1\")\nif conn == nil then error(\"no connection\") end\n\
          if mt.negotiate(conn, nil, nil, nil) ~= nil then error(\"negotiation\") end\n\
@@ -487,7 +562,7 @@ async fn miltertest_is_content() {
          mt.disconnect(conn)\n",
         address.port(),
         fields.iter().map(header).collect::<String>(),
-        format!("\"{}\"", body.replace('\\', "\\\\").replace('"', "\\\"").replace("\r\n", "\\r\\n"))
+        body
     );
     let file = hop.audit.parent().unwrap().join("script.lua");
     fs::write(&file, &script).unwrap();

@@ -73,7 +73,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
                     milter::Listener::Inet(socket) => socket.local_addr()?.to_string(),
                     milter::Listener::Unix(..) => "a socket in the file system".to_owned(),
                 };
-                tracing::info!(address, ?mode, entries, "listening for MTAs");
+                tracing::info!(%address, ?mode, entries, "listening for MTAs");
             }
             doors.milter = Some(Arc::clone(&door));
             running.spawn(milter::run(listeners, door, setup.drain, stopped.clone()));

@@ -268,7 +268,11 @@ fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &Place, proble
     for word in words {
         match word.as_str() {
             "tag" => actions.push(Action::Tag),
-            "guard" | "unwrap" | "route" => {
+            "route" => {
+                let what = "\"route\" is not in this version yet, and a milter cannot do it; use \"tag\", and let the scanner's rule or Postfix's milter_header_checks (docs/deployment.md) send the mail another way";
+                problems.add(found.place.clone(), &found.key, what);
+            }
+            "guard" | "unwrap" => {
                 problems.add(found.place.clone(), &found.key, format!("{word:?} is not in this version yet; use \"tag\""));
             }
             _ => problems.add(found.place.clone(), &found.key, format!("found {word:?}, expected \"tag\"")),

@@ -178,6 +178,44 @@ impl Program {
         Some(Self::start("opensmtpd", port, folder, command.arg(spool).arg(binary).arg(config)).await)
     }
 
+    /// Sendmail that asks a milter, and then sends everything on.
+    pub(crate) async fn sendmail(onward: SocketAddr, milter: SocketAddr) -> Option<Self> {
+        let binary = laid_out("sendmail-bin/usr/libexec/sendmail/sendmail")?;
+        let macros = laid_out("sendmail-cf/usr/share/sendmail/cf")?;
+        needs("m4")?;
+        if !is_root() {
+            return None;
+        }
+        let (folder, port) = (TempDir::new().unwrap(), free_port());
+        let here = folder.path().display();
+        let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/sendmail/firstclick.mc")).unwrap();
+        let shipped = shipped.replace("inet:8891@127.0.0.1", &format!("inet:{}@127.0.0.1", milter.port()));
+        let source = format!(
+            "divert(0)dnl\nOSTYPE(`linux')dnl\ndefine(`confDOMAIN_NAME', `sendmail.test')dnl\ndefine(`QUEUE_DIR', `{here}/queue')dnl\n\
+             define(`confPID_FILE', `{here}/pid')dnl\ndefine(`confRUN_AS_USER', `root')dnl\ndefine(`confDELIVERY_MODE', `background')dnl\n\
+             define(`ALIAS_FILE', `')dnl\nFEATURE(`nocanonify')dnl\nFEATURE(`promiscuous_relay')dnl\nFEATURE(`accept_unqualified_senders')dnl\n\
+             FEATURE(`accept_unresolvable_domains')dnl\nFEATURE(`no_default_msa')dnl\ndefine(`SMART_HOST', `relay:[127.0.0.1]')dnl\n\
+             define(`RELAY_MAILER_ARGS', `TCP $h {}')dnl\nDAEMON_OPTIONS(`Family=inet, Name=MTA, Addr=127.0.0.1, Port={port}')dnl\n\
+             {shipped}MAILER(`smtp')dnl\n",
+            onward.port()
+        );
+        fs::create_dir(folder.path().join("queue")).unwrap();
+        fs::write(folder.path().join("sendmail.mc"), source).unwrap();
+        let compiled = Command::new("m4")
+            .arg(format!("-D_CF_DIR_={}/", macros.display()))
+            .arg(macros.join("m4/cf.m4"))
+            .arg(folder.path().join("sendmail.mc"))
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        let config = folder.path().join("sendmail.cf");
+        fs::write(&config, compiled.stdout).unwrap();
+        // It sleeps for a minute where this machine's name has no dot: it gets a name of its own.
+        let mut command = Command::new("unshare");
+        command.args(["--uts", "sh", "-c", r#"hostname sendmail.test && exec "$1" -bD -C "$2""#, "sh"]);
+        Some(Self::start("sendmail", port, folder, command.arg(binary).arg(config)).await)
+    }
+
     pub(crate) async fn haraka(onward: SocketAddr) -> Option<Self> {
         let binary = laid_out("haraka/node_modules/.bin/haraka")?;
         let (folder, port) = (TempDir::new().unwrap(), free_port());
