@@ -42,6 +42,8 @@ pub enum Command {
     },
     /// Print the exact steps for the scanner's side, filled in from the configuration
     Setup(Setup),
+    /// Say what a scanner's link hides; exit 1 where it cannot be told
+    Unwrap(Unwrap),
     /// Write a key, or a token, as the configuration wants it
     Keygen(Keygen),
     /// Show the product at work, all on this machine
@@ -167,6 +169,17 @@ pub struct Setup {
     /// The address from which the scanner sees the hop; may be given several times
     #[arg(long = "hop", value_name = "IP")]
     pub hops: Vec<IpAddr>,
+}
+
+/// `unwrap`.
+#[derive(Debug, Args)]
+pub struct Unwrap {
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// The links; without any, one a line from standard input
+    #[arg(value_name = "LINK")]
+    pub links: Vec<String>,
 }
 
 /// `keygen`.

@@ -18,6 +18,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod edit;
+pub mod http;
 pub mod identity;
 pub mod limits;
 pub mod message;

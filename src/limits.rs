@@ -166,3 +166,27 @@ pub const MILTER_RECIPIENTS: usize = 50_000;
 
 /// Milter connections at one time: a busy Postfix has a few hundred processes.
 pub const MILTER_CONNECTIONS: usize = 1_000;
+
+/// Connections of the guard page at one time. A page is two requests of a reader.
+pub const GUARD_CONNECTIONS: usize = 1_000;
+
+/// For one connection of the guard page from its start to its end, so that a slow one holds nothing for long.
+pub const GUARD_CONNECTION: Duration = Duration::from_mins(1);
+
+/// For a request's header, and for a handshake.
+pub const GUARD_HEADER: Duration = Duration::from_secs(10);
+
+/// Octets of a request's header, and of its body: a form of two fields. hyper takes no less than 8 KiB.
+pub const GUARD_BUFFER: usize = 16 * 1024;
+
+/// Requests for guard links from one address in a minute: an office behind one address opens a few.
+pub const GUARD_REQUESTS: u32 = 300;
+
+/// Addresses whose requests are counted at one time.
+pub const GUARD_ADDRESSES: usize = 100_000;
+
+/// How long a guard link opens. One-time links live for hours, invitations for days.
+pub const GUARD_LIFETIME: Duration = Duration::from_hours(7 * 24);
+
+/// Octets of the guard page's logo.
+pub const LOGO: u64 = 256 * 1024;

@@ -15,13 +15,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "commands",
         &[
-            "cli", "settings", "smtp", "milter", "pipeline", "message", "identity", "policy", "edit", "audit", "stage", "tls", "clock",
-            "limits",
+            "cli", "settings", "smtp", "milter", "http", "pipeline", "message", "identity", "policy", "edit", "audit", "stage", "tls",
+            "clock", "limits",
         ],
     ),
     ("cli", &[]),
     ("stage", &["smtp", "message", "clock"]),
-    ("settings", &["smtp", "milter", "tls", "edit", "policy", "identity", "message", "limits"]),
+    ("settings", &["smtp", "milter", "http", "tls", "edit", "policy", "identity", "message", "limits"]),
+    ("http", &["audit", "edit", "identity", "message", "tls", "clock", "limits"]),
     ("milter", &["pipeline", "identity", "audit", "edit", "message", "clock", "limits"]),
     ("smtp", &["pipeline", "identity", "audit", "edit", "message", "tls", "clock", "limits"]),
     ("pipeline", &["policy", "edit", "identity", "audit", "message", "clock", "limits"]),

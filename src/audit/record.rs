@@ -92,6 +92,58 @@ pub enum Delivery {
     Unknown,
 }
 
+/// What somebody did with a guard link.
+#[derive(Clone, Copy, Debug)]
+pub struct Click<'a> {
+    /// When.
+    pub time: Timestamp,
+    /// What.
+    pub kind: ClickKind,
+    /// The hop's id of the mail.
+    pub mail: &'a str,
+    /// The entry that acted.
+    pub entry: &'a str,
+    /// The recipient, where there was one alone.
+    pub recipient: &'a str,
+    /// Seconds since the mail was decided.
+    pub after_s: i64,
+    /// Who asked.
+    pub address: IpAddr,
+    /// The program, as it calls itself.
+    pub user_agent: &'a str,
+    /// `scanner` or `person`.
+    pub likely: &'static str,
+    /// Why it is likely.
+    pub why: &'a str,
+}
+
+/// What was done with a guard link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClickKind {
+    /// The page was opened.
+    Open,
+    /// The button was pressed: the browser was sent on.
+    Press,
+    /// Another name than the sender's was chosen.
+    WrongAnswer,
+    /// Something was posted that did not come from the page.
+    Refused,
+}
+
+impl ClickKind {
+    /// The name in audit and log.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Press => "press",
+            Self::WrongAnswer => "wrong_answer",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// A record as JSON, without the chain's link, which the writer adds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record(String);
@@ -107,6 +159,26 @@ impl Record {
     #[must_use]
     pub fn outcome(time: Timestamp, id: &str, outcome: &Outcome) -> Self {
         Self::of(&Line::Outcome { v: VERSION, time: clock::rfc3339(time), id, outcome })
+    }
+
+    /// What somebody did with a guard link.
+    #[must_use]
+    pub fn click(click: &Click<'_>) -> Self {
+        let mut user_agent = click.user_agent.escape_debug().to_string();
+        user_agent.truncate(user_agent.floor_char_boundary(limits::LOGGED_PATH));
+        Self::of(&Line::Click {
+            v: VERSION,
+            time: clock::rfc3339(click.time),
+            id: click.mail,
+            what: click.kind,
+            entry: click.entry,
+            to: click.recipient,
+            after_s: click.after_s,
+            address: click.address,
+            user_agent,
+            likely: click.likely,
+            why: click.why,
+        })
     }
 
     /// The writer starts; `torn` where the last line of the file was cut short.
@@ -134,6 +206,19 @@ const VERSION: u8 = 1;
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Line<'a> {
     Mail(Box<Mail<'a>>),
+    Click {
+        v: u8,
+        time: String,
+        id: &'a str,
+        what: ClickKind,
+        entry: &'a str,
+        to: &'a str,
+        after_s: i64,
+        address: IpAddr,
+        user_agent: String,
+        likely: &'a str,
+        why: &'a str,
+    },
     Outcome {
         v: u8,
         time: String,

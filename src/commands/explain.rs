@@ -74,7 +74,10 @@ async fn explain_one(hall: &Hall, raw: &[u8], arguments: &Explain) -> Explained 
     if let Verdict::Act(sender) = &examined.decision.verdict {
         mode = sender.mode;
         if mode == Mode::Enforce {
-            patches.extend(hall.tagger.tag(&message, &sender.name, now));
+            match hall.edits("explain", &message, &examined, sender, &recipients, now) {
+                Ok(edits) => patches.extend(edits),
+                Err(why) => eprintln!("firstclick: it would pass after all: {why}"),
+            }
         }
     }
     Explained { author: message.author().ok().map(|author| author.domain), examined, patches, mode }

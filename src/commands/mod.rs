@@ -9,6 +9,7 @@ mod reload;
 mod run;
 mod senders;
 mod setup;
+mod unwrap;
 
 use std::{
     io::{self, Write as _},
@@ -45,6 +46,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Audit(what) => audit::audit(&config, what),
         Command::Senders { what } => senders::senders(what.as_ref()),
         Command::Setup(arguments) => setup::setup(&config, &arguments),
+        Command::Unwrap(arguments) => unwrap::run(&arguments),
         Command::Keygen(arguments) => keygen::keygen(&arguments),
         Command::Demo { keep } => demo::demo(if keep { demo::After::Stay } else { demo::After::Leave }),
     };
@@ -104,7 +106,8 @@ fn furnish(settings: Settings, hostname: &str) -> anyhow::Result<Hall> {
     let tagger = tagger(&settings, hostname);
     let inspect_limit = settings.inspect_limit().unwrap_or(usize::MAX);
     let audit = settings.audit.as_deref().map(crate::audit::Audit::open).transpose()?;
-    Ok(Hall::new(settings.policy, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit))
+    let sealer = settings.guard.as_ref().map(|guard| std::sync::Arc::clone(&guard.sealer));
+    Ok(Hall::new(settings.policy, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit).guarded_by(sealer))
 }
 
 /// Who finds out who sent a mail.

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Config, authenticator, tagger};
 use crate::{
-    milter,
+    http, milter,
     pipeline::Hall,
     settings::{Identity, Settings},
     smtp::{Current, Front},
@@ -19,6 +19,7 @@ use crate::{
 pub(super) struct Doors {
     pub(super) front: Option<Arc<Front>>,
     pub(super) milter: Option<Arc<milter::Door>>,
+    pub(super) guard: Option<Arc<http::Door>>,
     pub(super) hall: Arc<Hall>,
     pub(super) hostname: String,
 }
@@ -50,6 +51,9 @@ impl Watched {
         if let Some(setup) = &settings.smtp {
             files.extend(setup.certificate.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]));
             files.extend(setup.authorities.clone());
+        }
+        if let Some(guard) = &settings.guard {
+            files.extend(guard.certificate.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]));
         }
         files.extend(settings.tag.iter().flat_map(|tag| tag.files.clone()));
         let mut watched = Self { files, folder: settings.allow.clone(), seen: Vec::new() };
@@ -92,6 +96,11 @@ impl Reload {
                 if let Some(door) = &self.doors.milter {
                     door.replace(Arc::clone(&hall));
                 }
+                if let Some((door, setup)) = self.doors.guard.as_ref().zip(settings.guard.clone())
+                    && let Err(error) = door.replace(setup)
+                {
+                    tracing::error!(%error, "the guard page keeps its old setup");
+                }
                 self.doors.hall = hall;
                 if let Some(hostname) = settings.hostname() {
                     hostname.clone_into(&mut self.doors.hostname);
@@ -109,9 +118,12 @@ impl Reload {
 
     fn compile(&self) -> anyhow::Result<(Option<Current>, Arc<Hall>, Settings)> {
         let mut settings = self.config.load()?;
-        let Doors { front, milter, hall: before, hostname: known } = &self.doors;
-        for (door, was, is) in [("smtp", front.is_some(), settings.smtp.is_some()), ("milter", milter.is_some(), settings.milter.is_some())]
-        {
+        let Doors { front, milter, guard, hall: before, hostname: known } = &self.doors;
+        for (door, was, is) in [
+            ("smtp", front.is_some(), settings.smtp.is_some()),
+            ("milter", milter.is_some(), settings.milter.is_some()),
+            ("guard", guard.is_some(), settings.guard.is_some()),
+        ] {
             if was && !is {
                 anyhow::bail!("[{door}] is gone; to close a door, restart the service");
             }
@@ -136,7 +148,9 @@ impl Reload {
         let asked = if same { Arc::clone(&before.authenticator) } else { Arc::new(authenticator(&settings.identity, &hostname)?) };
         let tagger = tagger(&settings, &hostname);
         let policy = std::mem::take(&mut settings.policy);
-        let hall = Arc::new(before.refurnished(policy, asked, tagger, settings.inspect_limit().unwrap_or(before.inspect_limit)));
+        let sealer = settings.guard.as_ref().map(|guard| Arc::clone(&guard.sealer));
+        let hall = before.refurnished(policy, asked, tagger, settings.inspect_limit().unwrap_or(before.inspect_limit));
+        let hall = Arc::new(hall.guarded_by(sealer));
         let current = match settings.smtp.clone().filter(|_| front.is_some()) {
             Some(setup) => Some(Current::new(setup, Arc::clone(&hall))?),
             None => None,

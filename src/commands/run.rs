@@ -23,7 +23,7 @@ use super::{
     runtime,
 };
 use crate::{
-    limits, milter,
+    http, limits, milter,
     smtp::{self, Current, Front, Listener, Start, setup::Setup},
 };
 
@@ -35,7 +35,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
             config.path().display()
         );
     };
-    let (smtp, milter) = (settings.smtp.clone(), settings.milter.clone());
+    let (smtp, milter, guard) = (settings.smtp.clone(), settings.milter.clone(), settings.guard.clone());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
     for warning in &settings.warnings {
@@ -48,7 +48,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
     runtime()?.block_on(async {
         let hall = Arc::new(furnish(settings, &hostname)?);
         let (stopping, stopped) = watch::channel(false);
-        let mut doors = Doors { front: None, milter: None, hall: Arc::clone(&hall), hostname };
+        let mut doors = Doors { front: None, milter: None, guard: None, hall: Arc::clone(&hall), hostname };
         let mut running = JoinSet::new();
         if let Some(setup) = smtp {
             let front = Arc::new(Front::new(Current::new(setup.clone(), Arc::clone(&hall))?));
@@ -77,6 +77,16 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
             }
             doors.milter = Some(Arc::clone(&door));
             running.spawn(milter::run(listeners, door, setup.drain, stopped.clone()));
+        }
+        if let Some(setup) = guard {
+            let address = setup.listen;
+            let listener = TcpListener::bind(address).await.map_err(|error| {
+                anyhow::anyhow!("guard.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
+            })?;
+            tracing::info!(page = %listener.local_addr()?, url = setup.sealer.url, "the guard page is there");
+            let door = Arc::new(http::Door::new(setup, doors.hall.audit.clone())?);
+            doors.guard = Some(Arc::clone(&door));
+            running.spawn(http::run(listener, door, stopped.clone()));
         }
         let mut hangup = signal(SignalKind::hangup()).context("signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("signals")?;

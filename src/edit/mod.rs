@@ -1,5 +1,7 @@
 //! Changing a mail byte for byte: what no patch names stays as it came.
 
+pub mod rewrite;
+pub mod seal;
 pub mod tag;
 
 use std::ops::Range;

@@ -66,6 +66,16 @@ impl Key {
         Self(hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&self.0, purpose.as_bytes()).as_ref()))
     }
 
+    /// 32 octets for another purpose.
+    pub(super) fn octets(&self, purpose: &str) -> [u8; 32] {
+        self.derive(purpose).digest(b"octets")
+    }
+
+    /// A keyed hash.
+    pub(super) fn digest(&self, text: &[u8]) -> [u8; 32] {
+        self.over(&[text]).as_ref().try_into().unwrap_or_default()
+    }
+
     /// HMAC-SHA-256 over length-prefixed pieces, so that no two lists of pieces give the same octets.
     fn over(&self, pieces: &[&[u8]]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.0);

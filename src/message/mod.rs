@@ -12,6 +12,7 @@ pub mod header;
 pub mod html;
 pub mod link;
 pub mod parts;
+pub mod unwrap;
 pub mod words;
 
 use std::ops::Range;

@@ -33,6 +33,49 @@ pub enum Format {
     Plain,
 }
 
+/// Where a text part's body stands in the mail, and how it is hidden there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    /// What it is written in.
+    pub format: Format,
+    /// The part's own header in the mail, with the blank line.
+    pub header: Range<usize>,
+    /// Its octets in the mail, as they were sent.
+    pub range: Range<usize>,
+    /// Its transfer encoding.
+    pub encoding: Encoding,
+}
+
+/// A transfer encoding (RFC 2045 section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// 7bit, 8bit, binary.
+    Identity,
+    /// quoted-printable.
+    QuotedPrintable,
+    /// base64.
+    Base64,
+}
+
+/// The bodies of the text parts that stand in the mail itself; those inside nested messages are left out.
+#[must_use]
+pub fn bodies(raw: &[u8]) -> Vec<Body> {
+    let parser = MessageParser::new().max_depth(limits::NESTING as _).max_parts(limits::PARTS as _).max_encoded_nesting(1);
+    let Some(message) = parser.parse(raw) else { return Vec::new() };
+    let texts = message.parts().filter(|part| matches!(part.kind(), PartKind::Text | PartKind::Html));
+    let bodies = texts.map(|part| Body {
+        format: if matches!(part.kind(), PartKind::Html) { Format::Html } else { Format::Plain },
+        header: part.offset_header() as usize..part.offset_body() as usize,
+        range: part.offset_body() as usize..(part.offset_end() as usize).min(raw.len()),
+        encoding: match part.encoding() {
+            mail_parser::Encoding::Base64 => Encoding::Base64,
+            mail_parser::Encoding::QuotedPrintable => Encoding::QuotedPrintable,
+            mail_parser::Encoding::None => Encoding::Identity,
+        },
+    });
+    bodies.collect()
+}
+
 /// The tree of one mail, as far as judging needs it.
 #[derive(Debug, Default)]
 pub struct Tree {

@@ -210,6 +210,8 @@ pub enum Answer {
         /// Its value.
         value: Vec<u8>,
     },
+    /// A piece of the new body, of 65,535 octets at most.
+    Body(Vec<u8>),
     /// Delete the so-manieth field of this name, counted from 1.
     Delete {
         /// The name.
@@ -248,6 +250,10 @@ impl Answer {
                 out.extend_from_slice(value);
                 out.push(0);
             }
+            Self::Body(piece) => {
+                out.push(b'b');
+                out.extend_from_slice(piece);
+            }
             Self::Delete { name, number } => {
                 out.push(b'm');
                 out.extend_from_slice(&number.to_be_bytes());
@@ -255,7 +261,7 @@ impl Answer {
                 out.extend_from_slice(&[0, 0]);
             }
         }
-        // An answer is a few hundred octets; its length fits.
+        // An answer is 64 KiB at most; its length fits.
         let length = u32::try_from(out.len() - at - 4).unwrap_or(0);
         if let Some(place) = out.get_mut(at..at + 4) {
             place.copy_from_slice(&length.to_be_bytes());

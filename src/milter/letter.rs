@@ -5,7 +5,13 @@
 use std::ops::Range;
 
 use super::frame::Answer;
-use crate::{edit::Patch, message::header::Headers};
+use crate::{
+    edit::{self, Patch},
+    message::header::Headers,
+};
+
+/// Octets of one piece of a new body that every MTA takes.
+const PIECE: usize = 65_535;
 
 /// A mail, as far as it was told.
 #[derive(Debug, Default)]
@@ -67,8 +73,17 @@ impl Letter {
                 answers.push(Answer::Delete { name: name.clone(), number: u32::try_from(number).unwrap_or(u32::MAX) });
             }
         }
+        let body = self.fields.last().map_or(0, |(_, range)| range.end) + 2;
+        if patches.iter().any(|patch| patch.at.start >= body) {
+            let shift = |patch: &Patch| Patch { at: patch.at.start - body..patch.at.end - body, with: patch.with.clone() };
+            let inside: Vec<Patch> = patches.iter().filter(|patch| patch.at.start >= body).map(shift).collect();
+            // Patches that do not fit would have been refused where they were made.
+            if let Ok(changed) = edit::apply(self.raw.get(body..).unwrap_or_default(), &inside) {
+                answers.extend(changed.chunks(PIECE).map(|piece| Answer::Body(piece.to_vec())));
+            }
+        }
         // Each is put on top of the one before, so the last comes first.
-        let added: Vec<u8> = patches.iter().flat_map(|patch| patch.with.iter().copied()).collect();
+        let added: Vec<u8> = patches.iter().filter(|patch| patch.at.start < body).flat_map(|patch| patch.with.iter().copied()).collect();
         let headers = Headers::read(&added);
         for field in headers.fields().iter().rev() {
             let name = added.get(field.name.clone()).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default().to_owned();

@@ -305,7 +305,7 @@ async fn decide(hall: &Hall, client: &Client, mail: &mut Transaction) -> Vec<Ans
 
 /// Takes of an offer what is needed, and leaves out all that is not.
 fn agree(offer: Terms) -> Result<Terms, SessionError> {
-    let actions = action::ADD_HEADER | action::CHANGE_HEADER;
+    let actions = action::ADD_HEADER | action::CHANGE_HEADER | action::CHANGE_BODY;
     if offer.version < VERSION || offer.actions & actions != actions || offer.steps & step::LEADING_SPACE == 0 {
         return Err(SessionError::Terms(offer));
     }

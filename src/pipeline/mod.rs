@@ -24,11 +24,16 @@ use crate::{
         record::{Event, Outcome},
     },
     clock,
-    edit::{Patch, tag::Tagger},
+    edit::{
+        self, Patch,
+        rewrite::{self, Swap},
+        seal::{Sealed, Sealer},
+        tag::Tagger,
+    },
     identity::{Arrival, Authenticator, proof::Identity},
     limits,
     message::{Content, Domain, Flaw, Message},
-    policy::{self, Action, Decision, Facts, Finding, Mode, Policy, Reason, Recogniser, Verdict},
+    policy::{self, Action, Decision, Facts, Finding, Mode, Policy, Reason, Recogniser, Sender, Verdict},
 };
 
 /// Where every mail walks through, whichever door it came by.
@@ -45,6 +50,8 @@ pub struct Hall {
     pub audit: Option<Audit>,
     /// Octets up to which a mail is inspected.
     pub inspect_limit: usize,
+    /// Seals guard links; none where the configuration has no guard page.
+    sealer: Option<Arc<Sealer>>,
     quota: Arc<Quota>,
     seen: Arc<Seen>,
 }
@@ -141,9 +148,17 @@ impl Hall {
             tagger,
             audit,
             inspect_limit,
+            sealer: None,
             quota: Arc::default(),
             seen: Arc::default(),
         }
+    }
+
+    /// The same hall with a way to seal guard links.
+    #[must_use]
+    pub fn guarded_by(mut self, sealer: Option<Arc<Sealer>>) -> Self {
+        self.sealer = sealer;
+        self
     }
 
     /// The same hall with another allowlist, another way to ask who sent a mail, and other tags. What was counted and
@@ -157,6 +172,7 @@ impl Hall {
             inspect_limit,
             recogniser: Arc::clone(&self.recogniser),
             audit: self.audit.clone(),
+            sealer: self.sealer.clone(),
             quota: Arc::clone(&self.quota),
             seen: Arc::clone(&self.seen),
         }
@@ -211,7 +227,7 @@ impl Hall {
             } else if let Err(why) = self.quota.spend(&sender.name, &recipients, sender.limit, time) {
                 examined.decision.revoke(Finding::fails(Reason::Limit, why));
             } else if mode == Mode::Enforce {
-                let edits = self.edits(&message, &sender.actions, &sender.name, time);
+                let edits = self.edits(mail.id, &message, &examined, &sender, &recipients, time);
                 walked.examined = examined;
                 self.exempt(mail, &mut walked, edits).await;
                 return walked;
@@ -222,10 +238,13 @@ impl Hall {
     }
 
     /// Puts an exemption on record and only then lets it take effect.
-    async fn exempt(&self, mail: &Arriving<'_>, walked: &mut Walked, edits: Option<Vec<Patch>>) {
-        let Some(edits) = edits else {
-            walked.examined.decision.revoke(Finding::fails(Reason::Fault, "there is no token or key to tag with"));
-            return;
+    async fn exempt(&self, mail: &Arriving<'_>, walked: &mut Walked, edits: Result<Vec<Patch>, String>) {
+        let edits = match edits {
+            Ok(edits) => edits,
+            Err(why) => {
+                walked.examined.decision.revoke(Finding::fails(Reason::Edit, why));
+                return;
+            }
         };
         let Some(audit) = &self.audit else {
             walked.examined.decision.revoke(Finding::fails(Reason::Audit, "there is no audit folder"));
@@ -246,14 +265,69 @@ impl Hall {
         }
     }
 
-    /// The edits of an exemption; none where an action cannot be carried out.
-    fn edits(&self, message: &Message<'_>, actions: &[Action], entry: &str, now: Timestamp) -> Option<Vec<Patch>> {
-        actions
-            .iter()
-            .map(|action| match action {
-                Action::Tag => self.tagger.tag(message, entry, now),
-            })
-            .collect()
+    /// The edits of an exemption.
+    ///
+    /// # Errors
+    /// Why an action cannot be carried out, in words.
+    pub fn edits(
+        &self,
+        id: &str,
+        message: &Message<'_>,
+        examined: &Examined,
+        sender: &Sender,
+        recipients: &[String],
+        now: Timestamp,
+    ) -> Result<Vec<Patch>, String> {
+        let mut patches = Vec::new();
+        for action in &sender.actions {
+            match action {
+                Action::Guard => patches.extend(self.guard(id, message, examined, sender, recipients, now)?),
+                // The signature covers the body as it leaves.
+                Action::Tag => {
+                    let changed = edit::apply(message.raw(), &patches).map_err(|error| error.to_string())?;
+                    let tag = self.tagger.tag(&Message::read(&changed), &sender.name, now);
+                    patches.push(tag.ok_or("there is no token or key to tag with")?);
+                }
+            }
+        }
+        Ok(patches)
+    }
+
+    /// The patches that put a guard link in each one-time link's place.
+    fn guard(
+        &self,
+        id: &str,
+        message: &Message<'_>,
+        examined: &Examined,
+        sender: &Sender,
+        recipients: &[String],
+        now: Timestamp,
+    ) -> Result<Vec<Patch>, String> {
+        let sealer = self.sealer.as_ref().ok_or("there is no [guard] to lead to")?;
+        let (content, recognition) =
+            examined.content.as_ref().zip(examined.decision.recognition.as_ref()).ok_or("the mail was not read")?;
+        let author = message.author().map(|author| author.domain.to_string()).unwrap_or_default();
+        let until = now.checked_add(sealer.lifetime).map_err(|error| error.to_string())?;
+        let recipient = if let [only] = recipients { only.clone() } else { String::new() };
+        let mut swaps: Vec<Swap> = Vec::new();
+        for found in policy::one_time_links(content, recognition, sender) {
+            let link = found.link.expose().to_owned();
+            if swaps.iter().any(|swap| swap.from == link) {
+                continue;
+            }
+            let sealed = Sealed {
+                link: link.clone(),
+                mail: id.to_owned(),
+                entry: sender.name.clone(),
+                author: author.clone(),
+                recipient: recipient.clone(),
+                at: now,
+                until,
+            };
+            let to = sealer.seal(&sealed).ok_or("the one-time link is too long to be sealed")?;
+            swaps.push(Swap { from: link, to });
+        }
+        rewrite::swap(message, content, &swaps).map_err(|error| error.to_string())
     }
 
     /// Remembers what became of a mail.

@@ -6,8 +6,10 @@ use super::{recognise::Recognition, sender::Sender};
 use crate::vocabulary::vocabulary;
 
 /// What the hop does to an exempted mail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
+    /// Puts a guard link in the one-time link's place.
+    Guard,
     /// Adds the token that the scanner's rule looks for.
     Tag,
 }
@@ -17,6 +19,7 @@ impl Action {
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
+            Self::Guard => "guard",
             Self::Tag => "tag",
         }
     }
@@ -40,6 +43,7 @@ vocabulary! {
         Addressees = "addressees", "Every recipient stands in To or Cc, so the mail was meant for them.";
         Replay = "replay", "The same mail has not been exempted for another recipient before.";
         Limit = "limit", "The recipient has not had too many exemptions in this hour.";
+        Edit = "edit", "The mail can be changed as the entry's actions say.";
         Audit = "audit", "The decision is on record before it takes effect.";
         Fault = "fault", "Nothing went wrong while deciding.";
     }

@@ -25,7 +25,7 @@ use self::{
 };
 use crate::{
     identity::proof::{AuthResult, Identity, Signature, Source},
-    message::{Author, Content, Domain, Flaw},
+    message::{Author, Content, Domain, Flaw, FoundLink},
 };
 
 /// The allowlist, indexed by the domain of the From address.
@@ -216,9 +216,10 @@ fn kind(facts: &Facts<'_>, sender: &Sender) -> Finding {
 
 /// The links that are the one-time link: the recognised ones, or, where the entry goes by subject and recognition found
 /// none, those that its `links` name.
-fn one_time<'f>(facts: &Facts<'f>, sender: &Sender) -> Vec<&'f crate::message::FoundLink> {
-    let all = &facts.content.links;
-    let recognised: Vec<_> = facts.recognition.one_time_links.iter().filter_map(|at| all.get(*at)).collect();
+#[must_use]
+pub fn one_time_links<'f>(content: &'f Content, recognition: &Recognition, sender: &Sender) -> Vec<&'f FoundLink> {
+    let all = &content.links;
+    let recognised: Vec<_> = recognition.one_time_links.iter().filter_map(|at| all.get(*at)).collect();
     if recognised.is_empty() && matches!(sender.mails, Mails::Subjects(_)) {
         return all.iter().filter(|found| sender.links.iter().any(|pattern| pattern.matches(&found.link))).collect();
     }
@@ -226,7 +227,7 @@ fn one_time<'f>(facts: &Facts<'f>, sender: &Sender) -> Vec<&'f crate::message::F
 }
 
 fn one_time_link(facts: &Facts<'_>, sender: &Sender) -> Finding {
-    let found = one_time(facts, sender);
+    let found = one_time_links(facts.content, facts.recognition, sender);
     if found.is_empty() {
         return Finding::fails(Reason::OneTimeLink, "the mail has no one-time link");
     }

@@ -272,12 +272,16 @@ fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &Place, proble
                 let what = "\"route\" is not in this version yet, and a milter cannot do it; use \"tag\", and let the scanner's rule or Postfix's milter_header_checks (docs/deployment.md) send the mail another way";
                 problems.add(found.place.clone(), &found.key, what);
             }
-            "guard" | "unwrap" => {
+            "guard" => actions.push(Action::Guard),
+            "unwrap" => {
                 problems.add(found.place.clone(), &found.key, format!("{word:?} is not in this version yet; use \"tag\""));
             }
-            _ => problems.add(found.place.clone(), &found.key, format!("found {word:?}, expected \"tag\"")),
+            _ => problems.add(found.place.clone(), &found.key, format!("found {word:?}, expected \"tag\" or \"guard\"")),
         }
     }
+    // They run in this order, however they were written.
+    actions.sort_unstable();
+    actions.dedup();
     (!actions.is_empty()).then_some(actions)
 }
 

@@ -144,7 +144,7 @@ pub(super) fn count(found: Option<Found<i64>>, default: usize, problems: &mut Pr
     found.and_then(|found| found.parse(problems, allowed, parse)).unwrap_or(default)
 }
 
-fn networks(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<Network> {
+pub(super) fn networks(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<Network> {
     let each = found.into_iter().flat_map(|list| list.value);
     each.filter_map(|item| item.parse(problems, "a network, as in \"10.0.0.0/8\" or \"192.0.2.1\"", |text| Network::parse(text))).collect()
 }

@@ -7,6 +7,7 @@
 pub mod allow;
 pub mod catalogue;
 mod door;
+mod guard;
 pub mod lint;
 mod milter;
 pub mod reading;
@@ -29,7 +30,7 @@ use crate::{
     identity::Network,
     limits,
     message::Domain,
-    policy::{Mode, Policy},
+    policy::{Action, Mode, Policy, Sender},
     smtp::setup::Setup,
 };
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub smtp: Option<Setup>,
     /// The milter, where there is one.
     pub milter: Option<crate::milter::Setup>,
+    /// The guard page, where there is one.
+    pub guard: Option<crate::http::Setup>,
     /// How senders are proven.
     pub identity: Identity,
     /// The tag, where there is one.
@@ -105,6 +108,7 @@ impl Settings {
             mode: Mode::Observe,
             smtp: None,
             milter: None,
+            guard: None,
             identity: Identity {
                 verify: Verify::Here { dns: Vec::new(), deadline: IDENTITY_DEADLINE, arc_sealers: Vec::new() },
                 trusted_upstreams: Vec::new(),
@@ -158,6 +162,8 @@ impl Settings {
         }
         let section = root.section("milter", problems);
         settings.milter = milter::compile(section, settings.smtp.as_ref(), &mut settings.warnings, problems);
+        let section = root.section("guard", problems);
+        settings.guard = guard::compile(section, &beside, SENDERS_TO_CHOOSE.map(str::to_owned).to_vec(), problems);
         let tag = root.section("tag", problems);
         settings.tag = compile_tag(tag, &beside, problems);
         let mut audit = root.section("audit", problems);
@@ -182,8 +188,19 @@ impl Settings {
                 );
             }
         }
-        let enforced = settings.mode == Mode::Enforce && settings.policy.senders().iter().any(|sender| sender.mode == Mode::Enforce);
-        if enforced && settings.tag.is_none() {
+        let enforcing = |action: Option<Action>| {
+            let acts = |sender: &Sender| sender.mode == Mode::Enforce && action.is_none_or(|action| sender.actions.contains(&action));
+            settings.mode == Mode::Enforce && settings.policy.senders().iter().any(|sender| acts(sender))
+        };
+        let (enforced, tags, guards) = (enforcing(None), enforcing(Some(Action::Tag)), enforcing(Some(Action::Guard)));
+        if guards && settings.guard.is_none() {
+            problems.add(
+                Place::file(path.display().to_string()),
+                "guard",
+                "action = \"guard\" needs [guard] with url, listen and key_file; `firstclick keygen --out FILE` writes the key",
+            );
+        }
+        if tags && settings.tag.is_none() {
             problems.add(
                 Place::file(path.display().to_string()),
                 "tag",
@@ -201,7 +218,10 @@ impl Settings {
     }
 }
 
-const LATER: [&str; 2] = ["guard", "admin"];
+const LATER: [&str; 1] = ["admin"];
+/// Names beside the sender's in `confirm = "choose"`: companies whose mails everybody gets.
+const SENDERS_TO_CHOOSE: [&str; 8] =
+    ["amazon.com", "apple.com", "dropbox.com", "google.com", "linkedin.com", "microsoft.com", "paypal.com", "zoom.us"];
 const IDENTITY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// `observe` or `enforce`.

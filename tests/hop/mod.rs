@@ -21,7 +21,10 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use firstclick::{
     audit::Audit,
-    edit::tag::{Key, Tagger, Token},
+    edit::{
+        seal::Sealer,
+        tag::{Key, Tagger, Token},
+    },
     identity::{Authenticator, Network},
     message::{Domain, Message},
     milter,
@@ -66,7 +69,16 @@ action = "tag"
 pub(crate) fn hop() -> Build {
     let mut setup = Setup::relay("hop.test", vec!["127.0.0.1:1".into()]);
     setup.trace = Trace::Hidden;
-    Build { allow: Vec::new(), mode: Mode::Enforce, identity: Who::Nobody, start: Start::Clear, setup, audit: None, sealers: Vec::new() }
+    Build {
+        allow: Vec::new(),
+        mode: Mode::Enforce,
+        identity: Who::Nobody,
+        start: Start::Clear,
+        setup,
+        audit: None,
+        sealers: Vec::new(),
+        guard: None,
+    }
 }
 
 pub(crate) struct Build {
@@ -77,6 +89,7 @@ pub(crate) struct Build {
     setup: Setup,
     audit: Option<PathBuf>,
     sealers: Vec<Domain>,
+    guard: Option<Arc<Sealer>>,
 }
 
 enum Who {
@@ -117,6 +130,12 @@ impl Build {
 
     pub(crate) fn asking_at(mut self, dns: SocketAddr, deadline: Duration) -> Self {
         self.identity = Who::Zone(dns, deadline);
+        self
+    }
+
+    /// Seals guard links.
+    pub(crate) fn guarded_by(mut self, sealer: Arc<Sealer>) -> Self {
+        self.guard = Some(sealer);
         self
     }
 
@@ -173,7 +192,8 @@ impl Build {
         let audit_folder = self.audit.unwrap_or_else(|| folder.path().join("audit"));
         let audit = Audit::open(&audit_folder).unwrap();
         let hall =
-            Hall::new(Policy::new(senders), Recogniser::built_in().unwrap(), authenticator, tagger(), Some(audit), setup.inspect_limit);
+            Hall::new(Policy::new(senders), Recogniser::built_in().unwrap(), authenticator, tagger(), Some(audit), setup.inspect_limit)
+                .guarded_by(self.guard);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

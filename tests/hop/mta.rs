@@ -96,6 +96,7 @@ impl Mta {
         }
         self.raw(&frame(b'D', b"Ni\0ABC123DEF\0")).await;
         let (mut fields, body) = fields(mail);
+        let mut new_body: Option<Vec<u8>> = None;
         for (name, value) in &fields {
             self.raw(&frame(b'L', &[name, &b"\0"[..], value, b"\0"].concat())).await;
         }
@@ -122,6 +123,7 @@ impl Mta {
                 };
                 match letter {
                     'p' => told.progress += 1,
+                    'b' => new_body.get_or_insert_default().extend(rest),
                     'i' => fields.insert(number(), texts()),
                     'm' => {
                         let (name, value) = texts();
@@ -137,7 +139,7 @@ impl Mta {
         for (name, value) in fields {
             told.mail.extend([&name[..], b":", &crlf(&value), b"\r\n"].concat());
         }
-        told.mail.extend([b"\r\n", body].concat());
+        told.mail.extend([b"\r\n", new_body.as_deref().unwrap_or(body)].concat());
         told
     }
 }

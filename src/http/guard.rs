@@ -1,0 +1,272 @@
+//! Requests and their answers. Only a POST that carries what the page gave along leads on (303); everything else is a page.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{any, get},
+};
+use jiff::Timestamp;
+use url::{Url, form_urlencoded};
+
+use super::{
+    Confirm, Door, HelpDesk, Setup, clicks,
+    page::{self, After, Ask, Frame, Logo},
+};
+use crate::{
+    audit::record::{Click, ClickKind, Record},
+    clock,
+    edit::seal::{OpenError, Sealed},
+    limits,
+    message::unwrap,
+};
+
+#[derive(Clone)]
+pub(super) struct Context {
+    door: Arc<Door>,
+    peer: IpAddr,
+}
+
+pub(super) fn router(door: Arc<Door>, peer: IpAddr) -> Router {
+    Router::new()
+        .route("/c/{sealed}", any(link))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/style.css", get(style))
+        .route("/logo", get(logo))
+        .route("/unwrap", any(help_desk))
+        .fallback(any(nowhere))
+        .layer(DefaultBodyLimit::max(limits::GUARD_BUFFER))
+        .with_state(Context { door, peer })
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+impl Context {
+    /// Who asks: the last address that a trusted proxy wrote, or whoever is connected.
+    fn client(&self, setup: &Setup, headers: &HeaderMap) -> IpAddr {
+        if !setup.proxies.iter().any(|proxy| proxy.contains(self.peer)) {
+            return self.peer;
+        }
+        let forwarded = text(headers, "x-forwarded-for").split(',').filter_map(|item| item.trim().parse::<IpAddr>().ok());
+        let addresses: Vec<IpAddr> = forwarded.map(|address| address.to_canonical()).collect();
+        addresses.into_iter().rev().find(|address| !setup.proxies.iter().any(|proxy| proxy.contains(*address))).unwrap_or(self.peer)
+    }
+
+    fn frame<'f>(&'f self, setup: &'f Setup, headers: &HeaderMap) -> Option<Frame<'f>> {
+        let (language, words) = self.door.languages.choose(text(headers, "accept-language"))?;
+        let logo = if setup.logo.is_some() { Logo::Shown } else { Logo::None };
+        Some(Frame { language, words, logo, note: &setup.note })
+    }
+
+    fn page(
+        &self,
+        setup: &Setup,
+        headers: &HeaderMap,
+        status: StatusCode,
+        towards: Option<&str>,
+        write: impl FnOnce(Frame<'_>) -> String,
+    ) -> Response {
+        let Some(frame) = self.frame(setup, headers) else { return status.into_response() };
+        answer(setup, status, "text/html; charset=utf-8", write(frame).into_bytes(), towards)
+    }
+}
+
+/// An answer that nobody keeps, frames, or learns anything else from. `towards` is the origin to which a form may lead.
+fn answer(setup: &Setup, status: StatusCode, kind: &'static str, body: Vec<u8>, towards: Option<&str>) -> Response {
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    // Browsers hold a form's redirect to `form-action`, so the page names where its button leads, and nothing else.
+    let policy = format!(
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {}; frame-ancestors 'none'; base-uri 'none'",
+        towards.unwrap_or_default()
+    );
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (HeaderName::from_static("x-robots-tag"), "noindex, nofollow"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    if setup.sealer.url.starts_with("https:") {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
+    response
+}
+
+async fn style(State(context): State<Context>) -> Response {
+    answer(&context.door.current.load(), StatusCode::OK, "text/css; charset=utf-8", page::STYLE.into(), None)
+}
+
+async fn logo(State(context): State<Context>) -> Response {
+    let setup = context.door.current.load();
+    match &setup.logo {
+        Some(logo) => answer(&setup, StatusCode::OK, logo.kind, logo.octets.clone(), None),
+        None => answer(&setup, StatusCode::NOT_FOUND, "text/plain", Vec::new(), None),
+    }
+}
+
+async fn nowhere(State(context): State<Context>, headers: HeaderMap) -> Response {
+    let setup = context.door.current.load_full();
+    context.page(&setup, &headers, StatusCode::NOT_FOUND, None, page::gone)
+}
+
+/// A guard link: GET and HEAD show the page, POST leads on.
+async fn link(State(context): State<Context>, Path(value): Path<String>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
+    let setup = context.door.current.load_full();
+    let client = context.client(&setup, &headers);
+    if !context.door.admits(client) {
+        return answer(&setup, StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", b"too many requests\n".to_vec(), None);
+    }
+    let now = clock::now();
+    let sealed = match setup.sealer.open(&value, now) {
+        Ok(sealed) => sealed,
+        Err(OpenError::Foreign) => return context.page(&setup, &headers, StatusCode::NOT_FOUND, None, page::gone),
+        Err(OpenError::Expired) => return context.page(&setup, &headers, StatusCode::GONE, None, page::expired),
+    };
+    // What was sealed was a web link; were it not, it leads nowhere.
+    let Some((host, origin)) = destination(&sealed.link) else {
+        return context.page(&setup, &headers, StatusCode::NOT_FOUND, None, page::gone);
+    };
+    let names = names(&setup, &sealed, &value);
+    let show = |after: After| {
+        let nonce = nonce(&setup, &value, now);
+        context.page(&setup, &headers, StatusCode::OK, Some(&origin), |frame| {
+            let ask = match setup.confirm {
+                Confirm::Press => Ask::Press,
+                Confirm::Choose => Ask::Choose { names: &names, after },
+            };
+            page::guard(frame, &sealed.author, &host, &nonce, ask)
+        })
+    };
+    let purpose = [text(&headers, "purpose"), text(&headers, "sec-purpose")].concat();
+    let on_record = |kind: ClickKind| {
+        let request = clicks::Request {
+            method: method.as_str(),
+            address: client,
+            user_agent: text(&headers, "user-agent"),
+            accept_language: text(&headers, "accept-language"),
+            purpose: &purpose,
+        };
+        remember(&context, &sealed, request, kind, now)
+    };
+    if method == Method::GET || method == Method::HEAD {
+        on_record(ClickKind::Open).await;
+        return show(After::Nothing);
+    }
+    if method != Method::POST {
+        let mut response = answer(&setup, StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", Vec::new(), None);
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+        return response;
+    }
+    // A page of another site that posts here is told by the browser itself, and it has no nonce of this link.
+    let site = text(&headers, "sec-fetch-site");
+    let field =
+        |name: &str| form_urlencoded::parse(&body).find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default();
+    if !(site.is_empty() || site == "same-origin") || !is_own_nonce(&setup, &value, &field("nonce"), now) {
+        on_record(ClickKind::Refused).await;
+        return show(After::Nothing);
+    }
+    if setup.confirm == Confirm::Choose {
+        let chosen = field("choice").parse::<usize>().ok().and_then(|number| names.get(number));
+        if chosen != Some(&sealed.author) {
+            on_record(ClickKind::WrongAnswer).await;
+            return show(After::WrongAnswer);
+        }
+    }
+    on_record(ClickKind::Press).await;
+    let mut response = answer(&setup, StatusCode::SEE_OTHER, "text/plain; charset=utf-8", Vec::new(), Some(&origin));
+    match HeaderValue::from_str(&sealed.link) {
+        Ok(location) => {
+            response.headers_mut().insert(header::LOCATION, location);
+            response
+        }
+        Err(_) => context.page(&setup, &headers, StatusCode::NOT_FOUND, None, page::gone),
+    }
+}
+
+/// The host as a browser writes it, in ASCII, and the origin; none for what is no web link.
+fn destination(link: &str) -> Option<(String, String)> {
+    let url = Url::parse(link).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+    let host = url.host_str()?.to_owned();
+    let host = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+    Some((host, url.origin().ascii_serialization()))
+}
+
+async fn remember(context: &Context, sealed: &Sealed, request: clicks::Request<'_>, kind: ClickKind, now: Timestamp) {
+    let (likely, why) = clicks::likely(request, sealed.at, now);
+    let click = Click {
+        time: now,
+        kind,
+        mail: &sealed.mail,
+        entry: &sealed.entry,
+        recipient: &sealed.recipient,
+        after_s: now.as_second() - sealed.at.as_second(),
+        address: request.address,
+        user_agent: request.user_agent,
+        likely,
+        why: &why,
+    };
+    tracing::info!(id = sealed.mail, kind = kind.code(), client = %request.address, after_s = click.after_s, likely, why, "guard link");
+    if let Some(audit) = &context.door.audit {
+        audit.note(Record::click(&click)).await;
+    }
+}
+
+/// The sender and two others, in an order that a program cannot tell from the page.
+fn names(setup: &Setup, sealed: &Sealed, value: &str) -> Vec<String> {
+    let rank = |name: &str| setup.nonces.fingerprint(&format!("{value} {name}"));
+    let mut others: Vec<&String> = setup.others.iter().filter(|name| **name != sealed.author).collect();
+    others.sort_by_key(|name| rank(name));
+    let mut names: Vec<String> = others.into_iter().take(2).cloned().chain([sealed.author.clone()]).collect();
+    names.sort_by_key(|name| rank(&format!("{name} order")));
+    names
+}
+
+/// What goes back with a press: the time, signed together with the link.
+fn nonce(setup: &Setup, value: &str, now: Timestamp) -> String {
+    let at = now.as_second();
+    format!("{at}.{}", setup.nonces.fingerprint(&format!("nonce {at} {value}")))
+}
+
+fn is_own_nonce(setup: &Setup, value: &str, nonce: &str, now: Timestamp) -> bool {
+    let Some((at, mark)) = nonce.split_once('.') else { return false };
+    let Ok(seconds) = at.parse::<i64>() else { return false };
+    let age = now.as_second().saturating_sub(seconds);
+    let expected = setup.nonces.fingerprint(&format!("nonce {seconds} {value}"));
+    let same = aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), mark.as_bytes()).is_ok();
+    same && (0..=NONCE_LIFE).contains(&age)
+}
+
+/// Seconds that a page may be open before its button is pressed: a working day.
+const NONCE_LIFE: i64 = 12 * 3_600;
+
+/// The help desk's page.
+async fn help_desk(State(context): State<Context>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
+    let setup = context.door.current.load_full();
+    if setup.help_desk == HelpDesk::Closed {
+        return context.page(&setup, &headers, StatusCode::NOT_FOUND, None, page::gone);
+    }
+    if !context.door.admits(context.client(&setup, &headers)) {
+        return answer(&setup, StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", b"too many requests\n".to_vec(), None);
+    }
+    let link = if method == Method::POST {
+        form_urlencoded::parse(&body).find(|(key, _)| key == "link").map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    } else {
+        String::new()
+    };
+    let lines: Vec<(String, String)> = if link.is_empty() { Vec::new() } else { unwrap::told(&link) };
+    context.page(&setup, &headers, StatusCode::OK, None, |frame| page::help_desk(frame, &link, &lines))
+}

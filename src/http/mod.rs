@@ -1,0 +1,227 @@
+//! The guard page's door: a page that only a person's press gets past.
+//!
+//! A reader opens a guard link; [`guard`] opens the seal, shows who sent the mail and where the link leads, and only a press
+//! of the button sends the browser on. Each open and each press is put on record. The mail path never waits for this door:
+//! it shares nothing with it but the audit's queue.
+
+mod clicks;
+mod guard;
+mod page;
+pub mod words;
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+
+use self::words::Languages;
+use crate::{
+    audit::Audit,
+    clock,
+    edit::{seal::Sealer, tag::Key},
+    identity::Network,
+    limits,
+    tls::{self, CertificateFiles, TlsError},
+};
+
+/// How the door is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where readers' browsers connect, or the proxy in front.
+    pub listen: SocketAddr,
+    /// Seals and opens.
+    pub sealer: Arc<Sealer>,
+    /// Signs what goes back with a press.
+    pub nonces: Key,
+    /// For TLS here; without it a proxy in front does it.
+    pub certificate: Option<CertificateFiles>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub proxies: Vec<Network>,
+    /// How a reader shows that it is a person.
+    pub confirm: Confirm,
+    /// Names to choose among beside the sender's.
+    pub others: Vec<String>,
+    /// A picture on every page.
+    pub logo: Option<Logo>,
+    /// A sentence on every page.
+    pub note: String,
+    /// Whether the help desk's page is there.
+    pub help_desk: HelpDesk,
+}
+
+/// How a reader shows that it is a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// By a press of a button.
+    Press,
+    /// By choosing the sender among three names.
+    Choose,
+}
+
+/// Whether `/unwrap` is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HelpDesk {
+    /// It is.
+    Open,
+    /// It is not.
+    Closed,
+}
+
+/// A picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logo {
+    /// Its media type.
+    pub kind: &'static str,
+    /// Its octets.
+    pub octets: Vec<u8>,
+}
+
+/// What all requests share.
+pub struct Door {
+    current: ArcSwap<Setup>,
+    tls: ArcSwap<Option<Arc<ServerConfig>>>,
+    audit: Option<Audit>,
+    languages: Languages,
+    rates: Mutex<HashMap<IpAddr, (i64, u32)>>,
+    places: Arc<Semaphore>,
+}
+
+impl Door {
+    /// Opens for business with this.
+    ///
+    /// # Errors
+    /// Where TLS cannot be set up.
+    pub fn new(setup: Setup, audit: Option<Audit>) -> Result<Self, GuardError> {
+        let tls = setup.certificate.as_ref().map(tls::server).transpose()?;
+        Ok(Self {
+            tls: ArcSwap::from_pointee(tls),
+            current: ArcSwap::from_pointee(setup),
+            audit,
+            languages: Languages::built_in()?,
+            rates: Mutex::default(),
+            places: Arc::new(Semaphore::new(limits::GUARD_CONNECTIONS)),
+        })
+    }
+
+    /// Goes by another setup from the next request on.
+    ///
+    /// # Errors
+    /// Where its TLS cannot be set up; the one from before stays.
+    pub fn replace(&self, setup: Setup) -> Result<(), GuardError> {
+        let tls = setup.certificate.as_ref().map(tls::server).transpose()?;
+        self.tls.store(Arc::new(tls));
+        self.current.store(Arc::new(setup));
+        Ok(())
+    }
+
+    /// Whether an address may ask once more in this minute.
+    fn admits(&self, address: IpAddr) -> bool {
+        let minute = clock::now().as_second() / 60;
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if rates.len() >= limits::GUARD_ADDRESSES {
+            rates.retain(|_, (at, _)| *at == minute);
+            // So many addresses in one minute: whoever is not known yet waits for the next one.
+            if rates.len() >= limits::GUARD_ADDRESSES && !rates.contains_key(&address) {
+                return false;
+            }
+        }
+        let (at, count) = rates.entry(address).or_insert((minute, 0));
+        if *at != minute {
+            (*at, *count) = (minute, 0);
+        }
+        *count += 1;
+        *count <= limits::GUARD_REQUESTS
+    }
+}
+
+/// Why the door cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// The certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The program was built from broken data.
+    #[error("built-in words: {0}")]
+    Words(#[from] toml::de::Error),
+}
+
+/// Serves until `stop` turns true.
+pub async fn run(listener: TcpListener, door: Arc<Door>, mut stop: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        while connections.try_join_next().is_some() {}
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a guard page's connection could not be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&door.places).try_acquire_owned() else { continue };
+        let door = Arc::clone(&door);
+        connections.spawn(async move {
+            // Whatever a client does, it is gone after this.
+            let _ = timeout(limits::GUARD_CONNECTION, serve(stream, peer.ip().to_canonical(), door)).await;
+            drop(place);
+        });
+    }
+    let drained = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(DRAIN, drained).await;
+}
+
+async fn serve(stream: TcpStream, peer: IpAddr, door: Arc<Door>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let tls = door.tls.load_full();
+    match tls.as_ref() {
+        Some(config) => {
+            let stream = timeout(limits::GUARD_HEADER, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await??;
+            talk(TokioIo::new(stream), peer, door).await;
+        }
+        None => talk(TokioIo::new(stream), peer, door).await,
+    }
+    Ok(())
+}
+
+async fn talk(stream: impl hyper::rt::Read + hyper::rt::Write + Unpin, peer: IpAddr, door: Arc<Door>) {
+    let service = tower_service(door, peer);
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits::GUARD_HEADER).max_buf_size(limits::GUARD_BUFFER).max_headers(64);
+    if let Err(error) = http.serve_connection(stream, service).await {
+        tracing::debug!(client = %peer, %error, "guard page's connection broke off");
+    }
+}
+
+fn tower_service(
+    door: Arc<Door>,
+    peer: IpAddr,
+) -> impl hyper::service::Service<hyper::Request<hyper::body::Incoming>, Response = axum::response::Response, Error = Infallible, Future: Send>
+{
+    TowerToHyperService::new(guard::router(door, peer))
+}
+
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For requests that are under way when the service stops.
+const DRAIN: Duration = Duration::from_secs(5);

@@ -1,0 +1,143 @@
+//! `[guard]`: how the guard page is set up.
+
+use std::{fs, io::Read as _, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use url::Url;
+
+use super::{
+    Place, Problems,
+    door::networks,
+    reading::{self, Found, Section},
+};
+use crate::{
+    edit::{
+        seal::{SealKey, Sealer},
+        tag::Key,
+    },
+    http::{Confirm, HelpDesk, Logo, Setup},
+    limits,
+    tls::{self, CertificateFiles},
+};
+
+/// Compiles the section; none where it is not there, or where it has mistakes. `others` are names of senders to choose among.
+pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, others: Vec<String>, problems: &mut Problems) -> Option<Setup> {
+    let before = problems.0.len();
+    let url = section.string("url", problems);
+    let listen = section.string("listen", problems);
+    let key_file = section.string("key_file", problems);
+    let lifetime = section.string("lifetime", problems);
+    let certificate = section.string("certificate", problems);
+    let key = section.string("key", problems);
+    let proxies = section.strings("proxies", problems);
+    let confirm = section.string("confirm", problems);
+    let logo = section.string("logo", problems);
+    let note = section.string("note", problems);
+    let help_desk = section.flag("help_desk", problems);
+    let (there, place) = (section.is_there(), section.place());
+    section.finish(problems);
+    if !there {
+        return None;
+    }
+    let mut missing = |key: &str, what: &str| problems.add(place.clone(), format!("guard.{key}"), format!("missing, expected {what}"));
+    if url.is_none() {
+        missing("url", "where readers reach the page, as in \"https://links.corp.example\"");
+    }
+    if listen.is_none() {
+        missing("listen", "where the page is served, as in \"127.0.0.1:8443\"");
+    }
+    if key_file.is_none() {
+        missing("key_file", "a file of keys; `firstclick keygen --out FILE` writes one");
+    }
+    if certificate.is_some() != key.is_some() {
+        missing(if key.is_some() { "certificate" } else { "key" }, "certificate and key together, as files in PEM");
+    }
+    let url = url.and_then(|found| found.parse(problems, "https://HOST, or http:// on this machine, without a path", |text| origin(text)));
+    let listen: Option<SocketAddr> =
+        listen.and_then(|found| found.parse(problems, "ADDRESS:PORT, as in \"127.0.0.1:8443\"", |text| text.parse().ok()));
+    let lines = key_file.map(|found| key_lines(found, beside, problems)).unwrap_or_default();
+    let keys = lines.iter().filter_map(|line| SealKey::parse(line)).collect();
+    let nonces = lines.first().and_then(|line| Key::parse(line)).map(|key| key.derive("guard-nonce-of-page"));
+    let lifetime = lifetime.map_or(Some(limits::GUARD_LIFETIME), |found| {
+        let allowed = "a time from \"1h\" to \"90d\"";
+        let (least, most) = (Duration::from_hours(1), Duration::from_hours(90 * 24));
+        found.parse(problems, allowed, |text| reading::duration(text).filter(|time| (least..=most).contains(time)))
+    });
+    let certificate = certificate.zip(key).map(|(certificate, key)| {
+        let files = CertificateFiles { certificate: beside.join(certificate.value), key: beside.join(key.value) };
+        if let Err(error) = tls::server(&files) {
+            problems.add(certificate.place, certificate.key, error.to_string());
+        }
+        files
+    });
+    let words = [("press", Confirm::Press), ("choose", Confirm::Choose)];
+    let confirm = confirm.map_or(Some(Confirm::Press), |found| found.word(problems, &words));
+    let logo = logo.and_then(|found| read_logo(found, beside, problems));
+    let note = note.map_or_else(String::new, |found| {
+        let allowed = "one sentence of at most 300 characters";
+        found.parse(problems, allowed, |text| (text.chars().count() <= 300).then(|| text.clone())).unwrap_or_default()
+    });
+    let help_desk = if help_desk.is_some_and(|found| found.value) { HelpDesk::Open } else { HelpDesk::Closed };
+    let proxies = networks(proxies, problems);
+    if problems.0.len() > before {
+        return None;
+    }
+    let sealer = Arc::new(Sealer { url: url?, keys, lifetime: lifetime? });
+    Some(Setup { listen: listen?, sealer, nonces: nonces?, certificate, proxies, confirm: confirm?, others, logo, note, help_desk })
+}
+
+/// The origin of an address that has nothing else. Without TLS it must be on this machine: the link's secret travels there.
+fn origin(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    (bare && (url.scheme() == "https" || url.scheme() == "http" && local)).then(|| url.origin().ascii_serialization())
+}
+
+/// The keys of a file; what it holds is never repeated in a message.
+fn key_lines(found: Found<String>, beside: &Path, problems: &mut Problems) -> Vec<String> {
+    let path = beside.join(&found.value);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            let what = format!("{} cannot be read: {error}; `firstclick keygen --out FILE` writes one", path.display());
+            problems.add(found.place, found.key, what);
+            return Vec::new();
+        }
+    };
+    let mut keys = Vec::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#')) {
+        if SealKey::parse(line.trim()).is_some() {
+            keys.push(line.trim().to_owned());
+        } else {
+            let place = Place { source: path.display().to_string(), at: Some((at + 1, 1)) };
+            problems.add(place, "guard.key_file", "expected 32 octets in base64 on each line, the newest first");
+        }
+    }
+    if keys.is_empty() {
+        problems.add(found.place, found.key, format!("{} holds no key; `firstclick keygen --out FILE` writes one", path.display()));
+    }
+    keys
+}
+
+fn read_logo(found: Found<String>, beside: &Path, problems: &mut Problems) -> Option<Logo> {
+    let path = beside.join(&found.value);
+    let kinds = [("png", "image/png"), ("svg", "image/svg+xml"), ("jpg", "image/jpeg"), ("jpeg", "image/jpeg"), ("webp", "image/webp")];
+    let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let Some((_, kind)) = kinds.iter().find(|(known, _)| *known == end) else {
+        problems.add(found.place, found.key, format!("{} is no picture; expected .png, .svg, .jpg or .webp", path.display()));
+        return None;
+    };
+    let mut octets = Vec::new();
+    let read = fs::File::open(&path).and_then(|file| file.take(limits::LOGO + 1).read_to_end(&mut octets));
+    match read {
+        Ok(_) if octets.len() as u64 > limits::LOGO => {
+            problems.add(found.place, found.key, format!("{} is larger than {} KiB", path.display(), limits::LOGO / 1024));
+            None
+        }
+        Ok(_) => Some(Logo { kind, octets }),
+        Err(error) => {
+            problems.add(found.place, found.key, format!("{} cannot be read: {error}", path.display()));
+            None
+        }
+    }
+}
