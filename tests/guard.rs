@@ -32,6 +32,7 @@ use firstclick::{
         tag::Key,
     },
     http::{self, Confirm, HelpDesk, Setup},
+    identity::Sealing,
     message::Message,
     stage::{Signer, Zone},
 };
@@ -421,6 +422,58 @@ async fn a_guarded_mail_leads_to_the_page() {
     let way = mta::Way { client: "127.0.0.1", from: "<bounce@vendor.test>", to: &["<bob@corp.example>"], piece: 65_535 };
     let told = String::from_utf8(mta.mail(way, mail.as_bytes()).await.mail).unwrap();
     assert!(told.contains(&format!("{URL}/c/")) && !told.contains(SECRET), "{told}");
+}
+
+/// A guarded mail's ARC chain, first and second set, verified by dkimpy; and this hop's own verifier believes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guarded_mail_is_sealed() {
+    let zone = Zone::serve().await.unwrap();
+    let vendor = Signer::publish(&zone, "vendor.test").unwrap();
+    let key = hop::dkim::Key::make();
+    key.publish(&zone, "corp.example");
+    key.publish(&zone, "list.test");
+    let sealing = || Sealing::new("corp.example", "s1", &key.pem()).unwrap();
+    let sink = Sink::start().await;
+    let entry = VENDOR.replace("action = \"tag\"", "action = [\"tag\", \"guard\"]\nlimit = \"unlimited\"");
+    let hop = hop()
+        .allow("vendor", &entry)
+        .asking(&zone)
+        .guarded_by(sealer(URL))
+        .vouching(sealing())
+        .sealed_by(&["list.test"])
+        .next_hop(&sink)
+        .start()
+        .await;
+    let mail = vendor.sign(&reset_mail()).unwrap();
+    for (count, (mail, sets)) in [(mail.clone(), 1), (key.seal(&hop::dkim::Sealing::default(), &mail), 2)].into_iter().enumerate() {
+        assert!(hop.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail.as_bytes()).await.starts_with("250"));
+        let arrived = sink.mail(count + 1).await.data;
+        let text = String::from_utf8(arrived.clone()).unwrap();
+        assert!(!text.contains(SECRET) && hop::is_tagged(&arrived), "{text}: {}", hop.record(count + 1).await);
+        assert!(text.starts_with("ARC-Seal: i=") && text.matches("ARC-Seal:").count() == sets, "{text}");
+        let results = text.split("\r\nAuthentication-Results: ").nth(1).unwrap().split("\r\nX-Firstclick").next().unwrap();
+        assert!(results.starts_with("hop.test;") && results.contains("dkim=pass") && results.contains("dmarc=pass"), "{results}");
+        if hop::needs("python3").is_none() {
+            return;
+        }
+        let script = "import sys, dkim\nkeys = dict(item.split('=', 1) for item in sys.argv[1:])\ncv, results, why = dkim.arc_verify(sys.stdin.buffer.read(), dnsfunc=lambda name, **_: keys.get(name.decode().rstrip('.'), '').encode())\nprint(cv, why)\n";
+        let record = format!("v=DKIM1; k=rsa; p={}", key.public());
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-c", script, &format!("s1._domainkey.corp.example={record}"), &format!("s1._domainkey.list.test={record}")])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(&arrived).unwrap();
+        let output = child.wait_with_output().unwrap();
+        if !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("No module named") {
+            hop::missing("python3-dkim");
+            return;
+        }
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.starts_with("b'pass'"), "dkimpy, {sets} sets: {said} {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 /// Every positive mail of the corpus: the labelled link, wherever it stands, in every charset and encoding, and nothing

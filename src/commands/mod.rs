@@ -107,7 +107,9 @@ fn furnish(settings: Settings, hostname: &str) -> anyhow::Result<Hall> {
     let inspect_limit = settings.inspect_limit().unwrap_or(usize::MAX);
     let audit = settings.audit.as_deref().map(crate::audit::Audit::open).transpose()?;
     let sealer = settings.guard.as_ref().map(|guard| std::sync::Arc::clone(&guard.sealer));
-    Ok(Hall::new(settings.policy, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit).guarded_by(sealer))
+    Ok(Hall::new(settings.policy, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit)
+        .guarded_by(sealer)
+        .sealing(settings.arc))
 }
 
 /// Who finds out who sent a mail.

@@ -150,7 +150,7 @@ impl Reload {
         let policy = std::mem::take(&mut settings.policy);
         let sealer = settings.guard.as_ref().map(|guard| Arc::clone(&guard.sealer));
         let hall = before.refurnished(policy, asked, tagger, settings.inspect_limit().unwrap_or(before.inspect_limit));
-        let hall = Arc::new(hall.guarded_by(sealer));
+        let hall = Arc::new(hall.guarded_by(sealer).sealing(settings.arc.clone()));
         let current = match settings.smtp.clone().filter(|_| front.is_some()) {
             Some(setup) => Some(Current::new(setup, Arc::clone(&hall))?),
             None => None,

@@ -8,6 +8,7 @@ pub mod proof;
 mod resolver;
 pub mod results;
 mod sealed;
+mod sealing;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,7 +21,11 @@ use mail_auth::{
 };
 
 use self::proof::{AuthResult, Identity, Signature, Source, Weakness};
-pub use self::{network::Network, resolver::ResolverError};
+pub use self::{
+    network::Network,
+    resolver::ResolverError,
+    sealing::{Sealing, SealingError},
+};
 use crate::{
     clock, limits,
     message::{Domain, Message, header::Headers},
@@ -109,18 +114,26 @@ impl Authenticator {
         self.trusted_upstreams.iter().any(|network| network.contains(address))
     }
 
-    /// Finds out who sent a mail, within the deadline.
-    pub async fn identify(&self, message: &Message<'_>, arrival: Arrival<'_>) -> Identity {
-        let trusted = match arrival.peer {
+    fn is_trusted(&self, peer: Peer) -> bool {
+        match peer {
             Peer::Host(address) | Peer::Forwarded { upstream: address, .. } => self.trusts(address),
             Peer::Client(_) => false,
             Peer::TrustedUpstream => true,
-        };
-        let client = match arrival.peer {
-            Peer::Host(_) | Peer::TrustedUpstream if trusted => client_in_received(message.headers()),
+        }
+    }
+
+    /// The address that SPF is asked for.
+    fn client(&self, message: &Message<'_>, arrival: Arrival<'_>) -> Option<IpAddr> {
+        match arrival.peer {
+            Peer::Host(_) | Peer::TrustedUpstream if self.is_trusted(arrival.peer) => client_in_received(message.headers()),
             Peer::Host(address) | Peer::Client(address) | Peer::Forwarded { client: address, .. } => Some(address),
             Peer::TrustedUpstream => None,
-        };
+        }
+    }
+
+    /// Finds out who sent a mail, within the deadline.
+    pub async fn identify(&self, message: &Message<'_>, arrival: Arrival<'_>) -> Identity {
+        let (trusted, client) = (self.is_trusted(arrival.peer), self.client(message, arrival));
         let author = message.author().ok().map(|author| author.domain);
         match &self.method {
             Method::Upstream { .. } if !trusted && !matches!(arrival.peer, Peer::Client(_)) => {
@@ -147,16 +160,9 @@ impl Authenticator {
         arrival: Arrival<'_>,
         client: Option<IpAddr>,
     ) -> Identity {
-        let Some(mut mail) = AuthenticatedMessage::parse(message.raw()) else {
+        let Some(mail) = screened(message.raw()) else {
             return Identity::unknown("the mail has no header");
         };
-        // Bounded and screened before anything is looked up: each signature costs a query, and its names go into DNS.
-        let mut seen = 0;
-        mail.retain_dkim_signatures(|signature| {
-            seen += 1;
-            let screened = seen <= limits::SIGNATURES && is_name(&signature.d) && is_name(&signature.s);
-            if screened { Ok(()) } else { Err(mail_auth::dkim::DkimError::UnsupportedVersion) }
-        });
         let sender_domain = arrival.reverse_path.rsplit_once('@').map_or(arrival.helo, |(_, domain)| domain);
         let spf = async {
             match client {
@@ -213,6 +219,18 @@ impl Authenticator {
             None => Identity { arc, ..own },
         }
     }
+}
+
+/// A mail's signatures, bounded and screened before anything is looked up: each costs a query, and its names go into DNS.
+fn screened(raw: &[u8]) -> Option<AuthenticatedMessage<'_>> {
+    let mut mail = AuthenticatedMessage::parse(raw)?;
+    let mut seen = 0;
+    mail.retain_dkim_signatures(|signature| {
+        seen += 1;
+        let screened = seen <= limits::SIGNATURES && is_name(&signature.d) && is_name(&signature.s);
+        if screened { Ok(()) } else { Err(mail_auth::dkim::DkimError::UnsupportedVersion) }
+    });
+    Some(mail)
 }
 
 const fn dmarc_result(by_dkim: &DmarcResult, by_spf: &DmarcResult) -> AuthResult {

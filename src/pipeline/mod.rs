@@ -30,7 +30,7 @@ use crate::{
         seal::{Sealed, Sealer},
         tag::Tagger,
     },
-    identity::{Arrival, Authenticator, proof::Identity},
+    identity::{Arrival, Authenticator, Sealing, proof::Identity},
     limits,
     message::{Content, Domain, Flaw, Message},
     policy::{self, Action, Decision, Facts, Finding, Mode, Policy, Reason, Recogniser, Sender, Verdict},
@@ -52,6 +52,8 @@ pub struct Hall {
     pub inspect_limit: usize,
     /// Seals guard links; none where the configuration has no guard page.
     sealer: Option<Arc<Sealer>>,
+    /// Vouches for mails whose body was changed; none where the configuration has no [arc].
+    sealing: Option<Sealing>,
     quota: Arc<Quota>,
     seen: Arc<Seen>,
 }
@@ -149,6 +151,7 @@ impl Hall {
             audit,
             inspect_limit,
             sealer: None,
+            sealing: None,
             quota: Arc::default(),
             seen: Arc::default(),
         }
@@ -158,6 +161,13 @@ impl Hall {
     #[must_use]
     pub fn guarded_by(mut self, sealer: Option<Arc<Sealer>>) -> Self {
         self.sealer = sealer;
+        self
+    }
+
+    /// The same hall with a way to vouch for changed mails.
+    #[must_use]
+    pub fn sealing(mut self, sealing: Option<Sealing>) -> Self {
+        self.sealing = sealing;
         self
     }
 
@@ -173,6 +183,7 @@ impl Hall {
             recogniser: Arc::clone(&self.recogniser),
             audit: self.audit.clone(),
             sealer: self.sealer.clone(),
+            sealing: self.sealing.clone(),
             quota: Arc::clone(&self.quota),
             seen: Arc::clone(&self.seen),
         }
@@ -228,6 +239,10 @@ impl Hall {
                 examined.decision.revoke(Finding::fails(Reason::Limit, why));
             } else if mode == Mode::Enforce {
                 let edits = self.edits(mail.id, &message, &examined, &sender, &recipients, time);
+                let edits = match edits {
+                    Ok(edits) => self.vouched(&message, edits, mail.arrival).await,
+                    Err(why) => Err(why),
+                };
                 walked.examined = examined;
                 self.exempt(mail, &mut walked, edits).await;
                 return walked;
@@ -291,6 +306,19 @@ impl Hall {
             }
         }
         Ok(patches)
+    }
+
+    /// The same edits, with a seal on top where they change the body.
+    async fn vouched(&self, message: &Message<'_>, mut edits: Vec<Patch>, arrival: Arrival<'_>) -> Result<Vec<Patch>, String> {
+        let Some(sealing) = &self.sealing else { return Ok(edits) };
+        if !edits.iter().any(|patch| patch.at.end > message.headers().body()) {
+            return Ok(edits);
+        }
+        let changed = edit::apply(message.raw(), &edits).map_err(|error| error.to_string())?;
+        let vouching = self.authenticator.vouch(sealing, message, &changed, arrival);
+        let sealed = caught(vouching).await.ok_or("sealing failed; please report it with the mail")?;
+        edits.insert(0, Patch { at: 0..0, with: sealed.map_err(|error| error.to_string())? });
+        Ok(edits)
     }
 
     /// The patches that put a guard link in each one-time link's place.

@@ -5,6 +5,7 @@
 //! [`Policy`] inside.
 
 pub mod allow;
+mod arc;
 pub mod catalogue;
 mod door;
 mod guard;
@@ -27,7 +28,7 @@ pub use self::{
 };
 use crate::{
     edit::tag::{Key, Tagger, Token},
-    identity::Network,
+    identity::{Network, Sealing},
     limits,
     message::Domain,
     policy::{Action, Mode, Policy, Sender},
@@ -45,6 +46,8 @@ pub struct Settings {
     pub milter: Option<crate::milter::Setup>,
     /// The guard page, where there is one.
     pub guard: Option<crate::http::Setup>,
+    /// Who vouches for changed mails, where anybody does.
+    pub arc: Option<Sealing>,
     /// How senders are proven.
     pub identity: Identity,
     /// The tag, where there is one.
@@ -109,6 +112,7 @@ impl Settings {
             smtp: None,
             milter: None,
             guard: None,
+            arc: None,
             identity: Identity {
                 verify: Verify::Here { dns: Vec::new(), deadline: IDENTITY_DEADLINE, arc_sealers: Vec::new() },
                 trusted_upstreams: Vec::new(),
@@ -164,6 +168,8 @@ impl Settings {
         settings.milter = milter::compile(section, settings.smtp.as_ref(), &mut settings.warnings, problems);
         let section = root.section("guard", problems);
         settings.guard = guard::compile(section, &beside, SENDERS_TO_CHOOSE.map(str::to_owned).to_vec(), problems);
+        let section = root.section("arc", problems);
+        settings.arc = arc::compile(section, &beside, problems);
         let tag = root.section("tag", problems);
         settings.tag = compile_tag(tag, &beside, problems);
         let mut audit = root.section("audit", problems);
@@ -198,6 +204,17 @@ impl Settings {
                 Place::file(path.display().to_string()),
                 "guard",
                 "action = \"guard\" needs [guard] with url, listen and key_file; `firstclick keygen --out FILE` writes the key",
+            );
+        }
+        if guards && settings.arc.is_none() {
+            let what = "guarded mails lose their sender's signature, and nobody vouches for them: write [arc], or let the next system trust the hop's address";
+            settings.warnings.push(Advice::new(Severity::Warning, Place::file(path.display().to_string()), "arc", what));
+        }
+        if let (Some(_), Verify::Upstream { .. }) = (&settings.arc, &settings.identity.verify) {
+            problems.add(
+                Place::file(path.display().to_string()),
+                "arc",
+                "a seal tells what the hop itself found: it needs verify = \"here\"",
             );
         }
         if tags && settings.tag.is_none() {

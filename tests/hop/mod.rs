@@ -25,7 +25,7 @@ use firstclick::{
         seal::Sealer,
         tag::{Key, Tagger, Token},
     },
-    identity::{Authenticator, Network},
+    identity::{Authenticator, Network, Sealing},
     message::{Domain, Message},
     milter,
     pipeline::Hall,
@@ -78,6 +78,7 @@ pub(crate) fn hop() -> Build {
         audit: None,
         sealers: Vec::new(),
         guard: None,
+        arc: None,
     }
 }
 
@@ -90,6 +91,7 @@ pub(crate) struct Build {
     audit: Option<PathBuf>,
     sealers: Vec<Domain>,
     guard: Option<Arc<Sealer>>,
+    arc: Option<Sealing>,
 }
 
 enum Who {
@@ -136,6 +138,12 @@ impl Build {
     /// Seals guard links.
     pub(crate) fn guarded_by(mut self, sealer: Arc<Sealer>) -> Self {
         self.guard = Some(sealer);
+        self
+    }
+
+    /// Vouches for changed mails.
+    pub(crate) fn vouching(mut self, sealing: Sealing) -> Self {
+        self.arc = Some(sealing);
         self
     }
 
@@ -193,7 +201,8 @@ impl Build {
         let audit = Audit::open(&audit_folder).unwrap();
         let hall =
             Hall::new(Policy::new(senders), Recogniser::built_in().unwrap(), authenticator, tagger(), Some(audit), setup.inspect_limit)
-                .guarded_by(self.guard);
+                .guarded_by(self.guard)
+                .sealing(self.arc);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
