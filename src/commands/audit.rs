@@ -100,26 +100,59 @@ fn report(folder: &Path, since: Option<&str>) -> anyhow::Result<Answer> {
 fn find(folder: &Path, find: &Find) -> anyhow::Result<Answer> {
     let mut out = io::stdout().lock();
     let form = if find.json { Form::Json } else { Form::People };
-    let mut ids: Vec<String> = Vec::new();
-    let mut found = 0_usize;
+    // What belongs to a mail follows it: how it ended, and what was done with its guard link.
+    let mut stories: Vec<Story> = Vec::new();
     for path in chain::files(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
         for line in BufReader::new(File::open(&path)?).split(b'\n') {
             let line = line?;
             let Ok(value) = serde_json::from_slice::<Value>(&line) else { continue };
-            let id = text(&value, "id").to_owned();
-            // The outcome of a mail that was recorded before it left stands in a line of its own.
-            let outcome_of_found = text(&value, "type") == "outcome" && ids.contains(&id);
-            if outcome_of_found || (text(&value, "type") == "mail" && matches(&value, find)) {
-                found += usize::from(!outcome_of_found);
-                ids.push(id);
-                show(&mut out, &line, &value, form)?;
+            match text(&value, "type") {
+                "mail" if matches(&value, find) => stories.push(Story { lines: vec![(line, value)], superseded: None }),
+                "outcome" | "click" => {
+                    let own = |story: &&mut Story| story.lines.first().is_some_and(|(_, mail)| text(mail, "id") == text(&value, "id"));
+                    if let Some(story) = stories.iter_mut().rev().find(own) {
+                        story.lines.push((line, value));
+                    }
+                }
+                _ => {}
             }
         }
     }
-    if form == Form::People {
-        writeln!(out, "{found} mails")?;
+    let again = |earlier: &Story, later: &Story| {
+        let key = |story: &Story| {
+            let mail = story.lines.first().map(|(_, mail)| mail)?;
+            let kind = mail.get("recognized").map(|found| text(found, "kind").to_owned()).filter(|kind| !kind.is_empty())?;
+            Some((text(mail, "entry").to_owned(), kind, mail.get("to").cloned()))
+        };
+        key(earlier).is_some() && key(earlier) == key(later)
+    };
+    for at in 0..stories.len() {
+        let (earlier, later) = stories.split_at(at + 1);
+        let newer = earlier.last().and_then(|story| later.iter().find(|other| again(story, other)));
+        let time = newer.and_then(|story| story.lines.first()).map(|(_, mail)| text(mail, "time").to_owned());
+        if let Some(story) = stories.get_mut(at) {
+            story.superseded = time;
+        }
     }
-    Ok(if found == 0 { Answer::No } else { Answer::Yes })
+    for story in &stories {
+        for (line, value) in &story.lines {
+            show(&mut out, line, value, form)?;
+        }
+        if let (Form::People, Some(time)) = (form, &story.superseded) {
+            writeln!(out, "    another mail of this kind came at {time}: at most services this link is void since then")?;
+        }
+    }
+    if form == Form::People {
+        writeln!(out, "{} mails", stories.len())?;
+    }
+    Ok(if stories.is_empty() { Answer::No } else { Answer::Yes })
+}
+
+/// A mail and what became of it.
+struct Story {
+    lines: Vec<(Vec<u8>, Value)>,
+    /// When the next mail of its kind came for the same reader.
+    superseded: Option<String>,
 }
 
 fn matches(value: &Value, find: &Find) -> bool {
@@ -197,6 +230,23 @@ fn show(out: &mut impl Write, line: &[u8], value: &Value, form: Form) -> io::Res
     let reply = printable(text(value, "reply"));
     let (time, id) = (text(value, "time"), text(value, "id"));
     match text(value, "type") {
+        "click" => {
+            let what = match text(value, "what") {
+                "open" => "opened the guard page",
+                "press" => "pressed the button, and went on to the link",
+                "wrong_answer" => "chose a wrong sender",
+                _ => "posted something that the guard page did not give",
+            };
+            let after = value.get("after_s").and_then(Value::as_i64).unwrap_or_default();
+            writeln!(
+                out,
+                "    +{after} s {} {what}, from {} ({}; {})",
+                text(value, "likely"),
+                printable(text(value, "address")),
+                printable(text(value, "why")),
+                printable(text(value, "user_agent"))
+            )?;
+        }
         "mail" => {
             let observed = if value.get("observed") == Some(&Value::Bool(true)) { " (observed)" } else { "" };
             let kind = value.get("recognized").map_or("-", |found| text(found, "kind"));

@@ -1,8 +1,9 @@
 //! `demo`: the product at work, all in this process and on loopback.
 //!
 //! A site whose links work once, a scanner that opens every link of every mail, and the hop in front of it. The same
-//! reset mail goes without and with the hop; then an ordinary mail, a forged sender and a forged tag. The command fails
-//! where any outcome is not the promised one.
+//! reset mail goes without and with the hop; then an ordinary mail, a forged sender and a forged tag; and at last before a
+//! scanner that can be told nothing, where the link leads to the guard page. The command fails where any outcome is not the
+//! promised one.
 
 use std::{
     fs,
@@ -16,13 +17,17 @@ use std::{
 use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::Value;
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{net::TcpListener, sync::watch};
 
 use super::{Answer, runtime};
 use crate::{
     audit::{Audit, chain},
     clock::{self, Stopwatch},
-    edit::tag::{Key, Tagger, Token},
+    edit::{
+        seal::{self, SealKey, Sealer},
+        tag::{Key, Tagger, Token},
+    },
+    http,
     identity::Authenticator,
     pipeline::Hall,
     policy::{Mode, Policy, Recogniser},
@@ -43,7 +48,7 @@ pub(super) enum After {
 pub(super) fn demo(after: After) -> anyhow::Result<Answer> {
     let runtime = runtime()?;
     let folder = Folder::make()?;
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (stop, stopped) = watch::channel(false);
     let stage = runtime.block_on(Stage::set(&folder, stopped))?;
     let mut rows = stage.play(&runtime)?;
     explain(&mut rows, &folder)?;
@@ -52,7 +57,7 @@ pub(super) fn demo(after: After) -> anyhow::Result<Answer> {
     if after == After::Stay {
         stage.stay(&runtime, &folder)?;
     }
-    let _ = stop.send(());
+    let _ = stop.send(true);
     Ok(if kept { Answer::Yes } else { Answer::No })
 }
 
@@ -79,15 +84,20 @@ impl Drop for Folder {
 /// The tag's token in the demo; a real one is a secret.
 const TOKEN: &str = "demo-token-not-secret";
 const HOP: &str = "firstclick";
+/// The hop before the scanner that can be told nothing.
+const GUARD: &str = "firstclick, guard";
 const READER: &str = "bob@corp.example";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Stage {
     site: Site,
     scanner: Scanner,
+    /// Opens every link whatever it is told.
+    deaf: Scanner,
     vendor: Signer,
     shop: Signer,
     hop: String,
+    guarding_hop: String,
     _zone: Zone,
 }
 
@@ -99,6 +109,7 @@ struct Row {
     opened: bool,
     reader: u16,
     tagged: bool,
+    guard_link: Option<String>,
     message_id: String,
     token: String,
     verdict: String,
@@ -117,35 +128,45 @@ struct Promise {
 }
 
 impl Row {
+    fn is_judged(&self) -> bool {
+        self.way == HOP || self.way == GUARD
+    }
+
     fn kept(&self) -> bool {
         self.opened == self.promise.opened && self.reader == self.promise.reader && self.tagged == self.promise.tagged
     }
 }
 
 impl Stage {
-    async fn set(folder: &Folder, stopped: oneshot::Receiver<()>) -> anyhow::Result<Self> {
+    async fn set(folder: &Folder, stopped: watch::Receiver<bool>) -> anyhow::Result<Self> {
         let zone = Zone::serve().await.context("the demo's DNS")?;
         let site = Site::serve().await.context("the demo's site")?;
         let scanner = Scanner::serve("X-Firstclick", TOKEN)?;
+        let deaf = Scanner::serve("X-Nobody-Writes-This", TOKEN)?;
         let vendor = Signer::publish(&zone, "vendor.test")?;
         let shop = Signer::publish(&zone, "shop.test")?;
         zone.publish("_dmarc.attack.test", "v=DMARC1; p=none");
 
-        let allowed = format!(
-            r#"
+        let allowed = |action: &str| {
+            format!(
+                r#"
             from = ["vendor.test"]
             mails = ["password_reset"]
             links = ["http://login.vendor.test:{port}/reset/*"]
             other_links = ["http://www.vendor.test:{port}"]
             recipients = ["*@corp.example"]
             owner = "it-security@corp.example"
-            action = "tag"
+            action = "{action}"
             "#,
-            port = site.port(),
-        );
+                port = site.port(),
+            )
+        };
         let mut problems = Problems::default();
-        let entry = allow::compile("vendor.toml", "vendor", &allowed, Mode::Enforce, &mut Vec::new(), &mut problems);
-        let entry = entry.with_context(|| format!("the demo's allowlist: {problems}"))?;
+        let mut entry = |action: &str| {
+            let entry = allow::compile("vendor.toml", "vendor", &allowed(action), Mode::Enforce, &mut Vec::new(), &mut problems);
+            entry.with_context(|| format!("the demo's allowlist: {problems}"))
+        };
+        let entries = [entry("tag")?, entry("guard")?];
 
         let mut random = [0_u8; 32];
         let _ = aws_lc_rs::rand::fill(&mut random);
@@ -156,25 +177,51 @@ impl Stage {
             keys: Key::parse(&BASE64.encode(random)).into_iter().collect(),
             authserv_id: hostname.clone(),
         };
-        let authenticator = Authenticator::here(&[zone.address()], Duration::from_secs(5), Vec::new(), hostname.clone())?;
         let audit = Audit::open(&folder.0)?;
-        let hall = Hall::new(Policy::new(vec![entry]), Recogniser::built_in()?, authenticator, tagger, Some(audit), 1 << 20);
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("the hop's port")?;
-        let hop = listener.local_addr()?.to_string();
-        let setup = Setup::relay(hostname, vec![scanner.address().to_string()]);
-        let front = Arc::new(Front::new(Current::new(setup, Arc::new(hall))?));
-        let listener = Listener { socket: listener, start: Start::Clear };
-        let stop = async {
-            let _ = stopped.await;
+        let page = TcpListener::bind("127.0.0.1:0").await.context("the guard page's port")?;
+        let sealer = Arc::new(Sealer {
+            url: format!("http://{}", page.local_addr()?),
+            keys: SealKey::parse(&BASE64.encode(random)).into_iter().collect(),
+            lifetime: Duration::from_hours(24),
+        });
+        let guard = http::Setup {
+            listen: page.local_addr()?,
+            sealer: Arc::clone(&sealer),
+            nonces: Key::parse(&BASE64.encode(random)).context("the demo's key")?.derive("guard-nonce-of-page"),
+            certificate: None,
+            proxies: Vec::new(),
+            confirm: http::Confirm::Press,
+            others: Vec::new(),
+            logo: None,
+            note: "This is the demo: nothing leaves this machine.".into(),
+            help_desk: http::HelpDesk::Open,
         };
-        tokio::spawn(smtp::run(vec![listener], front, stop));
-        Ok(Self { site, scanner, vendor, shop, hop, _zone: zone })
+        let door = Arc::new(http::Door::new(guard, Some(audit.clone()))?);
+        tokio::spawn(http::run(page, door, stopped.clone()));
+        let mut hops = Vec::new();
+        for (entry, scanner) in entries.into_iter().zip([&scanner, &deaf]) {
+            let authenticator = Authenticator::here(&[zone.address()], Duration::from_secs(5), Vec::new(), hostname.clone())?;
+            let hall =
+                Hall::new(Policy::new(vec![entry]), Recogniser::built_in()?, authenticator, tagger.clone(), Some(audit.clone()), 1 << 20);
+            let listener = TcpListener::bind("127.0.0.1:0").await.context("the hop's port")?;
+            hops.push(listener.local_addr()?.to_string());
+            let setup = Setup::relay(hostname.clone(), vec![scanner.address().to_string()]);
+            let front = Arc::new(Front::new(Current::new(setup, Arc::new(hall.guarded_by(Some(Arc::clone(&sealer)))))?));
+            let listener = Listener { socket: listener, start: Start::Clear };
+            let mut stopped = stopped.clone();
+            tokio::spawn(smtp::run(vec![listener], front, async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            }));
+        }
+        let [hop, guarding_hop] = <[String; 2]>::try_from(hops).map_err(|_| anyhow::anyhow!("two hops"))?;
+        Ok(Self { site, scanner, deaf, vendor, shop, hop, guarding_hop, _zone: zone })
     }
 
     fn play(&self, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Vec<Row>> {
         let used_up = Promise { opened: true, reader: 410, tagged: false };
         let alive = Promise { opened: false, reader: 200, tagged: true };
         let ordinary = Promise { opened: true, reader: 200, tagged: false };
+        let guarded = Promise { opened: false, reader: 200, tagged: false };
         let forged = format!("X-Firstclick: {TOKEN}\r\n");
         let reset = |host: &str, from: &str| self.reset(host, from);
 
@@ -183,20 +230,32 @@ impl Stage {
         let (phish, phish_link) = reset("login.attack.test", "vendor.test");
         let (tagged, tagged_link) = reset("login.attack.test", "attack.test");
         let (news, news_link) = self.news();
+        let (third, third_link) = reset("login.vendor.test", "vendor.test");
+        let (fourth, fourth_link) = reset("login.vendor.test", "vendor.test");
         let plan = [
             ("reset mail", "scanner only", used_up, self.vendor.sign(&first)?, first_link),
             ("the same, another link", HOP, alive, self.vendor.sign(&second)?, second_link),
             ("ordinary mail", HOP, ordinary, self.shop.sign(&news)?, news_link),
             ("phish, forged sender", HOP, used_up, phish, phish_link),
             ("phish, forged tag", HOP, used_up, format!("{forged}{tagged}"), tagged_link),
+            ("reset, deaf scanner", "deaf scanner", used_up, self.vendor.sign(&third)?, third_link),
+            ("the same, another link", GUARD, guarded, self.vendor.sign(&fourth)?, fourth_link),
         ];
         let mut rows = Vec::new();
         for (mail, way, promise, raw, link) in plan {
-            let server = if way == HOP { self.hop.clone() } else { self.scanner.address().to_string() };
+            let (server, scanner) = match way {
+                HOP => (self.hop.clone(), &self.scanner),
+                GUARD => (self.guarding_hop.clone(), &self.deaf),
+                "deaf scanner" => (self.deaf.address().to_string(), &self.deaf),
+                _ => (self.scanner.address().to_string(), &self.scanner),
+            };
             let reply = runtime.block_on(post(&server, "bounce@sender.test", &[READER], &raw))?;
             ensure!(reply.is_accepted(), "{mail}: {server} said {reply}");
-            let delivered = self.scanner.next(PATIENCE)?;
-            rows.push(Row { reader: Scanner::open(&link)?, ..Row::of(mail, way, promise, &delivered, &link) });
+            let delivered = scanner.next(PATIENCE)?;
+            let row = Row::of(mail, way, promise, &delivered, &link);
+            // The reader clicks on what stands in the mail.
+            let reader = row.guard_link.as_deref().map_or_else(|| Scanner::open(&link), Scanner::press)?;
+            rows.push(Row { reader, ..row });
         }
         Ok(rows)
     }
@@ -249,6 +308,8 @@ impl Row {
         let message = crate::message::Message::read(&delivered.raw);
         let tagged = message.headers().named("X-Firstclick").next().is_some();
         let opened = delivered.opened.iter().any(|(opened, _)| opened == link);
+        let links = message.content().links;
+        let guard_link = links.iter().map(|found| found.link.expose()).find(|link| link.contains(seal::PATH)).map(str::to_owned);
         let token = link.rsplit('/').next().unwrap_or_default().to_owned();
         Self {
             mail,
@@ -257,6 +318,7 @@ impl Row {
             opened,
             reader: 0,
             tagged,
+            guard_link,
             message_id: message.message_id(),
             token,
             verdict: "-".into(),
@@ -269,7 +331,7 @@ impl Row {
 /// the last one may not be there at once.
 fn explain(rows: &mut [Row], folder: &Folder) -> anyhow::Result<()> {
     let watch = Stopwatch::start();
-    for row in rows.iter_mut().filter(|row| row.way == HOP) {
+    for row in rows.iter_mut().filter(|row| row.is_judged()) {
         let record = loop {
             if let Some(record) = records(folder)?.into_iter().find(|record| text(record, "message_id") == row.message_id) {
                 break record;
@@ -318,11 +380,12 @@ fn audit_line(rows: &[Row], folder: &Folder) -> anyhow::Result<String> {
 fn print(rows: &[Row]) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     writeln!(out, "One site whose links work once, one scanner that opens every link, one reader who clicks afterwards.\n")?;
-    writeln!(out, "{:24} {:16} {:22} {:22} {:9} as promised", "mail", "sent through", "scanner", "reader's click", "decision")?;
+    writeln!(out, "{:24} {:18} {:22} {:22} {:9} as promised", "mail", "sent through", "scanner", "reader's click", "decision")?;
     for row in rows {
         let scanner = match (row.opened, row.tagged) {
             (true, _) => "opened the link",
             (false, true) => "left it alone (tag)",
+            (false, false) if row.guard_link.is_some() => "opened the page only",
             (false, false) => "did not open it",
         };
         let reader = match row.reader {
@@ -331,10 +394,10 @@ fn print(rows: &[Row]) -> anyhow::Result<bool> {
             other => format!("status {other}"),
         };
         let kept = if row.kept() { "yes" } else { "NO" };
-        writeln!(out, "{:24} {:16} {scanner:22} {reader:22} {:9} {kept}", row.mail, row.way, row.verdict)?;
+        writeln!(out, "{:24} {:18} {scanner:22} {reader:22} {:9} {kept}", row.mail, row.way, row.verdict)?;
     }
     writeln!(out, "\nWhy:")?;
-    for row in rows.iter().filter(|row| row.way == HOP) {
+    for row in rows.iter().filter(|row| row.is_judged()) {
         writeln!(out, "  {:24} {}", row.mail, row.why)?;
     }
     writeln!(out)?;

@@ -105,9 +105,9 @@ impl Authenticator {
         }
         let author = original.author().map(|author| format!("x@{}", author.domain)).unwrap_or_default();
         let mut results = AuthenticationResults::new(&self.hostname).with_dkim_results(&dkim, &author);
-        let spf = match mail_from.clone() {
+        let spf = match mail_from {
             Some(parameters) => {
-                let spf = dns.verify_spf(parameters.clone()).await;
+                let spf = dns.verify_spf(parameters).await;
                 results.set_spf_result(&spf, &parameters);
                 spf
             }

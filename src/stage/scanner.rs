@@ -81,14 +81,44 @@ impl Scanner {
     /// # Errors
     /// Where the site does not answer.
     pub fn open(link: &str) -> anyhow::Result<u16> {
-        let url = url::Url::parse(link)?;
-        let port = url.port_or_known_default().unwrap_or(80);
-        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let local = format!("http://127.0.0.1:{port}{}{query}", url.path());
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(5))).build();
-        let answer = ureq::Agent::new_with_config(config).get(&local).header("Host", url.host_str().unwrap_or_default()).call()?;
-        Ok(answer.status().as_u16())
+        let (local, host) = on_loopback(link)?;
+        Ok(agent().get(&local).header("Host", host).call()?.status().as_u16())
     }
+
+    /// Opens a guard link as a reader does: the page, a press of its button, and the link that it leads to.
+    ///
+    /// # Errors
+    /// Where the page has no button or leads nowhere.
+    pub fn press(guard_link: &str) -> anyhow::Result<u16> {
+        let (local, host) = on_loopback(guard_link)?;
+        let browser = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0";
+        let mut shown = agent().get(&local).header("Host", &host).header("User-Agent", browser).header("Accept-Language", "en").call()?;
+        let page = shown.body_mut().read_to_string()?;
+        let nonce =
+            page.split("name=\"nonce\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).context("the page has no button")?;
+        let pressed = agent()
+            .post(&local)
+            .header("Host", host)
+            .header("User-Agent", browser)
+            .header("Accept-Language", "en")
+            .send_form([("nonce", nonce)])?;
+        let link = pressed.headers().get("location").and_then(|link| link.to_str().ok()).context("the press led nowhere")?;
+        Self::open(link)
+    }
+}
+
+/// A link's address on this machine, and the host that it names.
+fn on_loopback(link: &str) -> anyhow::Result<(String, String)> {
+    let url = url::Url::parse(link)?;
+    let port = url.port_or_known_default().unwrap_or(80);
+    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Ok((format!("http://127.0.0.1:{port}{}{query}", url.path()), url.host_str().unwrap_or_default().to_owned()))
+}
+
+/// A browser that follows no redirect by itself.
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).timeout_global(Some(Duration::from_secs(5)));
+    ureq::Agent::new_with_config(config.build())
 }
 
 #[derive(Clone)]
