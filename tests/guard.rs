@@ -476,6 +476,42 @@ async fn a_guarded_mail_is_sealed() {
     }
 }
 
+/// Behind a gateway that wrapped every link: the originals are judged and put back, and the one-time link is guarded too
+/// where the entry says so. What only the vendor knows is a near miss.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrapped_links_are_put_back() {
+    let wrap = |link: &str| {
+        let encoded: String = url::form_urlencoded::byte_serialize(link.as_bytes()).collect();
+        format!("https://linkprotect.cudasvc.com/url?a={encoded}&c=E,1,abc,,&typo=1")
+    };
+    let mail = reset_mail();
+    let one_time = mail.split_whitespace().find(|word| word.contains(SECRET)).unwrap().to_owned();
+    let wrapped = mail.replace(&one_time, &wrap(&one_time)).replace("https://www.vendor.test/", &wrap("https://www.vendor.test/"));
+    assert_ne!(wrapped, mail);
+    let results = "Authentication-Results: gw.corp.example; dkim=pass header.d=vendor.test; dmarc=pass header.from=vendor.test\r\n";
+    for (action, guarded) in [("\"unwrap\"", false), ("[\"guard\", \"unwrap\"]", true)] {
+        let sink = Sink::start().await;
+        let entry = VENDOR.replace("action = \"tag\"", &format!("action = {action}"));
+        let hop = hop().allow("vendor", &entry).believing("gw.corp.example").guarded_by(sealer(URL)).next_hop(&sink).start().await;
+        assert!(
+            hop.send("<bounce@vendor.test>", &["<bob@corp.example>"], format!("{results}{wrapped}").as_bytes()).await.starts_with("250")
+        );
+        let text = String::from_utf8(sink.mail(1).await.data).unwrap();
+        assert!(!text.contains("cudasvc"), "{text}: {}", hop.record(1).await);
+        assert!(text.contains("https://www.vendor.test/\r\n"));
+        assert_eq!((text.contains(&one_time), text.contains(&format!("{URL}/c/"))), (!guarded, guarded), "{text}");
+        if !guarded {
+            assert!(text.ends_with(&mail), "it is the mail as it was before the gateway");
+        }
+        let opaque = mail.replace(&one_time, "https://protect-us.mimecast.com/s/abcdefghij0123456789abcd?domain=login.vendor.test");
+        assert!(
+            hop.send("<bounce@vendor.test>", &["<bob@corp.example>"], format!("{results}{opaque}").as_bytes()).await.starts_with("250")
+        );
+        assert_ne!(hop.record(2).await["decision"], "act");
+        assert!(sink.mail(2).await.data.ends_with(opaque.as_bytes()));
+    }
+}
+
 /// Every positive mail of the corpus: the labelled link, wherever it stands, in every charset and encoding, and nothing
 /// else; read again by Python's email package.
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ use crate::message::{
 /// A link, and what stands in its place afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swap {
-    /// The link as the mail's content has it.
+    /// The link as it stands in the mail.
     pub from: String,
     /// The new one: ASCII, no quote, no blank.
     pub to: String,
@@ -70,7 +70,7 @@ impl Forms {
     fn of(content: &Content, swaps: &[Swap], format: Format) -> Option<Self> {
         let (mut written, mut to): (Vec<String>, Vec<Option<String>>) = (Vec::new(), Vec::new());
         for found in &content.links {
-            let link = found.link.expose();
+            let link = found.written();
             let new = swaps.iter().find(|swap| swap.from == link).map(|swap| swap.to.clone());
             let mut forms = vec![link.to_owned()];
             if format == Format::Html && link.contains('&') {
@@ -247,7 +247,7 @@ fn verify(message: &Message<'_>, before: &Content, swaps: &[Swap], patches: &[Pa
     let changed = apply(message.raw(), patches).map_err(|_| SwapError::Form)?;
     let after = Message::read(&changed).content();
     let new = |link: &str| swaps.iter().find(|swap| swap.from == link).map_or_else(|| link.to_owned(), |swap| swap.to.clone());
-    let expected: Vec<String> = before.links.iter().map(|found| new(found.link.expose())).collect();
+    let expected: Vec<String> = before.links.iter().map(|found| new(found.written())).collect();
     let found: Vec<&str> = after.links.iter().map(|found| found.link.expose()).collect();
     let gone = swaps.iter().all(|swap| !after.links.iter().any(|found| found.link.expose() == swap.from));
     let same =

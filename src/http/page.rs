@@ -119,7 +119,7 @@ pub(super) fn help_desk(frame: Frame<'_>, asked: &str, lines: &[(String, String)
 
 fn whole(frame: Frame<'_>, title: &str, body: &str) -> String {
     let logo = if frame.logo == Logo::Shown { "<img src=\"/logo\" alt=\"\">" } else { "" };
-    let note = if frame.note.is_empty() { String::new() } else { format!("<p class=\"small\">{}</p>", escape(frame.note)) };
+    let note = if frame.note.is_empty() { String::new() } else { format!("<p class=\"small\" dir=\"auto\">{}</p>", escape(frame.note)) };
     format!(
         "<!doctype html><html lang=\"{}\" dir=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <meta name=\"robots\" content=\"noindex\"><title>{}</title><link rel=\"stylesheet\" href=\"/style.css\"></head><body><main>{logo}{body}{note}</main></body></html>",

@@ -45,6 +45,8 @@ pub struct Message<'a> {
 pub struct FoundLink {
     /// Where it leads.
     pub link: Link,
+    /// The link as it stands in the mail, where a scanner has wrapped it and [`Content::unwrapped`] looked inside.
+    pub wrapped: Option<String>,
     /// What holds it.
     pub holder: Holder,
     /// The words on it; for a link in running text, the link's own line.
@@ -79,6 +81,30 @@ pub struct Content {
     pub bulk: bool,
     /// All that two programs could read differently, the header's flaws included.
     pub flaws: Flaws,
+}
+
+impl FoundLink {
+    /// The link as it stands in the mail. A secret, as every link.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        self.wrapped.as_deref().unwrap_or_else(|| self.link.expose())
+    }
+}
+
+impl Content {
+    /// The same content with each link that a scanner wrapped leading where the original leads.
+    #[must_use]
+    pub fn unwrapped(mut self) -> Self {
+        for found in &mut self.links {
+            if let unwrap::Unwrapped::Original { link, .. } = unwrap::unwrap(found.link.expose())
+                && let Target::Web(original) = Target::read(&link)
+            {
+                found.wrapped = Some(found.link.expose().to_owned());
+                found.link = original;
+            }
+        }
+        self
+    }
 }
 
 impl<'a> Message<'a> {
@@ -214,7 +240,15 @@ impl Links {
         for (place, address) in addresses {
             let before = text.get(..place.start).unwrap_or_default().tail(BEFORE).to_owned();
             let line = before.rsplit('\n').next().unwrap_or_default().trim().to_owned();
-            self.add(&address, |link| FoundLink { link, holder: Holder::Anchor, label: line, before, part, place: Some(place) });
+            self.add(&address, |link| FoundLink {
+                link,
+                wrapped: None,
+                holder: Holder::Anchor,
+                label: line,
+                before,
+                part,
+                place: Some(place),
+            });
         }
     }
 
@@ -222,6 +256,7 @@ impl Links {
         for address in &html.addresses {
             self.add(&address.value, |link| FoundLink {
                 link,
+                wrapped: None,
                 holder: address.holder,
                 label: address.label.trim().to_owned(),
                 before: address.before.clone(),

@@ -293,17 +293,27 @@ impl Hall {
         recipients: &[String],
         now: Timestamp,
     ) -> Result<Vec<Patch>, String> {
+        let mut swaps: Vec<Swap> = Vec::new();
         let mut patches = Vec::new();
         for action in &sender.actions {
             match action {
-                Action::Guard => patches.extend(self.guard(id, message, examined, sender, recipients, now)?),
-                // The signature covers the body as it leaves.
-                Action::Tag => {
-                    let changed = edit::apply(message.raw(), &patches).map_err(|error| error.to_string())?;
-                    let tag = self.tagger.tag(&Message::read(&changed), &sender.name, now);
-                    patches.push(tag.ok_or("there is no token or key to tag with")?);
+                Action::Unwrap => swaps.extend(unwrapping(examined)),
+                Action::Guard => {
+                    let guarded = self.guarding(id, message, examined, sender, recipients, now)?;
+                    swaps.retain(|swap| !guarded.iter().any(|other| other.from == swap.from));
+                    swaps.extend(guarded);
                 }
+                // Its signature covers the body as it leaves.
+                Action::Tag => {}
             }
+        }
+        if let Some(content) = examined.content.as_ref().filter(|_| !swaps.is_empty()) {
+            patches = rewrite::swap(message, content, &swaps).map_err(|error| error.to_string())?;
+        }
+        if sender.actions.contains(&Action::Tag) {
+            let changed = edit::apply(message.raw(), &patches).map_err(|error| error.to_string())?;
+            let tag = self.tagger.tag(&Message::read(&changed), &sender.name, now);
+            patches.push(tag.ok_or("there is no token or key to tag with")?);
         }
         Ok(patches)
     }
@@ -321,8 +331,8 @@ impl Hall {
         Ok(edits)
     }
 
-    /// The patches that put a guard link in each one-time link's place.
-    fn guard(
+    /// A guard link for each one-time link.
+    fn guarding(
         &self,
         id: &str,
         message: &Message<'_>,
@@ -330,7 +340,7 @@ impl Hall {
         sender: &Sender,
         recipients: &[String],
         now: Timestamp,
-    ) -> Result<Vec<Patch>, String> {
+    ) -> Result<Vec<Swap>, String> {
         let sealer = self.sealer.as_ref().ok_or("there is no [guard] to lead to")?;
         let (content, recognition) =
             examined.content.as_ref().zip(examined.decision.recognition.as_ref()).ok_or("the mail was not read")?;
@@ -339,12 +349,11 @@ impl Hall {
         let recipient = if let [only] = recipients { only.clone() } else { String::new() };
         let mut swaps: Vec<Swap> = Vec::new();
         for found in policy::one_time_links(content, recognition, sender) {
-            let link = found.link.expose().to_owned();
-            if swaps.iter().any(|swap| swap.from == link) {
+            if swaps.iter().any(|swap| swap.from == found.written()) {
                 continue;
             }
             let sealed = Sealed {
-                link: link.clone(),
+                link: found.link.expose().to_owned(),
                 mail: id.to_owned(),
                 entry: sender.name.clone(),
                 author: author.clone(),
@@ -353,9 +362,9 @@ impl Hall {
                 until,
             };
             let to = sealer.seal(&sealed).ok_or("the one-time link is too long to be sealed")?;
-            swaps.push(Swap { from: link, to });
+            swaps.push(Swap { from: found.written().to_owned(), to });
         }
-        rewrite::swap(message, content, &swaps).map_err(|error| error.to_string())
+        Ok(swaps)
     }
 
     /// Remembers what became of a mail.
@@ -427,7 +436,11 @@ impl Hall {
         }
         let domain = author.as_ref().ok().map(|author| &author.domain);
         let read = catch_unwind(AssertUnwindSafe(|| {
-            let content = message.content();
+            let mut content = message.content();
+            let unwraps = |sender: &Arc<Sender>| sender.actions.contains(&Action::Unwrap);
+            if domain.is_some_and(|domain| self.policy.naming(domain).any(unwraps)) {
+                content = content.unwrapped();
+            }
             let recognition = self.recogniser.recognise(&content, domain);
             (content, recognition)
         }));
@@ -447,6 +460,19 @@ impl Hall {
             .unwrap_or_else(|_| Decision::pass(Finding::fails(Reason::Fault, "judging the mail failed; please report it with the mail")));
         Examined { decision, content: Some(content), identity: Some(identity) }
     }
+}
+
+/// The original for each link that a scanner wrapped.
+fn unwrapping(examined: &Examined) -> Vec<Swap> {
+    let links = examined.content.iter().flat_map(|content| &content.links);
+    let wrapped = links.filter_map(|found| Some(Swap { from: found.wrapped.clone()?, to: found.link.expose().to_owned() }));
+    let mut swaps: Vec<Swap> = Vec::new();
+    for swap in wrapped {
+        if !swaps.contains(&swap) {
+            swaps.push(swap);
+        }
+    }
+    swaps
 }
 
 /// The address inside a path (RFC 5321 section 4.1.2), without brackets and source route.

@@ -8,6 +8,8 @@ use crate::vocabulary::vocabulary;
 /// What the hop does to an exempted mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
+    /// Puts the original in the place of each link that an earlier scanner wrapped.
+    Unwrap,
     /// Puts a guard link in the one-time link's place.
     Guard,
     /// Adds the token that the scanner's rule looks for.
@@ -19,6 +21,7 @@ impl Action {
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
+            Self::Unwrap => "unwrap",
             Self::Guard => "guard",
             Self::Tag => "tag",
         }

@@ -273,10 +273,8 @@ fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &Place, proble
                 problems.add(found.place.clone(), &found.key, what);
             }
             "guard" => actions.push(Action::Guard),
-            "unwrap" => {
-                problems.add(found.place.clone(), &found.key, format!("{word:?} is not in this version yet; use \"tag\""));
-            }
-            _ => problems.add(found.place.clone(), &found.key, format!("found {word:?}, expected \"tag\" or \"guard\"")),
+            "unwrap" => actions.push(Action::Unwrap),
+            _ => problems.add(found.place.clone(), &found.key, format!("found {word:?}, expected \"tag\", \"guard\" or \"unwrap\"")),
         }
     }
     // They run in this order, however they were written.
