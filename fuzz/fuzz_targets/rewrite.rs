@@ -1,0 +1,24 @@
+#![no_main]
+//! Links replaced in any mail: either nothing is changed, or the links alone are.
+use firstclick::{
+    edit::{
+        self,
+        rewrite::{self, Swap},
+    },
+    message::Message,
+};
+
+libfuzzer_sys::fuzz_target!(|raw: &[u8]| {
+    let message = Message::read(raw);
+    let content = message.content();
+    let Some(first) = content.links.first() else { return };
+    let to = format!("https://links.test/c/{}", "A".repeat(300));
+    let swaps = [Swap { from: first.written().to_owned(), to: to.clone() }];
+    if let Ok(patches) = rewrite::swap(&message, &content, &swaps) {
+        let changed = edit::apply(raw, &patches).expect("patches fit");
+        let after = Message::read(&changed).content();
+        assert_eq!(after.links.len(), content.links.len());
+        assert!(after.links.iter().any(|found| found.link.expose() == to));
+        assert!(!after.links.iter().any(|found| found.link.expose() == swaps[0].from));
+    }
+});
