@@ -35,12 +35,17 @@ use firstclick::{
     identity::Sealing,
     message::Message,
     stage::{Signer, Zone},
+    tls::Channel,
 };
+use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
-use self::hop::{SECRET, Sink, VENDOR, hop, mta, poll, read_records, reset_mail};
+use self::hop::{SECRET, Sink, VENDOR, hop, mta, poll, process::Folder, read_records, reset_mail};
 
 const URL: &str = "https://links.corp.example";
 
@@ -510,6 +515,93 @@ async fn wrapped_links_are_put_back() {
         assert_ne!(hop.record(2).await["decision"], "act");
         assert!(sink.mail(2).await.data.ends_with(opaque.as_bytes()));
     }
+}
+
+/// TLS on the page itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_speaks_tls() {
+    let authority = hop::certificate::Authority::new();
+    let page = Page::open(|setup| setup.certificate = Some(authority.issue("links.test"))).await;
+    let stream = Channel::Clear(tokio::net::TcpStream::connect(page.address).await.unwrap());
+    let mut stream = stream.connect(authority.client(), ServerName::try_from("links.test").unwrap()).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: links.test\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");
+    // In the clear there is nobody.
+    assert_eq!(ask("GET", &format!("http://{}/healthz", page.address), &[], "").await.status, 0);
+}
+
+/// The program as an admin sets it up: mistakes are told, the page is served, and a key that was rotated away from still
+/// opens what it sealed, after a reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_serves_the_page_and_its_keys_rotate() {
+    let (zone, sink) = (Zone::serve().await.unwrap(), Sink::start().await);
+    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), "");
+    let configure = |guard: &str| {
+        let rest = format!("[identity]\ndns = [\"{}\"]\n{guard}", zone.address());
+        folder.configure(&format!("next_hop = \"{}\"", sink.address), &rest);
+    };
+    let entry =
+        VENDOR.replace("action = \"tag\"", "require = { ip = [\"127.0.0.0/8\"], spf = false }\nlimit = \"unlimited\"\naction = \"guard\"");
+    fs::write(folder.path("allow.d/vendor.toml"), entry).unwrap();
+    configure("");
+    let (_, said, code) = folder.command(&["check"]);
+    assert!(code == Some(2) && said.contains("guard: action = \"guard\" needs [guard] with url, listen and key_file"), "{said}");
+    configure(
+        "[guard]\nurl = \"http://links.corp.example/x\"\nlisten = \"here\"\nkey_file = \"no.key\"\nconfirm = \"click\"\nlogo = \"a.exe\"\n[arc]\ndomain = \"corp.example\"\n",
+    );
+    let (_, said, _) = folder.command(&["check"]);
+    for words in [
+        "guard.url: found \"http://links.corp.example/x\", expected https://HOST",
+        "guard.listen: found \"here\"",
+        "guard.key_file: ",
+        "`firstclick keygen --out FILE` writes one",
+        "guard.confirm: found \"click\"",
+        "guard.logo: ",
+        "arc.selector: missing",
+        "arc.key_file: missing",
+        "8 mistakes",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    let keygen = || assert_eq!(folder.command(&["keygen", "--out", folder.path("guard.key").to_str().unwrap()]).2, Some(0));
+    keygen();
+    fs::write(folder.path("arc.pem"), hop::dkim::Key::make().pem()).unwrap();
+    configure(
+        "[guard]\nurl = \"https://links.corp.example\"\nlisten = \"127.0.0.1:0\"\nkey_file = \"guard.key\"\n[arc]\ndomain = \"corp.example\"\nselector = \"arc1\"\nkey_file = \"arc.pem\"\n",
+    );
+    let (said, complained, code) = folder.command(&["check"]);
+    assert_eq!((complained.as_str(), code), ("", Some(0)), "{said}");
+    let process = folder.run().await;
+    let address: SocketAddr =
+        process.says("the guard page is there").await.split("page=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let mut client = hop::Client::connect(process.address).await;
+    client.greet().await;
+    let mut values = Vec::new();
+    for count in 1..=2 {
+        assert!(client.send("<a@vendor.test>", &["<bob@corp.example>"], reset_mail().as_bytes()).await.starts_with("250"));
+        let text = String::from_utf8(sink.mail(count).await.data).unwrap();
+        let value = text
+            .split("https://links.corp.example/c/")
+            .nth(1)
+            .unwrap_or_else(|| panic!("{text}\n{}", process.log()))
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .to_owned();
+        values.push(value);
+        keygen();
+        process.signal("HUP");
+        poll("a reload", || (process.log().matches("reloaded").count() >= count).then_some(())).await;
+        for value in &values {
+            let shown = ask("GET", &format!("http://{address}/c/{value}"), BROWSER, "").await;
+            assert!(shown.status == 200 && shown.body.contains("login.vendor.test"), "{}", shown.body);
+        }
+    }
+    assert_ne!(values[0].chars().take(2).collect::<String>(), "", "sealed");
+    let (said, _, _) = folder.command(&["audit", "find", "--to", "bob@corp.example"]);
+    assert!(said.contains("opened the guard page") && said.contains("another mail of this kind came at"), "{said}");
 }
 
 /// Every positive mail of the corpus: the labelled link, wherever it stands, in every charset and encoding, and nothing

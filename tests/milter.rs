@@ -25,6 +25,7 @@ use std::{
 };
 
 use firstclick::{
+    edit::seal::{SealKey, Sealer},
     message::Message,
     stage::{Signer, Zone},
 };
@@ -422,6 +423,32 @@ async fn a_reload_reaches_the_milter() {
     process.says("reloaded").await;
     let told = mta.mail(BOB, reset.as_bytes()).await;
     assert!(told.verdict == 'a' && told.body_sent > 0, "the entry names the author now");
+}
+
+/// MLT-08: a new body of many pieces and new header fields at once, through Postfix.
+#[tokio::test(flavor = "multi_thread")]
+async fn postfix_takes_a_large_guarded_mail() {
+    let zone = Zone::serve().await.unwrap();
+    let signer = Signer::publish(&zone, "vendor.test").unwrap();
+    let key = SealKey::parse("AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=").unwrap();
+    let sealer = Sealer { url: "https://links.corp.example".into(), keys: vec![key], lifetime: Duration::from_hours(1) };
+    let entry = VENDOR.replace("action = \"tag\"", "action = [\"guard\", \"tag\"]");
+    let hop = hop().allow("vendor", &entry).asking(&zone).guarded_by(Arc::new(sealer)).start().await;
+    let address = hop.milter().await;
+    let sink = Sink::start().await;
+    let Some(postfix) = Program::postfix(sink.address, &format!("smtpd_milters = inet:{address}\n")).await else { return };
+    let tail = "A line of text that goes on and on.\r\n".repeat(6_000);
+    let mail = signer.sign(&format!("{}{tail}", reset_mail())).unwrap();
+    let mut client = Client::connect(postfix.address).await;
+    client.greet().await;
+    assert!(client.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail.as_bytes()).await.starts_with("250"));
+    let arrived = own_only(&sink.mail(1).await.data);
+    let text = String::from_utf8(arrived.clone()).unwrap();
+    assert!(is_tagged(&arrived) && !text.contains(SECRET), "{}", hop.record(1).await);
+    let value = text.split("https://links.corp.example/c/").nth(1).unwrap().split_whitespace().next().unwrap();
+    let one_time = mail.split_whitespace().find(|word| word.contains(SECRET)).unwrap();
+    let back = text.replace(&format!("https://links.corp.example/c/{value}"), one_time);
+    assert!(back.ends_with(mail.split_once("\r\n\r\n").unwrap().1), "nothing else has changed");
 }
 
 /// A mail without the trace fields that an MTA put on it.

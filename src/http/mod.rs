@@ -1,6 +1,6 @@
 //! The guard page's door: a page that only a person's press gets past.
 //!
-//! A reader opens a guard link; [`guard`] opens the seal, shows who sent the mail and where the link leads, and only a press
+//! A reader opens a guard link; `guard` opens the seal, shows who sent the mail and where the link leads, and only a press
 //! of the button sends the browser on. Each open and each press is put on record. The mail path never waits for this door:
 //! it shares nothing with it but the audit's queue.
 

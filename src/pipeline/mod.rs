@@ -52,7 +52,7 @@ pub struct Hall {
     pub inspect_limit: usize,
     /// Seals guard links; none where the configuration has no guard page.
     sealer: Option<Arc<Sealer>>,
-    /// Vouches for mails whose body was changed; none where the configuration has no [arc].
+    /// Vouches for mails whose body was changed; none where the configuration has no `[arc]`.
     sealing: Option<Sealing>,
     quota: Arc<Quota>,
     seen: Arc<Seen>,
