@@ -3,6 +3,7 @@
 //! Never an error: whatever goes wrong with deciding, the mail is relayed as an ordinary mail, and a [`Reason`] says
 //! why. A mail that is no candidate costs a header scan and a hash look-up.
 
+mod edits;
 mod quota;
 mod seen;
 
@@ -24,12 +25,7 @@ use crate::{
         record::{Event, Outcome},
     },
     clock,
-    edit::{
-        self, Patch,
-        rewrite::{self, Swap},
-        seal::{Sealed, Sealer},
-        tag::Tagger,
-    },
+    edit::{Patch, seal::Sealer, tag::Tagger},
     identity::{Arrival, Authenticator, Sealing, proof::Identity},
     limits,
     message::{Content, Domain, Flaw, Message},
@@ -280,93 +276,6 @@ impl Hall {
         }
     }
 
-    /// The edits of an exemption.
-    ///
-    /// # Errors
-    /// Why an action cannot be carried out, in words.
-    pub fn edits(
-        &self,
-        id: &str,
-        message: &Message<'_>,
-        examined: &Examined,
-        sender: &Sender,
-        recipients: &[String],
-        now: Timestamp,
-    ) -> Result<Vec<Patch>, String> {
-        let mut swaps: Vec<Swap> = Vec::new();
-        let mut patches = Vec::new();
-        for action in &sender.actions {
-            match action {
-                Action::Unwrap => swaps.extend(unwrapping(examined)),
-                Action::Guard => {
-                    let guarded = self.guarding(id, message, examined, sender, recipients, now)?;
-                    swaps.retain(|swap| !guarded.iter().any(|other| other.from == swap.from));
-                    swaps.extend(guarded);
-                }
-                // Its signature covers the body as it leaves.
-                Action::Tag => {}
-            }
-        }
-        if let Some(content) = examined.content.as_ref().filter(|_| !swaps.is_empty()) {
-            patches = rewrite::swap(message, content, &swaps).map_err(|error| error.to_string())?;
-        }
-        if sender.actions.contains(&Action::Tag) {
-            let changed = edit::apply(message.raw(), &patches).map_err(|error| error.to_string())?;
-            let tag = self.tagger.tag(&Message::read(&changed), &sender.name, now);
-            patches.push(tag.ok_or("there is no token or key to tag with")?);
-        }
-        Ok(patches)
-    }
-
-    /// The same edits, with a seal on top where they change the body.
-    async fn vouched(&self, message: &Message<'_>, mut edits: Vec<Patch>, arrival: Arrival<'_>) -> Result<Vec<Patch>, String> {
-        let Some(sealing) = &self.sealing else { return Ok(edits) };
-        if !edits.iter().any(|patch| patch.at.end > message.headers().body()) {
-            return Ok(edits);
-        }
-        let changed = edit::apply(message.raw(), &edits).map_err(|error| error.to_string())?;
-        let vouching = self.authenticator.vouch(sealing, message, &changed, arrival);
-        let sealed = caught(vouching).await.ok_or("sealing failed; please report it with the mail")?;
-        edits.insert(0, Patch { at: 0..0, with: sealed.map_err(|error| error.to_string())? });
-        Ok(edits)
-    }
-
-    /// A guard link for each one-time link.
-    fn guarding(
-        &self,
-        id: &str,
-        message: &Message<'_>,
-        examined: &Examined,
-        sender: &Sender,
-        recipients: &[String],
-        now: Timestamp,
-    ) -> Result<Vec<Swap>, String> {
-        let sealer = self.sealer.as_ref().ok_or("there is no [guard] to lead to")?;
-        let (content, recognition) =
-            examined.content.as_ref().zip(examined.decision.recognition.as_ref()).ok_or("the mail was not read")?;
-        let author = message.author().map(|author| author.domain.to_string()).unwrap_or_default();
-        let until = now.checked_add(sealer.lifetime).map_err(|error| error.to_string())?;
-        let recipient = if let [only] = recipients { only.clone() } else { String::new() };
-        let mut swaps: Vec<Swap> = Vec::new();
-        for found in policy::one_time_links(content, recognition, sender) {
-            if swaps.iter().any(|swap| swap.from == found.written()) {
-                continue;
-            }
-            let sealed = Sealed {
-                link: found.link.expose().to_owned(),
-                mail: id.to_owned(),
-                entry: sender.name.clone(),
-                author: author.clone(),
-                recipient: recipient.clone(),
-                at: now,
-                until,
-            };
-            let to = sealer.seal(&sealed).ok_or("the one-time link is too long to be sealed")?;
-            swaps.push(Swap { from: found.written().to_owned(), to });
-        }
-        Ok(swaps)
-    }
-
     /// Remembers what became of a mail.
     pub async fn remember(&self, mail: &Arriving<'_>, walked: &Walked, outcome: &Outcome) {
         let decision = &walked.examined.decision;
@@ -460,19 +369,6 @@ impl Hall {
             .unwrap_or_else(|_| Decision::pass(Finding::fails(Reason::Fault, "judging the mail failed; please report it with the mail")));
         Examined { decision, content: Some(content), identity: Some(identity) }
     }
-}
-
-/// The original for each link that a scanner wrapped.
-fn unwrapping(examined: &Examined) -> Vec<Swap> {
-    let links = examined.content.iter().flat_map(|content| &content.links);
-    let wrapped = links.filter_map(|found| Some(Swap { from: found.wrapped.clone()?, to: found.link.expose().to_owned() }));
-    let mut swaps: Vec<Swap> = Vec::new();
-    for swap in wrapped {
-        if !swaps.contains(&swap) {
-            swaps.push(swap);
-        }
-    }
-    swaps
 }
 
 /// The address inside a path (RFC 5321 section 4.1.2), without brackets and source route.

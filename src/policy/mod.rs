@@ -4,6 +4,7 @@
 //! [`judge`] is asked only for mails whose author an entry names.
 
 pub mod decision;
+mod group;
 pub mod links;
 pub mod recognise;
 pub mod sender;

@@ -9,8 +9,8 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
-use super::shape;
-use crate::message::{Content, Domain, FoundLink, html::Holder, link::Link, words};
+use super::group::{Group, Organisation, last_words};
+use crate::message::{Content, Domain, FoundLink, html::Holder, words};
 
 static LANGUAGES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/languages");
 const WEIGHTS: &str = include_str!("../../config/recognition.toml");
@@ -140,11 +140,11 @@ enum PairName {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Paths {
-    password_reset: Vec<String>,
-    invite: Vec<String>,
-    email_verify: Vec<String>,
-    magic_link: Vec<String>,
+pub(super) struct Paths {
+    pub(super) password_reset: Vec<String>,
+    pub(super) invite: Vec<String>,
+    pub(super) email_verify: Vec<String>,
+    pub(super) magic_link: Vec<String>,
     sign_in: Vec<String>,
     noise: Vec<String>,
 }
@@ -406,20 +406,12 @@ fn fold_stem(stem: &str) -> String {
     folded
 }
 
-fn last_words(text: &str, characters: usize) -> &str {
-    let start = text.char_indices().rev().nth(characters.saturating_sub(1)).map_or(0, |(at, _)| at);
-    text.get(start..).unwrap_or_default()
-}
-
 /// Characters within which two words belong together: about eight words.
 const REACH: usize = 48;
 /// Stems that are looked at in one text; a template has a few dozen.
 const MAX_HITS: usize = 4_096;
 /// Links whose words say a kind from which on a mail only writes about such mails.
 const MANY: usize = 3;
-/// Characters in front of a link that still speak of it.
-const IN_FRONT: usize = 110;
-
 #[derive(Clone, Copy, Default)]
 struct Said {
     kinds: [Option<usize>; 4],
@@ -459,56 +451,5 @@ impl Score {
     fn add(&mut self, weight: f64, signal: impl FnOnce() -> String) {
         self.sum += weight;
         self.signals.push(signal());
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Organisation {
-    Same,
-    Other,
-}
-
-/// One distinct link with all its places.
-struct Group {
-    members: Vec<usize>,
-    path: String,
-    token: usize,
-    organisation: Option<Organisation>,
-    noisy: bool,
-}
-
-impl Group {
-    fn new(at: usize, link: &Link, author: Option<&Domain>) -> Self {
-        let organisation = author.map(|author| match link.host() {
-            Some(host) if host == *author || host.is_kin_of(author) => Organisation::Same,
-            _ => Organisation::Other,
-        });
-        Self { members: vec![at], path: shape::words(link), token: shape::token(link), organisation, noisy: false }
-    }
-
-    /// The words that stand on the link or right in front of it, in each place.
-    fn labels<'c>(&'c self, content: &'c Content) -> impl Iterator<Item = String> + 'c {
-        self.members.iter().filter_map(|at| content.links.get(*at)).flat_map(|found| {
-            // What stands in front of another link speaks of that one.
-            let own = found
-                .before
-                .rfind("://")
-                .and_then(|at| found.before.get(at..))
-                .map_or(found.before.as_str(), |rest| rest.split_once(char::is_whitespace).map_or("", |(_, after)| after));
-            [words::fold(&found.label), words::fold(last_words(own, IN_FRONT))]
-        })
-    }
-
-    fn word<'w>(&self, known: &'w [String]) -> Option<&'w str> {
-        known.iter().find(|word| self.path.contains(word.as_str())).map(String::as_str)
-    }
-
-    fn purpose<'w>(&self, kind: Kind, paths: &'w Paths) -> Option<&'w str> {
-        self.word(match kind {
-            Kind::PasswordReset => &paths.password_reset,
-            Kind::Invite => &paths.invite,
-            Kind::EmailVerify => &paths.email_verify,
-            Kind::MagicLink => &paths.magic_link,
-        })
     }
 }

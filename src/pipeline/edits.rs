@@ -1,0 +1,119 @@
+//! What an exemption does to a mail: its actions as patches, in the order unwrap, guard, tag, and a seal on top.
+//!
+//! Whatever cannot be carried out in full is not begun: the mail then goes on as an ordinary one.
+
+use jiff::Timestamp;
+
+use super::{Examined, Hall, caught};
+use crate::{
+    edit::{
+        self, Patch,
+        rewrite::{self, Swap},
+        seal::Sealed,
+    },
+    identity::Arrival,
+    message::Message,
+    policy::{self, Action, Sender},
+};
+
+impl Hall {
+    /// The edits of an exemption.
+    ///
+    /// # Errors
+    /// Why an action cannot be carried out, in words.
+    pub fn edits(
+        &self,
+        id: &str,
+        message: &Message<'_>,
+        examined: &Examined,
+        sender: &Sender,
+        recipients: &[String],
+        now: Timestamp,
+    ) -> Result<Vec<Patch>, String> {
+        let mut swaps: Vec<Swap> = Vec::new();
+        let mut patches = Vec::new();
+        for action in &sender.actions {
+            match action {
+                Action::Unwrap => swaps.extend(unwrapping(examined)),
+                Action::Guard => {
+                    let guarded = self.guarding(id, message, examined, sender, recipients, now)?;
+                    swaps.retain(|swap| !guarded.iter().any(|other| other.from == swap.from));
+                    swaps.extend(guarded);
+                }
+                // Its signature covers the body as it leaves.
+                Action::Tag => {}
+            }
+        }
+        if let Some(content) = examined.content.as_ref().filter(|_| !swaps.is_empty()) {
+            patches = rewrite::swap(message, content, &swaps).map_err(|error| error.to_string())?;
+        }
+        if sender.actions.contains(&Action::Tag) {
+            let changed = edit::apply(message.raw(), &patches).map_err(|error| error.to_string())?;
+            let tag = self.tagger.tag(&Message::read(&changed), &sender.name, now);
+            patches.push(tag.ok_or("there is no token or key to tag with")?);
+        }
+        Ok(patches)
+    }
+
+    /// The same edits, with a seal on top where they change the body.
+    pub(super) async fn vouched(&self, message: &Message<'_>, mut edits: Vec<Patch>, arrival: Arrival<'_>) -> Result<Vec<Patch>, String> {
+        let Some(sealing) = &self.sealing else { return Ok(edits) };
+        if !edits.iter().any(|patch| patch.at.end > message.headers().body()) {
+            return Ok(edits);
+        }
+        let changed = edit::apply(message.raw(), &edits).map_err(|error| error.to_string())?;
+        let vouching = self.authenticator.vouch(sealing, message, &changed, arrival);
+        let sealed = caught(vouching).await.ok_or("sealing failed; please report it with the mail")?;
+        edits.insert(0, Patch { at: 0..0, with: sealed.map_err(|error| error.to_string())? });
+        Ok(edits)
+    }
+
+    /// A guard link for each one-time link.
+    fn guarding(
+        &self,
+        id: &str,
+        message: &Message<'_>,
+        examined: &Examined,
+        sender: &Sender,
+        recipients: &[String],
+        now: Timestamp,
+    ) -> Result<Vec<Swap>, String> {
+        let sealer = self.sealer.as_ref().ok_or("there is no [guard] to lead to")?;
+        let (content, recognition) =
+            examined.content.as_ref().zip(examined.decision.recognition.as_ref()).ok_or("the mail was not read")?;
+        let author = message.author().map(|author| author.domain.to_string()).unwrap_or_default();
+        let until = now.checked_add(sealer.lifetime).map_err(|error| error.to_string())?;
+        let recipient = if let [only] = recipients { only.clone() } else { String::new() };
+        let mut swaps: Vec<Swap> = Vec::new();
+        for found in policy::one_time_links(content, recognition, sender) {
+            if swaps.iter().any(|swap| swap.from == found.written()) {
+                continue;
+            }
+            let sealed = Sealed {
+                link: found.link.expose().to_owned(),
+                mail: id.to_owned(),
+                entry: sender.name.clone(),
+                author: author.clone(),
+                recipient: recipient.clone(),
+                at: now,
+                until,
+            };
+            let to = sealer.seal(&sealed).ok_or("the one-time link is too long to be sealed")?;
+            swaps.push(Swap { from: found.written().to_owned(), to });
+        }
+        Ok(swaps)
+    }
+}
+
+/// The original for each link that a scanner wrapped.
+fn unwrapping(examined: &Examined) -> Vec<Swap> {
+    let links = examined.content.iter().flat_map(|content| &content.links);
+    let wrapped = links.filter_map(|found| Some(Swap { from: found.wrapped.clone()?, to: found.link.expose().to_owned() }));
+    let mut swaps: Vec<Swap> = Vec::new();
+    for swap in wrapped {
+        if !swaps.contains(&swap) {
+            swaps.push(swap);
+        }
+    }
+    swaps
+}

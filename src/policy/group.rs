@@ -1,0 +1,66 @@
+//! One distinct link of a mail with all the places where it stands, as recognition weighs it.
+
+use super::{
+    recognise::{Kind, Paths},
+    shape,
+};
+use crate::message::{Content, Domain, link::Link, words};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Organisation {
+    Same,
+    Other,
+}
+
+/// One distinct link with all its places.
+pub(super) struct Group {
+    pub(super) members: Vec<usize>,
+    pub(super) path: String,
+    pub(super) token: usize,
+    pub(super) organisation: Option<Organisation>,
+    pub(super) noisy: bool,
+}
+
+impl Group {
+    pub(super) fn new(at: usize, link: &Link, author: Option<&Domain>) -> Self {
+        let organisation = author.map(|author| match link.host() {
+            Some(host) if host == *author || host.is_kin_of(author) => Organisation::Same,
+            _ => Organisation::Other,
+        });
+        Self { members: vec![at], path: shape::words(link), token: shape::token(link), organisation, noisy: false }
+    }
+
+    /// The words that stand on the link or right in front of it, in each place.
+    pub(super) fn labels<'c>(&'c self, content: &'c Content) -> impl Iterator<Item = String> + 'c {
+        self.members.iter().filter_map(|at| content.links.get(*at)).flat_map(|found| {
+            // What stands in front of another link speaks of that one.
+            let own = found
+                .before
+                .rfind("://")
+                .and_then(|at| found.before.get(at..))
+                .map_or(found.before.as_str(), |rest| rest.split_once(char::is_whitespace).map_or("", |(_, after)| after));
+            [words::fold(&found.label), words::fold(last_words(own, IN_FRONT))]
+        })
+    }
+
+    pub(super) fn word<'w>(&self, known: &'w [String]) -> Option<&'w str> {
+        known.iter().find(|word| self.path.contains(word.as_str())).map(String::as_str)
+    }
+
+    pub(super) fn purpose<'w>(&self, kind: Kind, paths: &'w Paths) -> Option<&'w str> {
+        self.word(match kind {
+            Kind::PasswordReset => &paths.password_reset,
+            Kind::Invite => &paths.invite,
+            Kind::EmailVerify => &paths.email_verify,
+            Kind::MagicLink => &paths.magic_link,
+        })
+    }
+}
+
+pub(super) fn last_words(text: &str, characters: usize) -> &str {
+    let start = text.char_indices().rev().nth(characters.saturating_sub(1)).map_or(0, |(at, _)| at);
+    text.get(start..).unwrap_or_default()
+}
+
+/// Characters in front of a link that still speak of it.
+const IN_FRONT: usize = 110;
