@@ -13,7 +13,7 @@
 mod hop;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -43,14 +43,11 @@ enum Told {
     GoneAfter,
 }
 
+/// What the upstream was told of each mail, and the recipients that it was told 250 for.
+type Fates = HashMap<String, (Told, BTreeSet<String>)>;
+
 /// One upstream: sends numbered mails, several in a session, until the shared count is used up.
-async fn upstream(
-    hop: Arc<Mutex<SocketAddr>>,
-    next: Arc<AtomicUsize>,
-    most: usize,
-    told: Arc<Mutex<HashMap<String, Told>>>,
-    dice: Arc<Dice>,
-) {
+async fn upstream(hop: Arc<Mutex<SocketAddr>>, next: Arc<AtomicUsize>, most: usize, told: Arc<Mutex<Fates>>, dice: Arc<Dice>) {
     let mut client: Option<Client> = None;
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -73,53 +70,72 @@ async fn upstream(
                 }
             },
         };
-        let (fate, goes_on) = send(&mut open, &id, &dice).await;
-        told.lock().unwrap().insert(id, fate);
+        let (fate, recipients, goes_on) = send(&mut open, &id, &dice).await;
+        told.lock().unwrap().insert(id, (fate, recipients));
         if goes_on && dice.throw(20) != 0 {
             client = Some(open);
         }
     }
 }
 
-async fn send(client: &mut Client, id: &str, dice: &Dice) -> (Told, bool) {
+async fn send(client: &mut Client, id: &str, dice: &Dice) -> (Told, BTreeSet<String>, bool) {
     let verdict = |reply: &str| match reply.as_bytes().first() {
         Some(b'2') => None,
         Some(b'4') => Some((Told::Deferred, !reply.starts_with("421"))),
         Some(b'5') => Some((Told::Refused, true)),
         _ => Some((Told::GoneBefore, false)),
     };
-    for line in ["RSET", "MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>"] {
-        if let Some(end) = verdict(&client.say(line).await) {
-            return end;
+    let nobody = BTreeSet::new;
+    for line in ["RSET", "MAIL FROM:<a@b.test>"] {
+        if let Some((told, goes_on)) = verdict(&client.say(line).await) {
+            return (told, nobody(), goes_on);
         }
+    }
+    // Some recipients are refused, and the mail goes to the others.
+    let (mut taken, mut refused) = (nobody(), None);
+    for number in 0..=dice.throw(4) {
+        let recipient = format!("<r{number}@d.test>");
+        match verdict(&client.say(&format!("RCPT TO:{recipient}")).await) {
+            None => {
+                taken.insert(recipient);
+            }
+            Some((told, false)) => return (told, nobody(), false),
+            Some((told, true)) => refused = Some(told),
+        }
+    }
+    if taken.is_empty() {
+        return (refused.unwrap_or(Told::Refused), nobody(), true);
     }
     let reply = client.say("DATA").await;
     if !reply.starts_with("354") {
-        return verdict(&reply).unwrap_or((Told::GoneBefore, false));
+        let (told, goes_on) = verdict(&reply).unwrap_or((Told::GoneBefore, false));
+        return (told, nobody(), goes_on);
     }
     let wire = stuffed(&numbered(id));
     // The upstream goes away in the middle, now and then: anywhere, or right behind the dot.
     if dice.throw(200) == 0 {
         let cut = usize::try_from(dice.throw(wire.len() as u64)).unwrap();
         client.raw(&wire[..cut]).await;
-        return (Told::GoneBefore, false);
+        return (Told::GoneBefore, taken, false);
     }
     client.raw(&wire).await;
     if dice.throw(200) == 0 {
-        return (Told::GoneAfter, false);
+        return (Told::GoneAfter, taken, false);
     }
     let reply = client.reply().await;
-    match reply.as_bytes().first() {
+    let (told, goes_on) = match reply.as_bytes().first() {
         Some(b'2') => (Told::Accepted, true),
         Some(_) => verdict(&reply).unwrap_or((Told::GoneAfter, false)),
         None => (Told::GoneAfter, false),
-    }
+    };
+    (told, taken, goes_on)
 }
 
 /// Every 250 is there exactly once; a refusal is not there, or, where the reply was lost after the dot, at most once.
-fn settle(told: &HashMap<String, Told>, account: &Account) -> String {
+fn settle(told: &Fates, account: &Account) -> String {
     let mut lines: HashMap<(Told, usize), usize> = HashMap::new();
-    for (id, fate) in told {
+    let mut several = 0;
+    for (id, (fate, recipients)) in told {
         let count = account.taken.get(id).copied().unwrap_or(0);
         let may_be_there = match fate {
             Told::Accepted => count == 1,
@@ -128,6 +144,11 @@ fn settle(told: &HashMap<String, Told>, account: &Account) -> String {
             Told::GoneAfter => count <= 1,
         };
         assert!(may_be_there, "{id}: the upstream was told {fate:?}, and the next hop has it {count} times");
+        // Whoever got it is whom the upstream was told 250 for, each and nobody else.
+        for got in account.recipients.get(id).into_iter().flatten() {
+            assert_eq!(got, recipients, "{id}: the upstream was told {fate:?}");
+            several += usize::from(got.len() > 1);
+        }
         *lines.entry((*fate, count)).or_default() += 1;
     }
     assert!(account.bent.is_empty(), "bent: {:?}", account.bent);
@@ -135,7 +156,8 @@ fn settle(told: &HashMap<String, Told>, account: &Account) -> String {
     let mut lines: Vec<String> =
         lines.into_iter().map(|((fate, count), mails)| format!("{fate:?}, there {count} times: {mails}")).collect();
     lines.sort();
-    format!("{} mails, {} faults; {}", told.len(), account.faults, lines.join("; "))
+    assert!(several > 1_000, "{several} mails to several recipients");
+    format!("{} mails, {several} to several recipients, {} faults; {}", told.len(), account.faults, lines.join("; "))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +174,7 @@ async fn twenty_thousand_mails_under_random_faults() {
 }
 
 /// Starts the upstreams; the future ends when all have sent theirs.
-fn run_upstreams(address: &Arc<Mutex<SocketAddr>>, most: usize) -> impl Future<Output = Arc<Mutex<HashMap<String, Told>>>> + use<> {
+fn run_upstreams(address: &Arc<Mutex<SocketAddr>>, most: usize) -> impl Future<Output = Arc<Mutex<Fates>>> + use<> {
     let (next, told, dice) = (Arc::new(AtomicUsize::new(0)), Arc::default(), Arc::new(Dice::new(11)));
     let upstreams: Vec<_> = (0..16)
         .map(|_| tokio::spawn(upstream(Arc::clone(address), Arc::clone(&next), most, Arc::clone(&told), Arc::clone(&dice))))

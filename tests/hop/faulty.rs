@@ -1,7 +1,7 @@
 //! A next hop that misbehaves at random, and keeps account of what it took.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -37,6 +37,8 @@ impl Dice {
 pub(crate) struct Account {
     /// How often each mail was taken, by the first line of its data.
     pub taken: HashMap<String, usize>,
+    /// For which recipients, each time.
+    pub recipients: HashMap<String, Vec<BTreeSet<String>>>,
     /// Those that were taken and whose reply never left.
     pub reply_lost: HashSet<String>,
     /// Mails that arrived otherwise than they were sent.
@@ -89,6 +91,8 @@ async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once
     }
     stream.write_all(b"220 faulty.test ESMTP\r\n").await?;
     let (mut input, mut in_data) = (Vec::new(), false);
+    // The recipients that this transaction was told 250 for.
+    let mut recipients: BTreeSet<String> = BTreeSet::new();
     loop {
         while !in_data && let Some(end) = find(&input, b"\r\n") {
             let line: Vec<u8> = input.drain(..end + 2).collect();
@@ -105,12 +109,18 @@ async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once
             } else if verb == "QUIT" {
                 return stream.write_all(b"221 2.0.0 bye\r\n").await;
             } else {
+                if verb == "RCPT" {
+                    recipients.insert(String::from_utf8_lossy(&line).trim_end().split_at(8).1.to_owned());
+                } else if matches!(verb.as_str(), "MAIL" | "RSET") {
+                    recipients.clear();
+                }
                 stream.write_all(b"250 2.0.0 ok\r\n").await?;
             }
         }
         if in_data && let Some(end) = find(&input, b"\r\n.\r\n") {
             let wire: Vec<u8> = input.drain(..end + 5).take(end + 2).collect();
             in_data = false;
+            let recipients = std::mem::take(&mut recipients);
             let data: Vec<u8> =
                 wire.split_inclusive(|byte| *byte == b'\n').flat_map(|line| line.strip_prefix(b".").unwrap_or(line)).copied().collect();
             let text = String::from_utf8_lossy(&data).into_owned();
@@ -121,13 +131,13 @@ async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once
                     1 => stream.write_all(b"451 4.3.0 try again\r\n").await?,
                     2 => stream.write_all(b"554 5.7.1 no\r\n").await?,
                     _ => {
-                        take(account, &id, &data);
+                        take(account, &id, &data, recipients);
                         account.lock().unwrap().reply_lost.insert(id);
                         return Ok(());
                     }
                 }
             } else {
-                take(account, &id, &data);
+                take(account, &id, &data, recipients);
                 stream.write_all(format!("250 2.0.0 queued as {id}\r\n").as_bytes()).await?;
             }
             continue;
@@ -141,9 +151,10 @@ async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once
     }
 }
 
-fn take(account: &Mutex<Account>, id: &str, data: &[u8]) {
+fn take(account: &Mutex<Account>, id: &str, data: &[u8], recipients: BTreeSet<String>) {
     let mut account = account.lock().unwrap();
     *account.taken.entry(id.to_owned()).or_default() += 1;
+    account.recipients.entry(id.to_owned()).or_default().push(recipients);
     if !data.ends_with(&numbered(id)) {
         account.bent.push(id.to_owned());
     }
