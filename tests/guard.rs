@@ -330,6 +330,38 @@ async fn g5_requests_are_bounded() {
     assert_eq!(ask("GET", &format!("http://{}/healthz", page.address), &[], "").await.status, 200);
 }
 
+/// G5: thousands of requests, and mails go through as if there were none.
+#[tokio::test(flavor = "multi_thread")]
+async fn g5_a_flood_of_requests_stops_no_mail() {
+    let page = Page::open(|_| {}).await;
+    let url = page.seal(LINK);
+    let sink = Sink::start().await;
+    let hop = hop().next_hop(&sink).start().await;
+    let flood: Vec<_> = (0..8)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move {
+                let mut told_to_wait = 0;
+                for _ in 0..500 {
+                    told_to_wait += usize::from(ask("GET", &url, BROWSER, "").await.status == 429);
+                }
+                told_to_wait
+            })
+        })
+        .collect();
+    let mut client = hop.client().await;
+    client.greet().await;
+    for _ in 0..200 {
+        assert!(client.send("<a@b.test>", &["<bob@corp.example>"], b"From: a@b.test\r\nSubject: x\r\n\r\nx\r\n").await.starts_with("250"));
+    }
+    let mut told_to_wait = 0;
+    for task in flood {
+        told_to_wait += task.await.unwrap();
+    }
+    assert_eq!(sink.mails().len(), 200);
+    assert!(told_to_wait > 3_000, "{told_to_wait} of 4000 were told to wait");
+}
+
 /// G6: nothing is kept, nobody is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn g6_nothing_is_kept() {
