@@ -636,6 +636,35 @@ async fn the_program_serves_the_page_and_its_keys_rotate() {
     assert!(said.contains("opened the guard page") && said.contains("another mail of this kind came at"), "{said}");
 }
 
+/// A machine of its own for the page: no door for mails, the same keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_can_stand_alone() {
+    let folder = Folder::new("", "");
+    assert_eq!(folder.command(&["keygen", "--out", folder.path("guard.key").to_str().unwrap()]).2, Some(0));
+    let key = SealKey::parse(fs::read_to_string(folder.path("guard.key")).unwrap().trim()).unwrap();
+    let text = "[guard]\nurl = \"https://links.corp.example\"\nlisten = \"127.0.0.1:0\"\nkey_file = \"guard.key\"\n[audit]\ndirectory = \"audit\"\n";
+    fs::write(folder.path("firstclick.toml"), text).unwrap();
+    assert_eq!(folder.command(&["check"]), (String::new(), String::new(), Some(0)));
+    let mut process = folder.run_until("the guard page is there").await;
+    let line = process.says("the guard page is there").await;
+    let address = line.split("page=").nth(1).unwrap().split(' ').next().unwrap();
+    let now = clock::now();
+    let sealed = Sealed {
+        link: LINK.into(),
+        mail: "m".into(),
+        entry: "e".into(),
+        author: "vendor.test".into(),
+        recipient: String::new(),
+        at: now,
+        until: now + Duration::from_hours(1),
+    };
+    let elsewhere = Sealer { url: format!("http://{address}"), keys: vec![key], lifetime: Duration::from_hours(1) };
+    let shown = ask("GET", &elsewhere.seal(&sealed).unwrap(), BROWSER, "").await;
+    assert!(shown.status == 200 && shown.body.contains("login.vendor.test"), "{}", shown.body);
+    process.signal("TERM");
+    assert_eq!(process.ended().await, Some(0));
+}
+
 /// Every positive mail of the corpus: the labelled link, wherever it stands, in every charset and encoding, and nothing
 /// else; read again by Python's email package.
 #[tokio::test(flavor = "multi_thread")]

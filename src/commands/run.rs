@@ -31,7 +31,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
     let settings = config.load()?;
     let Some(hostname) = settings.hostname().map(str::to_owned) else {
         bail!(
-            "{}: there is nothing to run; write [smtp] with listen, next_hop and hostname, or [milter] with listen and hostname",
+            "{}: there is nothing to run; write [smtp] with listen, next_hop and hostname, [milter] with listen and hostname, or [guard]",
             config.path().display()
         );
     };

@@ -128,7 +128,11 @@ impl Settings {
     /// The hop's own name, where a door gives it one.
     #[must_use]
     pub fn hostname(&self) -> Option<&str> {
-        self.smtp.as_ref().map(|smtp| smtp.hostname.as_str()).or_else(|| self.milter.as_ref().map(|milter| milter.hostname.as_str()))
+        let smtp = self.smtp.as_ref().map(|smtp| smtp.hostname.as_str());
+        let milter = self.milter.as_ref().map(|milter| milter.hostname.as_str());
+        // A machine that serves the guard page alone is known by the page's name.
+        let guard = self.guard.as_ref().and_then(|guard| guard.sealer.url.split_once("://")).map(|(_, host)| host);
+        smtp.or(milter).or(guard)
     }
 
     /// Octets up to which a mail is inspected.

@@ -51,6 +51,13 @@ impl Folder {
         self.run_after("").await
     }
 
+    /// The same, for one that does not listen for mails.
+    pub(crate) async fn run_until(&self, words: &str) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_firstclick"));
+        command.arg("--config").arg(self.path("firstclick.toml")).arg("run").stdin(Stdio::null());
+        Process::start_until(&mut command, words).await
+    }
+
     /// Runs it from a shell that does this before.
     pub(crate) async fn run_after(&self, words: &str) -> Process {
         let mut command = Command::new("/bin/bash");
@@ -82,6 +89,10 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) async fn start(command: &mut Command) -> Self {
+        Self::start_until(command, "listening").await
+    }
+
+    async fn start_until(command: &mut Command, words: &str) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
@@ -91,7 +102,7 @@ impl Process {
             }
         });
         let mut process = Self { child, log, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        let line = process.says("listening").await;
+        let line = process.says(words).await;
         // A socket in the file system has no such address.
         process.address = line.split("address=").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap_or(process.address);
         process
