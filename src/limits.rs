@@ -161,7 +161,7 @@ pub const MILTER_PATIENCE: Duration = Duration::from_hours(1);
 /// How often an MTA is told that somebody is still at it; Postfix waits 30 seconds and more for each reply.
 pub const MILTER_PROGRESS: Duration = Duration::from_secs(5);
 
-/// Recipients of one mail that a milter is told of; MTAs have bounds of their own far below it.
+/// Recipients of one mail that a milter keeps; MTAs have bounds of their own far below it. A mail to more is not inspected.
 pub const MILTER_RECIPIENTS: usize = 50_000;
 
 /// Milter connections at one time: a busy Postfix has a few hundred processes.

@@ -631,7 +631,15 @@ async fn the_program_serves_the_page_and_its_keys_rotate() {
             assert!(shown.status == 200 && shown.body.contains("login.vendor.test"), "{}", shown.body);
         }
     }
-    assert_ne!(values[0].chars().take(2).collect::<String>(), "", "sealed");
+    // The first was sealed by the oldest key, the second by the one after it.
+    let keys: Vec<String> = fs::read_to_string(folder.path("guard.key")).unwrap().lines().rev().map(str::to_owned).collect();
+    for (value, own, other) in [(&values[0], 0, 1), (&values[1], 1, 0)] {
+        let opens = |key: usize| {
+            let keys = vec![SealKey::parse(&keys[key]).unwrap()];
+            Sealer { url: String::new(), keys, lifetime: Duration::from_hours(1) }.open(value, clock::now()).is_ok()
+        };
+        assert!(opens(own) && !opens(other));
+    }
     let (said, _, _) = folder.command(&["audit", "find", "--to", "bob@corp.example"]);
     assert!(said.contains("opened the guard page") && said.contains("another mail of this kind came at"), "{said}");
 }

@@ -80,6 +80,13 @@ impl Audit {
         }
     }
 
+    /// Remembers what is no mail. Where the queue is more than half full it is dropped: mails come first.
+    pub fn note_aside(&self, record: Record) {
+        if self.queue.capacity() < limits::AUDIT_QUEUE / 2 || self.queue.try_send(Job::Note(record)).is_err() {
+            tracing::warn!("the audit is busy: what was done with a guard link was not put on record");
+        }
+    }
+
     /// Remembers a mail and waits until that is on disk.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! `audit`: the files read back, for people and for pipelines.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -102,15 +103,18 @@ fn find(folder: &Path, find: &Find) -> anyhow::Result<Answer> {
     let form = if find.json { Form::Json } else { Form::People };
     // What belongs to a mail follows it: how it ended, and what was done with its guard link.
     let mut stories: Vec<Story> = Vec::new();
+    let mut by_id: HashMap<String, usize> = HashMap::new();
     for path in chain::files(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
         for line in BufReader::new(File::open(&path)?).split(b'\n') {
             let line = line?;
             let Ok(value) = serde_json::from_slice::<Value>(&line) else { continue };
             match text(&value, "type") {
-                "mail" if matches(&value, find) => stories.push(Story { lines: vec![(line, value)], superseded: None }),
+                "mail" if matches(&value, find) => {
+                    by_id.insert(text(&value, "id").to_owned(), stories.len());
+                    stories.push(Story { lines: vec![(line, value)], superseded: None });
+                }
                 "outcome" | "click" => {
-                    let own = |story: &&mut Story| story.lines.first().is_some_and(|(_, mail)| text(mail, "id") == text(&value, "id"));
-                    if let Some(story) = stories.iter_mut().rev().find(own) {
+                    if let Some(story) = by_id.get(text(&value, "id")).and_then(|at| stories.get_mut(*at)) {
                         story.lines.push((line, value));
                     }
                 }
@@ -118,20 +122,14 @@ fn find(folder: &Path, find: &Find) -> anyhow::Result<Answer> {
             }
         }
     }
-    let again = |earlier: &Story, later: &Story| {
-        let key = |story: &Story| {
-            let mail = story.lines.first().map(|(_, mail)| mail)?;
-            let kind = mail.get("recognized").map(|found| text(found, "kind").to_owned()).filter(|kind| !kind.is_empty())?;
-            Some((text(mail, "entry").to_owned(), kind, mail.get("to").cloned()))
-        };
-        key(earlier).is_some() && key(earlier) == key(later)
-    };
-    for at in 0..stories.len() {
-        let (earlier, later) = stories.split_at(at + 1);
-        let newer = earlier.last().and_then(|story| later.iter().find(|other| again(story, other)));
-        let time = newer.and_then(|story| story.lines.first()).map(|(_, mail)| text(mail, "time").to_owned());
-        if let Some(story) = stories.get_mut(at) {
-            story.superseded = time;
+    // From the newest to the oldest: when the next mail of the same entry and kind came for the same readers.
+    let mut next: HashMap<(String, String, String), String> = HashMap::new();
+    for story in stories.iter_mut().rev() {
+        let Some((_, mail)) = story.lines.first() else { continue };
+        let kind = mail.get("recognized").map(|found| text(found, "kind").to_owned()).unwrap_or_default();
+        if !kind.is_empty() {
+            let key = (text(mail, "entry").to_owned(), kind, mail.get("to").map(Value::to_string).unwrap_or_default());
+            story.superseded = next.insert(key, text(mail, "time").to_owned());
         }
     }
     for story in &stories {

@@ -199,8 +199,7 @@ mod tests {
             let mut bent = value.as_bytes().to_vec();
             bent[at] = if bent[at] == b'A' { b'B' } else { b'A' };
             let bent = String::from_utf8(bent).unwrap();
-            assert_ne!(ring(&[1]).open(&bent, now), Ok(Sealed { link: String::new(), ..sealed() }));
-            assert!(ring(&[1]).open(&bent, now).is_err() || bent == value || at + 1 == value.len(), "octet {at}");
+            assert!(ring(&[1]).open(&bent, now).is_err(), "octet {at}");
             assert!(ring(&[1]).open(value.get(..at).unwrap(), now).is_err(), "cut at {at}");
         }
         for odd in ["", "x", "\u{e4}", &"A".repeat(100_000)] {

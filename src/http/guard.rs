@@ -160,10 +160,10 @@ async fn link(State(context): State<Context>, Path(value): Path<String>, method:
             accept_language: text(&headers, "accept-language"),
             purpose: &purpose,
         };
-        remember(&context, &sealed, request, kind, now)
+        remember(&context, &sealed, request, kind, now);
     };
     if method == Method::GET || method == Method::HEAD {
-        on_record(ClickKind::Open).await;
+        on_record(ClickKind::Open);
         return show(After::Nothing);
     }
     if method != Method::POST {
@@ -176,17 +176,17 @@ async fn link(State(context): State<Context>, Path(value): Path<String>, method:
     let field =
         |name: &str| form_urlencoded::parse(&body).find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default();
     if !(site.is_empty() || site == "same-origin") || !is_own_nonce(&setup, &value, &field("nonce"), now) {
-        on_record(ClickKind::Refused).await;
+        on_record(ClickKind::Refused);
         return show(After::Nothing);
     }
     if setup.confirm == Confirm::Choose {
         let chosen = field("choice").parse::<usize>().ok().and_then(|number| names.get(number));
         if chosen != Some(&sealed.author) {
-            on_record(ClickKind::WrongAnswer).await;
+            on_record(ClickKind::WrongAnswer);
             return show(After::WrongAnswer);
         }
     }
-    on_record(ClickKind::Press).await;
+    on_record(ClickKind::Press);
     let mut response = answer(&setup, StatusCode::SEE_OTHER, "text/plain; charset=utf-8", Vec::new(), Some(&origin));
     match HeaderValue::from_str(&sealed.link) {
         Ok(location) => {
@@ -205,7 +205,7 @@ fn destination(link: &str) -> Option<(String, String)> {
     Some((host, url.origin().ascii_serialization()))
 }
 
-async fn remember(context: &Context, sealed: &Sealed, request: clicks::Request<'_>, kind: ClickKind, now: Timestamp) {
+fn remember(context: &Context, sealed: &Sealed, request: clicks::Request<'_>, kind: ClickKind, now: Timestamp) {
     let (likely, why) = clicks::likely(request, sealed.at, now);
     let click = Click {
         time: now,
@@ -221,7 +221,7 @@ async fn remember(context: &Context, sealed: &Sealed, request: clicks::Request<'
     };
     tracing::info!(id = sealed.mail, kind = kind.code(), client = %request.address, after_s = click.after_s, likely, why, "guard link");
     if let Some(audit) = &context.door.audit {
-        audit.note(Record::click(&click)).await;
+        audit.note_aside(Record::click(&click));
     }
 }
 

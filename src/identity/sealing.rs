@@ -6,7 +6,7 @@
 use std::{fmt, sync::Arc};
 
 use mail_auth::{
-    ArcOutput, AuthenticatedMessage, AuthenticationResults, SpfOutput, SpfResult,
+    ArcOutput, AuthenticatedMessage, AuthenticationResults, MessageAuthenticator, SpfOutput, SpfResult,
     arc::ArcSealer,
     crypto::{RsaKey, Sha256},
     dmarc::verify::DmarcParameters,
@@ -42,6 +42,9 @@ pub enum SealingError {
     /// The hop did not look itself.
     #[error("a seal tells what the hop found, and the hop asked nobody: [arc] needs verify = \"here\"")]
     NothingFound,
+    /// DNS gave no answer in time.
+    #[error("DNS gave no answer within identity.deadline")]
+    Late,
     /// The mail cannot be sealed.
     #[error("the mail cannot be sealed: {0}")]
     Mail(mail_auth::Error),
@@ -89,7 +92,19 @@ impl Authenticator {
         changed: &[u8],
         arrival: Arrival<'_>,
     ) -> Result<Vec<u8>, SealingError> {
-        let Method::Here { dns, .. } = &self.method else { return Err(SealingError::NothingFound) };
+        let Method::Here { dns, deadline, .. } = &self.method else { return Err(SealingError::NothingFound) };
+        let work = self.seal(dns, sealing, original, changed, arrival);
+        tokio::time::timeout(*deadline, work).await.unwrap_or(Err(SealingError::Late))
+    }
+
+    async fn seal(
+        &self,
+        dns: &MessageAuthenticator,
+        sealing: &Sealing,
+        original: &Message<'_>,
+        changed: &[u8],
+        arrival: Arrival<'_>,
+    ) -> Result<Vec<u8>, SealingError> {
         let before = screened(original.raw()).ok_or(SealingError::Mail(mail_auth::Error::NoHeadersFound))?;
         let after = AuthenticatedMessage::parse(changed).ok_or(SealingError::Mail(mail_auth::Error::NoHeadersFound))?;
         let client = self.client(original, arrival);

@@ -2,7 +2,7 @@
 //!
 //! Pure. The octets that come out are those that the MTA had, line ends apart, which it keeps as its system does.
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 use super::frame::Answer;
 use crate::{
@@ -65,14 +65,22 @@ impl Letter {
     #[must_use]
     pub fn changes(&self, patches: &[Patch]) -> Vec<Answer> {
         let mut answers = Vec::new();
-        // From the last to the first: a deleted field must not change the number of one that goes too.
-        for (at, (name, range)) in self.fields.iter().enumerate().rev() {
-            if patches.iter().any(|patch| patch.at.start < range.end && range.start < patch.at.end) {
-                let same = |(other, _): &&(Vec<u8>, Range<usize>)| other.eq_ignore_ascii_case(name);
-                let number = self.fields.iter().take(at + 1).filter(same).count();
-                answers.push(Answer::Delete { name: name.clone(), number: u32::try_from(number).unwrap_or(u32::MAX) });
+        let mut taken: Vec<&Range<usize>> = patches.iter().map(|patch| &patch.at).filter(|at| !at.is_empty()).collect();
+        taken.sort_unstable_by_key(|at| at.start);
+        let is_taken = |field: &Range<usize>| {
+            let first = taken.partition_point(|at| at.end <= field.start);
+            taken.get(first).is_some_and(|at| at.start < field.end)
+        };
+        let mut numbers: HashMap<Vec<u8>, u32> = HashMap::new();
+        for (name, range) in &self.fields {
+            let number = numbers.entry(name.to_ascii_lowercase()).or_default();
+            *number += 1;
+            if is_taken(range) {
+                answers.push(Answer::Delete { name: name.clone(), number: *number });
             }
         }
+        // From the last to the first: a deleted field must not change the number of one that goes too.
+        answers.reverse();
         let body = self.fields.last().map_or(0, |(_, range)| range.end) + 2;
         if patches.iter().any(|patch| patch.at.start >= body) {
             let shift = |patch: &Patch| Patch { at: patch.at.start - body..patch.at.end - body, with: patch.with.clone() };

@@ -176,10 +176,12 @@ impl Session<'_> {
             }
             Frame::Recipient(path) => {
                 let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
-                if mail.recipients.len() >= limits::MILTER_RECIPIENTS {
-                    return Err(SessionError::OutOfTurn);
+                if mail.recipients.len() < limits::MILTER_RECIPIENTS {
+                    mail.recipients.push(text(&path));
+                } else {
+                    // Not everybody is known whom it goes to, so it is nobody's to exempt.
+                    mail.body = Body::TooLarge;
                 }
-                mail.recipients.push(text(&path));
             }
             Frame::Header(name, value) => return self.field(&name, &value),
             Frame::EndOfHeader => return self.end_of_header().await,
@@ -203,10 +205,10 @@ impl Session<'_> {
 
     fn field(&mut self, name: &[u8], value: &[u8]) -> Result<Option<Answer>, SessionError> {
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
-        mail.letter.field(name, value);
-        mail.size = mail.letter.raw().len();
-        if mail.size > limits::HEADER_BLOCK || mail.letter.count() > limits::HEADER_BLOCK / 64 {
-            return Err(SessionError::OutOfTurn);
+        mail.size = mail.size.saturating_add(name.len() + value.len() + 3);
+        // Hung up on, an MTA might let the mail go, forged fields and all: it is refused at the end of its header.
+        if mail.size <= limits::HEADER_BLOCK {
+            mail.letter.field(name, value);
         }
         Ok(None)
     }
@@ -215,6 +217,11 @@ impl Session<'_> {
     async fn end_of_header(&mut self) -> Result<Option<Answer>, SessionError> {
         let hall = self.door.hall();
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
+        if mail.size > limits::HEADER_BLOCK {
+            tracing::info!(from = mail.reverse_path, size = mail.size, "refused: the header is too large");
+            self.forget();
+            return Ok(Some(Answer::Refuse("552 5.3.4 the header is too large".into())));
+        }
         mail.letter.end_of_header();
         mail.size = mail.letter.raw().len();
         mail.queue_id.clone_from(&self.queue_id);
