@@ -24,13 +24,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use firstclick::{
-    audit::Audit,
-    clock,
-    edit::{
-        seal::{self, SealKey, Sealed, Sealer},
-        tag::Key,
-    },
-    http::{self, Confirm, HelpDesk, Setup},
+    edit::seal,
+    http::Confirm,
     message::{
         Message,
         unwrap::{Unwrapped, unwrap},
@@ -39,9 +34,8 @@ use firstclick::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
-use self::hop::{Sink, hop, needs, reset_mail};
+use self::hop::{Sink, hop, needs, page::Page, reset_mail};
 
 /// A headless Chromium; it ends with the test.
 struct Browser {
@@ -156,54 +150,12 @@ impl Browser {
     }
 }
 
-struct Page {
-    sealer: Arc<Sealer>,
-    _audit: TempDir,
-    _stop: tokio::sync::watch::Sender<bool>,
-}
-
 async fn page(confirm: Confirm) -> Page {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let key = BASE64.encode([3; 32]);
-    let sealer = Arc::new(Sealer {
-        url: format!("http://{address}"),
-        keys: vec![SealKey::parse(&key).unwrap()],
-        lifetime: Duration::from_hours(24),
-    });
-    let setup = Setup {
-        listen: address,
-        sealer: Arc::clone(&sealer),
-        nonces: Key::parse(&key).unwrap(),
-        certificate: None,
-        proxies: Vec::new(),
-        confirm,
-        others: ["google.com", "apple.com", "zoom.us"].map(str::to_owned).to_vec(),
-        logo: None,
-        note: "Questions? Ask the service desk, extension 4711.".into(),
-        help_desk: HelpDesk::Open,
-    };
-    let audit = TempDir::new().unwrap();
-    let door = Arc::new(http::Door::new(setup, Some(Audit::open(audit.path()).unwrap())).unwrap());
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    tokio::spawn(http::run(listener, door, stopped));
-    Page { sealer, _audit: audit, _stop: stop }
-}
-
-impl Page {
-    fn seal(&self, link: &str) -> String {
-        let at = clock::now();
-        let sealed = Sealed {
-            link: link.into(),
-            mail: "mail-1".into(),
-            entry: "vendor".into(),
-            author: "vendor.test".into(),
-            recipient: String::new(),
-            at,
-            until: at + Duration::from_hours(1),
-        };
-        self.sealer.seal(&sealed).unwrap()
-    }
+    Page::open(|setup| {
+        setup.confirm = confirm;
+        setup.note = "Questions? Ask the service desk, extension 4711.".into();
+    })
+    .await
 }
 
 /// G1 with a browser that runs scripts: loading and waiting gets nowhere, a press gets to the link, once; by keyboard too.

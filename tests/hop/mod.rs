@@ -5,6 +5,7 @@ pub(crate) mod certificate;
 pub(crate) mod dkim;
 pub(crate) mod faulty;
 pub(crate) mod mta;
+pub(crate) mod page;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod sink;
