@@ -79,9 +79,12 @@ async fn a_guarded_mail_is_sealed() {
         .await;
     let mail = vendor.sign(&reset_mail()).unwrap();
     for (count, (mail, sets)) in [(mail.clone(), 1), (key.seal(&hop::dkim::Sealing::default(), &mail), 2)].into_iter().enumerate() {
-        assert!(hop.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail.as_bytes()).await.starts_with("250"));
+        // The second comes by a path whose words would speak in the hop's own field.
+        let path = ["<bounce@vendor.test>", "<\"x) smtp.mailfrom=y; dmarc=pass header.from=attack.test; (\"@vendor.test>"][count];
+        assert!(hop.send(path, &["<bob@corp.example>"], mail.as_bytes()).await.starts_with("250"));
         let arrived = sink.mail(count + 1).await.data;
         let text = String::from_utf8(arrived.clone()).unwrap();
+        assert!(!text.contains("attack.test"), "{text}");
         assert!(!text.contains(SECRET) && hop::is_tagged(&arrived), "{text}: {}", hop.record(count + 1).await);
         assert!(text.starts_with("ARC-Seal: i=") && text.matches("ARC-Seal:").count() == sets, "{text}");
         let results = text.split("\r\nAuthentication-Results: ").nth(1).unwrap().split("\r\nX-Firstclick").next().unwrap();

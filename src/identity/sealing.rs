@@ -62,6 +62,11 @@ impl Sealing {
     }
 }
 
+/// Whether a text holds nothing that means something in an Authentication-Results field.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@.-_+=/~:[]".contains(&byte))
+}
+
 /// What the seal's signature covers: what a reader sees, and what decides how it is read.
 const FIELDS: [&str; 13] = [
     "From",
@@ -123,7 +128,10 @@ impl Authenticator {
         let spf = match mail_from {
             Some(parameters) => {
                 let spf = dns.verify_spf(parameters).await;
-                results.set_spf_result(&spf, &parameters);
+                // The path and the name are whoever's words: odd ones could speak in the field that the hop writes.
+                if is_plain(arrival.reverse_path) && is_plain(arrival.helo) {
+                    results.set_spf_result(&spf, &parameters);
+                }
                 spf
             }
             None => SpfOutput::new(sender_domain.to_owned()).with_result(SpfResult::None),
