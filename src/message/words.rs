@@ -1,6 +1,6 @@
 //! Text in the one form in which phrases are looked for.
 
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::{UnicodeNormalization, char::decompose_canonical};
 
 /// Text that grows with spaces between its runs, up to a bound.
 pub(super) trait Space {
@@ -43,7 +43,9 @@ impl Tail for str {
     }
 }
 
-/// Text folded for comparison: NFKC, lower case, one apostrophe, no invisible characters, single spaces.
+/// Text folded for comparison: NFKC, lower case, without accents and vowel points, one form of the letters that Arabic
+/// and Persian keyboards write differently, one apostrophe, no invisible characters, single spaces. Capitals and
+/// plain-ASCII templates leave accents out, so a word is the same with and without them.
 #[must_use]
 pub fn fold(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -55,7 +57,8 @@ pub fn fold(text: &str) -> String {
         } else if !is_invisible(letter) {
             match letter {
                 '\u{2018}' | '\u{2019}' | '\u{2bc}' | '`' | '\u{b4}' => out.push('\''),
-                _ => out.extend(letter.to_lowercase().filter(|lower| *lower != '\u{307}')),
+                'a'..='z' | '0'..='9' | ' '..='/' => out.push(letter),
+                _ => letter.to_lowercase().for_each(|lower| push_bare(&mut out, lower)),
             }
         }
     };
@@ -68,6 +71,28 @@ pub fn fold(text: &str) -> String {
         out.pop();
     }
     out
+}
+
+/// Adds a lower-case letter without its marks.
+fn push_bare(out: &mut String, letter: char) {
+    match letter {
+        '\u{300}'..='\u{36f}' | '\u{591}'..='\u{5c7}' | '\u{64b}'..='\u{652}' | '\u{670}' => {}
+        'ı' => out.push('i'),
+        'ł' => out.push('l'),
+        'đ' => out.push('d'),
+        'ø' => out.push('o'),
+        'أ' | 'إ' | 'آ' => out.push('ا'),
+        'ي' | 'ى' => out.push('ی'),
+        'ك' => out.push('ک'),
+        'ة' => out.push('ه'),
+        // Latin, Greek and Cyrillic are written without their accents too; the marks of other scripts are letters.
+        '\u{c0}'..='\u{52f}' | '\u{1e00}'..='\u{1fff}' => decompose_canonical(letter, |part| {
+            if !matches!(part, '\u{300}'..='\u{36f}') {
+                out.push(part);
+            }
+        }),
+        _ => out.push(letter),
+    }
 }
 
 fn is_invisible(letter: char) -> bool {
@@ -84,7 +109,10 @@ mod tests {
         assert_eq!(fold("  Reset\u{200b} YOUR\r\n pass\u{ad}word "), "reset your password");
         assert_eq!(fold("ﬁnish ＲＥＳＥＴ"), "finish reset");
         assert_eq!(fold("l\u{2019}adresse"), "l'adresse");
-        assert_eq!(fold("İSTANBUL"), "istanbul");
+        assert_eq!(fold("İSTANBUL"), fold("ıstanbul"));
+        assert_eq!(fold("ΕΠΑΝΑΦΟΡΆ Réinitialisé"), fold("Επαναφορά REINITIALISE"));
+        assert_eq!(fold("كلمة السِّر"), fold("کلمه السر"));
+        assert_eq!(fold("é"), fold("e\u{301}"));
         assert_eq!(fold("パスワード"), fold("ﾊﾟｽﾜｰﾄﾞ"));
     }
 }

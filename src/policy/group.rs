@@ -30,16 +30,16 @@ impl Group {
         Self { members: vec![at], path: shape::words(link), token: shape::token(link), organisation, noisy: false }
     }
 
-    /// The words that stand on the link or right in front of it, in each place.
-    pub(super) fn labels<'c>(&'c self, content: &'c Content) -> impl Iterator<Item = String> + 'c {
-        self.members.iter().filter_map(|at| content.links.get(*at)).flat_map(|found| {
+    /// The words at the link, in each place.
+    pub(super) fn labels<'c>(&'c self, content: &'c Content) -> impl Iterator<Item = Label> + 'c {
+        self.members.iter().filter_map(|at| content.links.get(*at)).map(|found| {
             // What stands in front of another link speaks of that one.
-            let own = found
+            let front = found
                 .before
                 .rfind("://")
                 .and_then(|at| found.before.get(at..))
                 .map_or(found.before.as_str(), |rest| rest.split_once(char::is_whitespace).map_or("", |(_, after)| after));
-            [words::fold(&found.label), words::fold(last_words(own, IN_FRONT))]
+            Label { own: words::fold(&found.label), front: words::fold(last_words(front, IN_FRONT)) }
         })
     }
 
@@ -57,10 +57,29 @@ impl Group {
     }
 }
 
+/// The words at a link, in one place where it stands.
+pub(super) struct Label {
+    /// On it, or in its line.
+    pub(super) own: String,
+    /// Right in front of it.
+    pub(super) front: String,
+}
+
+impl Label {
+    /// Whether the link has no words of its own that say what it is for: an address, an arrow, "here".
+    pub(super) fn is_bare(&self) -> bool {
+        // Chinese, Japanese and Korean say as much with half the letters.
+        let width = |letter: char| if letter >= '\u{1100}' { 2 } else { 1 };
+        self.own.contains("://") || self.own.chars().filter(|letter| letter.is_alphanumeric()).map(width).sum::<usize>() <= BARE
+    }
+}
+
 pub(super) fn last_words(text: &str, characters: usize) -> &str {
     let start = text.char_indices().rev().nth(characters.saturating_sub(1)).map_or(0, |(at, _)| at);
     text.get(start..).unwrap_or_default()
 }
 
+/// Letters up to which a label is a pointing word: "here", "burada", "link".
+const BARE: usize = 6;
 /// Characters in front of a link that still speak of it.
 const IN_FRONT: usize = 110;

@@ -81,6 +81,8 @@ enum Concept {
     Forgot,
     Set,
     Changed,
+    /// "Will not be changed until": takes back what it overlaps.
+    Unchanged,
     Account,
     Activate,
     Unlock,
@@ -90,6 +92,8 @@ enum Concept {
     Signin,
     Link,
     Invite,
+    /// What an invitation asks for: to join, to accept, a team.
+    Join,
     Welcome,
     Once,
 }
@@ -109,6 +113,7 @@ struct Weights {
     subject: f64,
     text: f64,
     label: f64,
+    front: f64,
     settled: f64,
     settled_text: f64,
     once: f64,
@@ -225,10 +230,11 @@ impl Recogniser {
         let said = |text: &str| self.said(text, &[&self.weights.pairs]);
         let text = said(&content.text);
         let with_token = groups.iter().filter(|group| !group.noisy && group.token > 0).count();
-        let labels: Vec<Said> =
-            groups.iter().map(|group| group.labels(content).map(|label| said(&label)).fold(Said::default(), Said::join)).collect();
-        let speaking: Vec<&Said> =
-            labels.iter().zip(&groups).filter(|(label, group)| group.token > 0 && label.says_any()).map(|(label, _)| label).collect();
+        let labels: Vec<LabelSaid> = groups.iter().map(|group| self.at_link(group, content)).collect();
+        // What stands in front of "unsubscribe" is the end of what the mail said, and says nothing of that link.
+        let is_speaking = |label: &LabelSaid, group: &Group| group.token > 0 && !group.noisy && label.at_all().says_any();
+        let speaking: Vec<Said> =
+            labels.iter().zip(&groups).filter(|(label, group)| is_speaking(label, group)).map(|(label, _)| label.at_all()).collect();
         // A mail that speaks of several kinds at several links writes about such mails.
         let about = speaking.len() >= MANY || speaking.iter().any(|left| speaking.iter().any(|right| left.is_apart_from(right)));
         let in_thread = is_thread(&content.subject);
@@ -245,8 +251,10 @@ impl Recogniser {
                 if let Some(language) = text.kind(kind) {
                     score.add(w.text, || format!("text says {} ({})", kind.code(), self.language(language)));
                 }
-                if let Some(language) = label.kind(kind) {
+                if let Some(language) = label.own.kind(kind) {
                     score.add(w.label, || format!("the words at the link say {} ({})", kind.code(), self.language(language)));
+                } else if let Some(language) = label.front.kind(kind) {
+                    score.add(w.front, || format!("the words before the link say {} ({})", kind.code(), self.language(language)));
                 }
                 if text.settled.is_some() {
                     score.add(w.settled_text, || "text says that it is done".into());
@@ -299,6 +307,25 @@ impl Recogniser {
         }
     }
 
+    /// What the words at a link say. In front of a link that has words of its own the mail may speak of anything: "if this
+    /// was not you, change your password" stands above many a "check activity".
+    fn at_link(&self, group: &Group, content: &Content) -> LabelSaid {
+        let said = |text: &str| self.said(text, &[&self.weights.pairs]);
+        group.labels(content).fold(LabelSaid::default(), |known, label| {
+            let front = said(&label.front);
+            let (own, front) = if label.is_bare() || self.points(&label.own) { (front, Said::default()) } else { (Said::default(), front) };
+            LabelSaid { own: known.own.join(said(&label.own)).join(own), front: known.front.join(front) }
+        })
+    }
+
+    /// Whether a label only points: "click on this link".
+    fn points(&self, label: &str) -> bool {
+        let meanings = |pattern: usize| self.meanings.get(pattern).into_iter().flatten();
+        self.automaton
+            .find_overlapping_iter(label)
+            .any(|found| meanings(found.pattern().as_usize()).any(|meaning| meaning.concept == Concept::Link))
+    }
+
     fn language(&self, number: usize) -> &str {
         self.languages.get(number).map_or("", String::as_str)
     }
@@ -343,6 +370,10 @@ impl Recogniser {
             }
         }
         hits.sort_unstable_by_key(|hit| (hit.0, hit.1));
+        let denied: Vec<(usize, usize)> = hits.iter().filter(|hit| hit.2.concept == Concept::Unchanged).map(|hit| (hit.0, hit.1)).collect();
+        if !denied.is_empty() {
+            hits.retain(|hit| hit.2.concept != Concept::Changed || !denied.iter().any(|(start, end)| hit.0 >= *start && hit.0 < *end));
+        }
         let mut said = Said { once: hits.iter().any(|hit| hit.2.concept == Concept::Once), ..Said::default() };
         for (name, pairs) in tables.iter().copied().flatten() {
             let found = pairs.iter().find_map(|pair| close(folded, &hits, *pair));
@@ -417,6 +448,21 @@ struct Said {
     kinds: [Option<usize>; 4],
     settled: Option<usize>,
     once: bool,
+}
+
+/// What is said at a link.
+#[derive(Clone, Copy, Default)]
+struct LabelSaid {
+    /// On it, or in front of it where it has no words of its own.
+    own: Said,
+    /// In front of it.
+    front: Said,
+}
+
+impl LabelSaid {
+    fn at_all(self) -> Said {
+        self.own.join(self.front)
+    }
 }
 
 impl Said {
