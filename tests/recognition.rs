@@ -301,68 +301,107 @@ struct MadeUp {
     after: String,
 }
 
-/// 500 newsletters, receipts, tickets, notices and shared things: fifty texts in ten coats each, with unique links, counted
+fn token(seed: usize, length: usize) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut state = (seed as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(LETTERS[usize::try_from(state % LETTERS.len() as u64).unwrap()])
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+impl MadeUp {
+    /// The mail as one of several senders would send it, and its link.
+    fn in_coat(&self, number: usize, coat: usize) -> (String, String) {
+        let mail = self;
+        let seed = number * 10 + coat;
+        let (org, own) = [("Acme", "acme.test"), ("Nordwind", "nordwind.test"), ("Kite", "kite.test")][coat % 3];
+        let (long, short) = (token(seed, 43), token(seed + 7_919, 20));
+        let link = match coat {
+            0 | 5 => format!("https://app.{own}/d/{long}"),
+            1 | 6 => format!("https://click.{own}/ls/click?upn={long}{short}"),
+            2 | 7 => format!("https://www.{own}/?utm_source=mail&cid={short}"),
+            3 => format!("https://t.mailer.test/c/{long}"),
+            4 => format!("https://{own}/n/{short}/{long}"),
+            8 => format!("https://app.{own}/view/{long}"),
+            _ => format!("https://app.{own}/items/48213#c-{short}"),
+        };
+        let subject = mail.subject.replace("{org}", org);
+        let footer = format!("https://www.{own}/unsubscribe?u={short}");
+        let (kind, body) = if coat % 2 == 0 {
+            let html = format!(
+                "<html><body><p>{}</p><p><a href=\"{link}\">{}</a></p><p>{}</p><p><a href=\"{footer}\">Unsubscribe</a> <a href=\"https://www.{own}/privacy\">Privacy</a></p><img src=\"https://www.{own}/o/{short}.gif\"></body></html>",
+                mail.text, mail.label, mail.after
+            );
+            ("html", html)
+        } else {
+            ("plain", format!("{}\r\n\r\n{}: {link}\r\n\r\n{}\r\n\r\n--\r\nUnsubscribe: {footer}\r\n", mail.text, mail.label, mail.after))
+        };
+        let raw = format!(
+            "From: {org} <news@{own}>\r\nTo: bob@corp.example\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\nContent-Type: text/{kind}; charset=utf-8\r\n\r\n{body}"
+        );
+        (raw, link)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Table {
+    mail: Vec<MadeUp>,
+}
+
+/// What mails in other words than the corpus has ask for, behind links that say nothing themselves.
+#[test]
+fn other_wordings_are_recognised() {
+    let table: Table = toml::from_str(include_str!("wordings.toml")).unwrap();
+    let recogniser = Recogniser::built_in().expect("built-in words");
+    let mut wrong = Vec::new();
+    for (number, mail) in table.mail.iter().enumerate() {
+        let wanted = mail.group.split(' ').nth(1).unwrap();
+        // Coats with a token in the link and the sender's own name on it.
+        for coat in [0, 1, 4, 5, 6] {
+            let (raw, link) = mail.in_coat(number, coat);
+            let message = Message::read(raw.as_bytes());
+            let content = message.content();
+            let found = recogniser.recognise(&content, message.author().ok().map(|author| author.domain).as_ref());
+            let right = !found.one_time_links.is_empty() && found.one_time_links.iter().all(|at| content.links[*at].link.expose() == link);
+            if found.kind.map_or("none", Kind::code) != wanted || !right {
+                wrong.push(format!(
+                    "{} {:?} in coat {coat}: {:?}\n    {}",
+                    mail.group,
+                    mail.subject,
+                    found.kind,
+                    found.signals.join("\n    ")
+                ));
+            }
+        }
+    }
+    println!("{} wordings, {} wrong", table.mail.len(), wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(table.mail.len() > 30);
+}
+
+/// Newsletters, receipts, tickets, notices and shared things, more than 500: each text in ten coats, with unique links, counted
 /// links and the links in every footer.
 #[test]
 fn made_up_mails_are_not_taken() {
-    #[derive(serde::Deserialize)]
-    struct Table {
-        mail: Vec<MadeUp>,
-    }
     let table: Table = toml::from_str(include_str!("negatives.toml")).unwrap();
     let recogniser = Recogniser::built_in().expect("built-in words");
-    let token = |seed: usize, length: usize| -> String {
-        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-        let mut state = (seed as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            char::from(LETTERS[usize::try_from(state % LETTERS.len() as u64).unwrap()])
-        };
-        (0..length).map(|_| next()).collect()
-    };
     let (mut groups, mut wrong) = (BTreeMap::<String, usize>::new(), Vec::new());
     for (number, mail) in table.mail.iter().enumerate() {
         for coat in 0..10 {
-            let seed = number * 10 + coat;
-            let (org, own) = [("Acme", "acme.test"), ("Nordwind", "nordwind.test"), ("Kite", "kite.test")][coat % 3];
-            let (long, short) = (token(seed, 43), token(seed + 7_919, 20));
-            let link = match coat {
-                0 | 5 => format!("https://app.{own}/d/{long}"),
-                1 | 6 => format!("https://click.{own}/ls/click?upn={long}{short}"),
-                2 | 7 => format!("https://www.{own}/?utm_source=mail&cid={short}"),
-                3 => format!("https://t.mailer.test/c/{long}"),
-                4 => format!("https://{own}/n/{short}/{long}"),
-                8 => format!("https://app.{own}/view/{long}"),
-                _ => format!("https://app.{own}/items/48213#c-{short}"),
-            };
-            let subject = mail.subject.replace("{org}", org);
-            let footer = format!("https://www.{own}/unsubscribe?u={short}");
-            let (kind, body) = if coat % 2 == 0 {
-                let html = format!(
-                    "<html><body><p>{}</p><p><a href=\"{link}\">{}</a></p><p>{}</p><p><a href=\"{footer}\">Unsubscribe</a> <a href=\"https://www.{own}/privacy\">Privacy</a></p><img src=\"https://www.{own}/o/{short}.gif\"></body></html>",
-                    mail.text, mail.label, mail.after
-                );
-                ("html", html)
-            } else {
-                (
-                    "plain",
-                    format!("{}\r\n\r\n{}: {link}\r\n\r\n{}\r\n\r\n--\r\nUnsubscribe: {footer}\r\n", mail.text, mail.label, mail.after),
-                )
-            };
-            let raw = format!(
-                "From: {org} <news@{own}>\r\nTo: bob@corp.example\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\nContent-Type: text/{kind}; charset=utf-8\r\n\r\n{body}"
-            );
+            let (raw, _) = mail.in_coat(number, coat);
             let message = Message::read(raw.as_bytes());
             let found = recogniser.recognise(&message.content(), message.author().ok().map(|author| author.domain).as_ref());
             *groups.entry(mail.group.clone()).or_default() += 1;
             if found.kind.is_some() {
-                wrong.push(format!("{subject:?} in coat {coat}: {:?}\n    {}", found.kind, found.signals.join("\n    ")));
+                wrong.push(format!("{:?} in coat {coat}: {:?}\n    {}", mail.subject, found.kind, found.signals.join("\n    ")));
             }
         }
     }
     println!("{groups:?}, {} taken", wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(groups.values().sum::<usize>(), 500);
+    assert!(groups.values().sum::<usize>() >= 500);
 }

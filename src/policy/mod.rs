@@ -9,6 +9,7 @@ pub mod links;
 pub mod recognise;
 pub mod sender;
 mod shape;
+mod wording;
 
 use std::{collections::HashMap, iter, sync::Arc};
 

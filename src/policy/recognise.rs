@@ -3,16 +3,15 @@
 //! Words and weights are data (`config/recognition.toml`, `config/languages/`), compiled once into one automaton; a
 //! mail is read once against it. Every signal that counted is named in the result, so that a person can follow it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use aho_corasick::{AhoCorasick, MatchKind};
-use include_dir::{Dir, include_dir};
+use aho_corasick::AhoCorasick;
 use serde::Deserialize;
 
-use super::group::{Group, Organisation, last_words};
+use super::{
+    group::{Group, Organisation, last_words},
+    wording::{Pairs, Said, Wording},
+};
 use crate::message::{Content, Domain, FoundLink, html::Holder, words};
 
-static LANGUAGES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/languages");
 const WEIGHTS: &str = include_str!("../../config/recognition.toml");
 
 /// What a mail asks its reader to do with its one-time link.
@@ -60,50 +59,9 @@ pub struct Recognition {
 
 /// The compiled words and weights.
 pub struct Recogniser {
-    automaton: AhoCorasick,
-    meanings: Vec<Vec<Meaning>>,
-    languages: Vec<String>,
+    wording: Wording,
     weights: Weights,
     noise_labels: AhoCorasick,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Meaning {
-    concept: Concept,
-    language: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Concept {
-    Password,
-    Renew,
-    Forgot,
-    Set,
-    Changed,
-    /// "Will not be changed until": takes back what it overlaps.
-    Unchanged,
-    Account,
-    Activate,
-    Unlock,
-    Pending,
-    Address,
-    Confirm,
-    Signin,
-    Link,
-    Invite,
-    /// What an invitation asks for: to join, to accept, a team.
-    Join,
-    Welcome,
-    Once,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Language {
-    #[expect(dead_code, reason = "for the people who edit the file")]
-    name: String,
-    words: BTreeMap<Concept, Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -127,20 +85,10 @@ struct Weights {
     many: f64,
     bulk: f64,
     thread: f64,
-    pairs: BTreeMap<PairName, Vec<[Concept; 2]>>,
-    subject_pairs: BTreeMap<PairName, Vec<[Concept; 2]>>,
+    pairs: Pairs,
+    subject_pairs: Pairs,
     paths: Paths,
     labels: Labels,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum PairName {
-    PasswordReset,
-    Invite,
-    EmailVerify,
-    MagicLink,
-    Settled,
 }
 
 #[derive(Deserialize)]
@@ -191,46 +139,20 @@ impl Recogniser {
         for words in [password_reset, invite, email_verify, magic_link, sign_in, noise] {
             words.retain(|word| !path_words.contains(&word.as_str()));
         }
-        let mut languages = Vec::new();
-        let mut patterns: HashMap<String, Vec<Meaning>> = HashMap::new();
-        let mut taken_away: HashSet<String> = HashSet::new();
-        for file in LANGUAGES.files() {
-            let path = file.path().display().to_string();
-            let text = file.contents_utf8().unwrap_or_default();
-            let language: Language = toml::from_str(text).map_err(|error| RecogniserError::Data(path.clone(), error))?;
-            let number = languages.len();
-            let code = path.trim_end_matches(".toml").to_owned();
-            let is_left_out = left_out.contains(&code.as_str());
-            languages.push(code);
-            for (concept, stem) in
-                language.words.into_iter().flat_map(|(concept, stems)| stems.into_iter().map(move |stem| (concept, stem)))
-            {
-                let stem = fold_stem(&stem);
-                if is_left_out {
-                    taken_away.insert(stem);
-                } else {
-                    patterns.entry(stem).or_default().push(Meaning { concept, language: number });
-                }
-            }
-        }
-        patterns.retain(|stem, _| !taken_away.contains(stem));
-        let mut patterns: Vec<(String, Vec<Meaning>)> = patterns.into_iter().collect();
-        patterns.sort_by(|left, right| left.0.cmp(&right.0));
-        let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(patterns.iter().map(|(stem, _)| stem))?;
-        let meanings = patterns.into_iter().map(|(_, meanings)| meanings).collect();
+        let wording = Wording::without(left_out, &weights.pairs, &weights.subject_pairs)?;
         let noise_labels = AhoCorasick::new(weights.labels.noise.iter().map(|label| words::fold(label)))?;
-        Ok(Self { automaton, meanings, languages, weights, noise_labels })
+        Ok(Self { wording, weights, noise_labels })
     }
 
     /// Decides what a mail is. `author` is the domain of its From address, where it is known.
     #[must_use]
     pub fn recognise(&self, content: &Content, author: Option<&Domain>) -> Recognition {
         let groups = self.candidates(content, author);
-        let subject = self.said(&content.subject, &[&self.weights.pairs, &self.weights.subject_pairs]);
-        let said = |text: &str| self.said(text, &[&self.weights.pairs]);
-        let text = said(&content.text);
+        let subject = self.wording.said_in_subject(&content.subject);
+        let text = self.wording.said(&content.text);
         let with_token = groups.iter().filter(|group| !group.noisy && group.token > 0).count();
-        let labels: Vec<LabelSaid> = groups.iter().map(|group| self.at_link(group, content)).collect();
+        let at_link = |group: &Group| if group.token > 0 { self.at_link(group, content) } else { LabelSaid::default() };
+        let labels: Vec<LabelSaid> = groups.iter().map(at_link).collect();
         // What stands in front of "unsubscribe" is the end of what the mail said, and says nothing of that link.
         let is_speaking = |label: &LabelSaid, group: &Group| group.token > 0 && !group.noisy && label.at_all().says_any();
         let speaking: Vec<Said> =
@@ -310,24 +232,17 @@ impl Recogniser {
     /// What the words at a link say. In front of a link that has words of its own the mail may speak of anything: "if this
     /// was not you, change your password" stands above many a "check activity".
     fn at_link(&self, group: &Group, content: &Content) -> LabelSaid {
-        let said = |text: &str| self.said(text, &[&self.weights.pairs]);
+        let said = |text: &str| self.wording.said(text);
         group.labels(content).fold(LabelSaid::default(), |known, label| {
             let front = said(&label.front);
-            let (own, front) = if label.is_bare() || self.points(&label.own) { (front, Said::default()) } else { (Said::default(), front) };
+            let (own, front) =
+                if label.is_bare() || self.wording.points(&label.own) { (front, Said::default()) } else { (Said::default(), front) };
             LabelSaid { own: known.own.join(said(&label.own)).join(own), front: known.front.join(front) }
         })
     }
 
-    /// Whether a label only points: "click on this link".
-    fn points(&self, label: &str) -> bool {
-        let meanings = |pattern: usize| self.meanings.get(pattern).into_iter().flatten();
-        self.automaton
-            .find_overlapping_iter(label)
-            .any(|found| meanings(found.pattern().as_usize()).any(|meaning| meaning.concept == Concept::Link))
-    }
-
     fn language(&self, number: usize) -> &str {
-        self.languages.get(number).map_or("", String::as_str)
+        self.wording.language(number)
     }
 
     /// The distinct links that could be one-time links, each with every place where it stands.
@@ -357,56 +272,6 @@ impl Recogniser {
         }
         groups
     }
-
-    /// Finds the pairs of concepts that stand close together.
-    fn said(&self, folded: &str, tables: &[&BTreeMap<PairName, Vec<[Concept; 2]>>]) -> Said {
-        let mut hits: Vec<(usize, usize, Meaning)> = Vec::new();
-        for found in self.automaton.find_overlapping_iter(folded) {
-            for meaning in self.meanings.get(found.pattern().as_usize()).into_iter().flatten() {
-                hits.push((found.start(), found.end(), *meaning));
-            }
-            if hits.len() > MAX_HITS {
-                break;
-            }
-        }
-        hits.sort_unstable_by_key(|hit| (hit.0, hit.1));
-        let denied: Vec<(usize, usize)> = hits.iter().filter(|hit| hit.2.concept == Concept::Unchanged).map(|hit| (hit.0, hit.1)).collect();
-        if !denied.is_empty() {
-            hits.retain(|hit| hit.2.concept != Concept::Changed || !denied.iter().any(|(start, end)| hit.0 >= *start && hit.0 < *end));
-        }
-        let mut said = Said { once: hits.iter().any(|hit| hit.2.concept == Concept::Once), ..Said::default() };
-        for (name, pairs) in tables.iter().copied().flatten() {
-            let found = pairs.iter().find_map(|pair| close(folded, &hits, *pair));
-            let slot = match name {
-                PairName::Settled => &mut said.settled,
-                PairName::PasswordReset => &mut said.kinds[0],
-                PairName::Invite => &mut said.kinds[1],
-                PairName::EmailVerify => &mut said.kinds[2],
-                PairName::MagicLink => &mut said.kinds[3],
-            };
-            *slot = slot.or(found);
-        }
-        said
-    }
-}
-
-/// The language in which two concepts stand within [`REACH`] characters of each other, in either order.
-fn close(folded: &str, hits: &[(usize, usize, Meaning)], [left, right]: [Concept; 2]) -> Option<usize> {
-    for (at, first) in hits.iter().enumerate().filter(|(_, hit)| hit.2.concept == left || hit.2.concept == right) {
-        let wanted = if first.2.concept == left { right } else { left };
-        for second in hits.iter().skip(at + 1) {
-            let gap = folded.get(first.1..second.0.max(first.1)).unwrap_or_default();
-            if gap.len() > REACH * 4 || gap.chars().count() > REACH {
-                break;
-            }
-            let same = second.2.concept == wanted && second.2.language == first.2.language;
-            // A stem inside the other is one word («e-mail» in «mail address») and says nothing twice.
-            if same && (second.0 >= first.1 || second.1 <= first.0) {
-                return Some(second.2.language);
-            }
-        }
-    }
-    None
 }
 
 /// Whether a folded subject belongs to a thread: `re: …`, `[#48213] …`, `(ops-118) …`, `… !77: …`.
@@ -429,27 +294,8 @@ fn is_thread(subject: &str) -> bool {
     reply.iter().any(|mark| subject.trim_start().starts_with(mark)) || subject.split_whitespace().any(numbered)
 }
 
-fn fold_stem(stem: &str) -> String {
-    let mut folded = words::fold(stem);
-    if stem.ends_with(' ') {
-        folded.push(' ');
-    }
-    folded
-}
-
-/// Characters within which two words belong together: about eight words.
-const REACH: usize = 48;
-/// Stems that are looked at in one text; a template has a few dozen.
-const MAX_HITS: usize = 4_096;
 /// Links whose words say a kind from which on a mail only writes about such mails.
 const MANY: usize = 3;
-#[derive(Clone, Copy, Default)]
-struct Said {
-    kinds: [Option<usize>; 4],
-    settled: Option<usize>,
-    once: bool,
-}
-
 /// What is said at a link.
 #[derive(Clone, Copy, Default)]
 struct LabelSaid {
@@ -462,28 +308,6 @@ struct LabelSaid {
 impl LabelSaid {
     fn at_all(self) -> Said {
         self.own.join(self.front)
-    }
-}
-
-impl Said {
-    fn kind(&self, kind: Kind) -> Option<usize> {
-        Kind::ALL.iter().position(|known| *known == kind).and_then(|at| self.kinds.get(at).copied().flatten())
-    }
-
-    fn says_any(&self) -> bool {
-        self.kinds.iter().any(Option::is_some)
-    }
-
-    fn is_apart_from(&self, other: &Self) -> bool {
-        self.says_any() && other.says_any() && !self.kinds.iter().zip(other.kinds).any(|(left, right)| left.is_some() && right.is_some())
-    }
-
-    fn join(self, other: Self) -> Self {
-        let mut kinds = self.kinds;
-        for (mine, theirs) in kinds.iter_mut().zip(other.kinds) {
-            *mine = mine.or(theirs);
-        }
-        Self { kinds, settled: self.settled.or(other.settled), once: self.once || other.once }
     }
 }
 

@@ -1,0 +1,271 @@
+//! What a text says, in any language: pairs of words that stand close together, and what each pair means.
+//!
+//! The words of all languages are one automaton, compiled once; a text is read once against it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use include_dir::{Dir, include_dir};
+use serde::Deserialize;
+
+use super::recognise::{Kind, RecogniserError};
+use crate::message::words;
+
+static LANGUAGES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/languages");
+
+/// Pairs of concepts by what they say.
+pub(super) type Pairs = BTreeMap<PairName, Vec<[Concept; 2]>>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PairName {
+    PasswordReset,
+    Invite,
+    EmailVerify,
+    MagicLink,
+    /// It is done already: "your password was changed".
+    Settled,
+}
+
+impl PairName {
+    const ALL: [Self; 5] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink, Self::Settled];
+
+    /// Its bit in a set.
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Concept {
+    Password,
+    Renew,
+    Forgot,
+    Set,
+    Changed,
+    /// "Will not be changed until": takes back what it overlaps.
+    Unchanged,
+    Account,
+    Activate,
+    Unlock,
+    Pending,
+    Address,
+    Confirm,
+    Signin,
+    Link,
+    Invite,
+    /// What an invitation asks for: to join, to accept, a team.
+    Join,
+    Welcome,
+    Once,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Language {
+    #[expect(dead_code, reason = "for the people who edit the file")]
+    name: String,
+    words: BTreeMap<Concept, Vec<String>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Meaning {
+    concept: Concept,
+    language: usize,
+}
+
+/// A word in a text: where it starts and ends, and one of its meanings.
+#[derive(Clone, Copy)]
+struct Hit {
+    start: usize,
+    end: usize,
+    meaning: Meaning,
+}
+
+impl Concept {
+    const COUNT: usize = Self::Once as usize + 1;
+}
+
+/// What two concepts say together, either way round; a set of [`PairName::bit`]s. A table, as it is asked thousands of
+/// times a mail.
+struct Sayings([[u8; Concept::COUNT]; Concept::COUNT]);
+
+impl Sayings {
+    fn new<'p>(tables: impl IntoIterator<Item = &'p Pairs>) -> Self {
+        let mut sayings = Self([[0; Concept::COUNT]; Concept::COUNT]);
+        for (name, [left, right]) in tables.into_iter().flatten().flat_map(|(name, pairs)| pairs.iter().map(move |pair| (name, *pair))) {
+            for (one, other) in [(left, right), (right, left)] {
+                if let Some(cell) = sayings.0.get_mut(one as usize).and_then(|row| row.get_mut(other as usize)) {
+                    *cell |= name.bit();
+                }
+            }
+        }
+        sayings
+    }
+
+    fn of(&self, left: Concept, right: Concept) -> u8 {
+        self.0.get(left as usize).and_then(|row| row.get(right as usize)).copied().unwrap_or(0)
+    }
+}
+
+/// The words of all languages.
+pub(super) struct Wording {
+    automaton: AhoCorasick,
+    meanings: Vec<Vec<Meaning>>,
+    languages: Vec<String>,
+    anywhere: Sayings,
+    in_subject: Sayings,
+}
+
+impl Wording {
+    /// Compiles the words that came with the program, without those of `left_out` in whichever file they stand. `subject`
+    /// holds pairs that count in subjects besides those of `anywhere`.
+    pub(super) fn without(left_out: &[&str], anywhere: &Pairs, subject: &Pairs) -> Result<Self, RecogniserError> {
+        let mut languages = Vec::new();
+        let mut patterns: HashMap<String, Vec<Meaning>> = HashMap::new();
+        let mut taken_away: HashSet<String> = HashSet::new();
+        for file in LANGUAGES.files() {
+            let path = file.path().display().to_string();
+            let text = file.contents_utf8().unwrap_or_default();
+            let language: Language = toml::from_str(text).map_err(|error| RecogniserError::Data(path.clone(), error))?;
+            let number = languages.len();
+            let code = path.trim_end_matches(".toml").to_owned();
+            let is_left_out = left_out.contains(&code.as_str());
+            languages.push(code);
+            for (concept, stem) in
+                language.words.into_iter().flat_map(|(concept, stems)| stems.into_iter().map(move |stem| (concept, stem)))
+            {
+                let stem = fold_stem(&stem);
+                if is_left_out {
+                    taken_away.insert(stem);
+                } else {
+                    patterns.entry(stem).or_default().push(Meaning { concept, language: number });
+                }
+            }
+        }
+        patterns.retain(|stem, _| !taken_away.contains(stem));
+        let mut patterns: Vec<(String, Vec<Meaning>)> = patterns.into_iter().collect();
+        patterns.sort_by(|left, right| left.0.cmp(&right.0));
+        let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(patterns.iter().map(|(stem, _)| stem))?;
+        let meanings = patterns.into_iter().map(|(_, meanings)| meanings).collect();
+        Ok(Self { automaton, meanings, languages, anywhere: Sayings::new([anywhere]), in_subject: Sayings::new([anywhere, subject]) })
+    }
+
+    /// The code of a language: the name of its file.
+    pub(super) fn language(&self, number: usize) -> &str {
+        self.languages.get(number).map_or("", String::as_str)
+    }
+
+    /// What a folded text says.
+    pub(super) fn said(&self, folded: &str) -> Said {
+        self.said_by(folded, &self.anywhere)
+    }
+
+    /// What a folded subject says.
+    pub(super) fn said_in_subject(&self, folded: &str) -> Said {
+        self.said_by(folded, &self.in_subject)
+    }
+
+    /// Whether a label only points: "click on this link".
+    pub(super) fn points(&self, label: &str) -> bool {
+        self.hits(label).any(|hit| hit.meaning.concept == Concept::Link)
+    }
+
+    fn hits<'t>(&'t self, folded: &'t str) -> impl Iterator<Item = Hit> + 't {
+        self.automaton.find_overlapping_iter(folded).flat_map(|found| {
+            let meanings = self.meanings.get(found.pattern().as_usize()).into_iter().flatten();
+            meanings.map(move |meaning| Hit { start: found.start(), end: found.end(), meaning: *meaning })
+        })
+    }
+
+    fn said_by(&self, folded: &str, sayings: &Sayings) -> Said {
+        let mut hits: Vec<Hit> = self.hits(folded).take(MAX_HITS).collect();
+        hits.sort_unstable_by_key(|hit| (hit.start, hit.end));
+        let denied: Vec<Hit> = hits.iter().filter(|hit| hit.meaning.concept == Concept::Unchanged).copied().collect();
+        if !denied.is_empty() {
+            let is_denied = |hit: &Hit| denied.iter().any(|denial| (denial.start..denial.end).contains(&hit.start));
+            hits.retain(|hit| hit.meaning.concept != Concept::Changed || !is_denied(hit));
+        }
+        let mut said = Said { once: hits.iter().any(|hit| hit.meaning.concept == Concept::Once), ..Said::default() };
+        for (at, first) in hits.iter().enumerate() {
+            for second in hits.iter().skip(at + 1) {
+                if is_far(folded, first.end, second.start) {
+                    break;
+                }
+                // A stem inside the other is one word («e-mail» in «mail address») and says nothing twice.
+                if second.meaning.language == first.meaning.language && second.start >= first.end {
+                    said.add(sayings.of(first.meaning.concept, second.meaning.concept), first.meaning.language);
+                }
+            }
+        }
+        said
+    }
+}
+
+/// Whether more than [`REACH`] characters lie between two places.
+fn is_far(text: &str, from: usize, to: usize) -> bool {
+    let gap = to.saturating_sub(from);
+    gap > REACH && (gap > REACH * 4 || text.get(from..to).unwrap_or_default().chars().count() > REACH)
+}
+
+fn fold_stem(stem: &str) -> String {
+    let mut folded = words::fold(stem);
+    if stem.ends_with(' ') {
+        folded.push(' ');
+    }
+    folded
+}
+
+/// Characters within which two words belong together: about eight words.
+const REACH: usize = 48;
+/// Meanings that are looked at in one text; a template has a few dozen.
+const MAX_HITS: usize = 4_096;
+
+/// What a text says, each with the language that says it.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Said {
+    kinds: [Option<usize>; 4],
+    /// It is done already.
+    pub(super) settled: Option<usize>,
+    /// It tells how long the link lives.
+    pub(super) once: bool,
+}
+
+impl Said {
+    fn add(&mut self, pairs: u8, language: usize) {
+        for name in PairName::ALL.into_iter().filter(|name| pairs & name.bit() != 0) {
+            let [reset, invite, verify, magic] = &mut self.kinds;
+            let slot = match name {
+                PairName::PasswordReset => reset,
+                PairName::Invite => invite,
+                PairName::EmailVerify => verify,
+                PairName::MagicLink => magic,
+                PairName::Settled => &mut self.settled,
+            };
+            *slot = slot.or(Some(language));
+        }
+    }
+
+    pub(super) fn kind(&self, kind: Kind) -> Option<usize> {
+        Kind::ALL.iter().position(|known| *known == kind).and_then(|at| self.kinds.get(at).copied().flatten())
+    }
+
+    pub(super) fn says_any(&self) -> bool {
+        self.kinds.iter().any(Option::is_some)
+    }
+
+    /// Whether both say something, and nothing in common.
+    pub(super) fn is_apart_from(&self, other: &Self) -> bool {
+        self.says_any() && other.says_any() && !self.kinds.iter().zip(other.kinds).any(|(left, right)| left.is_some() && right.is_some())
+    }
+
+    /// Both together.
+    pub(super) fn join(self, other: Self) -> Self {
+        let mut kinds = self.kinds;
+        for (mine, theirs) in kinds.iter_mut().zip(other.kinds) {
+            *mine = mine.or(theirs);
+        }
+        Self { kinds, settled: self.settled.or(other.settled), once: self.once || other.once }
+    }
+}
