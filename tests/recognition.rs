@@ -331,7 +331,7 @@ impl MadeUp {
         };
         let subject = mail.subject.replace("{org}", org);
         let footer = format!("https://www.{own}/unsubscribe?u={short}");
-        let (kind, body) = if coat % 2 == 0 {
+        let (kind, body) = if coat.is_multiple_of(2) {
             let html = format!(
                 "<html><body><p>{}</p><p><a href=\"{link}\">{}</a></p><p>{}</p><p><a href=\"{footer}\">Unsubscribe</a> <a href=\"https://www.{own}/privacy\">Privacy</a></p><img src=\"https://www.{own}/o/{short}.gif\"></body></html>",
                 mail.text, mail.label, mail.after
