@@ -33,12 +33,14 @@ impl Group {
     /// The words at the link, in each place.
     pub(super) fn labels<'c>(&'c self, content: &'c Content) -> impl Iterator<Item = Label> + 'c {
         self.members.iter().filter_map(|at| content.links.get(*at)).map(|found| {
+            // In running text the line of the link ends what stands in front of it.
+            let before = found.before.trim_end();
+            let before = before.strip_suffix(found.label.as_str()).unwrap_or(before);
             // What stands in front of another link speaks of that one.
-            let front = found
-                .before
+            let front = before
                 .rfind("://")
-                .and_then(|at| found.before.get(at..))
-                .map_or(found.before.as_str(), |rest| rest.split_once(char::is_whitespace).map_or("", |(_, after)| after));
+                .and_then(|at| before.get(at..))
+                .map_or(before, |rest| rest.split_once(char::is_whitespace).map_or("", |(_, after)| after));
             Label { own: words::fold(&found.label), front: words::fold(last_words(front, IN_FRONT)) }
         })
     }

@@ -235,8 +235,12 @@ impl Recogniser {
         let said = |text: &str| self.wording.said(text);
         group.labels(content).fold(LabelSaid::default(), |known, label| {
             let front = said(&label.front);
-            let (own, front) =
-                if label.is_bare() || self.wording.points(&label.own) { (front, Said::default()) } else { (Said::default(), front) };
+            let (own, front) = if label.is_bare() || self.wording.points(&label.own) {
+                (front, Said::default())
+            } else {
+                // "Sign in" below "use this link to sign in" says the same.
+                front.split(self.wording.hints(&label.own))
+            };
             LabelSaid { own: known.own.join(said(&label.own)).join(own), front: known.front.join(front) }
         })
     }

@@ -172,6 +172,20 @@ impl Wording {
         self.hits(label).any(|hit| hit.meaning.concept == Concept::Link)
     }
 
+    /// The kinds that a label speaks of with half a pair: "sign in", "join now"; a set of [`PairName::bit`]s.
+    pub(super) fn hints(&self, label: &str) -> u8 {
+        self.hits(label).fold(0, |hints, hit| {
+            hints
+                | match hit.meaning.concept {
+                    Concept::Password | Concept::Unlock => PairName::PasswordReset.bit(),
+                    Concept::Invite | Concept::Join | Concept::Set => PairName::Invite.bit(),
+                    Concept::Confirm | Concept::Activate => PairName::EmailVerify.bit(),
+                    Concept::Signin => PairName::MagicLink.bit(),
+                    _ => 0,
+                }
+        })
+    }
+
     fn hits<'t>(&'t self, folded: &'t str) -> impl Iterator<Item = Hit> + 't {
         self.automaton.find_overlapping_iter(folded).flat_map(|found| {
             let meanings = self.meanings.get(found.pattern().as_usize()).into_iter().flatten();
@@ -245,6 +259,17 @@ impl Said {
             };
             *slot = slot.or(Some(language));
         }
+    }
+
+    /// The kinds that are in a set of [`PairName::bit`]s, and the others.
+    pub(super) fn split(self, kinds: u8) -> (Self, Self) {
+        let (mut inside, mut outside) = (Self::default(), Self::default());
+        for ((name, said), (inside, outside)) in
+            PairName::ALL.iter().zip(self.kinds).zip(inside.kinds.iter_mut().zip(outside.kinds.iter_mut()))
+        {
+            *(if kinds & name.bit() == 0 { outside } else { inside }) = said;
+        }
+        (inside, outside)
     }
 
     pub(super) fn kind(&self, kind: Kind) -> Option<usize> {
