@@ -44,8 +44,8 @@ pub(super) enum Concept {
     Forgot,
     Set,
     Changed,
-    /// "Will not be changed until": takes back what it overlaps.
-    Unchanged,
+    /// "Will not be changed until", "invite your friends": takes back the words that it overlaps.
+    Not,
     Account,
     Activate,
     Unlock,
@@ -196,10 +196,9 @@ impl Wording {
     fn said_by(&self, folded: &str, sayings: &Sayings) -> Said {
         let mut hits: Vec<Hit> = self.hits(folded).take(MAX_HITS).collect();
         hits.sort_unstable_by_key(|hit| (hit.start, hit.end));
-        let denied: Vec<Hit> = hits.iter().filter(|hit| hit.meaning.concept == Concept::Unchanged).copied().collect();
-        if !denied.is_empty() {
-            let is_denied = |hit: &Hit| denied.iter().any(|denial| (denial.start..denial.end).contains(&hit.start));
-            hits.retain(|hit| hit.meaning.concept != Concept::Changed || !is_denied(hit));
+        let denials: Vec<Hit> = hits.iter().filter(|hit| hit.meaning.concept == Concept::Not).copied().collect();
+        if !denials.is_empty() {
+            hits.retain(|hit| !denials.iter().any(|denial| (denial.start..denial.end).contains(&hit.start)));
         }
         let mut said = Said { once: hits.iter().any(|hit| hit.meaning.concept == Concept::Once), ..Said::default() };
         for (at, first) in hits.iter().enumerate() {
