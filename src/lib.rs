@@ -7,7 +7,7 @@
 //! - the rooms: [`message`] reads it, [`identity`] asks who sent it, [`policy`] judges it, [`edit`] changes it,
 //!   [`audit`] remembers it;
 //! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, and [`clock`], the only
-//!   reader of time, [`tls`], and the macro behind the closed vocabularies;
+//!   reader of time, [`tls`], [`metrics`], every counter once, and the macro behind the closed vocabularies;
 //! - above them [`commands`], which know all of this, and [`cli`], what can be typed; [`stage`] is what the demo and the
 //!   tests play on.
 //!
@@ -22,6 +22,7 @@ pub mod http;
 pub mod identity;
 pub mod limits;
 pub mod message;
+pub mod metrics;
 pub mod milter;
 pub mod pipeline;
 pub mod policy;

@@ -167,6 +167,9 @@ pub const MILTER_RECIPIENTS: usize = 50_000;
 /// Milter connections at one time: a busy Postfix has a few hundred processes.
 pub const MILTER_CONNECTIONS: usize = 1_000;
 
+/// Connections of the admin page at one time: a collector, a load balancer, a person.
+pub const ADMIN_CONNECTIONS: usize = 64;
+
 /// Connections of the guard page at one time. A page is two requests of a reader.
 pub const GUARD_CONNECTIONS: usize = 1_000;
 

@@ -92,6 +92,20 @@ pub enum Delivery {
     Unknown,
 }
 
+impl Delivery {
+    /// The name in audit and metrics.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Deferred => "deferred",
+            Self::Refused => "refused",
+            Self::LeftToMta => "left_to_mta",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// What somebody did with a guard link.
 #[derive(Clone, Copy, Debug)]
 pub struct Click<'a> {

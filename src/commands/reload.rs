@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -31,6 +32,8 @@ pub(super) struct Reload {
     /// As it is asked now; where it stays, the resolver and its cache stay.
     pub(super) identity: Identity,
     pub(super) watched: Watched,
+    /// Where the admin page is.
+    pub(super) admin: Option<SocketAddr>,
 }
 
 /// The files of a configuration, and what they looked like. Looking every few seconds works on every file system and
@@ -106,10 +109,12 @@ impl Reload {
                     hostname.clone_into(&mut self.doors.hostname);
                 }
                 self.watched = Watched::of(self.config.path(), &settings);
+                self.doors.hall.metrics.reload(Some(entries));
                 tracing::info!(entries, mode = ?settings.mode, "reloaded");
                 self.identity = settings.identity;
             }
             Err(error) => {
+                self.doors.hall.metrics.reload(None);
                 let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
                 tracing::error!(error = causes.join(": "), "not reloaded: the configuration from before stays in force");
             }
@@ -137,6 +142,7 @@ impl Reload {
             ("smtp.listen", smtp.is_some_and(|(old, new)| old.listen != new.listen)),
             ("smtp.listen_tls", smtp.is_some_and(|(old, new)| old.listen_tls != new.listen_tls)),
             ("smtp.bounds.memory", smtp.is_some_and(|(old, new)| old.bounds.memory != new.bounds.memory)),
+            ("admin.listen", settings.admin != self.admin),
             ("audit.directory", settings.audit.as_deref() != before.audit.as_ref().map(crate::audit::Audit::folder)),
         ] {
             if changed {

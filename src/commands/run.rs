@@ -23,7 +23,8 @@ use super::{
     runtime,
 };
 use crate::{
-    http, limits, milter,
+    http::{self, admin::Admin},
+    limits, milter,
     smtp::{self, Current, Front, Listener, Start, setup::Setup},
 };
 
@@ -42,7 +43,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
         tracing::warn!("{warning}");
     }
     let watched = Watched::of(config.path(), &settings);
-    let (mode, entries, identity) = (settings.mode, settings.policy.senders().len(), settings.identity.clone());
+    let (mode, entries, identity, admin) = (settings.mode, settings.policy.senders().len(), settings.identity.clone(), settings.admin);
     let connections = smtp.as_ref().map_or(0, |setup| setup.bounds.connections * 3) + milter.as_ref().map_or(0, |setup| setup.connections);
     raise_file_limit(connections);
     runtime()?.block_on(async {
@@ -84,14 +85,26 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
                 anyhow::anyhow!("guard.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
             })?;
             tracing::info!(page = %listener.local_addr()?, url = setup.sealer.url, "the guard page is there");
-            let door = Arc::new(http::Door::new(setup, doors.hall.audit.clone())?);
+            let door = http::Door::new(setup, doors.hall.audit.clone())?.counted_by(Arc::clone(&doors.hall.metrics));
+            let door = Arc::new(door);
             doors.guard = Some(Arc::clone(&door));
             running.spawn(http::run(listener, door, stopped.clone()));
+        }
+        doors.hall.metrics.entries_in_force(entries);
+        let page = Arc::new(Admin::new(Arc::clone(&doors.hall.metrics)));
+        let (closing, closed) = watch::channel(false);
+        let mut admin_page = None;
+        if let Some(address) = admin {
+            let listener = TcpListener::bind(address).await.map_err(|error| {
+                anyhow::anyhow!("admin.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
+            })?;
+            tracing::info!(address = %listener.local_addr()?, "the admin page is there");
+            admin_page = Some(tokio::spawn(http::admin::run(listener, Arc::clone(&page), closed)));
         }
         let mut hangup = signal(SignalKind::hangup()).context("signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
-        let mut reload = Reload { doors, config: config.clone(), identity, watched };
+        let mut reload = Reload { doors, config: config.clone(), identity, watched, admin };
         notify(&[NotifyState::Ready]);
         let reloads = tokio::spawn(async move {
             loop {
@@ -119,8 +132,13 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
             _ = interrupt.recv() => {}
         }
         notify(&[NotifyState::Stopping]);
+        page.stopping();
         let _ = stopping.send(true);
         while running.join_next().await.is_some() {}
+        let _ = closing.send(true);
+        if let Some(page) = admin_page {
+            let _ = page.await;
+        }
         reloads.abort();
         if let Some(watchdog) = watchdog {
             watchdog.abort();

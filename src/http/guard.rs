@@ -220,6 +220,7 @@ fn remember(context: &Context, sealed: &Sealed, request: clicks::Request<'_>, ki
         why: &why,
     };
     tracing::info!(id = sealed.mail, kind = kind.code(), client = %request.address, after_s = click.after_s, likely, why, "guard link");
+    context.door.metrics.click(kind.code());
     if let Some(audit) = &context.door.audit {
         audit.note_aside(Record::click(&click));
     }

@@ -1,9 +1,10 @@
-//! The guard page's door: a page that only a person's press gets past.
+//! The doors for HTTP: the guard page, which only a person's press gets past, and the admin page (`admin`).
 //!
 //! A reader opens a guard link; `guard` opens the seal, shows who sent the mail and where the link leads, and only a press
 //! of the button sends the browser on. Each open and each press is put on record. The mail path never waits for this door:
 //! it shares nothing with it but the audit's queue.
 
+pub mod admin;
 mod clicks;
 mod guard;
 mod page;
@@ -11,7 +12,6 @@ pub mod words;
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
@@ -19,6 +19,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use axum::Router;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -38,6 +39,7 @@ use crate::{
     edit::{seal::Sealer, tag::Key},
     identity::Network,
     limits,
+    metrics::Metrics,
     tls::{self, CertificateFiles, TlsError},
 };
 
@@ -98,6 +100,7 @@ pub struct Door {
     current: ArcSwap<Setup>,
     tls: ArcSwap<Option<Arc<ServerConfig>>>,
     audit: Option<Audit>,
+    metrics: Arc<Metrics>,
     languages: Languages,
     rates: Mutex<HashMap<IpAddr, (i64, u32)>>,
     places: Arc<Semaphore>,
@@ -114,10 +117,18 @@ impl Door {
             tls: ArcSwap::from_pointee(tls),
             current: ArcSwap::from_pointee(setup),
             audit,
+            metrics: Arc::default(),
             languages: Languages::built_in()?,
             rates: Mutex::default(),
             places: Arc::new(Semaphore::new(limits::GUARD_CONNECTIONS)),
         })
+    }
+
+    /// The same door, counting there.
+    #[must_use]
+    pub fn counted_by(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     /// Goes by another setup from the next request on.
@@ -197,28 +208,20 @@ async fn serve(stream: TcpStream, peer: IpAddr, door: Arc<Door>) -> io::Result<(
     match tls.as_ref() {
         Some(config) => {
             let stream = timeout(limits::GUARD_HEADER, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await??;
-            talk(TokioIo::new(stream), peer, door).await;
+            talk(TokioIo::new(stream), peer, guard::router(door, peer)).await;
         }
-        None => talk(TokioIo::new(stream), peer, door).await,
+        None => talk(TokioIo::new(stream), peer, guard::router(door, peer)).await,
     }
     Ok(())
 }
 
-async fn talk(stream: impl hyper::rt::Read + hyper::rt::Write + Unpin, peer: IpAddr, door: Arc<Door>) {
-    let service = tower_service(door, peer);
+async fn talk(stream: impl hyper::rt::Read + hyper::rt::Write + Unpin, peer: IpAddr, router: Router) {
+    let service = TowerToHyperService::new(router);
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits::GUARD_HEADER).max_buf_size(limits::GUARD_BUFFER).max_headers(64);
     if let Err(error) = http.serve_connection(stream, service).await {
-        tracing::debug!(client = %peer, %error, "guard page's connection broke off");
+        tracing::debug!(client = %peer, %error, "an HTTP connection broke off");
     }
-}
-
-fn tower_service(
-    door: Arc<Door>,
-    peer: IpAddr,
-) -> impl hyper::service::Service<hyper::Request<hyper::body::Incoming>, Response = axum::response::Response, Error = Infallible, Future: Send>
-{
-    TowerToHyperService::new(guard::router(door, peer))
 }
 
 /// Pause after a failed accept.

@@ -182,6 +182,7 @@ async fn accept(listener: &Listener, door: &Arc<Door>, stop: &watch::Receiver<bo
             tracing::warn!(bound = "milter.connections", "turned away");
             continue;
         };
+        let open = door.hall().metrics.session("milter");
         let (door, stop) = (Arc::clone(door), stop.clone());
         let mut sessions = sessions.lock().await;
         while sessions.try_join_next().is_some() {}
@@ -189,7 +190,7 @@ async fn accept(listener: &Listener, door: &Arc<Door>, stop: &watch::Receiver<bo
             if let Err(error) = Box::pin(session::serve(stream, &door, stop)).await {
                 tracing::warn!(%error, "milter session broke off");
             }
-            drop(place);
+            drop((place, open));
         });
     }
 }

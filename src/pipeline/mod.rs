@@ -29,6 +29,7 @@ use crate::{
     identity::{Arrival, Authenticator, Sealing, proof::Identity},
     limits,
     message::{Content, Domain, Flaw, Message},
+    metrics::{Counted, Metrics},
     policy::{self, Action, Decision, Facts, Finding, Mode, Policy, Reason, Recogniser, Sender, Verdict},
 };
 
@@ -50,6 +51,8 @@ pub struct Hall {
     sealer: Option<Arc<Sealer>>,
     /// Vouches for mails whose body was changed; none where the configuration has no `[arc]`.
     sealing: Option<Sealing>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
     quota: Arc<Quota>,
     seen: Arc<Seen>,
 }
@@ -148,6 +151,7 @@ impl Hall {
             inspect_limit,
             sealer: None,
             sealing: None,
+            metrics: Arc::default(),
             quota: Arc::default(),
             seen: Arc::default(),
         }
@@ -180,6 +184,7 @@ impl Hall {
             audit: self.audit.clone(),
             sealer: self.sealer.clone(),
             sealing: self.sealing.clone(),
+            metrics: Arc::clone(&self.metrics),
             quota: Arc::clone(&self.quota),
             seen: Arc::clone(&self.seen),
         }
@@ -269,6 +274,7 @@ impl Hall {
                 walked.patches.extend(edits);
             }
             Err(error) => {
+                self.metrics.audit_failed();
                 tracing::error!(id = mail.id, %error, "exemption withheld");
                 walked.examined.decision.findings.pop();
                 walked.examined.decision.revoke(Finding::fails(Reason::Audit, error.to_string()));
@@ -294,6 +300,15 @@ impl Hall {
             queue_id = outcome.queue_id.as_deref().unwrap_or_default(),
             "relayed"
         );
+        self.metrics.mail(&Counted {
+            decision: decision.verdict.code(),
+            observed: acted && walked.mode == Mode::Observe,
+            stopped_by: decision.stopped_by().map(|finding| finding.reason.code()),
+            entry: decision.entry.as_deref(),
+            forged: walked.removed,
+            delivery: outcome.delivery.code(),
+            latency_ms: outcome.latency_ms,
+        });
         let Some(audit) = &self.audit else { return };
         let record =
             if walked.on_record { Record::outcome(clock::now(), mail.id, outcome) } else { self.record(mail, walked, Some(outcome)) };

@@ -52,6 +52,8 @@ pub struct Settings {
     pub identity: Identity,
     /// The tag, where there is one.
     pub tag: Option<Tag>,
+    /// Where the admin page is, where there is one.
+    pub admin: Option<SocketAddr>,
     /// Where the audit goes.
     pub audit: Option<PathBuf>,
     /// The allowlist.
@@ -118,6 +120,7 @@ impl Settings {
                 trusted_upstreams: Vec::new(),
             },
             tag: None,
+            admin: None,
             audit: None,
             policy: Policy::default(),
             allow: None,
@@ -179,11 +182,8 @@ impl Settings {
         let mut audit = root.section("audit", problems);
         settings.audit = audit.string("directory", problems).map(|found| beside.join(found.value));
         audit.finish(problems);
-        for later in LATER {
-            if let Some(found) = root.any(later) {
-                problems.add(found.place, found.key, format!("[{later}] is not in this version yet; take the section out"));
-            }
-        }
+        let section = root.section("admin", problems);
+        settings.admin = compile_admin(section, &mut settings.warnings, problems);
         root.finish(problems);
         if let Some(allow) = allow {
             let folder = beside.join(&allow.value);
@@ -239,7 +239,6 @@ impl Settings {
     }
 }
 
-const LATER: [&str; 1] = ["admin"];
 /// Names beside the sender's in `confirm = "choose"`: companies whose mails everybody gets.
 const SENDERS_TO_CHOOSE: [&str; 8] =
     ["amazon.com", "apple.com", "dropbox.com", "google.com", "linkedin.com", "microsoft.com", "paypal.com", "zoom.us"];
@@ -281,6 +280,27 @@ fn addresses(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) 
     let each = found.into_iter().flat_map(|list| list.value);
     each.filter_map(|item| item.parse(problems, "ADDRESS:PORT, as in \"127.0.0.1:2525\" or \"[::1]:2525\"", |text| text.parse().ok()))
         .collect()
+}
+
+fn compile_admin(mut section: Section<'_, '_>, advice: &mut Vec<Advice>, problems: &mut Problems) -> Option<SocketAddr> {
+    let listen = section.string("listen", problems);
+    let (there, place) = (section.is_there(), section.place());
+    section.finish(problems);
+    if !there {
+        return None;
+    }
+    let Some(found) = listen else {
+        problems.add(place, "admin.listen", "missing, expected ADDRESS:PORT, as in \"127.0.0.1:9925\"");
+        return None;
+    };
+    let (place, key) = (found.place.clone(), found.key.clone());
+    let address: SocketAddr =
+        found.parse(problems, "ADDRESS:PORT, as in \"127.0.0.1:9925\" or \"[::1]:9925\"", |text| text.parse().ok())?;
+    if !address.ip().is_loopback() {
+        let what = "the admin page asks nobody who he is; keep this address to your collectors and load balancers by a firewall";
+        advice.push(Advice::new(Severity::Warning, place, &key, what));
+    }
+    Some(address)
 }
 
 fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Identity {

@@ -185,9 +185,10 @@ async fn accept(listener: &Listener, front: &Arc<Front>, stopped: &watch::Receiv
         let (front, stopped, start) = (Arc::clone(front), stopped.clone(), listener.start);
         let mut sessions = sessions.lock().await;
         while sessions.try_join_next().is_some() {}
+        let open = current.hall.metrics.session("smtp");
         sessions.spawn(async move {
             session::serve(stream, start, peer, front, stopped).await;
-            drop(place);
+            drop((place, open));
         });
     }
 }
