@@ -173,8 +173,8 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 /// Connections of the guard page at one time. A page is two requests of a reader.
 pub const GUARD_CONNECTIONS: usize = 1_000;
 
-/// For one connection of the guard page from its start to its end, so that a slow one holds nothing for long.
-pub const GUARD_CONNECTION: Duration = Duration::from_mins(1);
+/// For one connection of the guard or the admin page from its start to its end, so that a slow one holds nothing for long.
+pub const HTTP_CONNECTION: Duration = Duration::from_mins(1);
 
 /// For a request's header, and for a handshake.
 pub const GUARD_HEADER: Duration = Duration::from_secs(10);

@@ -13,11 +13,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
-    task::JoinSet,
-    time::timeout,
 };
 
 use crate::{limits, metrics::Metrics};
@@ -43,31 +42,10 @@ impl Admin {
 }
 
 /// Serves until `stop` turns true, which is when the other doors are closed: a load balancer hears "stopping" meanwhile.
-pub async fn run(listener: TcpListener, admin: Arc<Admin>, mut stop: watch::Receiver<bool>) {
+pub async fn run(listener: TcpListener, admin: Arc<Admin>, stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        while connections.try_join_next().is_some() {}
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "the admin page's connection could not be taken");
-                tokio::time::sleep(super::ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let router = router(Arc::clone(&admin));
-        connections.spawn(async move {
-            let stream = hyper_util::rt::TokioIo::new(stream);
-            let _ = timeout(limits::GUARD_CONNECTION, super::talk(stream, peer.ip(), router)).await;
-            drop(place);
-        });
-    }
+    let serve = |stream, peer| super::talk(TokioIo::new(stream), peer, router(Arc::clone(&admin)));
+    drop(super::take(listener, &places, stop, serve).await);
 }
 
 fn router(admin: Arc<Admin>) -> Router {

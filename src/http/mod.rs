@@ -173,33 +173,49 @@ pub enum GuardError {
     Words(#[from] toml::de::Error),
 }
 
-/// Serves until `stop` turns true.
-pub async fn run(listener: TcpListener, door: Arc<Door>, mut stop: watch::Receiver<bool>) {
+/// Serves until `stop` turns true; then gives requests that are under way a moment.
+pub async fn run(listener: TcpListener, door: Arc<Door>, stop: watch::Receiver<bool>) {
+    let mut connections = take(listener, &door.places, stop, |stream, peer| {
+        let door = Arc::clone(&door);
+        async move {
+            let _ = serve(stream, peer, door).await;
+        }
+    })
+    .await;
+    let drained = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(DRAIN, drained).await;
+}
+
+/// Takes connections while there are `places`, until `stop` turns true; those that are still open then.
+async fn take<Served: Future<Output = ()> + Send + 'static>(
+    listener: TcpListener,
+    places: &Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+    serve: impl Fn(TcpStream, IpAddr) -> Served,
+) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
+            _ = stop.wait_for(|stop| *stop) => return connections,
         };
         while connections.try_join_next().is_some() {}
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a guard page's connection could not be taken");
+                tracing::warn!(%error, "an HTTP connection could not be taken");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&door.places).try_acquire_owned() else { continue };
-        let door = Arc::clone(&door);
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
+        let served = serve(stream, peer.ip().to_canonical());
         connections.spawn(async move {
             // Whatever a client does, it is gone after this.
-            let _ = timeout(limits::GUARD_CONNECTION, serve(stream, peer.ip().to_canonical(), door)).await;
+            let _ = timeout(limits::HTTP_CONNECTION, served).await;
             drop(place);
         });
     }
-    let drained = async { while connections.join_next().await.is_some() {} };
-    let _ = timeout(DRAIN, drained).await;
 }
 
 async fn serve(stream: TcpStream, peer: IpAddr, door: Arc<Door>) -> io::Result<()> {

@@ -57,7 +57,6 @@ pub(super) enum Concept {
     Invite,
     /// What an invitation asks for: to join, to accept, a team.
     Join,
-    Welcome,
     Once,
 }
 
