@@ -36,7 +36,7 @@ use firstclick::{
         self, Current, Front, Listener, Start,
         setup::{Setup, Trace},
     },
-    stage::Zone,
+    stage::{Signer, Zone},
     tls::Channel,
 };
 use rustls_pki_types::ServerName;
@@ -538,4 +538,12 @@ pub(crate) fn corpus(folders: &[&str]) -> Option<Vec<PathBuf>> {
     }
     files.sort();
     Some(files)
+}
+
+/// A hop whose entry takes vendor.test's mails, and that vendor.
+pub(crate) async fn vendor() -> (Hop, Signer, Zone) {
+    let zone = Zone::serve().await.unwrap();
+    let signer = Signer::publish(&zone, "vendor.test").unwrap();
+    let hop = hop().allow("vendor", VENDOR).asking(&zone).start().await;
+    (hop, signer, zone)
 }
