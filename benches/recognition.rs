@@ -4,7 +4,7 @@
 
 use std::{hint::black_box, time::Duration};
 
-use firstclick::{message::Message, policy::Recogniser};
+use firstclick::{message::Message, recognition::Recogniser};
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time of this process.

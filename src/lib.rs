@@ -4,7 +4,7 @@
 //!
 //! - [`smtp`], the door: bytes into a mail, an outcome into replies;
 //! - [`pipeline`], the hall: one mail, one walk;
-//! - the rooms: [`message`] reads it, [`identity`] asks who sent it, [`policy`] judges it, [`edit`] changes it,
+//! - the rooms: [`message`] reads it, [`identity`] asks who sent it, [`allowlist`] judges it, [`recognition`] says what it is, [`edit`] changes it,
 //!   [`audit`] remembers it;
 //! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, and [`clock`], the only
 //!   reader of time, [`tls`], [`metrics`], every counter once, and the macro behind the closed vocabularies;
@@ -13,6 +13,7 @@
 //!
 //! The library exists so that tests own listeners, DNS and shutdown. `tests/house.rs` holds who may know whom.
 
+pub mod allowlist;
 pub mod audit;
 pub mod cli;
 pub mod clock;
@@ -25,7 +26,7 @@ pub mod message;
 pub mod metrics;
 pub mod milter;
 pub mod pipeline;
-pub mod policy;
+pub mod recognition;
 pub mod settings;
 pub mod smtp;
 pub mod stage;

@@ -8,27 +8,43 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Each room and the rooms that it may name. `identity`'s and `policy`'s types are values; what they do is called by
+/// Each room and the rooms that it may name. `identity`'s and `allowlist`'s types are values; what they do is called by
 /// the hall alone.
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli", "commands"]),
     (
         "commands",
         &[
-            "cli", "settings", "smtp", "milter", "http", "pipeline", "message", "identity", "policy", "edit", "audit", "stage", "tls",
-            "metrics", "clock", "limits",
+            "cli",
+            "settings",
+            "smtp",
+            "milter",
+            "http",
+            "pipeline",
+            "message",
+            "identity",
+            "allowlist",
+            "recognition",
+            "edit",
+            "audit",
+            "stage",
+            "tls",
+            "metrics",
+            "clock",
+            "limits",
         ],
     ),
     ("cli", &[]),
     ("stage", &["smtp", "message", "clock"]),
-    ("settings", &["smtp", "milter", "http", "tls", "edit", "policy", "identity", "message", "limits"]),
+    ("settings", &["smtp", "milter", "http", "tls", "edit", "allowlist", "recognition", "identity", "message", "limits"]),
     ("http", &["audit", "edit", "identity", "message", "metrics", "tls", "clock", "limits"]),
     ("milter", &["pipeline", "identity", "audit", "edit", "message", "clock", "limits"]),
     ("smtp", &["pipeline", "identity", "audit", "edit", "message", "tls", "clock", "limits"]),
-    ("pipeline", &["policy", "edit", "identity", "audit", "message", "metrics", "clock", "limits"]),
-    ("audit", &["policy", "edit", "identity", "message", "clock", "limits"]),
-    ("edit", &["policy", "identity", "message", "limits"]),
-    ("policy", &["identity", "message", "vocabulary", "limits"]),
+    ("pipeline", &["allowlist", "recognition", "edit", "identity", "audit", "message", "metrics", "clock", "limits"]),
+    ("audit", &["allowlist", "recognition", "edit", "identity", "message", "clock", "limits"]),
+    ("edit", &["allowlist", "recognition", "identity", "message", "limits"]),
+    ("allowlist", &["identity", "recognition", "message", "vocabulary", "limits"]),
+    ("recognition", &["message"]),
     ("identity", &["message", "clock", "limits"]),
     ("message", &["vocabulary", "limits"]),
     ("tls", &["limits"]),
@@ -39,7 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms where the same input must give the same output: nothing here may reach for the world.
-const PURE: &[&str] = &["message/", "policy/", "edit/", "audit/record.rs", "audit/watch.rs"];
+const PURE: &[&str] = &["message/", "allowlist/", "recognition/", "edit/", "audit/record.rs", "audit/watch.rs"];
 const WORLD: &[&str] = &[
     "tokio::",
     "std::fs",

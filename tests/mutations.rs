@@ -21,10 +21,11 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use firstclick::{
+    allowlist::{self, Allowlist, Facts, Mode, Verdict},
     clock::Timestamp,
     identity::proof::{AuthResult, Identity, Signature, Source},
     message::Message,
-    policy::{self, Facts, Mode, Policy, Recogniser, Verdict},
+    recognition::Recogniser,
     settings::{Problems, allow},
 };
 
@@ -331,7 +332,7 @@ fn no_stranger_is_exempted_whatever_is_changed() {
     let mut problems = Problems::default();
     let entry =
         allow::compile("bank.toml", "bank", ENTRY, Mode::Enforce, &mut Vec::new(), &mut problems).unwrap_or_else(|| panic!("{problems}"));
-    let policy = Policy::new(vec![entry]);
+    let allowlist = Allowlist::new(vec![entry]);
     let recogniser = Recogniser::built_in().unwrap();
     let domain = firstclick::message::Domain::parse("bank.test").unwrap();
     let signature = Signature {
@@ -360,7 +361,7 @@ fn no_stranger_is_exempted_whatever_is_changed() {
         let content = message.content();
         let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
         let facts = Facts { author: &author, content: &content, recognition: &recognition, identity: &identity, recipients: &[] };
-        let decision = policy::judge(&facts, &policy, Timestamp::UNIX_EPOCH);
+        let decision = allowlist::judge(&facts, &allowlist, Timestamp::UNIX_EPOCH);
         let exempted = matches!(decision.verdict, Verdict::Act(_));
         let shown = raw.replace("=\r\n", "").contains("attack.test") || mail.parts.iter().any(|part| part.body.contains("attack.test"));
         // A later change may have taken the stranger out again; what counts is what is in the mail.

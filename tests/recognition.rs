@@ -17,7 +17,7 @@ use std::{
 
 use firstclick::{
     message::{Content, Domain, Message},
-    policy::{Kind, Recogniser},
+    recognition::{Kind, Recogniser},
 };
 
 struct Labelled {

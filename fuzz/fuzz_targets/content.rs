@@ -2,7 +2,7 @@
 //! Reading a whole mail, and recognising it: total and bounded.
 use std::sync::LazyLock;
 
-use firstclick::{limits, message::Message, policy::Recogniser};
+use firstclick::{limits, message::Message, recognition::Recogniser};
 
 static RECOGNISER: LazyLock<Recogniser> = LazyLock::new(|| Recogniser::built_in().expect("built-in words"));
 

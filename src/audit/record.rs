@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    allowlist::{Decision, Mode, Verdict},
     clock,
     edit::tag::Key,
     identity::proof::{Identity, Source},
     limits,
     message::{Content, Domain, Link},
-    policy::{Decision, Mode, Verdict},
 };
 
 /// What is known of a mail when its fate is decided.
@@ -423,7 +423,7 @@ impl<'a> Mail<'a> {
             actions: actions(event.decision),
             entry: event.decision.entry.as_deref(),
             recognized: recognition
-                .map(|found| Recognized { kind: found.kind.map_or("none", crate::policy::Kind::code), confidence: found.confidence }),
+                .map(|found| Recognized { kind: found.kind.map_or("none", crate::recognition::Kind::code), confidence: found.confidence }),
             one_time_links: links.into_iter().map(link).collect(),
             flaws: event.content.map(|content| content.flaws.iter().map(crate::message::Flaw::code).collect()).unwrap_or_default(),
             identity: event.identity.map(|identity| IdentityView::new(identity, event.author)),

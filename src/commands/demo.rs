@@ -21,6 +21,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::{Answer, runtime};
 use crate::{
+    allowlist::{Allowlist, Mode},
     audit::{Audit, chain},
     clock::{self, Stopwatch},
     edit::{
@@ -30,7 +31,7 @@ use crate::{
     http,
     identity::Authenticator,
     pipeline::Hall,
-    policy::{Mode, Policy, Recogniser},
+    recognition::Recogniser,
     settings::{Problems, allow},
     smtp::{self, Current, Front, Listener, Start, setup::Setup},
     stage::{Delivered, Scanner, Signer, Site, Zone, post},
@@ -201,8 +202,14 @@ impl Stage {
         let mut hops = Vec::new();
         for (entry, scanner) in entries.into_iter().zip([&scanner, &deaf]) {
             let authenticator = Authenticator::here(&[zone.address()], Duration::from_secs(5), Vec::new(), hostname.clone())?;
-            let hall =
-                Hall::new(Policy::new(vec![entry]), Recogniser::built_in()?, authenticator, tagger.clone(), Some(audit.clone()), 1 << 20);
+            let hall = Hall::new(
+                Allowlist::new(vec![entry]),
+                Recogniser::built_in()?,
+                authenticator,
+                tagger.clone(),
+                Some(audit.clone()),
+                1 << 20,
+            );
             let listener = TcpListener::bind("127.0.0.1:0").await.context("the hop's port")?;
             hops.push(listener.local_addr()?.to_string());
             let setup = Setup::relay(hostname.clone(), vec![scanner.address().to_string()]);

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{Answer, Config, furnish, printable, runtime};
 use crate::{
+    allowlist::{Mode, Verdict},
     audit::record::{IdentityView, ReasonView, actions, reasons},
     cli::Explain,
     clock,
@@ -18,7 +19,7 @@ use crate::{
     identity::{Arrival, Peer},
     message::{Domain, Message, as_sent},
     pipeline::{Examined, Hall, Thoroughness, address},
-    policy::{Kind, Mode, Verdict},
+    recognition::Kind,
 };
 
 pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<Answer> {

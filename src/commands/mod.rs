@@ -22,7 +22,7 @@ use crate::{
     edit::tag::Tagger,
     identity::Authenticator,
     pipeline::Hall,
-    policy::Recogniser,
+    recognition::Recogniser,
     settings::{Identity, Settings, Verify},
 };
 
@@ -107,7 +107,7 @@ fn furnish(settings: Settings, hostname: &str) -> anyhow::Result<Hall> {
     let inspect_limit = settings.inspect_limit().unwrap_or(usize::MAX);
     let audit = settings.audit.as_deref().map(crate::audit::Audit::open).transpose()?;
     let sealer = settings.guard.as_ref().map(|guard| std::sync::Arc::clone(&guard.sealer));
-    Ok(Hall::new(settings.policy, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit)
+    Ok(Hall::new(settings.allowlist, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit)
         .guarded_by(sealer)
         .sealing(settings.arc))
 }

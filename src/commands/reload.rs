@@ -92,7 +92,7 @@ impl Reload {
                 for warning in &settings.warnings {
                     tracing::warn!("{warning}");
                 }
-                let entries = hall.policy.senders().len();
+                let entries = hall.allowlist.senders().len();
                 if let Some((front, current)) = self.doors.front.as_ref().zip(current) {
                     front.replace(current);
                 }
@@ -153,9 +153,9 @@ impl Reload {
         let same = settings.identity == self.identity && hostname == *known;
         let asked = if same { Arc::clone(&before.authenticator) } else { Arc::new(authenticator(&settings.identity, &hostname)?) };
         let tagger = tagger(&settings, &hostname);
-        let policy = std::mem::take(&mut settings.policy);
+        let allowlist = std::mem::take(&mut settings.allowlist);
         let sealer = settings.guard.as_ref().map(|guard| Arc::clone(&guard.sealer));
-        let hall = before.refurnished(policy, asked, tagger, settings.inspect_limit().unwrap_or(before.inspect_limit));
+        let hall = before.refurnished(allowlist, asked, tagger, settings.inspect_limit().unwrap_or(before.inspect_limit));
         let hall = Arc::new(hall.guarded_by(sealer).sealing(settings.arc.clone()));
         let current = match settings.smtp.clone().filter(|_| front.is_some()) {
             Some(setup) => Some(Current::new(setup, Arc::clone(&hall))?),

@@ -1,6 +1,6 @@
 //! All that two programs could read differently in a mail.
 //!
-//! A flaw is a value and not an error: the mail is relayed as it came, and `policy` says pass.
+//! A flaw is a value and not an error: the mail is relayed as it came, and `allowlist` says pass.
 //! The codes are a contract: they stand in audit records and are never renamed.
 
 use std::fmt;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Examined, Hall, caught};
 use crate::{
+    allowlist::{self, Action, Entry},
     edit::{
         self, Patch,
         rewrite::{self, Swap},
@@ -13,7 +14,6 @@ use crate::{
     },
     identity::Arrival,
     message::Message,
-    policy::{self, Action, Sender},
 };
 
 impl Hall {
@@ -26,7 +26,7 @@ impl Hall {
         id: &str,
         message: &Message<'_>,
         examined: &Examined,
-        sender: &Sender,
+        sender: &Entry,
         recipients: &[String],
         now: Timestamp,
     ) -> Result<Vec<Patch>, String> {
@@ -74,7 +74,7 @@ impl Hall {
         id: &str,
         message: &Message<'_>,
         examined: &Examined,
-        sender: &Sender,
+        sender: &Entry,
         recipients: &[String],
         now: Timestamp,
     ) -> Result<Vec<Swap>, String> {
@@ -85,7 +85,7 @@ impl Hall {
         let until = now.checked_add(sealer.lifetime).map_err(|error| error.to_string())?;
         let recipient = if let [only] = recipients { only.clone() } else { String::new() };
         let mut swaps: Vec<Swap> = Vec::new();
-        for found in policy::one_time_links(content, recognition, sender) {
+        for found in allowlist::one_time_links(content, recognition, sender) {
             if swaps.iter().any(|swap| swap.from == found.written()) {
                 continue;
             }

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 
 use self::{quota::Quota, seen::Seen};
 use crate::{
+    allowlist::{self, Action, Allowlist, Decision, Entry, Facts, Finding, Mode, Reason, Verdict},
     audit::{
         Audit, Record,
         record::{Event, Outcome},
@@ -30,13 +31,13 @@ use crate::{
     limits,
     message::{Content, Domain, Flaw, Message},
     metrics::{Counted, Metrics},
-    policy::{self, Action, Decision, Facts, Finding, Mode, Policy, Reason, Recogniser, Sender, Verdict},
+    recognition::Recogniser,
 };
 
 /// Where every mail walks through, whichever door it came by.
 pub struct Hall {
     /// The allowlist.
-    pub policy: Arc<Policy>,
+    pub allowlist: Arc<Allowlist>,
     /// Tells what a mail is.
     pub recogniser: Arc<Recogniser>,
     /// Tells who sent it.
@@ -135,7 +136,7 @@ impl Hall {
     /// Furnishes a hall.
     #[must_use]
     pub fn new(
-        policy: Policy,
+        allowlist: Allowlist,
         recogniser: Recogniser,
         authenticator: Authenticator,
         tagger: Tagger,
@@ -143,7 +144,7 @@ impl Hall {
         inspect_limit: usize,
     ) -> Self {
         Self {
-            policy: Arc::new(policy),
+            allowlist: Arc::new(allowlist),
             recogniser: Arc::new(recogniser),
             authenticator: Arc::new(authenticator),
             tagger,
@@ -174,9 +175,9 @@ impl Hall {
     /// The same hall with another allowlist, another way to ask who sent a mail, and other tags. What was counted and
     /// recorded goes on.
     #[must_use]
-    pub fn refurnished(&self, policy: Policy, authenticator: Arc<Authenticator>, tagger: Tagger, inspect_limit: usize) -> Self {
+    pub fn refurnished(&self, allowlist: Allowlist, authenticator: Arc<Authenticator>, tagger: Tagger, inspect_limit: usize) -> Self {
         Self {
-            policy: Arc::new(policy),
+            allowlist: Arc::new(allowlist),
             authenticator,
             tagger,
             inspect_limit,
@@ -193,7 +194,7 @@ impl Hall {
     /// Whether an entry may act on the mail with this header, as far as its author tells.
     #[must_use]
     pub fn is_candidate(&self, head: &[u8]) -> bool {
-        Message::read(head).author().is_ok_and(|author| self.policy.may_name(&author.domain))
+        Message::read(head).author().is_ok_and(|author| self.allowlist.may_name(&author.domain))
     }
 
     /// Whether the header holds a field that only the hop itself may write.
@@ -351,7 +352,7 @@ impl Hall {
             return nothing(Finding::fails(Reason::Size, format!("{} octets are more than inspect_limit", message.raw().len())));
         }
         let author = message.author();
-        let named = author.as_ref().is_ok_and(|author| self.policy.may_name(&author.domain));
+        let named = author.as_ref().is_ok_and(|author| self.allowlist.may_name(&author.domain));
         if !named && how == Thoroughness::Candidates {
             return nothing(match &author {
                 Err(flaw) => Finding::fails(Reason::Author, flaw.says()),
@@ -361,8 +362,8 @@ impl Hall {
         let domain = author.as_ref().ok().map(|author| &author.domain);
         let read = catch_unwind(AssertUnwindSafe(|| {
             let mut content = message.content();
-            let unwraps = |sender: &Arc<Sender>| sender.actions.contains(&Action::Unwrap);
-            if domain.is_some_and(|domain| self.policy.naming(domain).any(unwraps)) {
+            let unwraps = |sender: &Arc<Entry>| sender.actions.contains(&Action::Unwrap);
+            if domain.is_some_and(|domain| self.allowlist.naming(domain).any(unwraps)) {
                 content = content.unwrapped();
             }
             let recognition = self.recogniser.recognise(&content, domain);
@@ -380,7 +381,7 @@ impl Hall {
             Identity::default()
         };
         let facts = Facts { author: &author, content: &content, recognition: &recognition, identity: &identity, recipients };
-        let decision = catch_unwind(AssertUnwindSafe(|| policy::judge(&facts, &self.policy, now)))
+        let decision = catch_unwind(AssertUnwindSafe(|| allowlist::judge(&facts, &self.allowlist, now)))
             .unwrap_or_else(|_| Decision::pass(Finding::fails(Reason::Fault, "judging the mail failed; please report it with the mail")));
         Examined { decision, content: Some(content), identity: Some(identity) }
     }

@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Mutex};
 
 use jiff::Timestamp;
 
-use crate::policy::sender::Limit;
+use crate::allowlist::entry::Limit;
 
 /// Counts exemptions by entry and recipient.
 #[derive(Debug, Default)]

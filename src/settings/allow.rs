@@ -1,4 +1,4 @@
-//! The allowlist folder: one file a sender, completed from the catalogue, compiled into the policy.
+//! The allowlist folder: one file a sender, completed from the catalogue, compiled into the allowlist.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -13,16 +13,17 @@ use super::{
     trial,
 };
 use crate::{
+    allowlist::{
+        Action, Allowlist, Entry, HostPattern, LinkPattern, Mode,
+        entry::{AddressPattern, Addressees, Attachments, Limit, Mails, MimeFields, Require, Spf},
+    },
     identity::Network,
     limits,
-    policy::{
-        Action, HostPattern, Kind, LinkPattern, Mode, Policy, Sender,
-        sender::{AddressPattern, Addressees, Attachments, Limit, Mails, MimeFields, Require, Spf},
-    },
+    recognition::Kind,
 };
 
 /// Reads every `*.toml` of a folder, in the order of their names.
-pub(super) fn load(folder: &Path, mode: Mode, advice: &mut Vec<Advice>, problems: &mut Problems) -> Policy {
+pub(super) fn load(folder: &Path, mode: Mode, advice: &mut Vec<Advice>, problems: &mut Problems) -> Allowlist {
     let mut files: Vec<_> = match fs::read_dir(folder) {
         Ok(entries) => entries
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -30,11 +31,11 @@ pub(super) fn load(folder: &Path, mode: Mode, advice: &mut Vec<Advice>, problems
             .collect(),
         Err(error) => {
             problems.add(Place::file(folder.display().to_string()), "allow", format!("cannot be read: {error}"));
-            return Policy::default();
+            return Allowlist::default();
         }
     };
     files.sort();
-    let mut senders: Vec<Sender> = Vec::new();
+    let mut senders: Vec<Entry> = Vec::new();
     for path in files {
         let Some(text) = super::read(&path, problems) else { continue };
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -46,11 +47,11 @@ pub(super) fn load(folder: &Path, mode: Mode, advice: &mut Vec<Advice>, problems
             senders.push(sender);
         }
     }
-    Policy::new(senders)
+    Allowlist::new(senders)
 }
 
 /// Compiles one allowlist file. `stem` names the entry where the file does not.
-pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Vec<Advice>, problems: &mut Problems) -> Option<Sender> {
+pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Vec<Advice>, problems: &mut Problems) -> Option<Entry> {
     let before = problems.0.len();
     let document = Document::parse(source, text, Environment::None, problems);
     let mut root = document.root();
@@ -144,7 +145,7 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
     if problems.0.len() > before {
         return None;
     }
-    let sender = Sender {
+    let sender = Entry {
         name: name?,
         from,
         mails,
@@ -165,7 +166,7 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
     // An entry that has ended exempts nothing; its mails are tried as if it had not.
     trial::run(
         &trials,
-        &Sender { expires: None, ..sender.clone() },
+        &Entry { expires: None, ..sender.clone() },
         Path::new(source).parent().unwrap_or(Path::new("")),
         Timestamp::UNIX_EPOCH,
         problems,

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{Place, Problem, Settings, catalogue::Service, reading::Found};
 use crate::{
+    allowlist::{Entry, HostPattern, LinkPattern},
     message::Domain,
-    policy::{HostPattern, LinkPattern, Sender},
 };
 
 /// How much an advice matters.
@@ -211,7 +211,7 @@ impl Settings {
     pub fn advice(&self, now: Timestamp) -> Vec<Advice> {
         let mut advice = Vec::new();
         let folder = Place::file(self.allow.as_ref().map_or_else(|| "allow".into(), |folder| folder.display().to_string()));
-        let senders = self.policy.senders();
+        let senders = self.allowlist.senders();
         for (at, sender) in senders.iter().enumerate() {
             let mut say = |severity, what: String| advice.push(Advice::new(severity, folder.clone(), &sender.name, what));
             let day = sender.last_day().unwrap_or_default();
@@ -237,8 +237,8 @@ impl Settings {
 }
 
 /// Whether an entry leaves another nothing to do.
-fn shadows(before: &Sender, sender: &Sender) -> bool {
-    use crate::policy::sender::Mails;
+fn shadows(before: &Entry, sender: &Entry) -> bool {
+    use crate::allowlist::entry::Mails;
     let kinds = match (&before.mails, &sender.mails) {
         (Mails::Kinds(known), Mails::Kinds(wanted)) => wanted.iter().all(|kind| known.contains(kind)),
         _ => false,

@@ -2,7 +2,7 @@
 //!
 //! The configuration is one TOML file with the environment over it, and a folder of allowlist files, one a sender. What
 //! was written (`reading`) never leaves this room; what runs are [`Settings`] and the
-//! [`Policy`] inside.
+//! [`Allowlist`] inside.
 
 pub mod allow;
 mod arc;
@@ -27,11 +27,11 @@ pub use self::{
     reading::{Place, Problem, Problems},
 };
 use crate::{
+    allowlist::{Action, Allowlist, Entry, Mode},
     edit::tag::{Key, Tagger, Token},
     identity::{Network, Sealing},
     limits,
     message::Domain,
-    policy::{Action, Mode, Policy, Sender},
     smtp::setup::Setup,
 };
 
@@ -57,7 +57,7 @@ pub struct Settings {
     /// Where the audit goes.
     pub audit: Option<PathBuf>,
     /// The allowlist.
-    pub policy: Policy,
+    pub allowlist: Allowlist,
     /// The folder that the allowlist came from.
     pub allow: Option<PathBuf>,
     /// What is allowed and yet probably not meant.
@@ -122,7 +122,7 @@ impl Settings {
             tag: None,
             admin: None,
             audit: None,
-            policy: Policy::default(),
+            allowlist: Allowlist::default(),
             allow: None,
             warnings: Vec::new(),
         }
@@ -188,7 +188,7 @@ impl Settings {
         if let Some(allow) = allow {
             let folder = beside.join(&allow.value);
             if folder.is_dir() {
-                settings.policy = allow::load(&folder, settings.mode, &mut settings.warnings, problems);
+                settings.allowlist = allow::load(&folder, settings.mode, &mut settings.warnings, problems);
                 settings.allow = Some(folder);
             } else {
                 problems.add(
@@ -199,8 +199,8 @@ impl Settings {
             }
         }
         let enforcing = |action: Option<Action>| {
-            let acts = |sender: &Sender| sender.mode == Mode::Enforce && action.is_none_or(|action| sender.actions.contains(&action));
-            settings.mode == Mode::Enforce && settings.policy.senders().iter().any(|sender| acts(sender))
+            let acts = |sender: &Entry| sender.mode == Mode::Enforce && action.is_none_or(|action| sender.actions.contains(&action));
+            settings.mode == Mode::Enforce && settings.allowlist.senders().iter().any(|sender| acts(sender))
         };
         let (enforced, tags, guards) = (enforcing(None), enforcing(Some(Action::Tag)), enforcing(Some(Action::Guard)));
         if guards && settings.guard.is_none() {

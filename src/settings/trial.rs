@@ -12,10 +12,11 @@ use super::{
     reading::{Place, Section},
 };
 use crate::{
+    allowlist::{self, Allowlist, Entry, Facts, Verdict, entry::Require},
     identity::proof::{AuthResult, Identity, Signature, Source},
     limits,
     message::Message,
-    policy::{self, Facts, Policy, Recogniser, Sender, Verdict, sender::Require},
+    recognition::Recogniser,
 };
 
 /// One mail and what is expected of it.
@@ -52,12 +53,12 @@ pub(super) fn read(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<T
 }
 
 /// Tries an entry with its mails, whose files stand beside the allowlist file; what turns out otherwise is noted.
-pub(super) fn run(trials: &[Trial], sender: &Sender, beside: &Path, now: Timestamp, problems: &mut Problems) {
+pub(super) fn run(trials: &[Trial], sender: &Entry, beside: &Path, now: Timestamp, problems: &mut Problems) {
     if trials.is_empty() {
         return;
     }
     let Ok(recogniser) = Recogniser::built_in() else { return };
-    let policy = Policy::new(vec![sender.clone()]);
+    let allowlist = Allowlist::new(vec![sender.clone()]);
     for trial in trials {
         let path = beside.join(&trial.mail);
         let large = fs::metadata(&path).is_ok_and(|about| about.len() > limits::SETTINGS_FILE);
@@ -82,7 +83,7 @@ pub(super) fn run(trials: &[Trial], sender: &Sender, beside: &Path, now: Timesta
         let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
         let identity = proven(&message, sender);
         let facts = Facts { author: &author, content: &content, recognition: &recognition, identity: &identity, recipients: &[] };
-        let decision = policy::judge(&facts, &policy, now);
+        let decision = allowlist::judge(&facts, &allowlist, now);
         if decision.verdict.code() != trial.expect {
             let expected = WORDS.iter().find(|(_, code)| *code == trial.expect).map_or("", |(word, _)| word);
             let found = if matches!(decision.verdict, Verdict::Act(_)) { "tag" } else { decision.verdict.code() };
@@ -93,7 +94,7 @@ pub(super) fn run(trials: &[Trial], sender: &Sender, beside: &Path, now: Timesta
 }
 
 /// The identity of a mail whose sender is taken at its word.
-fn proven(message: &Message<'_>, sender: &Sender) -> Identity {
+fn proven(message: &Message<'_>, sender: &Entry) -> Identity {
     let domain = message.author().ok().map(|author| author.domain);
     let client = match &sender.require {
         Require::Address { networks, .. } => networks.first().map(crate::identity::Network::address),

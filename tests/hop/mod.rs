@@ -21,6 +21,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use firstclick::{
+    allowlist::{Allowlist, Entry, Mode},
     audit::Audit,
     edit::{
         seal::Sealer,
@@ -30,7 +31,7 @@ use firstclick::{
     message::{Domain, Message},
     milter,
     pipeline::Hall,
-    policy::{Mode, Policy, Recogniser, Sender},
+    recognition::Recogniser,
     settings::{Problems, allow},
     smtp::{
         self, Current, Front, Listener, Start,
@@ -179,7 +180,7 @@ impl Build {
     pub(crate) async fn start(self) -> Hop {
         let folder = TempDir::new().unwrap();
         let mut problems = Problems::default();
-        let senders: Vec<Sender> = self
+        let senders: Vec<Entry> = self
             .allow
             .iter()
             .filter_map(|(name, text)| allow::compile(&format!("{name}.toml"), name, text, self.mode, &mut Vec::new(), &mut problems))
@@ -201,7 +202,7 @@ impl Build {
         let audit_folder = self.audit.unwrap_or_else(|| folder.path().join("audit"));
         let audit = Audit::open(&audit_folder).unwrap();
         let hall =
-            Hall::new(Policy::new(senders), Recogniser::built_in().unwrap(), authenticator, tagger(), Some(audit), setup.inspect_limit)
+            Hall::new(Allowlist::new(senders), Recogniser::built_in().unwrap(), authenticator, tagger(), Some(audit), setup.inspect_limit)
                 .guarded_by(self.guard)
                 .sealing(self.arc);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{recognise::Recognition, sender::Sender};
-use crate::vocabulary::vocabulary;
+use super::entry::Entry;
+use crate::{recognition::Recognition, vocabulary::vocabulary};
 
 /// What the hop does to an exempted mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,9 +81,9 @@ impl Finding {
 #[derive(Clone, Debug)]
 pub enum Verdict {
     /// Exempt it, as this entry says.
-    Act(Arc<Sender>),
+    Act(Arc<Entry>),
     /// Nothing; but it is a proven mail of this entry's sender and fails by little.
-    NearMiss(Arc<Sender>),
+    NearMiss(Arc<Entry>),
     /// Nothing.
     Pass,
 }
@@ -101,7 +101,7 @@ impl Verdict {
 
     /// The entry that was judged by.
     #[must_use]
-    pub fn sender(&self) -> Option<&Arc<Sender>> {
+    pub fn sender(&self) -> Option<&Arc<Entry>> {
         match self {
             Self::Act(sender) | Self::NearMiss(sender) => Some(sender),
             Self::Pass => None,

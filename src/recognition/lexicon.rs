@@ -8,7 +8,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
-use super::recognise::{Kind, RecogniserError};
+use super::{Kind, RecogniserError};
 use crate::message::words;
 
 static LANGUAGES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/languages");

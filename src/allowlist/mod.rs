@@ -1,39 +1,35 @@
 //! Judging: facts in, decision out.
 //!
-//! Pure: no clock, no network, no randomness. [`Policy::may_name`] is the hash look-up that every mail passes;
+//! Pure: no clock, no network, no randomness. [`Allowlist::may_name`] is the hash look-up that every mail passes;
 //! [`judge`] is asked only for mails whose author an entry names.
 
-pub mod decision;
-mod group;
+pub mod entry;
 pub mod links;
-pub mod recognise;
-pub mod sender;
-mod shape;
-mod wording;
+pub mod verdict;
 
 use std::{collections::HashMap, iter, sync::Arc};
 
 use jiff::Timestamp;
 
-pub use self::{
-    decision::{Action, Decision, Finding, Reason, Verdict},
-    links::LinkPattern,
-    recognise::{Kind, Recogniser, Recognition},
-    sender::{HostPattern, Mode, Sender},
-};
 use self::{
+    entry::{Addressees, Attachments, Mails, MimeFields, Require, Spf},
     links::Stray,
-    sender::{Addressees, Attachments, Mails, MimeFields, Require, Spf},
+};
+pub use self::{
+    entry::{Entry, HostPattern, Mode},
+    links::LinkPattern,
+    verdict::{Action, Decision, Finding, Reason, Verdict},
 };
 use crate::{
     identity::proof::{AuthResult, Identity, Signature, Source},
     message::{Author, Content, Domain, Flaw, FoundLink},
+    recognition::{Kind, Recognition},
 };
 
 /// The allowlist, indexed by the domain of the From address.
 #[derive(Debug, Default)]
-pub struct Policy {
-    senders: Vec<Arc<Sender>>,
+pub struct Allowlist {
+    senders: Vec<Arc<Entry>>,
     exact: HashMap<Box<str>, Vec<usize>>,
     below: HashMap<Box<str>, Vec<usize>>,
     /// By the registered domain: whose other names are worth a look, because a sandbox or a new name is a near miss.
@@ -55,18 +51,18 @@ pub struct Facts<'a> {
     pub recipients: &'a [String],
 }
 
-impl Policy {
+impl Allowlist {
     /// Indexes entries. Their order decides which one's checks are shown where none acts.
     #[must_use]
-    pub fn new(senders: Vec<Sender>) -> Self {
-        let mut policy = Self::default();
+    pub fn new(senders: Vec<Entry>) -> Self {
+        let mut allowlist = Self::default();
         for (at, sender) in senders.iter().enumerate() {
             for pattern in &sender.from {
                 let (index, domain) = match pattern {
-                    HostPattern::Exact(domain) => (&mut policy.exact, domain),
-                    HostPattern::Below(domain) => (&mut policy.below, domain),
+                    HostPattern::Exact(domain) => (&mut allowlist.exact, domain),
+                    HostPattern::Below(domain) => (&mut allowlist.below, domain),
                 };
-                let by_owner = domain.registered().map(|owner| policy.owners.entry(owner.into()).or_default());
+                let by_owner = domain.registered().map(|owner| allowlist.owners.entry(owner.into()).or_default());
                 for known in iter::once(index.entry(domain.as_str().into()).or_default()).chain(by_owner) {
                     if !known.contains(&at) {
                         known.push(at);
@@ -74,8 +70,8 @@ impl Policy {
                 }
             }
         }
-        policy.senders = senders.into_iter().map(Arc::new).collect();
-        policy
+        allowlist.senders = senders.into_iter().map(Arc::new).collect();
+        allowlist
     }
 
     /// Whether any entry names this domain, or another one of the same owner.
@@ -85,13 +81,13 @@ impl Policy {
     }
 
     /// The entries that name a domain of the same owner.
-    fn kin_of<'s>(&'s self, domain: &'s Domain) -> impl Iterator<Item = &'s Arc<Sender>> + 's {
+    fn kin_of<'s>(&'s self, domain: &'s Domain) -> impl Iterator<Item = &'s Arc<Entry>> + 's {
         let known = domain.registered().and_then(|owner| self.owners.get(owner));
         known.into_iter().flatten().filter_map(|at| self.senders.get(*at))
     }
 
     /// The entries that name this domain.
-    pub fn naming<'s>(&'s self, domain: &'s Domain) -> impl Iterator<Item = &'s Arc<Sender>> + 's {
+    pub fn naming<'s>(&'s self, domain: &'s Domain) -> impl Iterator<Item = &'s Arc<Entry>> + 's {
         let exact = self.exact.get(domain.as_str()).into_iter().flatten();
         let below = domain.parents().filter_map(|parent| self.below.get(parent)).flatten();
         exact.chain(below).filter_map(|at| self.senders.get(*at))
@@ -99,14 +95,14 @@ impl Policy {
 
     /// All entries.
     #[must_use]
-    pub fn senders(&self) -> &[Arc<Sender>] {
+    pub fn senders(&self) -> &[Arc<Entry>] {
         &self.senders
     }
 }
 
-/// Decides about one mail. The same facts, policy and time give the same decision.
+/// Decides about one mail. The same facts, allowlist and time give the same decision.
 #[must_use]
-pub fn judge(facts: &Facts<'_>, policy: &Policy, now: Timestamp) -> Decision {
+pub fn judge(facts: &Facts<'_>, allowlist: &Allowlist, now: Timestamp) -> Decision {
     let recognition = Some(facts.recognition.clone());
     let author = match facts.author {
         Ok(author) => author,
@@ -117,12 +113,12 @@ pub fn judge(facts: &Facts<'_>, policy: &Policy, now: Timestamp) -> Decision {
     };
     let known = Finding::holds(Reason::Author, format!("From is {}", author.domain));
     let mut shown: Option<Decision> = None;
-    let named = policy
+    let named = allowlist
         .naming(&author.domain)
         .map(|sender| (sender, Finding::holds(Reason::Sender, format!("entry {:?} names {}", sender.name, author.domain))));
     // Only where no entry names the domain itself; and then no check can make it act.
-    let is_named = policy.naming(&author.domain).next().is_some();
-    let kin = policy.kin_of(&author.domain).filter(|_| !is_named).map(|sender| {
+    let is_named = allowlist.naming(&author.domain).next().is_some();
+    let kin = allowlist.kin_of(&author.domain).filter(|_| !is_named).map(|sender| {
         let says = format!(
             "entry {:?} does not name {}, which has the same owner; from = [{:?}] would",
             sender.name,
@@ -153,7 +149,7 @@ pub fn judge(facts: &Facts<'_>, policy: &Policy, now: Timestamp) -> Decision {
 /// A mail that is proven to be the sender's own, has one reading and is of some kind, yet fails: the admin wants to
 /// know before the users do. A mail that is not proven is never a near miss, or a phish could ask to be let in; one that
 /// DMARC passes by SPF alone is proven enough to speak of: the sender's DKIM key may be gone.
-fn verdict(findings: &[Finding], sender: &Arc<Sender>, facts: &Facts<'_>) -> Verdict {
+fn verdict(findings: &[Finding], sender: &Arc<Entry>, facts: &Facts<'_>) -> Verdict {
     let holds = |reason| findings.iter().any(|finding| finding.reason == reason && finding.ok);
     let by_spf = facts.identity.dmarc == AuthResult::Pass && facts.identity.spf == AuthResult::Pass;
     let proven = holds(Reason::Identity) || by_spf;
@@ -166,7 +162,7 @@ fn verdict(findings: &[Finding], sender: &Arc<Sender>, facts: &Facts<'_>) -> Ver
     }
 }
 
-fn checks(facts: &Facts<'_>, sender: &Sender, now: Timestamp) -> Vec<Finding> {
+fn checks(facts: &Facts<'_>, sender: &Entry, now: Timestamp) -> Vec<Finding> {
     let proof = proof(facts.identity, sender, now);
     vec![
         expiry(sender, now),
@@ -182,7 +178,7 @@ fn checks(facts: &Facts<'_>, sender: &Sender, now: Timestamp) -> Vec<Finding> {
     ]
 }
 
-fn expiry(sender: &Sender, now: Timestamp) -> Finding {
+fn expiry(sender: &Entry, now: Timestamp) -> Finding {
     match (sender.expires, sender.last_day()) {
         (Some(end), Some(day)) if now >= end => Finding::fails(Reason::Expiry, format!("entry {:?} expired on {day}", sender.name)),
         (Some(_), Some(day)) => Finding::holds(Reason::Expiry, format!("until {day}")),
@@ -198,7 +194,7 @@ fn reading(content: &Content) -> Finding {
     Finding::fails(Reason::Reading, flaws.join(" "))
 }
 
-fn kind(facts: &Facts<'_>, sender: &Sender) -> Finding {
+fn kind(facts: &Facts<'_>, sender: &Entry) -> Finding {
     let found = facts.recognition.kind;
     let name = found.map_or("none", Kind::code);
     match &sender.mails {
@@ -219,7 +215,7 @@ fn kind(facts: &Facts<'_>, sender: &Sender) -> Finding {
 /// The links that are the one-time link: the recognised ones, or, where the entry goes by subject and recognition found
 /// none, those that its `links` name.
 #[must_use]
-pub fn one_time_links<'f>(content: &'f Content, recognition: &Recognition, sender: &Sender) -> Vec<&'f FoundLink> {
+pub fn one_time_links<'f>(content: &'f Content, recognition: &Recognition, sender: &Entry) -> Vec<&'f FoundLink> {
     let all = &content.links;
     let recognised: Vec<_> = recognition.one_time_links.iter().filter_map(|at| all.get(*at)).collect();
     if recognised.is_empty() && matches!(sender.mails, Mails::Subjects(_)) {
@@ -228,7 +224,7 @@ pub fn one_time_links<'f>(content: &'f Content, recognition: &Recognition, sende
     recognised
 }
 
-fn one_time_link(facts: &Facts<'_>, sender: &Sender) -> Finding {
+fn one_time_link(facts: &Facts<'_>, sender: &Entry) -> Finding {
     let found = one_time_links(facts.content, facts.recognition, sender);
     if found.is_empty() {
         return Finding::fails(Reason::OneTimeLink, "the mail has no one-time link");
@@ -250,7 +246,7 @@ fn one_time_link(facts: &Facts<'_>, sender: &Sender) -> Finding {
     Finding::holds(Reason::OneTimeLink, found.first().map(|one| one.link.to_string()).unwrap_or_default())
 }
 
-fn other_links(facts: &Facts<'_>, sender: &Sender) -> Finding {
+fn other_links(facts: &Facts<'_>, sender: &Entry) -> Finding {
     for found in &facts.content.links {
         match links::judge_other(&found.link, &sender.links, &sender.other_links) {
             Ok(()) => {}
@@ -265,7 +261,7 @@ fn other_links(facts: &Facts<'_>, sender: &Sender) -> Finding {
     Finding::holds(Reason::OtherLinks, format!("{} links in all", facts.content.links.len()))
 }
 
-fn attachments(content: &Content, sender: &Sender) -> Finding {
+fn attachments(content: &Content, sender: &Entry) -> Finding {
     match (content.attachments, sender.attachments) {
         (0, _) => Finding::holds(Reason::Attachments, "none"),
         (count, Attachments::Allowed) => Finding::holds(Reason::Attachments, format!("{count}, and the entry allows them")),
@@ -276,7 +272,7 @@ fn attachments(content: &Content, sender: &Sender) -> Finding {
 }
 
 /// Finds the signature that proves the sender, or says why there is none. Proof by address has no signature.
-fn proof<'i>(identity: &'i Identity, sender: &Sender, now: Timestamp) -> Result<(Option<&'i Signature>, String), String> {
+fn proof<'i>(identity: &'i Identity, sender: &Entry, now: Timestamp) -> Result<(Option<&'i Signature>, String), String> {
     if let Some(trouble) = &identity.trouble {
         return Err(trouble.clone());
     }
@@ -341,7 +337,7 @@ fn describe(identity: &Identity) -> String {
 }
 
 /// RFC 6376 section 5.4: what a signature leaves out, anybody can change.
-fn coverage(facts: &Facts<'_>, sender: &Sender, signature: Option<&Signature>) -> Finding {
+fn coverage(facts: &Facts<'_>, sender: &Entry, signature: Option<&Signature>) -> Finding {
     let Some(signature) = signature else { return Finding::holds(Reason::Coverage, "no signature is relied on") };
     let uncovered = |field: &&&str| !signature.covers(&field.to_ascii_lowercase());
     if sender.mime_fields == MimeFields::Signed
@@ -358,7 +354,7 @@ fn coverage(facts: &Facts<'_>, sender: &Sender, signature: Option<&Signature>) -
     Finding::holds(Reason::Coverage, "author, subject, addressees and MIME fields")
 }
 
-fn recipients(facts: &Facts<'_>, sender: &Sender) -> Finding {
+fn recipients(facts: &Facts<'_>, sender: &Entry) -> Finding {
     if sender.recipients.is_empty() {
         return Finding::holds(Reason::Recipients, "the entry takes all");
     }
@@ -371,7 +367,7 @@ fn recipients(facts: &Facts<'_>, sender: &Sender) -> Finding {
     }
 }
 
-fn addressees(facts: &Facts<'_>, sender: &Sender) -> Finding {
+fn addressees(facts: &Facts<'_>, sender: &Entry) -> Finding {
     if sender.addressees == Addressees::Expanded {
         return Finding::holds(Reason::Addressees, "the entry says that lists expand upstream");
     }

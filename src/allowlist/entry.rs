@@ -5,15 +5,16 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 use regex::RegexSet;
 
-use super::{decision::Action, links::LinkPattern, recognise::Kind};
+use super::{links::LinkPattern, verdict::Action};
 use crate::{
     identity::Network,
     message::{Domain, DomainError},
+    recognition::Kind,
 };
 
 /// One entry of the allowlist, compiled.
 #[derive(Clone, Debug)]
-pub struct Sender {
+pub struct Entry {
     /// Its name in audit and logs.
     pub name: String,
     /// Which domains the one From address may have.
@@ -46,7 +47,7 @@ pub struct Sender {
     pub expires: Option<Timestamp>,
 }
 
-impl Sender {
+impl Entry {
     /// The last day on which it counts, as the admin wrote it.
     #[must_use]
     pub fn last_day(&self) -> Option<String> {

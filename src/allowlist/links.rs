@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::Url;
 
-use super::sender::HostPattern;
+use super::entry::HostPattern;
 use crate::message::{DomainError, Link, Target};
 
 /// `[SCHEME://]HOST[:PORT][/PATH][?QUERY]`, where HOST may start with `*.` and `*` in path and query stands for any

@@ -1,9 +1,6 @@
 //! One distinct link of a mail with all the places where it stands, as recognition weighs it.
 
-use super::{
-    recognise::{Kind, Paths},
-    shape,
-};
+use super::{Kind, Paths, tokens};
 use crate::message::{Content, Domain, link::Link, words};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +24,7 @@ impl Group {
             Some(host) if host == *author || host.is_kin_of(author) => Organisation::Same,
             _ => Organisation::Other,
         });
-        Self { members: vec![at], path: shape::words(link), token: shape::token(link), organisation, noisy: false }
+        Self { members: vec![at], path: tokens::words(link), token: tokens::token(link), organisation, noisy: false }
     }
 
     /// The words at the link, in each place.

@@ -6,9 +6,13 @@
 use aho_corasick::AhoCorasick;
 use serde::Deserialize;
 
-use super::{
-    group::{Group, Organisation, last_words},
-    wording::{Pairs, Said, Wording},
+mod lexicon;
+mod links;
+mod tokens;
+
+use self::{
+    lexicon::{Pairs, Said, Wording},
+    links::{Group, Organisation, last_words},
 };
 use crate::message::{Content, Domain, FoundLink, html::Holder, words};
 
