@@ -13,6 +13,21 @@ pub const COMMAND_LINE: usize = 2_048;
 /// attack on whoever parses it.
 pub const HEADER_BLOCK: usize = 1 << 20;
 
+/// Time for the reading of one mail's body once it has a place. A mail of 1 MiB takes some 50 ms; all scans are linear.
+pub const READING: Duration = Duration::from_millis(500);
+
+/// Time that a mail waits for a place to be read.
+pub const READING_WAIT: Duration = Duration::from_secs(2);
+
+/// Mails that may wait for a place to be read: some seconds' worth.
+pub const READINGS_WAITING: usize = 64;
+
+/// Readers whose exemptions by one entry are counted in one hour: some 5 MiB.
+pub const QUOTA_READERS: usize = 50_000;
+
+/// Signatures of one entry that are remembered while they are fresh: some 10 MiB.
+pub const REPLAYS: usize = 50_000;
+
 /// Octets up to which a mail is inspected, where the configuration says nothing. Reset mails have 5 to 200 KiB.
 pub const INSPECT: usize = 1 << 20;
 
@@ -21,6 +36,9 @@ pub const SIZE: usize = 50 << 20;
 
 /// Header fields of a mail that may still be exempted. Real mails have 10 to 80.
 pub const HEADER_FIELDS: usize = 1_000;
+
+/// Addresses in To and Cc of a mail that may still be exempted. A mail with a one-time link has one.
+pub const ADDRESSEES: usize = 100;
 
 /// Trace fields after which a mail is taken to loop. RFC 5321 section 6.3 asks for at least 100.
 pub const RECEIVED_FIELDS: usize = 100;
@@ -44,6 +62,20 @@ pub const LINKS: usize = 200;
 /// Octets of one link. Browsers stop near 2,000 to 8,000; sign-in tokens reach 2,500.
 pub const LINK: usize = 8_192;
 
+/// Octets of one shape of an allowlist entry. The longest known has 300.
+pub const SHAPE: usize = 2_048;
+
+/// Placeholders in one piece of a shape; the most that is known is four.
+pub const PLACEHOLDERS: usize = 8;
+
+/// Octets that may be looked at while one link is held against an entry's shapes: each placeholder's text once for each
+/// place where it may end. A genuine link takes some hundreds; past the bound the link fits none.
+pub const SHAPE_WORK: usize = 512 * 1024;
+
+/// Octets of a link that may be searched for addresses, what is undone from percent-encoding, base64 and hexadecimal
+/// included: the longest link in every layer. Past the bound the link may not stand in an exempted mail.
+pub const CARRIED: usize = 128 * 1024;
+
 /// Characters of text that recognition reads from a mail; templates say what they are at once.
 pub const WORDS: usize = 64 * 1024;
 
@@ -62,6 +94,22 @@ pub const KEY_RECORD: usize = 4_096;
 
 /// Seals of an ARC chain: each costs a look-up, and a mail passes a handful of sealers (RFC 8617 section 4.2.1 allows 50).
 pub const SEALS: usize = 5;
+
+/// Records of one DNS answer that are looked at; SPF looks at ten, keys and policies have one.
+pub const DNS_RECORDS: usize = 100;
+
+/// Mails that are asked about at one time. Each asks for at most a few dozen names, most of them at once, and an answer
+/// takes 10 to 100 ms: room for some thousand candidates a second. One client network holds a tenth.
+pub const ASKED: usize = 500;
+
+/// Octets of an SPF record. RFC 7208 section 3.4 wants 512 octets in an answer; real ones reach 2,000.
+pub const SPF_RECORD: usize = 4_096;
+
+/// Octets of a DMARC record; real ones have 50 to 500.
+pub const DMARC_RECORD: usize = 4_096;
+
+/// Octets of one Received value that is still read for the client's address.
+pub const RECEIVED_VALUE: usize = 4_096;
 
 /// Octets of one `Authentication-Results` value that are still read.
 pub const RESULTS: usize = 16 * 1024;

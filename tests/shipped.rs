@@ -93,7 +93,7 @@ fn the_catalogue_is_sound_and_never_wider_than_a_service() {
         fs::write(folder.path().join("allow.d/this.toml"), format!("name = \"this\"\nsender = \"{name}\"\nowner = \"it@corp.example\"\n"))
             .unwrap();
         let settings = Settings::load(&folder.path().join("firstclick.toml")).unwrap_or_else(|problems| panic!("{name}: {problems}"));
-        let entry = settings.allowlist.senders().iter().find(|sender| sender.name == "this").unwrap();
+        let entry = settings.allowlist.entries().iter().find(|sender| sender.name == "this").unwrap();
         for pattern in &entry.from {
             assert!(pattern.domain().registered().is_some(), "{name}: {pattern} is a public suffix");
         }

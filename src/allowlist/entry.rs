@@ -3,9 +3,11 @@
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
-use regex::RegexSet;
 
-use super::{links::LinkPattern, verdict::Action};
+use super::{
+    shape_match::LinkRules,
+    verdict::Action,
+};
 use crate::{
     identity::Network,
     message::{Domain, DomainError},
@@ -17,22 +19,30 @@ use crate::{
 pub struct Entry {
     /// Its name in audit and logs.
     pub name: String,
-    /// Which domains the one From address may have.
-    pub from: Vec<HostPattern>,
-    /// Which mails.
-    pub mails: Mails,
-    /// Where the one-time link may point.
-    pub links: Vec<LinkPattern>,
-    /// Where every other link may point.
-    pub other_links: Vec<LinkPattern>,
+    /// Which From addresses it names.
+    pub from: Vec<AddressPattern>,
+    /// From addresses that carry strangers' text: the entry never acts for them.
+    pub never: Vec<AddressPattern>,
+    /// What decides that a mail is one to exempt.
+    pub decide_by: DecideBy,
+    /// The shapes of one-time links, and where every other link may point.
+    pub links: LinkRules,
+    /// The kinds of one-time links that are enough for an exemption.
+    pub grants: Vec<Kind>,
+    /// Domains whose signature speaks for the author besides his own and its parents; within his organisation.
+    pub signed_by: Vec<Domain>,
+    /// Domains of MAIL FROM that count as the sender's own, for straight delivery, besides From's and the signer's.
+    pub envelope: Vec<HostPattern>,
+    /// How the mail is known to be meant for its reader.
+    pub reader: Reader,
+    /// How many addresses To and Cc may hold together.
+    pub addressees: Addressees,
+    /// Whether mails that came through a mailing list count.
+    pub lists: Lists,
     /// What proves the sender.
     pub require: Require,
     /// Who may receive it; empty: everybody.
     pub recipients: Vec<AddressPattern>,
-    /// Whether the recipients must stand in To or Cc.
-    pub addressees: Addressees,
-    /// Whether a signature may leave the MIME fields out.
-    pub mime_fields: MimeFields,
     /// Whether parts that nobody here can look into may be there.
     pub attachments: Attachments,
     /// How old a signature may be.
@@ -57,13 +67,56 @@ impl Entry {
     }
 }
 
-/// Which mails of a sender an entry speaks of.
+/// What decides that a mail is one to exempt.
 #[derive(Clone, Debug)]
-pub enum Mails {
-    /// Those that are recognised as one of these kinds.
-    Kinds(Vec<Kind>),
-    /// Those whose subject matches one of these patterns, whatever they are recognised as.
-    Subjects(RegexSet),
+pub enum DecideBy {
+    /// Links of declared shapes.
+    Shapes,
+    /// What the mail says: these kinds. For domains of the company's own, or that it trusts as a whole.
+    Words(Vec<Kind>),
+    /// The covered Subject, for senders whose links are all click counters.
+    Subjects(Subjects),
+}
+
+/// Subjects that decide, and what the mail looks like.
+#[derive(Clone, Debug)]
+pub struct Subjects {
+    /// Whole texts.
+    pub texts: Vec<String>,
+    /// The click counters, which stand for one-time links.
+    pub counters: LinkRules,
+    /// Links that the mail always has, counters and others together.
+    pub links_in_mail: usize,
+}
+
+/// How a mail is known to be meant for its reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reader {
+    /// The covered To names him.
+    #[default]
+    Addressed,
+    /// The signature covers no To: straight delivery, to one recipient, once for each signature.
+    Straight,
+}
+
+/// How many addresses To and Cc may hold together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addressees {
+    /// One.
+    #[default]
+    One,
+    /// Several.
+    Several,
+}
+
+/// Whether mails that came through a mailing list count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lists {
+    /// They do not.
+    #[default]
+    Refused,
+    /// They do.
+    Allowed,
 }
 
 /// What proves the sender.
@@ -71,7 +124,7 @@ pub enum Mails {
 pub enum Require {
     /// DMARC passes by an aligned DKIM signature.
     Dmarc,
-    /// A DKIM signature of one of the entry's own domains.
+    /// A DKIM signature that speaks for the author, without a DMARC record.
     Dkim,
     /// The client's address, and SPF on top where `spf` says so.
     Address {
@@ -89,24 +142,6 @@ pub enum Spf {
     Required,
     /// It need not.
     Ignored,
-}
-
-/// Whether the envelope's recipients must stand in To or Cc.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addressees {
-    /// Each must: a genuine mail that somebody sends on to another victim is not exempted.
-    Required,
-    /// Lists expand upstream, so they need not.
-    Expanded,
-}
-
-/// Whether a signature must cover Content-Type, Content-Transfer-Encoding and MIME-Version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MimeFields {
-    /// It must, where they are there.
-    Signed,
-    /// Large senders leave them out.
-    Unsigned,
 }
 
 /// Whether a mail may have parts other than text and pictures.
@@ -174,6 +209,12 @@ impl HostPattern {
     }
 }
 
+impl fmt::Display for AddressPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local.as_deref().unwrap_or("*"), self.host)
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,8 +224,9 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// A recipient, or all recipients of a domain: `bob@corp.example`, `*@corp.example`, `*@*.corp.example`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A mail address, or all addresses of a domain: `bob@corp.example`, `*@corp.example`, `*@*.corp.example`. Local parts compare
+/// in any case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AddressPattern {
     local: Option<String>,
     host: HostPattern,
@@ -201,6 +243,26 @@ impl AddressPattern {
             return Err(DomainError::Syntax);
         }
         Ok(Self { local: (local != "*").then(|| local.to_lowercase()), host: HostPattern::parse(host)? })
+    }
+
+    /// Reads a pattern of `from`, where a domain alone is short for all its addresses: `acme.example` for `*@acme.example`.
+    ///
+    /// # Errors
+    /// Where there is no domain.
+    pub fn parse_sender(text: &str) -> Result<Self, DomainError> {
+        if text.contains('@') { Self::parse(text) } else { Ok(Self { local: None, host: HostPattern::parse(text)? }) }
+    }
+
+    /// The local part in lower case; None where any fits.
+    #[must_use]
+    pub fn local(&self) -> Option<&str> {
+        self.local.as_deref()
+    }
+
+    /// The domains.
+    #[must_use]
+    pub const fn host(&self) -> &HostPattern {
+        &self.host
     }
 
     /// Whether an address matches, in any case.

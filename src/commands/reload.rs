@@ -92,7 +92,7 @@ impl Reload {
                 for warning in &settings.warnings {
                     tracing::warn!("{warning}");
                 }
-                let entries = hall.allowlist.senders().len();
+                let entries = hall.allowlist.entries().len();
                 if let Some((front, current)) = self.doors.front.as_ref().zip(current) {
                     front.replace(current);
                 }

@@ -11,6 +11,7 @@ pub mod flaw;
 pub mod header;
 pub mod html;
 pub mod link;
+pub mod mailbox;
 pub mod parts;
 pub mod unwrap;
 pub mod words;
@@ -25,6 +26,7 @@ pub use self::{
     flaw::{Flaw, Flaws},
     header::Headers,
     link::{Link, Target},
+    mailbox::Mailbox,
 };
 use self::{
     html::Holder,
@@ -107,7 +109,22 @@ impl Content {
     }
 }
 
+/// Where the reading of the body rests: on covered MIME fields, or on the signed body alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MimeEvidence {
+    /// The fields are covered.
+    Fields,
+    /// They are not; the signed body must tell the same.
+    Body,
+}
+
 impl<'a> Message<'a> {
+    /// stub
+    #[must_use]
+    pub fn content_by(&self, _mime: MimeEvidence) -> Content {
+        self.content()
+    }
+
     /// Looks at the header block once. Total: any bytes are a mail.
     #[must_use]
     pub fn read(raw: &'a [u8]) -> Self {

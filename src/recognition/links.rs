@@ -51,7 +51,7 @@ impl Group {
             Kind::PasswordReset => &paths.password_reset,
             Kind::Invite => &paths.invite,
             Kind::EmailVerify => &paths.email_verify,
-            Kind::MagicLink => &paths.magic_link,
+            Kind::MagicLink | Kind::Action => &paths.magic_link,
         })
     }
 }

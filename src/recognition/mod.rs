@@ -30,6 +30,8 @@ pub enum Kind {
     EmailVerify,
     /// Sign in.
     MagicLink,
+    /// Whatever else a visit carries out: approve, decline, vote, unsubscribe.
+    Action,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
             Self::Invite => "invite",
             Self::EmailVerify => "email_verify",
             Self::MagicLink => "magic_link",
+            Self::Action => "action",
         }
     }
 }
@@ -121,6 +124,12 @@ pub enum RecogniserError {
     /// The automaton is too large.
     #[error("built-in words: {0}")]
     Automaton(#[from] aho_corasick::BuildError),
+}
+
+/// stub
+#[must_use]
+pub fn has_token(link: &crate::message::Link) -> bool {
+    tokens::token(link) > 0
 }
 
 impl Recogniser {

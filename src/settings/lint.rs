@@ -211,7 +211,7 @@ impl Settings {
     pub fn advice(&self, now: Timestamp) -> Vec<Advice> {
         let mut advice = Vec::new();
         let folder = Place::file(self.allow.as_ref().map_or_else(|| "allow".into(), |folder| folder.display().to_string()));
-        let senders = self.allowlist.senders();
+        let senders = self.allowlist.entries();
         for (at, sender) in senders.iter().enumerate() {
             let mut say = |severity, what: String| advice.push(Advice::new(severity, folder.clone(), &sender.name, what));
             let day = sender.last_day().unwrap_or_default();

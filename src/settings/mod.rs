@@ -12,6 +12,7 @@ mod guard;
 pub mod lint;
 mod milter;
 pub mod reading;
+mod readers;
 mod trial;
 
 use std::{
@@ -171,6 +172,8 @@ impl Settings {
         if let Some(smtp) = &mut settings.smtp {
             smtp.trusted_upstreams.clone_from(&settings.identity.trusted_upstreams);
         }
+        let section = root.section("readers", problems);
+        let readers = readers::compile(section, &beside, problems);
         let section = root.section("milter", problems);
         settings.milter = milter::compile(section, settings.smtp.as_ref(), &mut settings.warnings, problems);
         let section = root.section("guard", problems);
@@ -198,9 +201,10 @@ impl Settings {
                 );
             }
         }
+        settings.allowlist = settings.allowlist.for_readers(readers);
         let enforcing = |action: Option<Action>| {
             let acts = |sender: &Entry| sender.mode == Mode::Enforce && action.is_none_or(|action| sender.actions.contains(&action));
-            settings.mode == Mode::Enforce && settings.allowlist.senders().iter().any(|sender| acts(sender))
+            settings.mode == Mode::Enforce && settings.allowlist.entries().iter().any(|sender| acts(sender))
         };
         let (enforced, tags, guards) = (enforcing(None), enforcing(Some(Action::Tag)), enforcing(Some(Action::Guard)));
         if guards && settings.guard.is_none() {

@@ -29,12 +29,14 @@ pub(crate) struct Signing {
     times: usize,
     /// Seconds from now at which it says it was made.
     signed_at: i64,
+    /// It does not say when.
+    undated: bool,
 }
 
 impl Default for Signing {
     fn default() -> Self {
         let h = "from:to:subject:date:message-id:mime-version:content-type";
-        Self { d: "bank.test".into(), s: "s1".into(), h: h.into(), tags: String::new(), hashed: None, times: 1, signed_at: 0 }
+        Self { d: "bank.test".into(), s: "s1".into(), h: h.into(), tags: String::new(), hashed: None, times: 1, signed_at: 0, undated: false }
     }
 }
 
@@ -148,9 +150,10 @@ impl Key {
         let hashed = how.hashed.map_or(body.as_bytes(), |octets| &body.as_bytes()[..octets]);
         let now = firstclick::clock::now().as_second() + how.signed_at;
         let unsigned = format!(
-            "DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; d={}; s={}; t={now};{} h={}; bh={}; b=",
+            "DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; d={}; s={};{}{} h={}; bh={}; b=",
             how.d,
             how.s,
+            if how.undated { String::new() } else { format!(" t={now};") },
             how.tags,
             how.h,
             BASE64.encode(digest::digest(&digest::SHA256, hashed).as_ref())
