@@ -200,3 +200,151 @@ pub fn meant_for(evidence: &Evidence<'_>, entry: &Entry, recipients: &[Mailbox],
 const ALIASES: usize = 200_000;
 /// Aliases that are followed for one address.
 const FOLLOWED: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        allowlist::shape_match::LinkRules,
+        identity::proof::Coverage,
+        message::header::Headers,
+    };
+
+    fn readers() -> Readers {
+        let domain = |name| Domain::parse(name).unwrap();
+        let mut readers = Readers::new([domain("corp.example"), domain("corp.eu")]);
+        for line in [
+            "# the company's aliases",
+            "",
+            "sales@corp.example: bob@corp.example, ann@corp.example",
+            "shop@corp.example\tsales@corp.example",
+            "loop@corp.example: loop@corp.example",
+        ] {
+            readers.add_alias(line).unwrap();
+        }
+        readers
+    }
+
+    /// What is said of a header block whose `h=` is given.
+    fn said(header: &str, h: &str, entry: &Entry, recipients: &[&str]) -> Meant {
+        let raw = format!("{header}\r\n");
+        let headers = Headers::read(raw.as_bytes());
+        let coverage = Coverage::Fields(h.split(':').map(str::to_owned).collect());
+        let evidence = Evidence::new(&headers, &coverage, "the signature");
+        let recipients: Vec<Mailbox> = recipients.iter().map(|address| Mailbox::parse(address).unwrap()).collect();
+        meant_for(&evidence, entry, &recipients, &readers())
+    }
+
+    fn entry() -> Entry {
+        Entry {
+            name: "bank".into(),
+            from: Vec::new(),
+            never: Vec::new(),
+            decide_by: super::super::entry::DecideBy::Shapes,
+            links: LinkRules::default(),
+            grants: Vec::new(),
+            signed_by: Vec::new(),
+            envelope: Vec::new(),
+            reader: Reader::Addressed,
+            addressees: Addressees::One,
+            lists: super::super::entry::Lists::Refused,
+            require: super::super::entry::Require::Dmarc,
+            recipients: Vec::new(),
+            attachments: super::super::entry::Attachments::Refused,
+            max_age: std::time::Duration::from_hours(24),
+            limit: super::super::entry::Limit::Unlimited,
+            mode: super::super::entry::Mode::Observe,
+            actions: Vec::new(),
+            expires: None,
+        }
+    }
+
+    /// What is needed: nothing, straight delivery, or more than that.
+    fn needs(meant: &Meant) -> &'static str {
+        match meant {
+            Meant::Named(_) => "nothing",
+            Meant::IfStraight(Condition::AnotherAddress, _) => "straight",
+            Meant::IfStraight(Condition::UnsignedTo, _) => "straight, once",
+            Meant::Not(_) => "no",
+        }
+    }
+
+    #[test]
+    fn who_is_named_by_a_covered_to() {
+        for (to, recipients, needed) in [
+            ("bob@corp.example", &["bob@corp.example"][..], "nothing"),
+            ("Bob <BOB@corp.example>", &["bob@corp.example"], "nothing"),
+            ("bob+shop@corp.example", &["bob@corp.example"], "nothing"),
+            ("bob@corp.example", &["bob+shop@corp.example"], "nothing"),
+            ("bob@corp.eu", &["bob@corp.example"], "nothing"),
+            ("sales@corp.example", &["bob@corp.example"], "nothing"),
+            ("sales@corp.example", &["bob@corp.example", "ann@corp.example"], "nothing"),
+            ("shop@corp.eu", &["ann@corp.example"], "straight"),
+            ("shop@corp.example", &["ann@corp.eu"], "nothing"),
+            ("loop@corp.example", &["ann@corp.example"], "straight"),
+            ("everybody@corp.example", &["bob@corp.example"], "straight"),
+            ("sales@corp.example", &["eve@corp.example"], "straight"),
+            ("bob@corp.example", &["bob@corp.example", "eve@corp.example"], "straight"),
+            ("mallory@attack.test", &["bob@corp.example"], "no"),
+            ("bob@attack.test", &["bob@corp.example"], "no"),
+            ("bob@corp.example, ann@corp.example", &["bob@corp.example"], "no"),
+            ("mallory@attack.test (bob@corp.example)", &["bob@corp.example"], "no"),
+            ("\"bob@corp.example\" <mallory@attack.test>", &["bob@corp.example"], "no"),
+            ("all: bob@corp.example;", &["bob@corp.example"], "no"),
+            ("undisclosed-recipients:;", &["bob@corp.example"], "no"),
+        ] {
+            let meant = said(&format!("From: a@bank.test\r\nTo: {to}\r\n"), "from:to", &entry(), recipients);
+            assert_eq!(needs(&meant), needed, "{to} {recipients:?}: {meant:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_covered_names_nobody() {
+        let bob = &["bob@corp.example"][..];
+        for (header, h, needed) in [
+            ("Cc: bob@corp.example\r\nTo: mallory@attack.test\r\n", "from:to", "no"),
+            ("To: bob@corp.example\r\nCc: mallory@attack.test\r\n", "from:cc", "no"),
+            ("To: bob@corp.example\r\nTo: mallory@attack.test\r\n", "from:to", "no"),
+            ("To: bob@corp.example\r\n", "from", "no"),
+            ("Cc: bob@corp.example\r\n", "from:cc", "nothing"),
+            ("To: bob@corp.example\r\nCc: ann@corp.example\r\n", "from:to", "no"),
+            ("To: bob@corp.example\r\nCc: ann@corp.example\r\n", "from:to:cc", "no"),
+            ("Bcc: bob@corp.example\r\n", "from:bcc", "no"),
+            ("", "from:to", "no"),
+        ] {
+            let meant = said(header, h, &entry(), bob);
+            assert_eq!(needs(&meant), needed, "{header:?} {h}: {meant:?}");
+        }
+    }
+
+    #[test]
+    fn several_readers_and_senders_that_sign_no_to() {
+        let several = Entry { addressees: Addressees::Several, ..entry() };
+        let meant = said("To: bob@corp.example, ann@corp.example\r\n", "to", &several, &["bob@corp.example"]);
+        assert_eq!(needs(&meant), "nothing", "{meant:?}");
+        let meant = said("To: bob@corp.example\r\nCc: ann@corp.example\r\n", "to:cc", &several, &["ann@corp.example"]);
+        assert_eq!(needs(&meant), "nothing", "{meant:?}");
+        let straight = Entry { reader: Reader::Straight, ..entry() };
+        for (header, h, recipients, needed) in [
+            ("To: bob@corp.example\r\n", "from", &["bob@corp.example"][..], "straight, once"),
+            ("To: sales@corp.example\r\n", "from", &["bob@corp.example"], "straight, once"),
+            ("To: mallory@attack.test\r\n", "from", &["bob@corp.example"], "no"),
+            ("To: sales@corp.example\r\n", "from", &["bob@corp.example", "ann@corp.example"], "no"),
+            ("To: bob@corp.example\r\nCc: ann@corp.example\r\n", "from", &["bob@corp.example"], "no"),
+            ("To: bob@corp.example\r\nTo: mallory@attack.test\r\n", "from:to", &["bob@corp.example"], "no"),
+            ("", "from", &["bob@corp.example"], "no"),
+        ] {
+            let meant = said(header, h, &straight, recipients);
+            assert_eq!(needs(&meant), needed, "{header:?} {h} {recipients:?}: {meant:?}");
+        }
+    }
+
+    #[test]
+    fn lines_that_are_no_alias() {
+        let mut readers = Readers::default();
+        assert_eq!(readers.add_alias("sales"), Err(AliasError::Syntax));
+        assert_eq!(readers.add_alias("sales: ann@corp.example"), Err(AliasError::Address));
+        assert_eq!(readers.add_alias("sales@corp.example: ann"), Err(AliasError::Address));
+        assert_eq!(readers.add_alias("sales@corp.example:"), Err(AliasError::Syntax));
+    }
+}
