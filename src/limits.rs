@@ -63,6 +63,22 @@ pub const KEY_RECORD: usize = 4_096;
 /// Seals of an ARC chain: each costs a look-up, and a mail passes a handful of sealers (RFC 8617 section 4.2.1 allows 50).
 pub const SEALS: usize = 5;
 
+/// Records of one DNS answer that are looked at; SPF looks at ten, keys and policies have one.
+pub const DNS_RECORDS: usize = 100;
+
+/// Mails that are asked about at one time. Each asks for at most a few dozen names, most of them at once, and an answer
+/// takes 10 to 100 ms: room for some thousand candidates a second. One client network holds a tenth.
+pub const ASKED: usize = 500;
+
+/// Octets of an SPF record. RFC 7208 section 3.4 wants 512 octets in an answer; real ones reach 2,000.
+pub const SPF_RECORD: usize = 4_096;
+
+/// Octets of a DMARC record; real ones have 50 to 500.
+pub const DMARC_RECORD: usize = 4_096;
+
+/// Octets of one Received value that is still read for the client's address.
+pub const RECEIVED_VALUE: usize = 4_096;
+
 /// Octets of one `Authentication-Results` value that are still read.
 pub const RESULTS: usize = 16 * 1024;
 

@@ -23,7 +23,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use firstclick::{
     allowlist::{self, Allowlist, Facts, Mode, Verdict},
     clock::Timestamp,
-    identity::proof::{AuthResult, Identity, Signature, Source},
+    identity::proof::{AuthResult, Coverage, Identity, Signature, Source},
     message::Message,
     recognition::Recogniser,
     settings::{Problems, allow},
@@ -340,9 +340,10 @@ fn no_stranger_is_exempted_whatever_is_changed() {
         selector: "s1".into(),
         result: AuthResult::Pass,
         weakness: None,
-        covers: None,
-        signed_at: 0,
+        coverage: Coverage::Whole,
+        signed_at: None,
         aligned: true,
+        id: [0; 32],
     };
     let identity = Identity { source: Source::Here, dmarc: AuthResult::Pass, dkim: vec![signature], ..Identity::default() };
     let dice = Dice::new(42);

@@ -21,7 +21,7 @@ pub use self::{
     verdict::{Action, Decision, Finding, Reason, Verdict},
 };
 use crate::{
-    identity::proof::{AuthResult, Identity, Signature, Source},
+    identity::proof::{AuthResult, Coverage, Identity, Signature, Source},
     message::{Author, Content, Domain, Flaw, FoundLink},
     recognition::{Kind, Recognition},
 };
@@ -151,7 +151,7 @@ pub fn judge(facts: &Facts<'_>, allowlist: &Allowlist, now: Timestamp) -> Decisi
 /// DMARC passes by SPF alone is proven enough to speak of: the sender's DKIM key may be gone.
 fn verdict(findings: &[Finding], sender: &Arc<Entry>, facts: &Facts<'_>) -> Verdict {
     let holds = |reason| findings.iter().any(|finding| finding.reason == reason && finding.ok);
-    let by_spf = facts.identity.dmarc == AuthResult::Pass && facts.identity.spf == AuthResult::Pass;
+    let by_spf = facts.identity.dmarc == AuthResult::Pass && facts.identity.spf.as_ref().is_some_and(|spf| spf.result == AuthResult::Pass);
     let proven = holds(Reason::Identity) || by_spf;
     if findings.iter().all(|finding| finding.ok) {
         Verdict::Act(Arc::clone(sender))
@@ -277,8 +277,8 @@ fn proof<'i>(identity: &'i Identity, sender: &Entry, now: Timestamp) -> Result<(
         return Err(trouble.clone());
     }
     let fresh = |signature: &&Signature| {
-        let age = u64::try_from(now.as_second()).unwrap_or(0).saturating_sub(signature.signed_at);
-        signature.signed_at == 0 || age <= sender.max_age.as_secs()
+        let age = |at: i64| u64::try_from(now.as_second().saturating_sub(at)).unwrap_or(0);
+        signature.signed_at.is_none_or(|at| age(at) <= sender.max_age.as_secs())
     };
     let found = |signature: &'i Signature, how: &str| {
         let domain = signature.domain.as_ref().map(Domain::as_str).unwrap_or_default();
@@ -312,12 +312,13 @@ fn proof<'i>(identity: &'i Identity, sender: &Entry, now: Timestamp) -> Result<(
             found(signature, "proven")
         }
         Require::Address { networks, spf } => {
-            let client = identity.client.ok_or("the client's address is not known")?;
+            let client = identity.client.ok_or("the client's address is not known")?.address;
             if !networks.iter().any(|network| network.contains(client)) {
                 return Err(format!("{client} is not among the entry's addresses"));
             }
-            if *spf == Spf::Required && identity.spf != AuthResult::Pass {
-                return Err(format!("SPF is {}", identity.spf));
+            let found = identity.spf.as_ref().map_or(AuthResult::None, |spf| spf.result);
+            if *spf == Spf::Required && found != AuthResult::Pass {
+                return Err(format!("SPF is {found}"));
             }
             Ok((None, format!("sent by {client}")))
         }
@@ -336,10 +337,17 @@ fn describe(identity: &Identity) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
+fn covers(signature: &Signature, field: &str) -> bool {
+    match &signature.coverage {
+        Coverage::Whole => true,
+        Coverage::Fields(fields) => fields.iter().any(|name| name == field),
+    }
+}
+
 /// RFC 6376 section 5.4: what a signature leaves out, anybody can change.
 fn coverage(facts: &Facts<'_>, sender: &Entry, signature: Option<&Signature>) -> Finding {
     let Some(signature) = signature else { return Finding::holds(Reason::Coverage, "no signature is relied on") };
-    let uncovered = |field: &&&str| !signature.covers(&field.to_ascii_lowercase());
+    let uncovered = |field: &&&str| !covers(signature, &field.to_ascii_lowercase());
     if sender.mime_fields == MimeFields::Signed
         && let Some(field) = facts.content.mime_fields.iter().find(uncovered)
     {
@@ -348,7 +356,7 @@ fn coverage(facts: &Facts<'_>, sender: &Entry, signature: Option<&Signature>) ->
             format!("the signature does not cover {field}; unsigned_content_type = true accepts that"),
         );
     }
-    if sender.addressees == Addressees::Required && !signature.covers("to") && !signature.covers("cc") {
+    if sender.addressees == Addressees::Required && !covers(signature, "to") && !covers(signature, "cc") {
         return Finding::fails(Reason::Coverage, "the signature covers neither To nor Cc");
     }
     Finding::holds(Reason::Coverage, "author, subject, addressees and MIME fields")

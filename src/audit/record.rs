@@ -353,7 +353,7 @@ impl<'a> IdentityView<'a> {
         });
         Self {
             from_domain: author.map(Domain::as_str),
-            spf: identity.spf.code(),
+            spf: identity.spf.as_ref().map_or("none", |spf| spf.result.code()),
             dkim: dkim.collect(),
             dmarc: identity.dmarc.code(),
             arc: identity.arc.code(),

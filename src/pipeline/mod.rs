@@ -20,7 +20,7 @@ use jiff::Timestamp;
 
 use self::{quota::Quota, seen::Seen};
 use crate::{
-    allowlist::{self, Action, Allowlist, Decision, Entry, Facts, Finding, Mode, Reason, Verdict},
+    allowlist::{self, Action, Allowlist, Decision, Entry, Facts, Finding, Mode, Reason, Verdict, entry::Require},
     audit::{
         Audit, Record,
         record::{Event, Outcome},
@@ -376,7 +376,14 @@ impl Hall {
         let signed = message.headers().named("DKIM-Signature").next().is_some()
             || message.headers().named(crate::identity::results::FIELD).next().is_some();
         let identity = if named || signed {
-            caught(self.authenticator.identify(message, arrival)).await.unwrap_or_else(|| Identity::unknown("looking up the sender failed"))
+            let mut identity = caught(self.authenticator.identify(message, arrival, &[]))
+                .await
+                .unwrap_or_else(|| Identity::unknown("looking up the sender failed"));
+            let by_address = |sender: &Arc<Entry>| matches!(sender.require, Require::Address { .. });
+            if identity.spf.is_none() && domain.is_some_and(|domain| self.allowlist.naming(domain).any(by_address)) {
+                identity.spf = caught(self.authenticator.spf(message, arrival)).await;
+            }
+            identity
         } else {
             Identity::default()
         };
