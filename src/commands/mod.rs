@@ -119,7 +119,9 @@ fn authenticator(identity: &Identity, hostname: &str) -> anyhow::Result<Authenti
         Verify::Here { dns, deadline, arc_sealers } => {
             Authenticator::here(dns, *deadline, trusted, hostname.to_owned())?.believing(arc_sealers.clone())
         }
-        Verify::Upstream { authserv_ids } => Authenticator::upstream(authserv_ids.clone(), trusted, hostname.to_owned()),
+        Verify::Upstream { authserv_ids, results } => {
+            Authenticator::upstream(authserv_ids.clone(), trusted, hostname.to_owned()).with_results(*results)
+        }
     })
 }
 

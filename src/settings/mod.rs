@@ -30,7 +30,7 @@ pub use self::{
 use crate::{
     allowlist::{Action, Allowlist, Entry, Mode},
     edit::tag::{Key, Tagger, Token},
-    identity::{Network, Sealing},
+    identity::{Network, ResultsAt, Sealing},
     limits,
     message::Domain,
     smtp::setup::Setup,
@@ -90,6 +90,8 @@ pub enum Verify {
     Upstream {
         /// The names in which it speaks.
         authserv_ids: Vec<String>,
+        /// Where it writes them.
+        results: ResultsAt,
     },
 }
 
@@ -310,6 +312,7 @@ fn compile_admin(mut section: Section<'_, '_>, advice: &mut Vec<Advice>, problem
 fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Identity {
     let verify = section.string("verify", problems);
     let authserv_ids = section.strings("authserv_ids", problems);
+    let results = section.string("results", problems);
     let dns = section.strings("dns", problems);
     let deadline = section.string("deadline", problems);
     let trusted = section.strings("trusted_upstreams", problems);
@@ -333,6 +336,14 @@ fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Id
         .filter_map(|item| item.parse(problems, "a domain, as in \"list.example\"", |text| Domain::parse(text).ok()))
         .collect();
     let authserv_ids: Vec<String> = authserv_ids.into_iter().flat_map(|list| list.value).map(|item| item.value).collect();
+    let results = results.map_or_else(ResultsAt::default, |found| {
+        let place = |text: &str| match text {
+            "above_received" => Some(ResultsAt::AboveReceived),
+            "below_received" => Some(ResultsAt::BelowReceived),
+            _ => None,
+        };
+        found.parse(problems, "\"above_received\" or \"below_received\"", |text| place(text)).unwrap_or_default()
+    });
     let words = ["here", "upstream"];
     let word = verify.as_ref().map_or(Some("here"), |found| {
         found.parse(problems, "\"here\" or \"upstream\"", |text| words.iter().find(|word| *word == text).copied())
@@ -352,7 +363,7 @@ fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Id
                 "verify = \"upstream\" needs the networks of the hosts that may vouch for others",
             );
         }
-        return Identity { verify: Verify::Upstream { authserv_ids }, trusted_upstreams };
+        return Identity { verify: Verify::Upstream { authserv_ids, results }, trusted_upstreams };
     }
     Identity { verify: Verify::Here { dns, deadline: deadline.unwrap_or(IDENTITY_DEADLINE), arc_sealers }, trusted_upstreams }
 }

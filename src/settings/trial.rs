@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     allowlist::{self, Allowlist, Entry, Facts, Verdict, entry::Require},
-    identity::proof::{AuthResult, Identity, Signature, Source},
+    identity::proof::{AuthResult, Client, Coverage, Identity, KnownBy, Signature, Source, Spf},
     limits,
     message::Message,
     recognition::Recogniser,
@@ -97,14 +97,22 @@ pub(super) fn run(trials: &[Trial], sender: &Entry, beside: &Path, now: Timestam
 fn proven(message: &Message<'_>, sender: &Entry) -> Identity {
     let domain = message.author().ok().map(|author| author.domain);
     let client = match &sender.require {
-        Require::Address { networks, .. } => networks.first().map(crate::identity::Network::address),
+        Require::Address { networks, .. } => networks.first().map(|network| Client { address: network.address(), known_by: KnownBy::Told }),
         Require::Dmarc | Require::Dkim => None,
     };
-    let signature =
-        Signature { domain, selector: String::new(), result: AuthResult::Pass, weakness: None, covers: None, signed_at: 0, aligned: true };
+    let signature = Signature {
+        domain,
+        selector: String::new(),
+        result: AuthResult::Pass,
+        weakness: None,
+        coverage: Coverage::Whole,
+        signed_at: None,
+        aligned: true,
+        id: [0; 32],
+    };
     Identity {
         source: Source::Upstream,
-        spf: AuthResult::Pass,
+        spf: Some(Spf { result: AuthResult::Pass, domain: None, by: None }),
         dkim: vec![signature],
         dmarc: AuthResult::Pass,
         arc: AuthResult::None,
