@@ -44,6 +44,20 @@ pub const LINKS: usize = 200;
 /// Octets of one link. Browsers stop near 2,000 to 8,000; sign-in tokens reach 2,500.
 pub const LINK: usize = 8_192;
 
+/// Octets of one shape of an allowlist entry. The longest known has 300.
+pub const SHAPE: usize = 2_048;
+
+/// Placeholders in one piece of a shape; the most that is known is four.
+pub const PLACEHOLDERS: usize = 8;
+
+/// Octets that may be looked at while one link is held against an entry's shapes: each placeholder's text once for each
+/// place where it may end. A genuine link takes some hundreds; past the bound the link fits none.
+pub const SHAPE_WORK: usize = 512 * 1024;
+
+/// Octets of a link that may be searched for addresses, what is undone from percent-encoding, base64 and hexadecimal
+/// included: the longest link in every layer. Past the bound the link may not stand in an exempted mail.
+pub const CARRIED: usize = 128 * 1024;
+
 /// Characters of text that recognition reads from a mail; templates say what they are at once.
 pub const WORDS: usize = 64 * 1024;
 

@@ -174,6 +174,12 @@ impl HostPattern {
     }
 }
 
+impl fmt::Display for AddressPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local.as_deref().unwrap_or("*"), self.host)
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,8 +189,9 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// A recipient, or all recipients of a domain: `bob@corp.example`, `*@corp.example`, `*@*.corp.example`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A mail address, or all addresses of a domain: `bob@corp.example`, `*@corp.example`, `*@*.corp.example`. Local parts compare
+/// in any case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AddressPattern {
     local: Option<String>,
     host: HostPattern,
@@ -201,6 +208,26 @@ impl AddressPattern {
             return Err(DomainError::Syntax);
         }
         Ok(Self { local: (local != "*").then(|| local.to_lowercase()), host: HostPattern::parse(host)? })
+    }
+
+    /// Reads a pattern of `from`, where a domain alone is short for all its addresses: `acme.example` for `*@acme.example`.
+    ///
+    /// # Errors
+    /// Where there is no domain.
+    pub fn parse_sender(text: &str) -> Result<Self, DomainError> {
+        if text.contains('@') { Self::parse(text) } else { Ok(Self { local: None, host: HostPattern::parse(text)? }) }
+    }
+
+    /// The local part in lower case; None where any fits.
+    #[must_use]
+    pub fn local(&self) -> Option<&str> {
+        self.local.as_deref()
+    }
+
+    /// The domains.
+    #[must_use]
+    pub const fn host(&self) -> &HostPattern {
+        &self.host
     }
 
     /// Whether an address matches, in any case.

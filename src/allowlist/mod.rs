@@ -3,21 +3,27 @@
 //! Pure: no clock, no network, no randomness. [`Allowlist::may_name`] is the hash look-up that every mail passes;
 //! [`judge`] is asked only for mails whose author an entry names.
 
+mod carried;
 pub mod entry;
+pub mod index;
 pub mod links;
+pub mod placeholder;
+pub mod shape;
+mod shape_match;
+pub mod unguessable;
 pub mod verdict;
 
 use std::{collections::HashMap, iter, sync::Arc};
 
 use jiff::Timestamp;
 
-use self::{
-    entry::{Addressees, Attachments, Mails, MimeFields, Require, Spf},
-    links::Stray,
-};
+use self::entry::{Addressees, Attachments, Mails, MimeFields, Require, Spf};
 pub use self::{
     entry::{Entry, HostPattern, Mode},
     links::LinkPattern,
+    placeholder::Placeholder,
+    shape::{OtherLink, Shape, ShapeError},
+    shape_match::{LinkRules, Stray},
     verdict::{Action, Decision, Finding, Reason, Verdict},
 };
 use crate::{
@@ -232,13 +238,13 @@ fn one_time_link(facts: &Facts<'_>, sender: &Entry) -> Finding {
     for one in &found {
         match links::judge_one_time(&one.link, &sender.links, &sender.other_links) {
             Ok(()) => {}
-            Err(Stray::Unlisted) => {
+            Err(links::Stray::Unlisted) => {
                 return Finding::fails(
                     Reason::OneTimeLink,
                     format!("{} is not among the entry's links; {:?} would be", one.link, one.link.pattern()),
                 );
             }
-            Err(Stray::Redirects) => {
+            Err(links::Stray::Redirects) => {
                 return Finding::fails(Reason::OneTimeLink, format!("{} carries the address of another site", one.link));
             }
         }
@@ -250,10 +256,10 @@ fn other_links(facts: &Facts<'_>, sender: &Entry) -> Finding {
     for found in &facts.content.links {
         match links::judge_other(&found.link, &sender.links, &sender.other_links) {
             Ok(()) => {}
-            Err(Stray::Unlisted) => {
+            Err(links::Stray::Unlisted) => {
                 return Finding::fails(Reason::OtherLinks, format!("{} is not among the entry's other_links", found.link));
             }
-            Err(Stray::Redirects) => {
+            Err(links::Stray::Redirects) => {
                 return Finding::fails(Reason::OtherLinks, format!("{} carries the address of another site", found.link));
             }
         }
