@@ -151,7 +151,7 @@ impl Door {
 
     /// Whether an address may ask once more in this minute.
     fn admits(&self, address: IpAddr) -> bool {
-        let minute = clock::now().as_second() / 60;
+        let (address, minute) = (clients::network(address), clock::now().as_second() / 60);
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         if rates.len() >= limits::GUARD_ADDRESSES {
             rates.retain(|_, (at, _)| *at == minute);
