@@ -9,6 +9,21 @@ use std::time::Duration;
 /// extensions add to it; 2,048 holds every registered parameter with the longest path.
 pub const COMMAND_LINE: usize = 2_048;
 
+/// Octets after which a command line is taken to have no end, and the session is closed.
+pub const ENDLESS_LINE: usize = 64 * 1024;
+
+/// Time for a peer that is sent away to stop talking, so that it hears why.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// Octets that such a peer may still say.
+pub const LINGER_OCTETS: usize = 1 << 20;
+
+/// Connections that are being sent away at one time; past it they are just closed.
+pub const REFUSALS: usize = 200;
+
+/// Time for the header by which a proxy says whom a connection is from. It is the first thing that a proxy sends.
+pub const PROXY_HEADER: Duration = Duration::from_secs(5);
+
 /// Octets of the header block of a mail. Real ones stay under 64 KiB; a block over 1 MiB is an
 /// attack on whoever parses it.
 pub const HEADER_BLOCK: usize = 1 << 20;
@@ -114,12 +129,16 @@ pub const RECEIVED_VALUE: usize = 4_096;
 /// Octets of one `Authentication-Results` value that are still read.
 pub const RESULTS: usize = 16 * 1024;
 
-/// Replies of the next hop: octets of one line. RFC 5321 section 4.5.3.1.5 allows 512.
-pub const REPLY_LINE: usize = 900;
+/// Replies of the next hop: octets of text of one line that are kept. RFC 5321 section 4.5.3.1.5 allows 512 for all of it;
+/// 2 KiB is what Postfix keeps. The rest is read and dropped, because the code counts however long the line is.
+pub const REPLY_LINE: usize = 2_048;
 
-/// Replies of the next hop: lines of one, greeting and EHLO taken together. Real ones have 1 to 20, and lettre reads a
-/// reply again from its start with each line.
-pub const REPLY_LINES: usize = 200;
+/// Replies of the next hop: octets of all lines that are kept; EHLO is the longest, with 20 lines of 20 octets.
+pub const REPLY_TEXT: usize = 128 * 1024;
+
+/// Replies of the next hop: octets of one reply after which it is taken to have no end. The deadline of the reply bounds
+/// the time.
+pub const REPLY_OCTETS: usize = 64 << 20;
 
 /// Octets of a path in a reply or a log line, so that a hostile upstream cannot fill the disk.
 pub const LOGGED_PATH: usize = 320;
@@ -220,6 +239,16 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 
 /// Connections of the guard page at one time. A page is two requests of a reader.
 pub const GUARD_CONNECTIONS: usize = 1_000;
+
+/// Of those, the most of one client: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from. A browser opens
+/// 6; what stands behind one address is an office. Behind a trusted proxy it is the requests of the client that it names.
+pub const GUARD_CONNECTIONS_PER_CLIENT: usize = 125;
+
+/// Of those, the most of one trusted proxy: it speaks for many, and leaves room for those who come by themselves.
+pub const GUARD_CONNECTIONS_PER_PROXY: usize = 900;
+
+/// For a request's body, once its header is there: a form of two fields, which comes with it.
+pub const GUARD_BODY: Duration = Duration::from_secs(5);
 
 /// For one connection of the guard or the admin page from its start to its end, so that a slow one holds nothing for long.
 pub const HTTP_CONNECTION: Duration = Duration::from_mins(1);

@@ -201,6 +201,12 @@ impl Record {
         Self::of(&Line::Start { v: VERSION, time: clock::rfc3339(time), version: env!("CARGO_PKG_VERSION"), torn })
     }
 
+    /// The file that was written to is not as it was left: `what` became of it. Records go on in the file where this stands.
+    #[must_use]
+    pub fn file(time: Timestamp, name: &str, what: &'static str) -> Self {
+        Self::of(&Line::File { v: VERSION, time: clock::rfc3339(time), file: name, what })
+    }
+
     fn of(line: &Line<'_>) -> Self {
         // A record is strings, numbers and lists, which always serialise.
         Self(serde_json::to_string(line).unwrap_or_else(|_| "{\"type\":\"broken\"}".into()))
@@ -245,6 +251,12 @@ enum Line<'a> {
         time: String,
         version: &'static str,
         torn: bool,
+    },
+    File {
+        v: u8,
+        time: String,
+        file: &'a str,
+        what: &'static str,
     },
 }
 

@@ -6,6 +6,7 @@
 
 pub mod allow;
 mod arc;
+mod audit;
 pub mod catalogue;
 mod door;
 mod guard;
@@ -24,6 +25,7 @@ use std::{
 
 use self::reading::{Document, Environment, Found, Section};
 pub use self::{
+    audit::AuditKeys,
     lint::{Advice, Severity},
     reading::{Place, Problem, Problems},
 };
@@ -57,6 +59,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Where the audit goes.
     pub audit: Option<PathBuf>,
+    /// The keys of its chain.
+    pub audit_keys: AuditKeys,
     /// The allowlist.
     pub allowlist: Allowlist,
     /// The folder that the allowlist came from.
@@ -125,6 +129,7 @@ impl Settings {
             tag: None,
             admin: None,
             audit: None,
+            audit_keys: AuditKeys::default(),
             allowlist: Allowlist::default(),
             allow: None,
             warnings: Vec::new(),
@@ -184,9 +189,8 @@ impl Settings {
         settings.arc = arc::compile(section, &beside, problems);
         let tag = root.section("tag", problems);
         settings.tag = compile_tag(tag, &beside, problems);
-        let mut audit = root.section("audit", problems);
-        settings.audit = audit.string("directory", problems).map(|found| beside.join(found.value));
-        audit.finish(problems);
+        let section = root.section("audit", problems);
+        (settings.audit, settings.audit_keys) = audit::compile(section, &beside, problems);
         let section = root.section("admin", problems);
         settings.admin = compile_admin(section, &mut settings.warnings, problems);
         root.finish(problems);
