@@ -22,7 +22,8 @@ use tokio::{net::UdpSocket, task::JoinSet};
 
 use self::hop::{Client, Hop, Sink, VENDOR, hop, reset_mail};
 
-const ORDINARY: &str = "From: Ann <ann@elsewhere.test>\r\nTo: bob@corp.example\r\nSubject: Lunch\r\nMessage-ID: <1@elsewhere.test>\r\n\r\nNoon?\r\n";
+const ORDINARY: &str =
+    "From: Ann <ann@elsewhere.test>\r\nTo: bob@corp.example\r\nSubject: Lunch\r\nMessage-ID: <1@elsewhere.test>\r\n\r\nNoon?\r\n";
 
 /// Waits of ordinary mails in milliseconds, sorted: one mail after another in one session, until the time is up.
 async fn ordinary(hop: &Hop, time: Duration) -> Vec<f64> {
@@ -85,7 +86,9 @@ async fn main() {
 
     let forged: Vec<Vec<u8>> = (0..80)
         .map(|number| {
-            let signature = format!("DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=vendor.test; s=s{number}; h=from:to:subject; bh=AAAA; b=AAAA\r\n");
+            let signature = format!(
+                "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=vendor.test; s=s{number}; h=from:to:subject; bh=AAAA; b=AAAA\r\n"
+            );
             format!("{signature}{}", reset_mail()).into_bytes()
         })
         .collect();

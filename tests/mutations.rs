@@ -366,8 +366,7 @@ fn no_stranger_is_exempted_whatever_is_changed() {
         let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
         let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &[], now: Timestamp::UNIX_EPOCH };
         let candidates = judge::candidates(&allowlist, &facts, &identity);
-        let decision =
-            judge::decide(candidates, &facts, &BodyFacts { content: &content, recognition: &recognition, identity: &identity });
+        let decision = judge::decide(candidates, &facts, &BodyFacts { content: &content, recognition: &recognition, identity: &identity });
         let exempted = matches!(decision.verdict, Verdict::Act(_));
         let shown = raw.replace("=\r\n", "").contains("attack.test") || mail.parts.iter().any(|part| part.body.contains("attack.test"));
         // A later change may have taken the stranger out again; what counts is what is in the mail.

@@ -165,7 +165,9 @@ async fn genuine_mails_of_great_senders_are_exempted_and_replays_are_not() {
             }
         }
         // Another customer of the same mail provider: its host, its own MAIL FROM.
-        let outcome = stage.send(HERE, "x@other.customer.example", "bob@corp.example", &stolen.replace("To: mallory@attack.test", "To: bob@corp.example")).await;
+        let outcome = stage
+            .send(HERE, "x@other.customer.example", "bob@corp.example", &stolen.replace("To: mallory@attack.test", "To: bob@corp.example"))
+            .await;
         assert!(outcome.is_err(), "{name}: another customer of the provider");
         if !covers_to {
             // Once for each signature, and for one recipient.
@@ -173,7 +175,11 @@ async fn genuine_mails_of_great_senders_are_exempted_and_replays_are_not() {
             assert_eq!(stage.send(HERE, &sender.mail_from, "ann@corp.example", &once).await, Ok(()), "{name}: the first time");
             let again = once.replace("To: ann@corp.example", "To: bob@corp.example");
             assert!(stage.send(HERE, &sender.mail_from, "bob@corp.example", &again).await.is_err(), "{name}: for another reader");
-            assert_eq!(stage.send(HERE, &sender.mail_from, "ann@corp.example", &once).await, Ok(()), "{name}: the same again, a reply was lost");
+            assert_eq!(
+                stage.send(HERE, &sender.mail_from, "ann@corp.example", &once).await,
+                Ok(()),
+                "{name}: the same again, a reply was lost"
+            );
         }
         // SPF that passes by what names no host of the sender's.
         if !covers_to {

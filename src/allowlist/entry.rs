@@ -4,10 +4,7 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{
-    shape_match::LinkRules,
-    verdict::Action,
-};
+use super::{shape_match::LinkRules, verdict::Action};
 use crate::{
     identity::Network,
     message::{Domain, DomainError},

@@ -297,9 +297,10 @@ impl<'a> Question<'a> {
         if let DecideBy::Subjects(subjects) = &self.entry.decide_by {
             findings.push(match evidence.field("Subject") {
                 Seen::Covered(_) => Finding::holds(Reason::Subject, "covered").seen("Subject").covered(&evidence),
-                Seen::Absent | Seen::Bare(_) => {
-                    Finding::fails(Reason::Subject, format!("the Subject is not covered by {by}, and {} texts decide", subjects.texts.len()))
-                }
+                Seen::Absent | Seen::Bare(_) => Finding::fails(
+                    Reason::Subject,
+                    format!("the Subject is not covered by {by}, and {} texts decide", subjects.texts.len()),
+                ),
             });
         }
         // SPF can still come; whatever else fails would fail all the same.
@@ -410,7 +411,10 @@ fn fresh(signature: &Signature, evidence: &Evidence<'_>, entry: &Entry, now: Tim
         (Some(signed_at), _) => ("DKIM-Signature", Timestamp::from_second(signed_at).ok()),
         (None, Seen::Covered(values)) => ("Date", values.first().and_then(|value| date(value))),
         (None, Seen::Absent | Seen::Bare(_)) => {
-            return Finding::fails(Reason::Freshness, format!("{} has no t= and covers no Date: nobody knows how old it is", evidence.by()));
+            return Finding::fails(
+                Reason::Freshness,
+                format!("{} has no t= and covers no Date: nobody knows how old it is", evidence.by()),
+            );
         }
     };
     let Some(made) = made else { return Finding::fails(Reason::Freshness, format!("the time in {field} cannot be read")) };
@@ -446,12 +450,17 @@ fn mime(evidence: &Evidence<'_>, is_meant: bool) -> (Finding, bool) {
         return (Finding::fails(Reason::Coverage, format!("{other} stands there and is not covered by {}", evidence.by())), false);
     }
     match MIME_FIELDS.iter().find(is_bare) {
-        None => (Finding::holds(Reason::Coverage, "the fields that decide how the body is read").seen("Content-Type").covered(evidence), false),
+        None => {
+            (Finding::holds(Reason::Coverage, "the fields that decide how the body is read").seen("Content-Type").covered(evidence), false)
+        }
         Some(field) if is_meant => {
             (Finding::holds(Reason::Coverage, format!("{field} is not covered; the signed body must tell the same")), true)
         }
         Some(field) => (
-            Finding::fails(Reason::Coverage, format!("{field} is not covered by {}, and the mail is not known to be meant for its reader", evidence.by())),
+            Finding::fails(
+                Reason::Coverage,
+                format!("{field} is not covered by {}, and the mail is not known to be meant for its reader", evidence.by()),
+            ),
             false,
         ),
     }

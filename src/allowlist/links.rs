@@ -23,13 +23,7 @@ pub(super) struct Judged {
 }
 
 /// Judges the links of a mail by what decides for the entry.
-pub(super) fn judge(
-    content: &Content,
-    recognition: &Recognition,
-    entry: &Entry,
-    readers: &[&str],
-    author: Option<&Domain>,
-) -> Judged {
+pub(super) fn judge(content: &Content, recognition: &Recognition, entry: &Entry, readers: &[&str], author: Option<&Domain>) -> Judged {
     let mut judged = match &entry.decide_by {
         DecideBy::Shapes => by_shapes(content, entry, readers),
         DecideBy::Words(kinds) => by_words(content, recognition, kinds, author),
@@ -41,12 +35,8 @@ pub(super) fn judge(
 
 /// Shapes decide: every link that fits one is a one-time link, and one of them must be of a kind that grants.
 fn by_shapes(content: &Content, entry: &Entry, readers: &[&str]) -> Judged {
-    let fitting: Vec<(usize, &FoundLink, Kind)> = content
-        .links
-        .iter()
-        .enumerate()
-        .filter_map(|(at, found)| Some((at, found, entry.links.one_time(&found.link, readers)?)))
-        .collect();
+    let fitting: Vec<(usize, &FoundLink, Kind)> =
+        content.links.iter().enumerate().filter_map(|(at, found)| Some((at, found, entry.links.one_time(&found.link, readers)?))).collect();
     let granting = fitting.iter().find(|(_, found, kind)| entry.grants.contains(kind) && !is_unsubscribe(&found.link));
     let kind = granting.or_else(|| fitting.first()).map(|(_, _, kind)| *kind);
     let findings = match (granting, kind) {

@@ -4,6 +4,7 @@
 //! [`judge`] is asked only for mails whose author an entry names. What a check reads of the header it reads through
 //! [`evidence`]: only what the relied-on proof covers counts.
 
+mod carried;
 pub mod entry;
 pub mod evidence;
 pub mod index;
@@ -13,7 +14,6 @@ pub mod placeholder;
 pub mod reader;
 pub mod shape;
 pub mod shape_match;
-mod carried;
 pub mod unguessable;
 pub mod verdict;
 

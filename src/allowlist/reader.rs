@@ -204,11 +204,7 @@ const FOLLOWED: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        allowlist::shape_match::LinkRules,
-        identity::proof::Coverage,
-        message::header::Headers,
-    };
+    use crate::{allowlist::shape_match::LinkRules, identity::proof::Coverage, message::header::Headers};
 
     fn readers() -> Readers {
         let domain = |name| Domain::parse(name).unwrap();

@@ -417,7 +417,9 @@ impl Hall {
         let signers = author.as_ref().map(|author| self.allowlist.signers(author)).unwrap_or_default();
         // DNS is asked where it may matter: for a listed author, or where there is a signature to look at.
         let mut identity = if listed || signed {
-            caught(self.authenticator.identify(message, arrival, &signers)).await.unwrap_or_else(|| Identity::unknown("looking up the sender failed; please report it with the mail"))
+            caught(self.authenticator.identify(message, arrival, &signers))
+                .await
+                .unwrap_or_else(|| Identity::unknown("looking up the sender failed; please report it with the mail"))
         } else {
             Identity::default()
         };

@@ -36,7 +36,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which ties are broken.
-    pub const ALL: [Self; 4] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink];
+    pub const ALL: [Self; 5] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink, Self::Action];
+
+    /// Those that words can tell.
+    pub const RECOGNISED: [Self; 4] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink];
 
     /// The name in configuration, audit and `explain`.
     #[must_use]
@@ -175,7 +178,7 @@ impl Recogniser {
         let in_thread = is_thread(&content.subject);
         let mut best: Option<(f64, Kind, Vec<String>, Vec<usize>)> = None;
         for (group, label) in groups.iter().zip(&labels).filter(|(group, _)| group.token > 0) {
-            for kind in Kind::ALL {
+            for kind in Kind::RECOGNISED {
                 let mut score = Score::default();
                 let w = &self.weights;
                 if subject.settled.is_some() {

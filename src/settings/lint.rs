@@ -4,9 +4,17 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Place, Problem, Settings, catalogue::Service, reading::Found};
+use super::{
+    Place, Problem, Settings,
+    allow::{Known, Written},
+    reading::Found,
+};
 use crate::{
-    allowlist::{Entry, HostPattern, LinkPattern},
+    allowlist::{
+        AddressPattern, Entry,
+        entry::DecideBy,
+        shape::{OtherLink, Shape},
+    },
     message::Domain,
 };
 
@@ -124,84 +132,47 @@ const SHARED_HOSTS: &[&str] = &[
 /// How long before its end an entry is spoken of.
 const SOON: Duration = Duration::from_hours(30 * 24);
 
-/// Looks at the domains of From addresses.
-pub(super) fn from(written: &[Found<String>], advice: &mut Vec<Advice>) {
-    for found in written {
-        let Ok(pattern) = HostPattern::parse(&found.value) else { continue };
-        let domain = pattern.domain();
-        if domain.registered().is_none() {
-            let what = format!(
-                "{:?}: {domain} is a public suffix, so strangers can send from below it; name the sender's own domain",
-                found.value
-            );
-            advice.push(Advice::new(Severity::Danger, found.place.clone(), &found.key, what));
-        } else if FREE_MAIL.iter().any(|free| domain.as_str() == *free || domain.as_str().ends_with(&format!(".{free}"))) {
-            let what = format!("{:?}: everybody can have an address there; an entry cannot tell who writes", found.value);
-            advice.push(Advice::new(Severity::Danger, found.place.clone(), &found.key, what));
+/// Looks at what an allowlist file says.
+pub(super) fn written(written: &Written, known: Option<&Known>, advice: &mut Vec<Advice>) {
+    let _ = known;
+    for found in written.from.iter().flat_map(|list| &list.value) {
+        from(found, advice);
+    }
+    for found in written.links.iter().flat_map(|(_, list)| &list.value) {
+        if let Ok(shape) = Shape::parse(&found.value) {
+            host(found, shape.host(), advice);
+        }
+    }
+    for found in written.other_links.iter().flat_map(|list| &list.value) {
+        if let Ok(link) = OtherLink::parse(&found.value) {
+            host(found, link.host(), advice);
         }
     }
 }
 
-/// Looks at where links may point; `one_time` are the links that must be narrow.
-pub(super) fn links(written: &[Found<String>], one_time: OneTime, advice: &mut Vec<Advice>) {
-    for found in written {
-        let Ok(pattern) = LinkPattern::parse(&found.value) else { continue };
-        let domain: &Domain = pattern.host().domain();
-        let mut say = |severity, what: &str| {
-            advice.push(Advice::new(severity, found.place.clone(), &found.key, format!("{:?}: {what}", found.value)));
-        };
-        if domain.registered().is_none() {
-            say(Severity::Danger, "strangers can have hosts below this public suffix; name the service's own host");
-        } else if SHARED_HOSTS.iter().any(|shared| domain.as_str() == *shared || domain.as_str().ends_with(&format!(".{shared}"))) {
-            say(Severity::Danger, "everybody can put a page or a redirect on this host; a phish there would be exempted too");
-        } else if one_time == OneTime::Yes && pattern.is_whole_host() {
-            say(
-                Severity::Warning,
-                "every page of the host counts as a one-time link, redirects too; name the path, as in \"HOST/reset/*\"",
-            );
-        }
+/// Looks at a From address.
+fn from(found: &Found<String>, advice: &mut Vec<Advice>) {
+    let Ok(pattern) = AddressPattern::parse_sender(&found.value) else { return };
+    let domain = pattern.host().domain();
+    if domain.registered().is_none() {
+        let what =
+            format!("{:?}: {domain} is a public suffix, so strangers can send from below it; name the sender's own domain", found.value);
+        advice.push(Advice::new(Severity::Danger, found.place.clone(), &found.key, what));
+    } else if FREE_MAIL.iter().any(|free| domain.as_str() == *free || domain.as_str().ends_with(&format!(".{free}"))) {
+        let what = format!("{:?}: everybody can have an address there; an entry cannot tell who writes", found.value);
+        advice.push(Advice::new(Severity::Danger, found.place.clone(), &found.key, what));
     }
 }
 
-/// Whether links are the one-time ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OneTime {
-    /// They are.
-    Yes,
-    /// They are the others.
-    No,
-}
-
-/// Whether what is written goes beyond what the catalogue knows of the service.
-pub(super) fn wider(service: &Service, from: &[Found<String>], links: &[Found<String>], advice: &mut Vec<Advice>) {
-    let domains: Vec<HostPattern> = service.from.iter().filter_map(|text| HostPattern::parse(text).ok()).collect();
-    let hosts: Vec<LinkPattern> = service.links.iter().filter_map(|text| LinkPattern::parse(text).ok()).collect();
-    let covered = |known: &HostPattern, wanted: &HostPattern| match (known, wanted) {
-        (HostPattern::Exact(known), HostPattern::Exact(wanted)) => known == wanted,
-        (HostPattern::Below(known), wanted) => {
-            wanted.domain().is_below(known) || (matches!(wanted, HostPattern::Below(_)) && wanted.domain() == known)
-        }
-        (HostPattern::Exact(_), HostPattern::Below(_)) => false,
+/// Looks at the host of a link.
+fn host(found: &Found<String>, domain: &Domain, advice: &mut Vec<Advice>) {
+    let mut say = |severity, what: &str| {
+        advice.push(Advice::new(severity, found.place.clone(), &found.key, format!("{:?}: {what}", found.value)));
     };
-    let mut say = |found: &Found<String>| {
-        let what = format!(
-            "{:?} is wider than the catalogue's entry {:?}; `firstclick senders show {}` says what is known",
-            found.value, service.name, service.name
-        );
-        advice.push(Advice::new(Severity::Warning, found.place.clone(), &found.key, what));
-    };
-    for found in from {
-        if HostPattern::parse(&found.value).is_ok_and(|wanted| !domains.iter().any(|known| covered(known, &wanted))) {
-            say(found);
-        }
-    }
-    for found in links {
-        let beyond = |wanted: &LinkPattern| {
-            !hosts.iter().any(|known| covered(known.host(), wanted.host()) && (!wanted.is_whole_host() || known.is_whole_host()))
-        };
-        if LinkPattern::parse(&found.value).is_ok_and(|wanted| beyond(&wanted)) {
-            say(found);
-        }
+    if domain.registered().is_none() {
+        say(Severity::Danger, "strangers can have hosts below this public suffix; name the service's own host");
+    } else if SHARED_HOSTS.iter().any(|shared| domain.as_str() == *shared || domain.as_str().ends_with(&format!(".{shared}"))) {
+        say(Severity::Danger, "everybody can put a page or a redirect on this host; a phish there would be exempted too");
     }
 }
 
@@ -237,15 +208,11 @@ impl Settings {
 }
 
 /// Whether an entry leaves another nothing to do.
-fn shadows(before: &Entry, sender: &Entry) -> bool {
-    use crate::allowlist::entry::Mails;
-    let kinds = match (&before.mails, &sender.mails) {
-        (Mails::Kinds(known), Mails::Kinds(wanted)) => wanted.iter().all(|kind| known.contains(kind)),
-        _ => false,
-    };
-    kinds
-        && before.recipients.is_empty()
-        && sender.from.iter().all(|pattern| before.from.contains(pattern))
-        && sender.links.iter().all(|link| before.links.contains(link))
-        && before.require == sender.require
+fn shadows(before: &Entry, entry: &Entry) -> bool {
+    before.recipients.is_empty()
+        && matches!((&before.decide_by, &entry.decide_by), (DecideBy::Shapes, DecideBy::Shapes))
+        && entry.from.iter().all(|pattern| before.from.contains(pattern))
+        && entry.links.shapes().iter().all(|shape| before.links.shapes().contains(shape))
+        && entry.grants.iter().all(|kind| before.grants.contains(kind))
+        && before.require == entry.require
 }

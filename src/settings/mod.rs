@@ -12,8 +12,8 @@ mod door;
 mod guard;
 pub mod lint;
 mod milter;
-pub mod reading;
 mod readers;
+pub mod reading;
 mod trial;
 
 use std::{

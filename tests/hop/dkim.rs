@@ -36,7 +36,16 @@ pub(crate) struct Signing {
 impl Default for Signing {
     fn default() -> Self {
         let h = "from:to:subject:date:message-id:mime-version:content-type";
-        Self { d: "bank.test".into(), s: "s1".into(), h: h.into(), tags: String::new(), hashed: None, times: 1, signed_at: 0, undated: false }
+        Self {
+            d: "bank.test".into(),
+            s: "s1".into(),
+            h: h.into(),
+            tags: String::new(),
+            hashed: None,
+            times: 1,
+            signed_at: 0,
+            undated: false,
+        }
     }
 }
 

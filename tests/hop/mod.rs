@@ -212,10 +212,16 @@ impl Build {
         };
         let audit_folder = self.audit.unwrap_or_else(|| folder.path().join("audit"));
         let audit = Audit::open(&audit_folder).unwrap();
-        let hall =
-            Hall::new(Allowlist::new(entries).for_readers(self.readers), Recogniser::built_in().unwrap(), authenticator, tagger(), Some(audit), setup.inspect_limit)
-                .guarded_by(self.guard)
-                .sealing(self.arc);
+        let hall = Hall::new(
+            Allowlist::new(entries).for_readers(self.readers),
+            Recogniser::built_in().unwrap(),
+            authenticator,
+            tagger(),
+            Some(audit),
+            setup.inspect_limit,
+        )
+        .guarded_by(self.guard)
+        .sealing(self.arc);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
