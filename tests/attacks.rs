@@ -183,7 +183,7 @@ impl Bench {
             mail = mail.replacen(&from, &to, 1);
         }
         for sealing in &case.seals {
-            mail = self.key.seal(sealing, &mail);
+            mail = self.key.seal(&sealing.filled(&fill), &mail);
         }
         for [from, to] in &case.broken {
             let (from, to) = (fill(from), fill(to));

@@ -186,7 +186,7 @@ fn bare(comment: &str) -> Option<IpAddr> {
     comment.parse().ok()
 }
 
-/// A host's name as MTAs write it: `unknown` and OpenSMTPD's `<unknown>` where there is none, Gmail's with a dot.
+/// A host's name as MTAs write it: `unknown` or `<unknown>` (`OpenSMTPD`) where there is none, Gmail's with a dot.
 fn is_host(word: &str) -> bool {
     let word = word.strip_prefix('<').and_then(|word| word.strip_suffix('>')).unwrap_or(word);
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))

@@ -28,14 +28,14 @@ pub enum ResultsAt {
     AboveReceived,
     /// Right below it too, between the topmost Received and the next: milters behind Postfix and Sendmail. A sender's own
     /// fields stand there as well, so that this is safe only where the upstream removes those that bear its name
-    /// (RFC 8601 section 5; OpenDKIM and rspamd do).
+    /// (RFC 8601 section 5; `OpenDKIM` and rspamd do).
     BelowReceived,
 }
 
 /// What a trusted upstream put on top of a mail.
 ///
 /// Only the topmost Authentication-Results field counts, and those of the same names beside it that speak of other methods
-/// (OpenDKIM and OpenDMARC write one each). It must stand above the topmost Received, the upstream's own; with
+/// (`OpenDKIM` and `OpenDMARC` write one each). It must stand above the topmost Received, the upstream's own; with
 /// [`ResultsAt::BelowReceived`] above the second one, and then no other field may bear one of the names, because the
 /// upstream would have removed it. Exchange Online renames fields that come in, so that the only one without a name is its
 /// own if every Received above was written by `*.outlook.com`.

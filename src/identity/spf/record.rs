@@ -152,7 +152,7 @@ fn bits(digits: &str, most: u8) -> Result<u8, Malformed> {
 fn prefixes(argument: &str) -> Result<(&str, Prefixes), Malformed> {
     let digits_behind = |text: &str, mark: &str| {
         let (_, digits) = text.rsplit_once(mark)?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.len())
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(digits.len())
     };
     let (mut rest, mut found) = (argument, Prefixes { v4: 32, v6: 128 });
     if let Some(length) = digits_behind(rest, "//") {
