@@ -13,7 +13,7 @@ libfuzzer_sys::fuzz_target!(|raw: &[u8]| {
     let content = message.content();
     let Some(first) = content.links.first() else { return };
     let to = format!("https://links.test/c/{}", "A".repeat(300));
-    let swaps = [Swap { from: first.written().to_owned(), to: to.clone() }];
+    let swaps = [Swap::one_time(first.written().to_owned(), to.clone(), first.link.expose())];
     if let Ok(patches) = rewrite::swap(&message, &content, &swaps) {
         let changed = edit::apply(raw, &patches).expect("patches fit");
         let after = Message::read(&changed).content();

@@ -36,6 +36,10 @@ pub enum Format {
 /// Where a text part's body stands in the mail, and how it is hidden there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
+    /// Its number in the tree, as [`Text::part`] counts.
+    pub part: usize,
+    /// Its charset as the part names it.
+    pub charset: Option<String>,
     /// What it is written in.
     pub format: Format,
     /// The part's own header in the mail, with the blank line.
@@ -62,8 +66,10 @@ pub enum Encoding {
 pub fn bodies(raw: &[u8]) -> Vec<Body> {
     let parser = MessageParser::new().max_depth(limits::NESTING as _).max_parts(limits::PARTS as _).max_encoded_nesting(1);
     let Some(message) = parser.parse(raw) else { return Vec::new() };
-    let texts = message.parts().filter(|part| matches!(part.kind(), PartKind::Text | PartKind::Html));
-    let bodies = texts.map(|part| Body {
+    let texts = message.parts().enumerate().filter(|(_, part)| matches!(part.kind(), PartKind::Text | PartKind::Html));
+    let bodies = texts.map(|(number, part)| Body {
+        part: number,
+        charset: part.content_type().and_then(|found| found.attribute("charset").map(str::to_owned)),
         format: if matches!(part.kind(), PartKind::Html) { Format::Html } else { Format::Plain },
         header: part.offset_header() as usize..part.offset_body() as usize,
         range: part.offset_body() as usize..(part.offset_end() as usize).min(raw.len()),

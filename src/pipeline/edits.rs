@@ -98,7 +98,7 @@ impl Hall {
                 until,
             };
             let to = sealer.seal(&sealed).ok_or("the one-time link is too long to be sealed")?;
-            swaps.push(Swap { from: found.written().to_owned(), to });
+            swaps.push(Swap::one_time(found.written().to_owned(), to, found.link.expose()));
         }
         Ok(swaps)
     }
@@ -107,7 +107,7 @@ impl Hall {
 /// The original for each link that a scanner wrapped.
 fn unwrapping(examined: &Examined) -> Vec<Swap> {
     let links = examined.content.iter().flat_map(|content| &content.links);
-    let wrapped = links.filter_map(|found| Some(Swap { from: found.wrapped.clone()?, to: found.link.expose().to_owned() }));
+    let wrapped = links.filter_map(|found| Some(Swap::back(found.wrapped.clone()?, found.link.expose().to_owned())));
     let mut swaps: Vec<Swap> = Vec::new();
     for swap in wrapped {
         if !swaps.contains(&swap) {
