@@ -136,6 +136,9 @@ pub const REPLY_LINE: usize = 2_048;
 /// Replies of the next hop: octets of all lines that are kept; EHLO is the longest, with 20 lines of 20 octets.
 pub const REPLY_TEXT: usize = 128 * 1024;
 
+/// Replies of the next hop: lines of one reply after which it is taken to have no end. Real ones have 1 to 20.
+pub const REPLY_LINES: usize = 1_000;
+
 /// Replies of the next hop: octets of one reply after which it is taken to have no end. The deadline of the reply bounds
 /// the time.
 pub const REPLY_OCTETS: usize = 64 << 20;

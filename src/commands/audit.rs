@@ -79,6 +79,9 @@ fn verify(folder: &Path, keys: &[Key]) -> anyhow::Result<Answer> {
     let start = if report.from_the_start { "from the first line ever" } else { "from the oldest line that is here" };
     let torn = if report.torn == 0 { String::new() } else { format!(", {} cut short by a crash and closed", report.torn) };
     writeln!(out, "{} lines in {} files, {start}{torn}", report.lines, report.files)?;
+    if report.touched > 0 {
+        writeln!(out, "{} times somebody else touched a file, as records of the type \"file\" say", report.touched)?;
+    }
     if let Some(broken) = report.broken {
         writeln!(out, "the chain is broken: {}", printable(&broken.to_string()))?;
         return Ok(Answer::No);

@@ -45,12 +45,44 @@ pub(super) fn received(out: &mut Vec<u8>, hostname: &str, helo: &str, name: Opti
     );
 }
 
-/// Whether the header block of a mail as it leaves has a field, so that everybody sees the block end at the same line.
+/// Whether a mail as it leaves has no header field, and yet something that only the hop may write and that others might take
+/// for one.
 ///
 /// A mail that starts with its empty line has no header (RFC 5322 section 2.1), yet many readers pass over leading blank
 /// lines, lines of white space and an mbox's `From ` line, and take what follows for the header: what was a forged tag in
-/// the body is a tag to them. A field of the hop's own on top leaves them nothing to pass over.
-pub(super) fn has_field(pieces: &[&[u8]]) -> bool {
+/// the body is a tag to them. A field of the hop's own on top leaves them nothing to pass over. `is_forged` is asked of each
+/// stretch between two blank lines; of a mail whose body is elsewhere, nobody knows.
+pub(super) fn hides_a_header(pieces: &[&[u8]], body: Body, is_forged: impl Fn(&[u8]) -> bool) -> bool {
+    if has_field(pieces) {
+        return false;
+    }
+    if body == Body::Elsewhere {
+        return true;
+    }
+    let mail = pieces.concat();
+    let mut start = 0;
+    let mut ends = memchr::memmem::find_iter(&mail, b"\n\r\n").map(|at| at + 3).chain([mail.len()]);
+    ends.any(|end| {
+        let mut block = mail.get(start..end).unwrap_or_default();
+        while let Some(rest) = block.strip_prefix(b"\r\n") {
+            block = rest;
+        }
+        start = end;
+        is_forged(block)
+    })
+}
+
+/// Where the body of a mail is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// Behind its header.
+    Here,
+    /// In a file.
+    Elsewhere,
+}
+
+/// Whether the header block has a field, so that everybody sees the block end at the same line.
+fn has_field(pieces: &[&[u8]]) -> bool {
     // The edits take away and put in whole fields, so that each piece of the block starts with a line.
     for line in pieces.iter().flat_map(|piece| piece.split_inclusive(|byte| *byte == b'\n')) {
         if matches!(line, b"\r\n" | b"\n") {

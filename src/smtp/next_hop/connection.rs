@@ -31,7 +31,7 @@ pub(super) enum ReadError {
     /// What came is none.
     #[error(transparent)]
     NoReply(#[from] NoReply),
-    /// It said more than [`limits::REPLY`] octets and had not come to an end.
+    /// It said more than [`limits::REPLY_LINES`] lines or [`limits::REPLY_OCTETS`] and had not come to an end.
     #[error("a reply without an end")]
     Endless,
     /// The connection ended, or broke.
@@ -58,20 +58,22 @@ impl Connection {
     /// Reads the next reply, of one line or several. Of each line so much is kept as the bounds allow, and the rest is
     /// read and dropped: its code counts however much it says.
     pub(super) async fn reply(&mut self) -> Result<Reply, ReadError> {
-        let (mut reader, mut read) = (ReplyReader::default(), 0_usize);
+        let (mut reader, mut octets, mut lines) = (ReplyReader::default(), 0_usize, 0_usize);
         loop {
             let available = self.stream.fill_buf().await?;
             if available.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up").into());
             }
             let end = memchr::memchr(b'\n', available).map_or(available.len(), |feed| feed + 1);
-            let found = reader.take(available.get(..end).unwrap_or_default())?;
+            let piece = available.get(..end).unwrap_or_default();
+            lines += usize::from(piece.ends_with(b"\n"));
+            let found = reader.take(piece)?;
             self.stream.consume(end);
             if let Some(reply) = found {
                 return Ok(reply);
             }
-            read = read.saturating_add(end);
-            if read > limits::REPLY_OCTETS {
+            octets = octets.saturating_add(end);
+            if octets > limits::REPLY_OCTETS || lines > limits::REPLY_LINES {
                 return Err(ReadError::Endless);
             }
         }

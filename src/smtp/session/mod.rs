@@ -138,9 +138,9 @@ enum Standing {
 /// What happens after a command.
 enum Next {
     Go,
-    /// The session ends.
+    /// The upstream has said that it is done.
     Close,
-    /// The session ends although the upstream is still talking.
+    /// The session ends although the upstream may be talking still; it should hear why.
     HangUp,
 }
 
@@ -316,7 +316,7 @@ impl Session {
             return Next::Go;
         }
         self.wire.queue(&Reply::new(421, "4.7.0 too many commands without a mail"));
-        Next::Close
+        Next::HangUp
     }
 
     async fn greet(&mut self, helo: String, protocol: Protocol) -> State {
@@ -392,7 +392,7 @@ impl Session {
         match self.onward.open(&self.front, &current, &greeted.announced, Some(&client), &line, &recipients).await {
             Opened::Changed => {
                 self.wire.queue(&Reply::new(421, "4.3.2 the next hop's extensions have changed, please say EHLO again"));
-                (Next::Close, None)
+                (Next::HangUp, None)
             }
             Opened::No(reply) => {
                 let mut next = self.idle_reply(&reply);
@@ -414,7 +414,7 @@ impl Session {
                     self.idle += 1;
                 }
                 let over = closing || self.idle > current.setup.bounds.idle_commands;
-                (if over { Next::Close } else { Next::Go }, open)
+                (if over { Next::HangUp } else { Next::Go }, open)
             }
         }
     }
@@ -435,7 +435,7 @@ impl Session {
             }
             Ok(reply) if reply.code() == 421 => {
                 self.wire.queue(&reply);
-                Next::Close
+                Next::HangUp
             }
             Ok(reply) => self.idle_reply(&reply),
             Err(reply) => {

@@ -92,8 +92,9 @@ impl Session {
             }
             None => match edit::pieces(head, &walked.patches) {
                 Ok(mut pieces) => {
+                    let body = if file.is_some() { trace::Body::Elsewhere } else { trace::Body::Here };
                     let received = match setup.trace {
-                        Trace::Hidden if size == 0 || trace::has_field(&pieces) => Vec::new(),
+                        Trace::Hidden if !trace::hides_a_header(&pieces, body, |block| current.hall.is_forged(block)) => Vec::new(),
                         Trace::Hidden | Trace::Written => self.received(greeted, open, &id),
                     };
                     pieces.insert(0, &received);
@@ -112,7 +113,7 @@ impl Session {
         current.hall.remember(&arriving, &walked, &outcome).await;
         self.origin.mail = None;
         self.wire.queue(&reply);
-        Ok(if reply.code() == 421 { Next::Close } else { Next::Go })
+        Ok(if reply.code() == 421 { Next::HangUp } else { Next::Go })
     }
 
     /// The trace field of a mail.
