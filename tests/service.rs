@@ -35,7 +35,7 @@ const BELIEVING: &str = "[identity]\nverify = \"upstream\"\nauthserv_ids = [\"mx
 
 fn vouched() -> Vec<u8> {
     let results = "Authentication-Results: mx.corp.example; dkim=pass header.d=vendor.test; dmarc=pass header.from=vendor.test\r\n";
-    format!("{results}{}", reset_mail()).into_bytes()
+    format!("{results}{}{}", hop::told_signature("vendor.test"), reset_mail()).into_bytes()
 }
 
 async fn tagged(client: &mut Client, sink: &Sink) -> bool {

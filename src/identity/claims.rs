@@ -303,3 +303,54 @@ pub(super) fn is_name(text: &str) -> bool {
             (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ids_tell_signatures_apart() {
+        let id = |d: &str, s: &str, b: &str| {
+            Claims::dkim(format!("v=1; a=rsa-sha256; d={d}; s={s}; h=from; bh=YQ==; b={b}").as_bytes()).unwrap().id()
+        };
+        let own = id("bank.test", "s1", "QUJDRA==");
+        for (d, s, b) in [("BANK.test", "S1", "QUJDRA"), ("bank.test", "s1", "QUJD\r\n RA=="), ("bank.test", "s1", "QUJDRB==")] {
+            assert_eq!(id(d, s, b), own, "{d} {s} {b}: the same octets");
+        }
+        for (d, s, b) in [("a.bank.test", "s1", "QUJDRA=="), ("bank.test", "s2", "QUJDRA=="), ("bank.test", "s1", "QUJDRQ==")] {
+            assert_ne!(id(d, s, b), own, "{d} {s} {b}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        for (name, right) in
+            [("s1", true), ("a_b-c.d", true), ("", false), (".", false), ("a.", false), ("a..b", false), ("a b", false), ("a\\b", false)]
+        {
+            assert_eq!(is_name(name), right, "{name:?}");
+        }
+        assert!(!is_name(&"a".repeat(64)) && is_name(&"a".repeat(63)));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "(v=1|a=rsa-sha256|;| |d=a.b|s=x|b=YQ|bh=YQ|h=from|:|i=@|t=1|x=|l=0){0,24}") {
+            for value in [bytes.as_slice(), text.as_bytes()] {
+                let _ = Claims::dkim(value);
+                let _ = Claims::arc_message(value);
+                let _ = Claims::arc_seal(value);
+                let _ = arc_results(value);
+            }
+        }
+
+        /// Whatever is read here is read the same by mail-auth, or refused before it is verified.
+        #[test]
+        fn two_readers_agree(text in "v=1; (d=a.b; |D=x.y; |d =c.d; |s=x; |S=y; |a=rsa-sha256; |h=from:subject; |bh=YQ==; |b=YQ==; |t=1; |i=@a.b; |; ){5,12}") {
+            if let (Ok(own), Ok(other)) = (Claims::dkim(text.as_bytes()), mail_auth::dkim::Signature::parse(text.as_bytes())) {
+                prop_assert!(own.agrees(&other), "{text}");
+            }
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! DMARC: the policy that speaks for an author, and whether a domain aligns with it (RFC 9989).
 //!
 //! Records are read strictly and found by the tree walk of section 4.10, at most eight names a domain. Whatever the walk
-//! says, two names belong together only if one owner registered both by the public suffix list: a registry's record
-//! without `psd=y` would otherwise make one organisation of all its customers.
+//! says, two names belong together only if one owner registered both by the public suffix list, and a registry's record
+//! counts only with `psd=y`: it would otherwise make one organisation of all its customers.
 
 use std::collections::HashMap;
 
@@ -181,9 +181,9 @@ impl Policies {
                     let labels = name.split('.').count() + 1;
                     return Some(last_labels(domain.as_str(), labels));
                 }
-                Found::Record(_) => organisation = name,
+                Found::Record(_) if name.len() >= registered.len() => organisation = name,
                 Found::Failed if name.len() >= registered.len() => return None,
-                Found::Nothing | Found::Malformed | Found::Failed => {}
+                Found::Record(_) | Found::Nothing | Found::Malformed | Found::Failed => {}
             }
         }
         Some(organisation)
@@ -330,7 +330,9 @@ mod tests {
             (&[("mail.bank.test", REJECT)], "bank.test", "mail.bank.test", fail),
             (&[("bank.test", REJECT), ("mail.bank.test", OWN)], "bank.test", "mail.bank.test", fail),
             (&[("bank.test", REJECT), ("mail.bank.test", OWN)], "a.mail.bank.test", "mail.bank.test", pass),
-            (&[("test", REJECT)], "attack.test", "bank.test", fail),
+            (&[("test", REJECT)], "attack.test", "bank.test", AuthResult::None),
+            (&[("test", REJECT)], "bank.test", "bank.test", AuthResult::None),
+            (&[("test", REJECT), ("bank.test", TWO)], "bank.test", "bank.test", AuthResult::None),
             (&[("test", SUFFIX)], "attack.test", "bank.test", fail),
             (&[("test", SUFFIX)], "bank.test", "mail.bank.test", pass),
             (&[("test", SUFFIX)], "bank.test", "bank.test", pass),
@@ -344,7 +346,8 @@ mod tests {
             (&[("bank.test", SILENT)], "bank.test", "mail.bank.test", AuthResult::TempError),
             (&[("bank.test", REJECT), ("test", SILENT)], "bank.test", "mail.bank.test", pass),
             (&[("mail.bank.test", REJECT), ("bank.test", SILENT)], "bank.test", "mail.bank.test", fail),
-            (&[("co.uk", REJECT)], "evil.co.uk", "bank.co.uk", fail),
+            (&[("co.uk", REJECT)], "evil.co.uk", "bank.co.uk", AuthResult::None),
+            (&[("co.uk", SUFFIX)], "evil.co.uk", "bank.co.uk", fail),
         ] {
             let (signer, author) = (Domain::parse(signer).unwrap(), Domain::parse(author).unwrap());
             let policies = policies(table, &[&signer, &author]);

@@ -140,3 +140,114 @@ pub(super) async fn ask(
 fn unfolded(value: &[u8]) -> Option<String> {
     Some(std::str::from_utf8(value).ok()?.chars().filter(|letter| !matches!(letter, '\r' | '\n')).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn set(instance: u8, cv: &str) -> [String; 3] {
+        [
+            format!("ARC-Seal: i={instance}; a=rsa-sha256; cv={cv}; d=list.test; s=s1; t=1; b=YQ==\r\n"),
+            format!(
+                "ARC-Message-Signature: i={instance}; a=rsa-sha256; c=relaxed/relaxed; d=list.test; s=s1; h=from:subject; bh=YQ==; b=YQ==\r\n"
+            ),
+            format!("ARC-Authentication-Results: i={instance}; mx.list.test; dkim=pass header.d=bank.test\r\n"),
+        ]
+    }
+
+    fn read(fields: &str) -> Result<usize, Broken> {
+        chain(Message::read(format!("{fields}From: a@b.test\r\n\r\n").as_bytes()).headers()).map(|sets| sets.len())
+    }
+
+    #[test]
+    fn chains() {
+        let one = set(1, "none").concat();
+        let two = set(2, "pass").concat() + &one;
+        let [seal, signature, results] = set(1, "none");
+        assert_eq!(read(&one), Ok(1));
+        assert_eq!(read(&two), Ok(2));
+        assert_eq!(read(&(one.clone() + &set(2, "pass").concat())), Ok(2), "in any order");
+        assert_eq!(read(""), Err(Broken::Absent));
+        for (what, fields) in [
+            ("two sets of one instance", one.repeat(2)),
+            ("a gap", set(3, "pass").concat() + &one),
+            ("no first", set(2, "pass").concat()),
+            ("cv=pass at first", set(1, "pass").concat()),
+            ("cv=none at second", set(2, "none").concat() + &one),
+            ("cv=fail", set(2, "fail").concat() + &one),
+            ("no results", format!("{seal}{signature}")),
+            ("no signature", format!("{seal}{results}")),
+            ("no seal", format!("{signature}{results}")),
+            ("two results", format!("{one}{results}")),
+        ] {
+            assert_eq!(read(&fields), Err(Broken::Invalid), "{what}");
+        }
+        let many: String =
+            (1..=u8::try_from(limits::SEALS).unwrap() + 1).map(|at| set(at, if at == 1 { "none" } else { "pass" }).concat()).collect();
+        assert_eq!(read(&many), Err(Broken::TooLong));
+    }
+
+    /// The rules of RFC 8617 for one field, each with its twin.
+    #[test]
+    fn fields() {
+        let one = set(1, "none").concat();
+        for (from, right, wrong) in [
+            ("c=relaxed/relaxed; ", "", "c=relaxed/relaxed; c=relaxed/relaxed; "),
+            ("a=rsa-sha256; c=", "a=rsa-sha256; xy=1; c=", "c="),
+            ("a=rsa-sha256; cv", "a=rsa-sha256; zz=1; cv", "cv"),
+            ("h=from:subject", "h=from:subject:dkim-signature", "h=from:arc-seal:subject"),
+            ("h=from:subject", "h = from : subject", "h="),
+            ("h=from:subject; bh", "h=from:subject; bh", "bh"),
+            ("cv=none", "cv=None", "cv="),
+            ("cv=none", "cv = none", "cv=none; cv=none"),
+            ("cv=none; d=list.test", "cv=none; d=LIST.test", "cv=none; d=list.test; d=attack.test"),
+            ("cv=none; d=list.test", "cv=none;\r\n\td=list.test", "cv=none; D=list.test"),
+            ("cv=none; d", "zz=h; cv=none; d", "cv=none; h=from; d"),
+            ("cv=none; d", "cv=none; d", "cv=none; bh=YQ==; d"),
+            ("cv=none; d", "cv=none; d", "cv=none;; d"),
+            ("cv=none; d", "cv=none; d", "cv=none; no_value; d"),
+            ("cv=none; d", "cv=none; d", "cv=none; 1x=y; d"),
+            ("i=1; a=rsa-sha256; cv", "i = 1 ; a=rsa-sha256; cv", "i=0; a=rsa-sha256; cv"),
+            ("i=1; a=rsa-sha256; cv", "i=01; a=rsa-sha256; cv", "i=51; a=rsa-sha256; cv"),
+            ("i=1; a=rsa-sha256; cv", "i=1; a=RSA-SHA256; cv", "i=1; i=1; a=rsa-sha256; cv"),
+            ("i=1; mx", "i = 1 ; mx", "i=1 2; mx"),
+            ("i=1; mx", "i=1 ; mx", "I=1; mx"),
+            ("i=1; mx", "\r\n i=1; mx", "j=1; mx"),
+            ("t=1; b", "b", "t=x; b"),
+            ("s=s1; t", "s=S1; t", "s=s1.; t"),
+        ] {
+            assert!(one.contains(from), "{from}");
+            assert_eq!(read(&one.replace(from, right)), Ok(1), "{right}");
+            assert_eq!(read(&one.replace(from, wrong)), Err(Broken::Invalid), "{wrong}");
+        }
+    }
+
+    /// What large sealers write is read.
+    #[test]
+    fn results_of_large_sealers() {
+        for value in [
+            &b" i=1; mx.microsoft.com 1; spf=pass smtp.mailfrom=bank.test;\r\n dmarc=pass action=none header.from=bank.test; dkim=pass\r\n header.d=bank.test; arc=none"[..],
+            b" i=1; mx.google.com;\r\n       dkim=pass header.i=@bank.test header.s=s1 header.b=abc;\r\n       dmarc=pass (p=REJECT sp=REJECT dis=NONE) header.from=bank.test",
+        ] {
+            let (instance, rest) = arc_results(value).unwrap();
+            let results = Results::parse(unfolded(rest).unwrap().trim()).unwrap();
+            assert_eq!(instance, 1);
+            assert!(results.methods.iter().any(|method| method.name == "dmarc" && method.result == AuthResult::Pass));
+        }
+        assert_eq!(arc_results(b" mx.test; dmarc=pass header.from=bank.test"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(bytes in proptest::collection::vec(any::<u8>(), 0..120), text in "(i=1|a=rsa-sha256|cv=none|;| |d=|s=|b=YQ==|h=from){0,20}") {
+            for value in [bytes.as_slice(), text.as_bytes()] {
+                for name in [SEAL, SIGNATURE, RESULTS] {
+                    let raw = [name.as_bytes(), b": ", value, b"\r\n\r\n"].concat();
+                    let _ = chain(Message::read(&raw).headers());
+                }
+            }
+        }
+    }
+}
