@@ -6,21 +6,22 @@
 mod carried;
 pub mod entry;
 pub mod index;
-pub mod links;
 pub mod placeholder;
 pub mod shape;
 mod shape_match;
 pub mod unguessable;
 pub mod verdict;
 
-use std::{collections::HashMap, iter, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use self::entry::{Addressees, Attachments, Mails, MimeFields, Require, Spf};
+use self::{
+    entry::{Addressees, Attachments, DecideBy, Require, Spf},
+    index::Index,
+};
 pub use self::{
     entry::{Entry, HostPattern, Mode},
-    links::LinkPattern,
     placeholder::Placeholder,
     shape::{OtherLink, Shape, ShapeError},
     shape_match::{LinkRules, Stray},
@@ -32,14 +33,11 @@ use crate::{
     recognition::{Kind, Recognition},
 };
 
-/// The allowlist, indexed by the domain of the From address.
+/// The allowlist, indexed by From address.
 #[derive(Debug, Default)]
 pub struct Allowlist {
     senders: Vec<Arc<Entry>>,
-    exact: HashMap<Box<str>, Vec<usize>>,
-    below: HashMap<Box<str>, Vec<usize>>,
-    /// By the registered domain: whose other names are worth a look, because a sandbox or a new name is a near miss.
-    owners: HashMap<Box<str>, Vec<usize>>,
+    index: Index,
 }
 
 /// All that a mail is judged by.
@@ -61,42 +59,27 @@ impl Allowlist {
     /// Indexes entries. Their order decides which one's checks are shown where none acts.
     #[must_use]
     pub fn new(senders: Vec<Entry>) -> Self {
-        let mut allowlist = Self::default();
-        for (at, sender) in senders.iter().enumerate() {
-            for pattern in &sender.from {
-                let (index, domain) = match pattern {
-                    HostPattern::Exact(domain) => (&mut allowlist.exact, domain),
-                    HostPattern::Below(domain) => (&mut allowlist.below, domain),
-                };
-                let by_owner = domain.registered().map(|owner| allowlist.owners.entry(owner.into()).or_default());
-                for known in iter::once(index.entry(domain.as_str().into()).or_default()).chain(by_owner) {
-                    if !known.contains(&at) {
-                        known.push(at);
-                    }
-                }
-            }
-        }
-        allowlist.senders = senders.into_iter().map(Arc::new).collect();
-        allowlist
+        let index = Index::new(senders.iter().enumerate().map(|(at, sender)| (at, sender.from.as_slice())));
+        Self { senders: senders.into_iter().map(Arc::new).collect(), index }
     }
 
-    /// Whether any entry names this domain, or another one of the same owner.
+    /// Whether any entry names this author, or another address of the same owner.
     #[must_use]
-    pub fn may_name(&self, domain: &Domain) -> bool {
-        self.kin_of(domain).next().is_some() || self.naming(domain).next().is_some()
+    pub fn may_name(&self, author: &Author) -> bool {
+        self.index.may_name(author)
     }
 
-    /// The entries that name a domain of the same owner.
-    fn kin_of<'s>(&'s self, domain: &'s Domain) -> impl Iterator<Item = &'s Arc<Entry>> + 's {
-        let known = domain.registered().and_then(|owner| self.owners.get(owner));
-        known.into_iter().flatten().filter_map(|at| self.senders.get(*at))
+    /// The entries that name an address of the same owner.
+    fn kin_of<'s>(&'s self, domain: &Domain) -> impl Iterator<Item = &'s Arc<Entry>> + 's {
+        let numbers: Vec<usize> = self.index.of_same_owner(domain).collect();
+        numbers.into_iter().filter_map(|at| self.senders.get(at))
     }
 
-    /// The entries that name this domain.
-    pub fn naming<'s>(&'s self, domain: &'s Domain) -> impl Iterator<Item = &'s Arc<Entry>> + 's {
-        let exact = self.exact.get(domain.as_str()).into_iter().flatten();
-        let below = domain.parents().filter_map(|parent| self.below.get(parent)).flatten();
-        exact.chain(below).filter_map(|at| self.senders.get(*at))
+    /// The entries that name this author.
+    pub fn naming<'s>(&'s self, author: &Author) -> impl Iterator<Item = &'s Arc<Entry>> + 's {
+        let address = author.address.clone();
+        let named = self.index.naming(author).filter_map(|at| self.senders.get(at));
+        named.filter(move |sender| !sender.never.iter().any(|pattern| pattern.matches(&address)))
     }
 
     /// All entries.
@@ -120,10 +103,10 @@ pub fn judge(facts: &Facts<'_>, allowlist: &Allowlist, now: Timestamp) -> Decisi
     let known = Finding::holds(Reason::Author, format!("From is {}", author.domain));
     let mut shown: Option<Decision> = None;
     let named = allowlist
-        .naming(&author.domain)
+        .naming(author)
         .map(|sender| (sender, Finding::holds(Reason::Sender, format!("entry {:?} names {}", sender.name, author.domain))));
     // Only where no entry names the domain itself; and then no check can make it act.
-    let is_named = allowlist.naming(&author.domain).next().is_some();
+    let is_named = allowlist.naming(author).next().is_some();
     let kin = allowlist.kin_of(&author.domain).filter(|_| !is_named).map(|sender| {
         let says = format!(
             "entry {:?} does not name {}, which has the same owner; from = [{:?}] would",
@@ -203,64 +186,63 @@ fn reading(content: &Content) -> Finding {
 fn kind(facts: &Facts<'_>, sender: &Entry) -> Finding {
     let found = facts.recognition.kind;
     let name = found.map_or("none", Kind::code);
-    match &sender.mails {
-        Mails::Kinds(kinds) => match found {
+    match &sender.decide_by {
+        DecideBy::Shapes => {
+            let readers: Vec<&str> = facts.recipients.iter().map(String::as_str).collect();
+            let kinds = facts.content.links.iter().filter_map(|found| sender.links.one_time(&found.link, &readers));
+            match kinds.into_iter().find(|kind| sender.grants.contains(kind)) {
+                Some(kind) => Finding::holds(Reason::Kind, format!("a link of {}", kind.code())),
+                None => Finding::fails(Reason::Kind, "no link fits a shape that the entry grants"),
+            }
+        }
+        DecideBy::Words(kinds) => match found {
             Some(kind) if kinds.contains(&kind) => Finding::holds(Reason::Kind, format!("recognised as {name}")),
             _ => {
                 let wanted: Vec<&str> = kinds.iter().map(|kind| kind.code()).collect();
                 Finding::fails(Reason::Kind, format!("recognised as {name}; the entry's mails are {}", wanted.join(", ")))
             }
         },
-        Mails::Subjects(patterns) if patterns.is_match(&facts.content.subject_as_shown) => {
-            Finding::holds(Reason::Kind, "the subject matches the entry's pattern")
+        DecideBy::Subjects(subjects) if subjects.texts.contains(&facts.content.subject_as_shown) => {
+            Finding::holds(Reason::Kind, "the subject is one of the entry's")
         }
-        Mails::Subjects(_) => Finding::fails(Reason::Kind, "the subject matches none of the entry's patterns"),
+        DecideBy::Subjects(_) => Finding::fails(Reason::Kind, "the subject is none of the entry's"),
     }
 }
 
-/// The links that are the one-time link: the recognised ones, or, where the entry goes by subject and recognition found
-/// none, those that its `links` name.
+/// The links that are the one-time link.
 #[must_use]
 pub fn one_time_links<'f>(content: &'f Content, recognition: &Recognition, sender: &Entry) -> Vec<&'f FoundLink> {
     let all = &content.links;
-    let recognised: Vec<_> = recognition.one_time_links.iter().filter_map(|at| all.get(*at)).collect();
-    if recognised.is_empty() && matches!(sender.mails, Mails::Subjects(_)) {
-        return all.iter().filter(|found| sender.links.iter().any(|pattern| pattern.matches(&found.link))).collect();
+    match &sender.decide_by {
+        DecideBy::Words(_) => recognition.one_time_links.iter().filter_map(|at| all.get(*at)).collect(),
+        DecideBy::Shapes | DecideBy::Subjects(_) => all.iter().filter(|found| sender.links.one_time(&found.link, &[]).is_some()).collect(),
     }
-    recognised
 }
 
 fn one_time_link(facts: &Facts<'_>, sender: &Entry) -> Finding {
     let found = one_time_links(facts.content, facts.recognition, sender);
-    if found.is_empty() {
-        return Finding::fails(Reason::OneTimeLink, "the mail has no one-time link");
-    }
-    for one in &found {
-        match links::judge_one_time(&one.link, &sender.links, &sender.other_links) {
-            Ok(()) => {}
-            Err(links::Stray::Unlisted) => {
-                return Finding::fails(
-                    Reason::OneTimeLink,
-                    format!("{} is not among the entry's links; {:?} would be", one.link, one.link.pattern()),
-                );
-            }
-            Err(links::Stray::Redirects) => {
-                return Finding::fails(Reason::OneTimeLink, format!("{} carries the address of another site", one.link));
-            }
+    match found.first() {
+        None => {
+            let why = facts.content.links.iter().find_map(|found| sender.links.why_not(&found.link, &[]));
+            Finding::fails(Reason::OneTimeLink, why.unwrap_or_else(|| "the mail has no one-time link".into()))
         }
+        Some(one) => Finding::holds(Reason::OneTimeLink, one.link.to_string()),
     }
-    Finding::holds(Reason::OneTimeLink, found.first().map(|one| one.link.to_string()).unwrap_or_default())
 }
 
 fn other_links(facts: &Facts<'_>, sender: &Entry) -> Finding {
+    let readers: Vec<&str> = facts.recipients.iter().map(String::as_str).collect();
     for found in &facts.content.links {
-        match links::judge_other(&found.link, &sender.links, &sender.other_links) {
+        if sender.links.one_time(&found.link, &readers).is_some() {
+            continue;
+        }
+        match sender.links.other(&found.link, &readers) {
             Ok(()) => {}
-            Err(links::Stray::Unlisted) => {
+            Err(Stray::Unlisted) => {
                 return Finding::fails(Reason::OtherLinks, format!("{} is not among the entry's other_links", found.link));
             }
-            Err(links::Stray::Redirects) => {
-                return Finding::fails(Reason::OtherLinks, format!("{} carries the address of another site", found.link));
+            Err(Stray::Carries(what)) => {
+                return Finding::fails(Reason::OtherLinks, format!("{} carries {what}", found.link));
             }
         }
     }
@@ -308,7 +290,7 @@ fn proof<'i>(identity: &'i Identity, sender: &Entry, now: Timestamp) -> Result<(
         }
         Require::Dkim => {
             let own = |signature: &&Signature| {
-                signature.domain.as_ref().is_some_and(|domain| sender.from.iter().any(|pattern| pattern.matches(domain)))
+                signature.domain.as_ref().is_some_and(|domain| sender.from.iter().any(|pattern| pattern.host().matches(domain)))
             };
             let signature = identity
                 .proofs()
@@ -343,18 +325,9 @@ fn describe(identity: &Identity) -> String {
 }
 
 /// RFC 6376 section 5.4: what a signature leaves out, anybody can change.
-fn coverage(facts: &Facts<'_>, sender: &Entry, signature: Option<&Signature>) -> Finding {
+fn coverage(_facts: &Facts<'_>, sender: &Entry, signature: Option<&Signature>) -> Finding {
     let Some(signature) = signature else { return Finding::holds(Reason::Coverage, "no signature is relied on") };
-    let uncovered = |field: &&&str| !signature.covers(&field.to_ascii_lowercase());
-    if sender.mime_fields == MimeFields::Signed
-        && let Some(field) = facts.content.mime_fields.iter().find(uncovered)
-    {
-        return Finding::fails(
-            Reason::Coverage,
-            format!("the signature does not cover {field}; unsigned_content_type = true accepts that"),
-        );
-    }
-    if sender.addressees == Addressees::Required && !signature.covers("to") && !signature.covers("cc") {
+    if sender.addressees == Addressees::One && !signature.covers("to") && !signature.covers("cc") {
         return Finding::fails(Reason::Coverage, "the signature covers neither To nor Cc");
     }
     Finding::holds(Reason::Coverage, "author, subject, addressees and MIME fields")
@@ -373,16 +346,10 @@ fn recipients(facts: &Facts<'_>, sender: &Entry) -> Finding {
     }
 }
 
-fn addressees(facts: &Facts<'_>, sender: &Entry) -> Finding {
-    if sender.addressees == Addressees::Expanded {
-        return Finding::holds(Reason::Addressees, "the entry says that lists expand upstream");
-    }
+fn addressees(facts: &Facts<'_>, _sender: &Entry) -> Finding {
     let known = |address: &&String| facts.content.addressees.iter().any(|addressee| *addressee == address.to_lowercase());
     match facts.recipients.iter().find(|address| !known(address)) {
-        Some(stranger) => Finding::fails(
-            Reason::Addressees,
-            format!("{stranger:?} stands neither in To nor in Cc; expanded_recipients = true accepts that where lists expand upstream"),
-        ),
+        Some(stranger) => Finding::fails(Reason::Addressees, format!("{stranger:?} stands neither in To nor in Cc")),
         None if facts.recipients.is_empty() => Finding::holds(Reason::Addressees, "no recipient was given"),
         None => Finding::holds(Reason::Addressees, "all in To or Cc"),
     }

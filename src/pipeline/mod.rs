@@ -194,7 +194,7 @@ impl Hall {
     /// Whether an entry may act on the mail with this header, as far as its author tells.
     #[must_use]
     pub fn is_candidate(&self, head: &[u8]) -> bool {
-        Message::read(head).author().is_ok_and(|author| self.allowlist.may_name(&author.domain))
+        Message::read(head).author().is_ok_and(|author| self.allowlist.may_name(&author))
     }
 
     /// Whether the header holds a field that only the hop itself may write.
@@ -352,7 +352,7 @@ impl Hall {
             return nothing(Finding::fails(Reason::Size, format!("{} octets are more than inspect_limit", message.raw().len())));
         }
         let author = message.author();
-        let named = author.as_ref().is_ok_and(|author| self.allowlist.may_name(&author.domain));
+        let named = author.as_ref().is_ok_and(|author| self.allowlist.may_name(author));
         if !named && how == Thoroughness::Candidates {
             return nothing(match &author {
                 Err(flaw) => Finding::fails(Reason::Author, flaw.says()),
@@ -363,7 +363,7 @@ impl Hall {
         let read = catch_unwind(AssertUnwindSafe(|| {
             let mut content = message.content();
             let unwraps = |sender: &Arc<Entry>| sender.actions.contains(&Action::Unwrap);
-            if domain.is_some_and(|domain| self.allowlist.naming(domain).any(unwraps)) {
+            if author.as_ref().is_ok_and(|author| self.allowlist.naming(author).any(unwraps)) {
                 content = content.unwrapped();
             }
             let recognition = self.recogniser.recognise(&content, domain);

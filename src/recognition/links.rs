@@ -52,6 +52,7 @@ impl Group {
             Kind::Invite => &paths.invite,
             Kind::EmailVerify => &paths.email_verify,
             Kind::MagicLink => &paths.magic_link,
+            Kind::Action => return None,
         })
     }
 }

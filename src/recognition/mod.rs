@@ -30,10 +30,13 @@ pub enum Kind {
     EmailVerify,
     /// Sign in.
     MagicLink,
+    /// Approve, decline, vote, unsubscribe: whatever a visit carries out. Entries name such links by their shapes;
+    /// recognition finds none.
+    Action,
 }
 
 impl Kind {
-    /// Every kind, in the order in which ties are broken.
+    /// Every kind that is recognised, in the order in which ties are broken.
     pub const ALL: [Self; 4] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink];
 
     /// The name in configuration, audit and `explain`.
@@ -44,6 +47,7 @@ impl Kind {
             Self::Invite => "invite",
             Self::EmailVerify => "email_verify",
             Self::MagicLink => "magic_link",
+            Self::Action => "action",
         }
     }
 }

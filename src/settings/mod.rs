@@ -9,10 +9,14 @@ mod arc;
 pub mod catalogue;
 mod door;
 mod guard;
+mod hosts;
 pub mod lint;
 mod milter;
+pub mod products;
 pub mod reading;
+mod sentences;
 mod trial;
+mod written;
 
 use std::{
     fs,
@@ -25,6 +29,7 @@ use self::reading::{Document, Environment, Found, Section};
 pub use self::{
     lint::{Advice, Severity},
     reading::{Place, Problem, Problems},
+    sentences::sentences,
 };
 use crate::{
     allowlist::{Action, Allowlist, Entry, Mode},
