@@ -104,13 +104,13 @@ fn accepted() -> String {
 
 const ENTRY: &str = r#"
 from = ["bank.test", "*.wild.bank.test", "two.test", "bank.nodmarc", "fail.test", "large.test", "strict.test", "co.uk", "xn--bcher-kva.test"]
-mails = ["password_reset"]
-links = ["login.bank.test/reset/*"]
 other_links = ["www.bank.test", "help.bank.test"]
 recipients = ["*@corp.example"]
 limit = "unlimited"
 owner = "it@corp.example"
 action = "tag"
+[links]
+password_reset = ["login.bank.test/reset/{token}"]
 "#;
 
 /// A genuine mail; `{n}` makes each its own.

@@ -33,11 +33,11 @@ use self::hop::faulty::Dice;
 
 const ENTRY: &str = r#"
 from = ["bank.test"]
-mails = ["password_reset"]
-links = ["login.bank.test/reset/*"]
 other_links = ["www.bank.test"]
 owner = "it@corp.example"
 action = "tag"
+[links]
+password_reset = ["login.bank.test/reset/{token}"]
 "#;
 
 /// A mail as its pieces, so that changes can be put together.

@@ -6,9 +6,11 @@
 mod carried;
 pub mod entry;
 pub mod index;
+mod mismatch;
 pub mod placeholder;
 pub mod shape;
 mod shape_match;
+mod shape_read;
 pub mod unguessable;
 pub mod verdict;
 
@@ -23,8 +25,9 @@ use self::{
 pub use self::{
     entry::{Entry, HostPattern, Mode},
     placeholder::Placeholder,
-    shape::{OtherLink, Shape, ShapeError},
+    shape::{OtherLink, Shape},
     shape_match::{LinkRules, Stray},
+    shape_read::ShapeError,
     verdict::{Action, Decision, Finding, Reason, Verdict},
 };
 use crate::{

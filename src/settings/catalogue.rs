@@ -213,7 +213,7 @@ fn read(file: &include_dir::File<'_>, problems: &mut Problems) -> Option<Service
     let written = Written::read(&mut root, problems);
     let tenant_hint = root.string("tenant_hint", problems).map(|found| found.value);
     let mut signs = root.section("signs", problems);
-    let leaves_out = texts(written::list(&mut signs, "leaves_out", problems).as_ref());
+    let leaves_out = texts(signs.strings("leaves_out", problems).as_ref());
     signs.finish(problems);
     let visit = read_visit(&mut root, problems);
     let notes = root.string("notes", problems).map(|found| found.value).unwrap_or_default();
@@ -246,7 +246,7 @@ pub(super) fn read_evidence(root: &mut Section<'_, '_>, problems: &mut Problems)
         let source = table.string("source", problems);
         let seen = table.any("seen").map(|found| found.value.as_datetime().map_or_else(String::new, ToString::to_string));
         let how = table.string("how", problems).and_then(|found| found.word(problems, &words));
-        let facts = texts(written::list(&mut table, "for", problems).as_ref());
+        let facts = texts(table.strings("for", problems).as_ref());
         let place = table.place();
         table.finish(problems);
         let (Some(what), Some(source), Some(seen), Some(how)) = (what, source, seen.filter(|seen| !seen.is_empty()), how) else {
@@ -293,7 +293,6 @@ mod tests {
                 assert!(OtherLink::parse(&text).is_ok(), "{}: {text}: {:?}", service.name, OtherLink::parse(&text));
             }
             assert!(!service.needs_tenant() || service.tenant_hint.is_some(), "{}: tenant_hint is missing", service.name);
-            assert!(!service.sender_side.is_empty(), "{}: what the sender's own settings can do", service.name);
         }
     }
 

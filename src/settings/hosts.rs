@@ -104,7 +104,8 @@ pub(super) const SHARED_HOSTS: &[&str] = &[
     "dropboxusercontent.com",
     "notion.site",
     "sendgrid.net",
-    "mailchimp.com",
+    "mailchi.mp",
+    "campaign-archive.com",
     "list-manage.com",
     "hubspotlinks.com",
     "awstrack.me",
@@ -120,7 +121,7 @@ pub(super) const SHARED_HOSTS: &[&str] = &[
     "gist.github.com",
 ];
 
-/// Services whose customers have names of their own below, for pages and, some, for mail.
+/// Services whose customers have hosts of their own below.
 pub(super) const STRANGERS_BELOW: &[&str] = &[
     "zendesk.com",
     "atlassian.net",
@@ -182,6 +183,31 @@ pub(super) const STRANGERS_BELOW: &[&str] = &[
     "app.n8n.cloud",
     "teamwork.com",
     "pipedrive.com",
+];
+
+/// Domains from which a service's customers send, each with a name of their own before or behind the `@`.
+pub(super) const STRANGERS_SEND: &[&str] = &[
+    "zendesk.com",
+    "atlassian.net",
+    "service-now.com",
+    "freshdesk.com",
+    "freshservice.com",
+    "myworkday.com",
+    "otp.workday.com",
+    "ghost.io",
+    "substack.com",
+    "m.personio.com",
+    "personio.com",
+    "intercom-mail.com",
+    "azurecomm.net",
+    "auth0user.net",
+    "surveymonkeyuser.com",
+    "myshopify.com",
+    "firebaseapp.com",
+    "supabase.co",
+    "wordpress.com",
+    "amazonses.com",
+    "sendgrid.net",
 ];
 
 /// Hosts where a customer's name stands in the path.

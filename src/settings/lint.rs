@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Place, Problem, Settings,
     catalogue::Service,
-    hosts::{CONTENT, FREE_MAIL, REDIRECTORS, SHARED_HOSTS, SHARED_PATHS, STRANGERS_BELOW, is_within},
+    hosts::{CONTENT, FREE_MAIL, REDIRECTORS, SHARED_HOSTS, SHARED_PATHS, STRANGERS_BELOW, STRANGERS_SEND, is_within},
     reading::Found,
     written::{TENANT, Written},
 };
@@ -104,7 +104,7 @@ fn from(found: &Found<String>, advice: &mut Vec<Advice>) {
         say(found, Severity::Danger, &what, advice);
     } else if is_within(domain, FREE_MAIL) {
         say(found, Severity::Danger, "everybody can have an address there; an entry cannot tell who writes", advice);
-    } else if !names_tenant && is_within(domain, STRANGERS_BELOW) && (is_below || pattern.local().is_none()) && opens(domain) {
+    } else if !names_tenant && STRANGERS_SEND.contains(&domain.as_str()) && (is_below || pattern.local().is_none()) {
         say(
             found,
             Severity::Danger,
@@ -112,11 +112,6 @@ fn from(found: &Found<String>, advice: &mut Vec<Advice>) {
             advice,
         );
     }
-}
-
-/// Whether a domain is the service's own and no customer's: addresses of `corp.zendesk.com` are one customer's.
-fn opens(domain: &Domain) -> bool {
-    STRANGERS_BELOW.contains(&domain.as_str())
 }
 
 /// Looks at the shape of a one-time link.
@@ -145,7 +140,7 @@ fn other_link(found: &Found<String>, advice: &mut Vec<Advice>) {
     let takes = |known: &&&str| Domain::parse(known).is_ok_and(|known| if link.is_below() { known.is_below(host) } else { known == *host });
     if is_within(host, SHARED_HOSTS) {
         say(found, Severity::Danger, "everybody can put a page or a redirect on this host; a phish there would be exempted too", advice);
-    } else if !by_tenant && (link.is_below() || link.has_many_hosts()) && opens(host) {
+    } else if !by_tenant && (link.is_below() || link.has_many_hosts()) && STRANGERS_BELOW.contains(&host.as_str()) {
         say(
             found,
             Severity::Danger,

@@ -8,6 +8,7 @@ pub mod allow;
 mod arc;
 pub mod catalogue;
 mod door;
+mod grants;
 mod guard;
 mod hosts;
 pub mod lint;

@@ -38,9 +38,10 @@ impl Written {
     pub(super) fn read(root: &mut Section<'_, '_>, problems: &mut Problems) -> Self {
         Self {
             from: list(root, "from", problems),
-            never: list(root, "never", problems),
+            // These two may be empty: that takes away what the catalogue has.
+            never: root.strings("never", problems),
             links: links(root, problems),
-            other_links: list(root, "other_links", problems),
+            other_links: root.strings("other_links", problems),
             signed_by: list(root, "signed_by", problems),
             envelope: list(root, "envelope", problems),
             reader: root.string("reader", problems),
@@ -159,12 +160,11 @@ pub(super) fn kinds(list: Option<List>, known: &[Kind], problems: &mut Problems)
     let codes: Vec<&str> = known.iter().map(|kind| kind.code()).collect();
     let mut kinds = Vec::new();
     for item in list.into_iter().flat_map(|list| list.value) {
-        match known.iter().find(|kind| kind.code() == item.value) {
-            Some(kind) => kinds.push(*kind),
-            None => {
-                let near = reading::nearest(&item.value, &codes).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-                problems.add(item.place, item.key, format!("found {:?}, expected one of {}{near}", item.value, codes.join(", ")));
-            }
+        if let Some(kind) = known.iter().find(|kind| kind.code() == item.value) {
+            kinds.push(*kind);
+        } else {
+            let near = reading::nearest(&item.value, &codes).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+            problems.add(item.place, item.key, format!("found {:?}, expected one of {}{near}", item.value, codes.join(", ")));
         }
     }
     kinds

@@ -60,12 +60,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// An allowlist entry for a vendor of the tests.
 pub(crate) const VENDOR: &str = r#"
 from = ["vendor.test"]
-mails = ["password_reset"]
-links = ["login.vendor.test/reset/*"]
 other_links = ["www.vendor.test"]
 recipients = ["*@corp.example"]
 owner = "it@corp.example"
 action = "tag"
+[links]
+password_reset = ["login.vendor.test/reset/{token}"]
 "#;
 
 pub(crate) fn hop() -> Build {
