@@ -103,7 +103,7 @@ fn accepted() -> String {
 }
 
 const ENTRY: &str = r#"
-from = ["bank.test", "*@*.wild.bank.test", "two.test", "bank.nodmarc", "fail.test", "large.test", "strict.test", "co.uk", "xn--bcher-kva.test"]
+from = ["bank.test", "*.wild.bank.test", "two.test", "bank.nodmarc", "fail.test", "large.test", "strict.test", "co.uk", "xn--bcher-kva.test"]
 other_links = ["www.bank.test", "help.bank.test"]
 recipients = ["*@corp.example"]
 limit = "unlimited"

@@ -16,25 +16,25 @@ use crate::{
 pub struct Entry {
     /// Its name in audit and logs.
     pub name: String,
-    /// Which From addresses it names.
+    /// Which addresses From may have; `{tenant}` is expanded.
     pub from: Vec<AddressPattern>,
-    /// From addresses that carry strangers' text: the entry never acts for them.
+    /// Addresses that are known to carry strangers' text: the entry never acts for them.
     pub never: Vec<AddressPattern>,
-    /// What decides that a mail is one to exempt.
+    /// What grants.
     pub decide_by: DecideBy,
-    /// The shapes of one-time links, and where every other link may point.
+    /// What its one-time links look like, and which others may stand beside them.
     pub links: LinkRules,
-    /// The kinds of one-time links that are enough for an exemption.
+    /// Which kinds are exempted; the others are treated along where one of these grants.
     pub grants: Vec<Kind>,
-    /// Domains whose signature speaks for the author besides his own and its parents; within his organisation.
+    /// Domains that may sign besides From's and its parents; of From's organisation.
     pub signed_by: Vec<Domain>,
-    /// Domains of MAIL FROM that count as the sender's own, for straight delivery, besides From's and the signer's.
+    /// Domains of MAIL FROM that count as straight delivery besides From's and the signature's.
     pub envelope: Vec<HostPattern>,
-    /// How the mail is known to be meant for its reader.
+    /// What shows that a mail is meant for its reader.
     pub reader: Reader,
     /// How many addresses To and Cc may hold together.
     pub addressees: Addressees,
-    /// Whether mails that came through a mailing list count.
+    /// Whether the mail may come from a list.
     pub lists: Lists,
     /// What proves the sender.
     pub require: Require,
@@ -64,56 +64,27 @@ impl Entry {
     }
 }
 
-/// What decides that a mail is one to exempt.
+/// What grants. Words never do, but through two doors that `check` says aloud.
 #[derive(Clone, Debug)]
 pub enum DecideBy {
-    /// Links of declared shapes.
+    /// A link of a shape whose kind the entry grants.
     Shapes,
-    /// What the mail says: these kinds. For domains of the company's own, or that it trusts as a whole.
+    /// Recognition: the mail is of one of these kinds, and its one-time link stands on the author's organisation and carries a
+    /// token. For domains of the company's own, or that it trusts as a whole.
     Words(Vec<Kind>),
-    /// The covered Subject, for senders whose links are all click counters.
+    /// The whole Subject, for senders whose links are all counters.
     Subjects(Subjects),
 }
 
-/// Subjects that decide, and what the mail looks like.
+/// Mails that are known by their subject.
 #[derive(Clone, Debug)]
 pub struct Subjects {
-    /// Whole texts.
+    /// Subjects, each as a whole.
     pub texts: Vec<String>,
-    /// The click counters, which stand for one-time links.
+    /// The sender's click counters, as other links.
     pub counters: LinkRules,
-    /// Links that the mail always has, counters and others together.
+    /// How many links the mail has, exactly.
     pub links_in_mail: usize,
-}
-
-/// How a mail is known to be meant for its reader.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reader {
-    /// The covered To names him.
-    #[default]
-    Addressed,
-    /// The signature covers no To: straight delivery, to one recipient, once for each signature.
-    Straight,
-}
-
-/// How many addresses To and Cc may hold together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Addressees {
-    /// One.
-    #[default]
-    One,
-    /// Several.
-    Several,
-}
-
-/// Whether mails that came through a mailing list count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lists {
-    /// They do not.
-    #[default]
-    Refused,
-    /// They do.
-    Allowed,
 }
 
 /// What proves the sender.
@@ -121,7 +92,7 @@ pub enum Lists {
 pub enum Require {
     /// DMARC passes by an aligned DKIM signature.
     Dmarc,
-    /// A DKIM signature that speaks for the author, without a DMARC record.
+    /// A DKIM signature of one of the entry's own domains.
     Dkim,
     /// The client's address, and SPF on top where `spf` says so.
     Address {
@@ -139,6 +110,33 @@ pub enum Spf {
     Required,
     /// It need not.
     Ignored,
+}
+
+/// What shows that a mail is meant for its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// A covered To names the recipient.
+    Addressed,
+    /// Or straight delivery, where the signature covers no To; for one recipient, once a signature.
+    Straight,
+}
+
+/// How many addresses To and Cc may hold together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressees {
+    /// One.
+    One,
+    /// Several.
+    Several,
+}
+
+/// Whether a mail may say that it comes from a list (List-Post, List-Archive, Precedence list or junk).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lists {
+    /// It may not.
+    Refused,
+    /// It may.
+    Allowed,
 }
 
 /// Whether a mail may have parts other than text and pictures.

@@ -44,11 +44,11 @@ impl Index {
             }
         }
         for map in [&mut index.addresses, &mut index.domains, &mut index.addresses_below, &mut index.below, &mut index.owners] {
-            map.values_mut().for_each(|numbers| {
+            for numbers in map.values_mut() {
                 numbers.sort_unstable();
                 numbers.dedup();
                 numbers.shrink_to_fit();
-            });
+            }
             map.shrink_to_fit();
         }
         index

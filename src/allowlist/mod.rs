@@ -10,10 +10,12 @@ pub mod evidence;
 pub mod index;
 pub mod judge;
 mod links;
+mod mismatch;
 pub mod placeholder;
 pub mod reader;
 pub mod shape;
 pub mod shape_match;
+mod shape_read;
 pub mod unguessable;
 pub mod verdict;
 
@@ -21,6 +23,10 @@ use std::sync::Arc;
 
 pub use self::{
     entry::{AddressPattern, Entry, HostPattern, Mode},
+    placeholder::Placeholder,
+    shape::{OtherLink, Shape},
+    shape_match::{LinkRules, Stray},
+    shape_read::ShapeError,
     verdict::{Action, Decision, Finding, Reason, Verdict},
 };
 use self::{index::Index, reader::Readers};

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::{
     carried::{self, Carried},
+    mismatch::Mismatch,
     placeholder::{Part, Placeholder},
     shape::{Atom, Field, FragmentShape, OtherLink, PathEnd, Piece, Reach, Shape},
 };
@@ -76,7 +77,7 @@ impl LinkRules {
     #[must_use]
     pub fn why_not(&self, link: &Link, readers: &[&str]) -> Option<String> {
         let host = link.host()?;
-        let mut nearest: Option<(u32, &Shape, Mismatch)> = None;
+        let mut nearest: Option<(usize, &Shape, Mismatch)> = None;
         let near = self.shapes.iter().filter(|(_, shape)| host.is_within(shape.host()) || host.is_kin_of(shape.host()));
         for (_, shape) in near {
             let trial = Trial::new(self, readers);
@@ -133,65 +134,6 @@ fn named<'k>(order: &[u32], host: &str, key: impl Fn(u32) -> &'k str) -> Vec<u32
     }
     found.sort_unstable();
     found
-}
-
-/// Why a link does not fit a shape.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Mismatch {
-    /// Pieces that two programs could read differently.
-    Ambiguous,
-    Host,
-    Scheme(&'static str),
-    Port,
-    /// How many segments there are, and how many the shape has.
-    Length(usize, usize),
-    /// Which segment, and what the shape has there.
-    Segment(usize, String),
-    /// A field that the shape does not have: its name where it is a word.
-    Undeclared(String),
-    Twice(String),
-    Missing(String),
-    Value(String, String),
-    Fragment,
-    /// The bound on work.
-    Bound,
-}
-
-impl Mismatch {
-    /// How far the link came.
-    const fn rank(&self) -> u32 {
-        match self {
-            Self::Ambiguous | Self::Host => 0,
-            Self::Scheme(_) | Self::Port => 1,
-            Self::Length(..) => 2,
-            Self::Segment(at, _) => 3 + if *at < 50 { *at as u32 } else { 50 },
-            Self::Fragment => 60,
-            Self::Undeclared(_) | Self::Twice(_) | Self::Missing(_) => 61,
-            Self::Value(..) => 62,
-            Self::Bound => 63,
-        }
-    }
-}
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ambiguous => {
-                f.write_str("a piece of the link is encoded twice, or holds a control character, a backslash or a delimiter")
-            }
-            Self::Host => f.write_str("the host is another"),
-            Self::Scheme(scheme) => write!(f, "the scheme is not {scheme}"),
-            Self::Port => f.write_str("the port is another"),
-            Self::Length(found, wanted) => write!(f, "the path has {found} segments, not {wanted}"),
-            Self::Segment(at, wanted) => write!(f, "segment {} of the path is not {wanted:?}", at + 1),
-            Self::Undeclared(key) => write!(f, "the shape has no query field {key}"),
-            Self::Twice(key) => write!(f, "the query field {key} is there twice"),
-            Self::Missing(key) => write!(f, "the query field {key} is not there"),
-            Self::Value(key, wanted) => write!(f, "the query field {key} is not {wanted:?}"),
-            Self::Fragment => f.write_str("the part behind # is another"),
-            Self::Bound => f.write_str("it takes more work than one link may"),
-        }
-    }
 }
 
 impl fmt::Display for Piece {
@@ -441,8 +383,7 @@ impl<'r> Trial<'r> {
             return literal == text;
         }
         let mut places = vec![0_usize];
-        let mut atoms = piece.0.iter().enumerate();
-        while let Some((at, atom)) = atoms.next() {
+        for (at, atom) in piece.0.iter().enumerate() {
             let mut ends: Vec<usize> = Vec::new();
             for start in places {
                 let Some(rest) = text.get(start..) else { continue };
@@ -455,7 +396,7 @@ impl<'r> Trial<'r> {
                             ends.extend(fits.then(|| text.len() - next.len()));
                         }
                         (Some(Atom::Literal(next)), Some(_)) => {
-                            self.ends(*placeholder, rest, next, part, |length| ends.push(start + length))
+                            self.ends(*placeholder, rest, next, part, |length| ends.push(start + length));
                         }
                         (Some(Atom::Hole(_)), _) => return false,
                     },
@@ -509,7 +450,7 @@ impl<'r> Trial<'r> {
         }
         // A reference: nothing in front of its first delimiter that could be a scheme, and no second slash.
         let head = text.split(['/', '?', '#']).next().unwrap_or_default();
-        if text.is_empty() || head.contains(':') || text.starts_with("//") || text.chars().any(|letter| letter.is_whitespace()) {
+        if text.is_empty() || head.contains(':') || text.starts_with("//") || text.chars().any(char::is_whitespace) {
             return false;
         }
         let Ok(url) = link.url().join(text) else { return false };

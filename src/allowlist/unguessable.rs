@@ -37,7 +37,7 @@ pub const SHORTEST: usize = 8;
 /// Different characters that a token has at least: `aaaaaaaa` and `0000000000` are none.
 const DIFFERENT: usize = 5;
 
-/// Digits from which on a number is a token. Ids, times in nanoseconds and telephone numbers have up to 19.
+/// Digits from which on a text is a token, whatever stands between them. Ids, times in nanoseconds and telephone numbers have up to 19.
 const DIGITS: usize = 20;
 
 /// Half bits of evidence that a text is random rather than made of words, from which on it is a token.
@@ -65,8 +65,11 @@ pub fn is_unguessable(text: &str) -> bool {
     if text.len() < SHORTEST || seen.iter().filter(|seen| **seen).count() < DIFFERENT {
         return false;
     }
+    if text.bytes().filter(u8::is_ascii_digit).count() >= DIGITS {
+        return true;
+    }
     if !text.bytes().any(|byte| byte.is_ascii_alphabetic()) {
-        return text.bytes().filter(u8::is_ascii_digit).count() >= DIGITS;
+        return false;
     }
     let (mut all, mut best, mut run, mut length) = (0, i32::MIN, 0, 0_usize);
     let mut before = None;
@@ -82,7 +85,9 @@ pub fn is_unguessable(text: &str) -> bool {
             (run, length, before) = (0, 0, None);
         }
     }
-    all >= ENOUGH || best >= 3 * ENOUGH
+    // Several short runs are what slugs are made of.
+    let is_one_run = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    all >= if is_one_run { ENOUGH } else { 2 * ENOUGH } || best >= 3 * ENOUGH
 }
 
 /// What two neighbours say, in half bits.

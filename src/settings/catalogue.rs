@@ -1,131 +1,133 @@
-//! The built-in catalogue: services known to send one-time links (`config/senders/`), and self-hosted products whose links have
-//! one shape wherever they stand (`config/products/`). Each fact has its source and the day on which it was seen.
+//! The built-in catalogue: services known to send one-time links, each a file of `config/senders/`.
+//!
+//! A file says what an allowlist file would, with the evidence for it. `decide_by` and `subject` are no keys of it: nothing
+//! of the catalogue is decided by words.
 
 use include_dir::{Dir, include_dir};
 
-use super::reading::{Document, Environment, Problems, Section};
+use super::{
+    Advice, lint,
+    reading::{Document, Environment, Found, Problems, Section},
+    written::{self, KINDS, Written},
+};
 use crate::recognition::Kind;
 
 static SENDERS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/senders");
-static PRODUCTS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/products");
 
-/// Which half of the catalogue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shelf {
-    /// Services that everybody gets mails from.
-    Services,
-    /// Software that a company runs itself; its shapes hold `{host}`.
-    Products,
-}
-
-impl Shelf {
-    fn folder(self) -> &'static Dir<'static> {
-        match self {
-            Self::Services => &SENDERS,
-            Self::Products => &PRODUCTS,
-        }
-    }
-}
-
-/// One service, or one product.
-#[derive(Clone, Debug, Default)]
+/// One service.
+#[derive(Clone, Debug)]
 pub struct Service {
     /// The name by which allowlist files call it: the file's name.
     pub name: String,
     /// What people call it.
     pub title: String,
-    /// From addresses; `{tenant}` where strangers own names. Empty for a product.
-    pub from: Vec<String>,
-    /// From addresses that carry strangers' text.
-    pub never: Vec<String>,
-    /// Shapes of one-time links.
-    pub links: Vec<(Kind, Vec<String>)>,
-    /// Where its other links lead.
-    pub other_links: Vec<String>,
-    /// `d=` besides From's domain and its parents.
-    pub signed_by: Vec<String>,
-    /// MAIL FROM domains that count as its own.
-    pub envelope: Vec<String>,
-    /// `straight`, where its signatures cover no To.
-    pub reader: Option<String>,
-    /// Header fields that its signatures leave out.
-    pub leaves_out: Vec<String>,
-    /// What an admin has to find out to use it.
+    /// What is known of its mails, as written.
+    pub(super) written: Written,
+    /// What `tenant` is, where the entry needs one.
     pub tenant_hint: Option<String>,
-    /// What a visit does to a link, kind by kind, where it is known.
+    /// MIME and address fields that its signature leaves out.
+    pub leaves_out: Vec<String>,
+    /// What a visit of a link does, where it is known.
     pub visit: Vec<(Kind, Visit)>,
     /// What an admin should know.
     pub notes: String,
     /// What the service's own settings can do, so that nothing needs to be exempted.
     pub sender_side: String,
-    /// Where the facts come from.
+    /// What each fact rests on.
     pub evidence: Vec<Evidence>,
 }
 
-/// What a plain visit (GET) does to a one-time link.
+impl Service {
+    /// Addresses in From.
+    #[must_use]
+    pub fn from(&self) -> Vec<String> {
+        texts(self.written.from.as_ref())
+    }
+
+    /// Addresses that carry strangers' text.
+    #[must_use]
+    pub fn never(&self) -> Vec<String> {
+        texts(self.written.never.as_ref())
+    }
+
+    /// One-time links, as shapes.
+    #[must_use]
+    pub fn links(&self) -> Vec<(Kind, String)> {
+        self.written.shapes().map(|(kind, item)| (kind, item.value.clone())).collect()
+    }
+
+    /// Other links.
+    #[must_use]
+    pub fn other_links(&self) -> Vec<String> {
+        texts(self.written.other_links.as_ref())
+    }
+
+    /// Whether it asks for `tenant`.
+    #[must_use]
+    pub fn needs_tenant(&self) -> bool {
+        self.written.texts().any(|item| item.value.contains(written::TENANT))
+    }
+
+    /// What has no evidence: such an entry exempts nobody unless the admin accepts it.
+    #[must_use]
+    pub fn guessed(&self) -> Vec<Fact> {
+        [Fact::From, Fact::Links].into_iter().filter(|fact| !is_proven(&self.evidence, *fact)).collect()
+    }
+
+    /// Whether it is a draft.
+    #[must_use]
+    pub fn is_draft(&self) -> bool {
+        !self.guessed().is_empty()
+    }
+}
+
+/// A fact without which an entry is a draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visit {
-    /// The link is used up.
-    UsesUp,
-    /// It carries out at once what the link is for.
-    Confirms,
-    /// It shows a form; only that form's press counts.
-    Form,
+pub enum Fact {
+    /// The address in From.
+    From,
+    /// The shape of a one-time link.
+    Links,
 }
 
-impl Visit {
-    const ALL: [Self; 3] = [Self::UsesUp, Self::Confirms, Self::Form];
-
-    /// The word in the file.
+impl Fact {
+    /// The key that holds it.
     #[must_use]
-    pub const fn code(self) -> &'static str {
+    pub const fn key(self) -> &'static str {
         match self {
-            Self::UsesUp => "uses_up",
-            Self::Confirms => "confirms",
-            Self::Form => "form",
-        }
-    }
-
-    /// What it means for the reader, in one clause.
-    #[must_use]
-    pub const fn says(self) -> &'static str {
-        match self {
-            Self::UsesUp => "a visit uses the link up",
-            Self::Confirms => "a visit confirms at once",
-            Self::Form => "a visit shows a form and uses nothing up",
+            Self::From => "from",
+            Self::Links => "links",
         }
     }
 }
 
-/// One fact.
-#[derive(Clone, Debug)]
+/// Where a fact comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// What was seen.
+    /// What was read or seen.
     pub what: String,
     /// Where.
     pub source: String,
-    /// On which day, `2026-11-25`.
+    /// When, as a date.
     pub seen: String,
     /// How.
     pub how: How,
-    /// What it speaks for: `from`, `links`, `signs`, `never`, `envelope`, `other_links`, `visit`.
-    pub speaks_for: Vec<String>,
+    /// The keys that rest on it.
+    pub facts: Vec<String>,
 }
 
 /// How a fact is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// The service says so in public.
+    /// The sender, or the program's source, says so.
     Documented,
-    /// Genuine mails were seen, or programs that read them.
+    /// A mail or a link was seen.
     Observed,
-    /// It follows from something else; nothing may rest on it.
+    /// It follows from something else: no evidence.
     Inferred,
 }
 
 impl How {
-    const ALL: [Self; 3] = [Self::Documented, Self::Observed, Self::Inferred];
-
     /// The word in the file.
     #[must_use]
     pub const fn code(self) -> &'static str {
@@ -137,108 +139,168 @@ impl How {
     }
 }
 
-impl Service {
-    /// Whether the catalogue has evidence for a thing, inferences left out.
+/// What a plain visit of a link does: what an admin wants to know first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// It uses the link up: whoever comes second finds a dead one.
+    UsesUp,
+    /// It confirms, joins or signs in at once: a scanner does what only the reader should.
+    Confirms,
+    /// It shows a page with a form or a button.
+    Form,
+}
+
+impl Visit {
+    /// The word in the file.
     #[must_use]
-    pub fn has_evidence_for(&self, what: &str) -> bool {
-        self.evidence.iter().any(|one| one.how != How::Inferred && one.speaks_for.iter().any(|known| known == what))
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::UsesUp => "uses_up",
+            Self::Confirms => "confirms",
+            Self::Form => "form",
+        }
     }
 
-    /// What evidence is missing for it to exempt anybody: From addresses, link shapes, or both. Empty: it is no draft.
+    /// What it does, for people.
     #[must_use]
-    pub fn missing(&self, shelf: Shelf) -> Vec<&'static str> {
-        let from = shelf == Shelf::Services && (self.from.is_empty() || !self.has_evidence_for("from"));
-        let links = self.links.is_empty() || !self.has_evidence_for("links");
-        [("from", from), ("links", links)].into_iter().filter(|(_, missing)| *missing).map(|(what, _)| what).collect()
-    }
-
-    /// Whether strangers can own names below its hosts.
-    #[must_use]
-    pub fn wants_tenant(&self) -> bool {
-        let shapes = self.links.iter().flat_map(|(_, shapes)| shapes);
-        self.from.iter().chain(shapes).chain(&self.other_links).any(|text| text.contains("{tenant}"))
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::UsesUp => "a visit uses the link up",
+            Self::Confirms => "a visit confirms at once",
+            Self::Form => "a visit shows a form",
+        }
     }
 }
 
-/// All of a shelf, by name. What is wrong with a file is noted; a test holds that nothing is.
+/// All services, by name. What is wrong with a file is noted; the tests hold that nothing is.
 #[must_use]
-pub fn all(shelf: Shelf, problems: &mut Problems) -> Vec<Service> {
-    let mut services: Vec<Service> = shelf.folder().files().filter_map(|file| read(file, problems)).collect();
+pub fn all(problems: &mut Problems) -> Vec<Service> {
+    let mut services: Vec<Service> = SENDERS.files().filter_map(|file| read(file, problems)).collect();
     services.sort_by(|left, right| left.name.cmp(&right.name));
     services
 }
 
-/// One service or product.
+/// One service.
 #[must_use]
-pub fn find(shelf: Shelf, name: &str) -> Option<Service> {
-    let file = shelf.folder().get_file(format!("{name}.toml"))?;
+pub fn find(name: &str) -> Option<Service> {
+    let file = SENDERS.get_file(format!("{name}.toml"))?;
     read(file, &mut Problems::default())
 }
 
 /// The names, for messages.
 #[must_use]
-pub fn names(shelf: Shelf) -> Vec<&'static str> {
-    let mut names: Vec<&str> = shelf.folder().files().filter_map(|file| file.path().file_stem()?.to_str()).collect();
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = SENDERS.files().filter_map(|file| file.path().file_stem()?.to_str()).collect();
     names.sort_unstable();
     names
 }
 
+/// What the lint says of the catalogue itself; the tests hold that there is no danger in it.
+#[must_use]
+pub fn advice(problems: &mut Problems) -> Vec<Advice> {
+    let mut advice = Vec::new();
+    for service in all(problems) {
+        lint::written(&service.written, &mut advice);
+    }
+    advice
+}
+
 fn read(file: &include_dir::File<'_>, problems: &mut Problems) -> Option<Service> {
     let name = file.path().file_stem()?.to_str()?.to_owned();
-    let document = Document::parse(&format!("catalogue/{name}.toml"), file.contents_utf8()?, Environment::None, problems);
+    let document = Document::parse(&format!("senders/{name}.toml"), file.contents_utf8()?, Environment::None, problems);
     let mut root = document.root();
-    let mut service = Service { name, ..Service::default() };
-    service.title = root.string("title", problems)?.value;
-    service.from = list(&mut root, "from", problems);
-    service.never = list(&mut root, "never", problems);
-    service.other_links = list(&mut root, "other_links", problems);
-    service.signed_by = list(&mut root, "signed_by", problems);
-    service.envelope = list(&mut root, "envelope", problems);
-    service.reader = text(&mut root, "reader", problems);
-    service.tenant_hint = text(&mut root, "tenant_hint", problems);
-    service.notes = text(&mut root, "notes", problems).unwrap_or_default();
-    service.sender_side = text(&mut root, "sender_side", problems).unwrap_or_default();
+    let title = root.string("title", problems);
+    let written = Written::read(&mut root, problems);
+    let tenant_hint = root.string("tenant_hint", problems).map(|found| found.value);
     let mut signs = root.section("signs", problems);
-    service.leaves_out = list(&mut signs, "leaves_out", problems);
+    let leaves_out = texts(signs.strings("leaves_out", problems).as_ref());
     signs.finish(problems);
-    let mut visit = root.section("visit", problems);
-    for kind in Kind::ALL {
-        let word = visit.string(kind.code(), problems);
-        if let Some(word) = word.and_then(|found| found.word(problems, &Visit::ALL.map(|visit| (visit.code(), visit)))) {
-            service.visit.push((kind, word));
+    let visit = read_visit(&mut root, problems);
+    let notes = root.string("notes", problems).map(|found| found.value).unwrap_or_default();
+    let sender_side = root.string("sender_side", problems).map(|found| found.value).unwrap_or_default();
+    let evidence = read_evidence(&mut root, problems);
+    root.finish(problems);
+    Some(Service { name, title: title?.value, written, tenant_hint, leaves_out, visit, notes, sender_side, evidence })
+}
+
+/// `visit = { password_reset = "uses_up" }`.
+pub(super) fn read_visit(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<(Kind, Visit)> {
+    let words = [Visit::UsesUp, Visit::Confirms, Visit::Form].map(|visit| (visit.code(), visit));
+    let mut table = root.section("visit", problems);
+    let mut visits = Vec::new();
+    for kind in KINDS {
+        if let Some(visit) = table.string(kind.code(), problems).and_then(|found| found.word(problems, &words)) {
+            visits.push((kind, visit));
         }
     }
-    visit.finish(problems);
-    let mut links = root.section("links", problems);
-    for kind in Kind::ALL {
-        let shapes = list(&mut links, kind.code(), problems);
-        if !shapes.is_empty() {
-            service.links.push((kind, shapes));
-        }
-    }
-    links.finish(problems);
+    table.finish(problems);
+    visits
+}
+
+/// `[[evidence]]`.
+pub(super) fn read_evidence(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<Evidence> {
+    let words = [How::Documented, How::Observed, How::Inferred].map(|how| (how.code(), how));
+    let mut evidence = Vec::new();
     for mut table in root.sections("evidence", problems) {
-        let (what, source) = (text(&mut table, "what", problems), text(&mut table, "source", problems));
-        let seen = table.any("seen").and_then(|found| found.value.as_datetime().map(ToString::to_string));
-        let how = table.string("how", problems).and_then(|found| found.word(problems, &How::ALL.map(|how| (how.code(), how))));
-        let speaks_for = list(&mut table, "for", problems);
+        let what = table.string("what", problems);
+        let source = table.string("source", problems);
+        let seen = table.any("seen").map(|found| found.value.as_datetime().map_or_else(String::new, ToString::to_string));
+        let how = table.string("how", problems).and_then(|found| found.word(problems, &words));
+        let facts = texts(table.strings("for", problems).as_ref());
         let place = table.place();
         table.finish(problems);
-        match (what, source, seen, how) {
-            (Some(what), Some(source), Some(seen), Some(how)) => {
-                service.evidence.push(Evidence { what, source, seen, how, speaks_for });
+        let (Some(what), Some(source), Some(seen), Some(how)) = (what, source, seen.filter(|seen| !seen.is_empty()), how) else {
+            problems.add(place, "evidence", "each has what, source, seen (a date), how (documented, observed or inferred) and for");
+            continue;
+        };
+        evidence.push(Evidence { what: what.value, source: source.value, seen, how, facts });
+    }
+    evidence
+}
+
+/// Whether a fact rests on something that was read or seen.
+pub(super) fn is_proven(evidence: &[Evidence], fact: Fact) -> bool {
+    evidence.iter().any(|one| one.how != How::Inferred && one.facts.iter().any(|known| known == fact.key()))
+}
+
+pub(super) fn texts(list: Option<&Found<Vec<Found<String>>>>) -> Vec<String> {
+    list.into_iter().flat_map(|list| &list.value).map(|item| item.value.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        allowlist::{OtherLink, Shape, entry::AddressPattern},
+        settings::{Severity, products},
+    };
+
+    #[test]
+    fn every_file_reads() {
+        let mut problems = Problems::default();
+        let services = all(&mut problems);
+        assert_eq!(problems, Problems::default(), "{problems}");
+        assert!(services.len() >= 60, "{}", services.len());
+        for service in &services {
+            let tenant = |text: &str| text.replace(written::TENANT, "corp");
+            for text in service.from().iter().chain(&service.never()) {
+                assert!(AddressPattern::parse_sender(&tenant(text)).is_ok(), "{}: {text}", service.name);
             }
-            _ => problems.add(place, "evidence", "needs what, source, seen (a date) and how"),
+            for (_, text) in service.links() {
+                assert!(Shape::parse(&text).is_ok(), "{}: {text}: {:?}", service.name, Shape::parse(&text));
+            }
+            for text in service.other_links() {
+                assert!(OtherLink::parse(&text).is_ok(), "{}: {text}: {:?}", service.name, OtherLink::parse(&text));
+            }
+            assert!(!service.needs_tenant() || service.tenant_hint.is_some(), "{}: tenant_hint is missing", service.name);
         }
     }
-    root.finish(problems);
-    Some(service)
-}
 
-fn list(section: &mut Section<'_, '_>, key: &'static str, problems: &mut Problems) -> Vec<String> {
-    section.strings(key, problems).map(|found| found.value.into_iter().map(|item| item.value).collect()).unwrap_or_default()
-}
-
-fn text(section: &mut Section<'_, '_>, key: &'static str, problems: &mut Problems) -> Option<String> {
-    section.string(key, problems).map(|found| found.value)
+    #[test]
+    fn there_is_no_danger_in_it() {
+        let mut advice = advice(&mut Problems::default());
+        advice.extend(products::advice(&mut Problems::default()));
+        advice.retain(|advice| advice.severity == Severity::Danger);
+        assert!(advice.is_empty(), "{}", advice.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+    }
 }

@@ -9,12 +9,17 @@ mod arc;
 mod audit;
 pub mod catalogue;
 mod door;
+mod grants;
 mod guard;
+mod hosts;
 pub mod lint;
 mod milter;
+pub mod products;
 mod readers;
 pub mod reading;
+mod sentences;
 mod trial;
+mod written;
 
 use std::{
     fs,
@@ -28,6 +33,7 @@ pub use self::{
     audit::AuditKeys,
     lint::{Advice, Severity},
     reading::{Place, Problem, Problems},
+    sentences::sentences,
 };
 use crate::{
     allowlist::{Action, Allowlist, Entry, Mode},
