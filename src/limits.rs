@@ -113,9 +113,12 @@ pub const SEALS: usize = 5;
 /// Records of one DNS answer that are looked at; SPF looks at ten, keys and policies have one.
 pub const DNS_RECORDS: usize = 100;
 
-/// Mails that are asked about at one time. Each asks for at most a few dozen names, most of them at once, and an answer
-/// takes 10 to 100 ms: room for some thousand candidates a second. One client network holds a tenth.
-pub const ASKED: usize = 500;
+/// Mails that are asked about at one time. Each asks for a few to a few dozen names, most of them at once, and an answer
+/// takes 10 to 100 ms: room for some ten thousand candidates a second. One client network holds a tenth.
+pub const ASKED: usize = 1_000;
+
+/// DNS questions in flight: each holds a socket.
+pub const LOOK_UPS: usize = 1_000;
 
 /// Octets of an SPF record. RFC 7208 section 3.4 wants 512 octets in an answer; real ones reach 2,000.
 pub const SPF_RECORD: usize = 4_096;

@@ -89,6 +89,10 @@ async fn a_guarded_mail_is_sealed() {
         assert!(text.starts_with("ARC-Seal: i=") && text.matches("ARC-Seal:").count() == sets, "{text}");
         let results = text.split("\r\nAuthentication-Results: ").nth(1).unwrap().split("\r\nX-Firstclick").next().unwrap();
         assert!(results.starts_with("hop.test;") && results.contains("dkim=pass") && results.contains("dmarc=pass"), "{results}");
+        // RFC 8617 section 4.1.1: the chain as it came is a result too, in the sealed field and in the plain one.
+        let chain = ["arc=none", "arc=pass"][count];
+        let sealed = text.split("ARC-Authentication-Results: ").nth(1).unwrap().split("\r\nARC-").next().unwrap();
+        assert!(results.contains(chain) && sealed.contains(chain), "{chain}: {text}");
         if hop::needs("python3").is_none() {
             return;
         }

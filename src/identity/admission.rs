@@ -36,10 +36,10 @@ impl Admission {
         Self { held: Arc::default(), most }
     }
 
-    /// A place for a mail of this client; none where all are taken, or where its network (IPv4 /24, IPv6 /48) holds a tenth.
+    /// A place for a mail of this client; loopback is no client network, but the machine itself: its MTA, a proxy. None where all are taken, or where its network (IPv4 /24, IPv6 /48) holds a tenth.
     /// A mail whose client is not known counts for the whole only.
     pub(super) fn enter(&self, client: Option<IpAddr>) -> Option<Place> {
-        let network = client.map(Network::around);
+        let network = client.map(|client| client.to_canonical()).filter(|client| !client.is_loopback()).map(Network::around);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.all >= self.most {
             return None;
@@ -92,7 +92,7 @@ mod tests {
         places.push(admission.enter(address("2001:db8:1::1")).unwrap());
         places.push(admission.enter(address("2001:db8:1:ffff::1")).unwrap());
         assert!(admission.enter(address("2001:db8:1:2::3")).is_none(), "a third of the same /48");
-        while let Some(place) = admission.enter(None) {
+        while let Some(place) = admission.enter(if places.len() % 2 == 0 { None } else { address("127.0.0.1") }) {
             places.push(place);
         }
         assert_eq!(places.len(), 20);

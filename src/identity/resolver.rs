@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use hickory_resolver::{
     proto::rr::{Name, RData, RecordType},
 };
 use mail_auth::MessageAuthenticator;
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::claims::is_name;
 use crate::limits;
@@ -41,6 +42,8 @@ pub(super) struct Dns {
     resolver: TokioResolver,
     /// For one look-up, so that one silent name costs no more.
     look_up: Duration,
+    /// Questions in flight; waiting for a place counts as waiting for the answer.
+    places: Arc<Semaphore>,
 }
 
 /// Sets up a resolver with a cache. One look-up gets half of `deadline`, and each of its tries a part of that.
@@ -68,7 +71,7 @@ pub(super) fn set_up(servers: &[SocketAddr], deadline: Duration) -> Result<(Mess
         ResolverConfig::from_parts(None, Vec::new(), servers.collect())
     };
     let verifier = MessageAuthenticator::new(config, options).map_err(|error| fail(&error))?;
-    let dns = Dns { resolver: verifier.resolver().clone(), look_up };
+    let dns = Dns { resolver: verifier.resolver().clone(), look_up, places: Arc::new(Semaphore::new(limits::LOOK_UPS)) };
     Ok((verifier, dns))
 }
 
@@ -133,7 +136,7 @@ impl Dns {
             RData::PTR(name) => Some(name.to_ascii()),
             _ => None,
         };
-        within(self.look_up, self.resolver.reverse_lookup(address), pick).await
+        self.within(self.resolver.reverse_lookup(address), pick).await
     }
 
     async fn ask<T>(&self, name: &str, kind: RecordType, pick: impl Fn(&RData) -> Option<T>) -> Answer<T> {
@@ -143,21 +146,21 @@ impl Dns {
             return Answer::Nothing;
         }
         let Ok(name) = Name::from_ascii(format!("{plain}.")) else { return Answer::Nothing };
-        within(self.look_up, self.resolver.lookup(name, kind), pick).await
+        self.within(self.resolver.lookup(name, kind), pick).await
     }
-}
 
-async fn within<T>(
-    time: Duration,
-    question: impl Future<Output = Result<Lookup, NetError>>,
-    pick: impl Fn(&RData) -> Option<T>,
-) -> Answer<T> {
-    match tokio::time::timeout(time, question).await {
-        Ok(Ok(lookup)) => {
-            let records: Vec<T> = lookup.answers().iter().filter_map(|record| pick(&record.data)).take(limits::DNS_RECORDS).collect();
-            if records.is_empty() { Answer::Nothing } else { Answer::Records(records) }
+    async fn within<T>(&self, question: impl Future<Output = Result<Lookup, NetError>>, pick: impl Fn(&RData) -> Option<T>) -> Answer<T> {
+        let placed = async {
+            let _place = self.places.acquire().await;
+            question.await
+        };
+        match tokio::time::timeout(self.look_up, placed).await {
+            Ok(Ok(lookup)) => {
+                let records: Vec<T> = lookup.answers().iter().filter_map(|record| pick(&record.data)).take(limits::DNS_RECORDS).collect();
+                if records.is_empty() { Answer::Nothing } else { Answer::Records(records) }
+            }
+            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(_)))) => Answer::Nothing,
+            Ok(Err(_)) | Err(_) => Answer::Failed,
         }
-        Ok(Err(NetError::Dns(DnsError::NoRecordsFound(_)))) => Answer::Nothing,
-        Ok(Err(_)) | Err(_) => Answer::Failed,
     }
 }

@@ -45,9 +45,10 @@ pub enum ResultsAt {
 pub(super) fn believed(headers: &Headers<'_>, names: &[String], at: ResultsAt) -> Result<Vec<Method>, Trouble> {
     let mut received = 0_usize;
     let mut foreign_received = false;
-    let mut own: Vec<(usize, Results)> = Vec::new();
+    let mut own: Vec<(usize, Result<Results, results::Malformed>)> = Vec::new();
     let mut first = None;
     let exchange = names.iter().any(|name| name.eq_ignore_ascii_case(EXCHANGE_ONLINE));
+    // One field without a name is Exchange's own; a second one came in.
     let mut nameless = 0_usize;
     for field in headers.fields() {
         if headers.is_named(field, "Received") {
@@ -59,12 +60,11 @@ pub(super) fn believed(headers: &Headers<'_>, names: &[String], at: ResultsAt) -
             let text = std::str::from_utf8(&value).unwrap_or("\u{0}");
             if names.iter().any(|name| results::claims(&value, name)) {
                 first.get_or_insert(Ok(received));
-                own.push((received, Results::parse(text).map_err(|_| Trouble::ResultsOdd)?));
+                own.push((received, Results::parse(text)));
             } else if exchange && Results::parse(text).is_err() {
                 nameless += 1;
-                let read = Results::parse_nameless(text).map_err(|_| Trouble::ResultsOdd)?;
                 if first.is_none() && !foreign_received {
-                    own.push((0, read));
+                    own.push((0, Results::parse_nameless(text)));
                 }
                 first.get_or_insert(if foreign_received { Err(Trouble::NoResults) } else { Ok(0) });
             } else {
@@ -87,6 +87,7 @@ pub(super) fn believed(headers: &Headers<'_>, names: &[String], at: ResultsAt) -
     }
     let mut methods: Vec<Method> = Vec::new();
     for (_, results) in own.into_iter().filter(|(place, _)| *place <= reach) {
+        let results = results.map_err(|_| Trouble::ResultsOdd)?;
         if results.methods.iter().any(|method| methods.iter().any(|known| known.name == method.name)) {
             return Err(Trouble::ResultsTwice);
         }
@@ -110,7 +111,7 @@ pub(super) struct Question<'q> {
 /// A DKIM-Signature field of the mail.
 struct Own {
     claims: Result<Claims, Weakness>,
-    /// The field without white space.
+    /// The field's graphic octets.
     text: String,
 }
 
@@ -121,10 +122,8 @@ pub(super) fn identity(methods: &[Method], question: &Question<'_>) -> Identity 
         .named(dkim::FIELD)
         .map(|field| {
             let value = headers.value(field);
-            Own {
-                claims: Claims::dkim(value),
-                text: tags::squeezed(&value.escape_ascii().to_string().replace("\\r\\n", " ").replace("\\t", " ")),
-            }
+            let text = value.iter().filter(|byte| byte.is_ascii_graphic()).map(|byte| char::from(*byte)).collect();
+            Own { claims: Claims::dkim(value), text }
         })
         .collect();
     let dmarc = dmarc(methods, question.author);

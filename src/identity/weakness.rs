@@ -28,8 +28,6 @@ says! {
     Weakness {
         /// Its `d=` cannot speak for the author, so it was not looked up.
         NotTheAuthors = "it cannot speak for the author, so nobody looked it up",
-        /// More signatures than are looked at (`limits::SIGNATURES`).
-        TooMany = "it stands below as many signatures as are looked at",
         /// Not a tag list as RFC 6376 sections 3.2 and 3.5 want it, or two readers would read it differently.
         Malformed = "it is not written as RFC 6376 wants it, or can be read in two ways",
         /// Its domain or selector is no plain name.
@@ -93,10 +91,6 @@ says! {
         ResultsTwice = "Authentication-Results of a listed authserv_id stand more than once, so some are forged",
         /// It is not well-formed.
         ResultsOdd = "the Authentication-Results of a listed authserv_id are not well-formed",
-        /// The header cannot be read.
-        NoHeader = "the mail has no header",
-        /// DNS gave no answer within the deadline.
-        Late = "DNS gave no answer within identity.deadline",
     }
 }
 
