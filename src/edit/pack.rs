@@ -96,87 +96,101 @@ impl Writing {
     }
 }
 
-/// One run: how, its code, its length in the text, its octets behind the first.
+/// One run: how, its code, its length in the text, its octets behind the first, and how far back what it says again stood.
+#[derive(Clone, Copy)]
 struct Run {
-    writing: usize,
+    writing: Writing,
     code: usize,
     length: usize,
-    behind: Vec<u8>,
+    behind: usize,
+    back: usize,
 }
 
-/// A text in fewer octets; none where it cannot be (it always can).
+/// A text in fewer octets; in few more where it is of no letters that are known here.
 pub(super) fn pack(text: &[u8]) -> Option<Vec<u8>> {
     // For each place: the fewest octets up to it, and the run that leads there.
-    let mut best: Vec<Option<(usize, Run)>> = std::iter::repeat_with(|| None).take(text.len() + 1).collect();
+    let mut best: Vec<Option<(usize, Run)>> = vec![None; text.len() + 1];
     for at in 0..text.len() {
         let so_far = if at == 0 { 0 } else { best.get(at)?.as_ref()?.0 };
-        for run in runs(text, at) {
-            let cost = so_far + 1 + run.behind.len();
-            let there = best.get_mut(at + run.length)?;
-            if there.as_ref().is_none_or(|(known, _)| cost < *known) {
+        runs(text, at, &mut |run| {
+            let cost = so_far + 1 + run.behind;
+            if let Some(there) = best.get_mut(at + run.length)
+                && there.as_ref().is_none_or(|(known, _)| cost < *known)
+            {
                 *there = Some((cost, run));
             }
-        }
+        });
     }
     let mut chosen = Vec::new();
     let mut at = text.len();
     while at > 0 {
-        let (_, run) = best.get_mut(at)?.take()?;
+        let (_, run) = best.get(at).copied()??;
         at = at.checked_sub(run.length)?;
-        chosen.push(run);
+        chosen.push((at, run));
     }
     let mut out = Vec::new();
-    for run in chosen.into_iter().rev() {
-        out.push(u8::try_from(run.writing << 5 | run.code).ok()?);
-        out.extend(run.behind);
+    for (at, run) in chosen.into_iter().rev() {
+        let piece = text.get(at..at + run.length)?;
+        let number = WRITINGS.iter().position(|writing| *writing == run.writing)?;
+        out.push(u8::try_from(number << 5 | run.code).ok()?);
+        match run.writing {
+            Writing::Octets => out.extend_from_slice(piece),
+            Writing::Word => {}
+            Writing::Uuid => out.extend(narrow(piece.iter().copied().filter(|octet| *octet != b'-'), HEX, 4)),
+            Writing::Again => out.push(u8::try_from(run.back.checked_sub(1)?).ok()?),
+            Writing::Letters | Writing::Base64 | Writing::Hex => {
+                let (alphabet, bits) = run.writing.alphabet()?;
+                out.extend(narrow(piece.iter().copied(), alphabet, bits));
+            }
+        }
     }
     Some(out)
 }
 
-/// Every run that may begin at a place.
-fn runs(text: &[u8], at: usize) -> Vec<Run> {
+/// Every run that may begin at a place; of those that say again what stood before, the longest.
+fn runs(text: &[u8], at: usize, take: &mut impl FnMut(Run)) {
     let rest = text.get(at..).unwrap_or_default();
-    let mut runs = Vec::new();
-    for (number, writing) in WRITINGS.into_iter().enumerate() {
-        let run = |code, length, behind| Run { writing: number, code, length, behind };
+    for writing in WRITINGS {
+        let run = |code, length, behind| Run { writing, code, length, behind, back: 0 };
         match writing {
-            Writing::Octets => runs.extend((0..32).map_while(|code| Some(run(code, code + 1, rest.get(..=code)?.to_vec())))),
+            Writing::Octets => (0..rest.len().min(32)).for_each(|code| take(run(code, code + 1, code + 1))),
             Writing::Letters | Writing::Base64 | Writing::Hex => {
                 let Some((alphabet, bits)) = writing.alphabet() else { continue };
                 let fits = rest.iter().take(64).take_while(|octet| alphabet.contains(octet)).count();
-                for code in 0..32 {
-                    let length = writing.length(code);
-                    if let Some(piece) = rest.get(..length).filter(|_| length <= fits) {
-                        runs.push(run(code, length, narrow(piece, alphabet, bits)));
-                    }
-                }
+                let codes = (0..32).map(|code| (code, writing.length(code))).take_while(|(_, length)| *length <= fits);
+                codes.for_each(|(code, length)| take(run(code, length, (length * bits).div_ceil(8))));
             }
             Writing::Word => {
                 let words = WORDS.iter().enumerate().filter(|(_, word)| rest.starts_with(word.as_bytes()));
-                runs.extend(words.map(|(code, word)| run(code, word.len(), Vec::new())));
+                words.for_each(|(code, word)| take(run(code, word.len(), 0)));
             }
-            Writing::Uuid => runs.extend(rest.get(..36).and_then(uuid).map(|octets| run(0, 36, octets))),
+            Writing::Uuid => {
+                if rest.get(..36).is_some_and(is_uuid) {
+                    take(run(0, 36, 16));
+                }
+            }
             Writing::Again => {
-                for back in 1..=at.min(FURTHEST) {
+                let same = |back: usize| {
                     let before = text.get(at - back..).unwrap_or_default();
-                    let same = before.iter().zip(rest).take(31 + SHORTEST_AGAIN).take_while(|(one, other)| one == other).count();
-                    if same >= SHORTEST_AGAIN
-                        && let Ok(far) = u8::try_from(back - 1)
-                    {
-                        runs.push(run(same - SHORTEST_AGAIN, same, vec![far]));
+                    before.iter().zip(rest).take(31 + SHORTEST_AGAIN).take_while(|(one, other)| one == other).count()
+                };
+                let longest = (1..=at.min(FURTHEST)).map(|back| (same(back), back)).max();
+                if let Some((length, back)) = longest.filter(|(length, _)| *length >= SHORTEST_AGAIN) {
+                    // A shorter one may leave a better rest.
+                    for length in SHORTEST_AGAIN..=length {
+                        take(Run { writing, code: length - SHORTEST_AGAIN, length, behind: 1, back });
                     }
                 }
             }
         }
     }
-    runs
 }
 
 /// Letters of an alphabet, some bits each, the last octet filled with zeros.
-fn narrow(piece: &[u8], alphabet: &[u8], bits: usize) -> Vec<u8> {
+fn narrow(letters: impl Iterator<Item = u8>, alphabet: &[u8], bits: usize) -> Vec<u8> {
     let (mut out, mut open, mut count) = (Vec::new(), 0_usize, 0);
-    for octet in piece {
-        open = open << bits | alphabet.iter().position(|letter| letter == octet).unwrap_or(0);
+    for octet in letters {
+        open = open << bits | alphabet.iter().position(|letter| *letter == octet).unwrap_or(0);
         count += bits;
         if count >= 8 {
             count -= 8;
@@ -190,10 +204,8 @@ fn narrow(piece: &[u8], alphabet: &[u8], bits: usize) -> Vec<u8> {
     out
 }
 
-fn uuid(piece: &[u8]) -> Option<Vec<u8>> {
-    let dashes = piece.iter().enumerate().all(|(at, octet)| (*octet == b'-') == matches!(at, 8 | 13 | 18 | 23));
-    let digits: Vec<u8> = piece.iter().copied().filter(|octet| HEX.contains(octet)).collect();
-    (dashes && digits.len() == 32).then(|| narrow(&digits, HEX, 4))
+fn is_uuid(piece: &[u8]) -> bool {
+    piece.iter().enumerate().all(|(at, octet)| if matches!(at, 8 | 13 | 18 | 23) { *octet == b'-' } else { HEX.contains(octet) })
 }
 
 /// The text again, up to a bound; none where the octets are no packed text.

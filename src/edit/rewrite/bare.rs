@@ -1,6 +1,6 @@
 //! Whether a one-time link still stands somewhere after all of them were replaced.
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use url::Url;
 
 use super::layer::percent_decoded;
@@ -41,7 +41,7 @@ pub(super) struct Bare {
 
 impl Bare {
     pub(super) fn of<'t>(links: impl Iterator<Item = &'t str>, tokens: impl Iterator<Item = &'t str>) -> Option<Self> {
-        let search = |texts: Vec<&str>| AhoCorasick::builder().ascii_case_insensitive(false).build(texts).ok();
+        let search = |texts: Vec<&str>| AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(texts).ok();
         Some(Self { links: search(links.collect())?, tokens: search(tokens.filter(|token| token.len() >= SHORTEST).collect())? })
     }
 
@@ -70,7 +70,7 @@ fn is_edge(octet: u8) -> bool {
 /// Whether a run of letters could be opened: it has a scheme, `//`, `www.`, or a name with a path.
 fn is_address(run: &[u8]) -> bool {
     memchr::memmem::find(run, b"//").is_some()
-        || memchr::memchr(b'/', run).is_some_and(|slash| memchr::memchr(b'.', run.get(..slash).unwrap_or_default()).is_some())
+        || memchr::memrchr(b'/', run).is_some_and(|slash| memchr::memchr(b'.', run.get(..slash).unwrap_or_default()).is_some())
         || run.len() > 4 && run.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"www."))
 }
 
@@ -100,6 +100,7 @@ mod tests {
             format!("see https://a.test/r/{token}?utm=1."),
             format!("<a href=\"//a.test/{token}\">"),
             format!("a.test/r/{token}"),
+            format!("{{\"url\":\"https:\\/\\/a.test\\/r\\/{token}\"}}"),
             format!("https://t.test/c?u=https%3A%2F%2Fa.test%2Fr%2F{token}"),
             format!("https://t.test/c?u=https%253A%252F%252Fa.test%252Fr%252F{}", token.replace('X', "%2558")),
         ] {

@@ -13,8 +13,9 @@ pub(super) fn original(link: &str, url: &Url, hiding: Hiding) -> Option<String> 
     let found = match hiding {
         Hiding::Field(name) | Hiding::FieldOrNowhere(name) => field(url, name),
         Hiding::OpenField(name) => {
-            let found = field(url, name)?;
-            Some(url.fragment().map_or_else(|| found.clone(), |fragment| format!("{found}#{fragment}")))
+            let raw = raw_field(url, name)?;
+            let found = if raw.contains("://") { Some(raw.replace("%26", "&")) } else { decoded(raw) };
+            found.map(|found| url.fragment().map_or_else(|| found.clone(), |fragment| format!("{found}#{fragment}")))
         }
         Hiding::Base64Field(name) => text(base64(&field(url, name)?)?),
         Hiding::Dashes => decoded(&raw_field(url, "u")?.replace('-', "%").replace('_', "/")),

@@ -50,7 +50,7 @@ pub fn unwrap(link: &str) -> Unwrapped {
         by.push(wrapper.name);
         match hidden::original(&link, &url, wrapper.hiding) {
             Some(inner) if is_web(&inner) => link = inner,
-            None if matches!(wrapper.hiding, Hiding::Nowhere | Hiding::HostOnly | Hiding::FieldOrNowhere(_)) => {
+            None if matches!(wrapper.hiding, Hiding::Nowhere | Hiding::HostOnly | Hiding::FieldOrNowhere(_) | Hiding::OpenField(_)) => {
                 return Unwrapped::Opaque { by, host: hidden::host(&url, wrapper.hiding) };
             }
             _ => return Unwrapped::Broken { by },

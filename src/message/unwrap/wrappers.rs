@@ -7,7 +7,7 @@ pub(super) enum Hiding {
     Field(&'static str),
     /// The same in some links; in others nowhere.
     FieldOrNowhere(&'static str),
-    /// In a query field, not encoded but for `&`; a fragment is the original's.
+    /// In a query field, not encoded but for `&`, a fragment is the original's; in some links nowhere.
     OpenField(&'static str),
     /// In a query field, as base64.
     Base64Field(&'static str),
