@@ -223,7 +223,12 @@ pub fn one_time_links<'f>(content: &'f Content, recognition: &Recognition, sende
 }
 
 fn one_time_link(facts: &Facts<'_>, sender: &Entry) -> Finding {
-    let found = one_time_links(facts.content, facts.recognition, sender);
+    let readers: Vec<&str> = facts.recipients.iter().map(String::as_str).collect();
+    let shaped = facts.content.links.iter().filter(|found| sender.links.one_time(&found.link, &readers).is_some());
+    let found: Vec<&FoundLink> = match &sender.decide_by {
+        DecideBy::Shapes => shaped.collect(),
+        DecideBy::Words(_) | DecideBy::Subjects(_) => one_time_links(facts.content, facts.recognition, sender),
+    };
     match found.first() {
         None => {
             let why = facts.content.links.iter().find_map(|found| sender.links.why_not(&found.link, &[]));

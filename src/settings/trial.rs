@@ -81,8 +81,10 @@ pub(super) fn run(trials: &[Trial], sender: &Entry, beside: &Path, now: Timestam
         let author = message.author();
         let content = message.content();
         let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
+        // The reader is whom the mail names: what {email} stands for.
         let identity = proven(&message, sender);
-        let facts = Facts { author: &author, content: &content, recognition: &recognition, identity: &identity, recipients: &[] };
+        let facts =
+            Facts { author: &author, content: &content, recognition: &recognition, identity: &identity, recipients: &content.addressees };
         let decision = allowlist::judge(&facts, &allowlist, now);
         if decision.verdict.code() != trial.expect {
             let expected = WORDS.iter().find(|(_, code)| *code == trial.expect).map_or("", |(word, _)| word);
