@@ -243,9 +243,14 @@ impl Search<'_> {
 
     /// A token decodes to noise: in noise only what cannot be chance counts. What decodes to text is searched as text.
     fn decoded(&mut self, octets: &[u8], layers: u32) {
-        let text = std::str::from_utf8(octets).ok().filter(|text| !text.chars().any(char::is_control));
-        if let Some(text) = text {
+        let is_noise = |letter: char| letter.is_control() && !matches!(letter, '\t' | '\r' | '\n');
+        if let Some(text) = std::str::from_utf8(octets).ok().filter(|text| !text.contains(is_noise)) {
             return self.undo(text, None, 0, layers + 1);
+        }
+        // UTF-16, either way round: every other octet is zero.
+        let narrow: Vec<u8> = octets.iter().copied().filter(|octet| *octet != 0).collect();
+        if narrow.len() < octets.len() && octets.len() - narrow.len() >= octets.len() / 2 {
+            return self.decoded(&narrow, layers);
         }
         for run in octets.split(|octet| !(b' '..=b'~').contains(octet)).filter(|run| run.len() >= SHORTEST) {
             let Ok(run) = std::str::from_utf8(run) else { continue };
@@ -336,9 +341,9 @@ impl Search<'_> {
     }
 }
 
-/// Two addresses of one mailbox, in any case.
-pub(super) fn is_same_mailbox(left: &str, right: &str) -> bool {
-    left == right || left.to_lowercase() == right.to_lowercase()
+/// Two addresses of one mailbox, in any case of ASCII letters: other scripts' letters are compared as they are.
+pub(super) const fn is_same_mailbox(left: &str, right: &str) -> bool {
+    left.eq_ignore_ascii_case(right)
 }
 
 /// The first `//` that a program would read a host behind: at the start of something, or before a name with a dot.
@@ -357,4 +362,50 @@ fn slashes(chunk: &str) -> Option<(usize, Carried)> {
             host.contains(|letter| dot(letter) || letter == '[') || (!host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()));
         ((starts && !authority.is_empty()) || leads).then(|| (at, Carried::Address(format!("https://{rest}"))))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_carried() {
+        let found = |query: &str| {
+            let mut found = search("", Some(query), None, &["bob@corp.example"]);
+            found.dedup();
+            found
+        };
+        let address = |text: &str| vec![Carried::Address(text.into())];
+        assert_eq!(found("u=attack.com/a"), address("https://attack.com/a"));
+        assert_eq!(found("u=HTTPS:attack.test"), address("HTTPS://attack.test"));
+        assert_eq!(found("u=%2F%2Fattack.test"), address("https://attack.test"));
+        assert_eq!(found("u=javascript:x"), [Carried::Odd("javascript:".into())]);
+        assert_eq!(found("u=bob@corp.example&v=metadata:1&w=12:30:00&email=eve@attack.com"), []);
+        assert_eq!(found("u=eve@attack.com"), address("https://attack.com"));
+        // Octets that are nothing, in few and in many zeros, end.
+        for octets in [&[0xff_u8, 0, 0][..], &[0xff], &[0], &[], &[0xff, 0, 0xfe, 0, 0xfd, 0]] {
+            let mut search = Search { readers: &[], found: Vec::new(), seen: HashSet::new(), left: 1_000 };
+            search.decoded(octets, 0);
+            assert!(search.found.len() <= 1, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_in_text() {
+        for host in [
+            "attack.com",
+            "x ATTACK.co.uk!",
+            "a@b.test",
+            "(203.0.113.7)",
+            "attack。com",
+            "ａttack.com",
+            "at\u{ad}tack.com",
+            "..attack.com..",
+        ] {
+            assert!(names_host(host), "{host}");
+        }
+        for none in ["", "attack", "index.html", "1.2.3", "5.2.1", "a. com", "Corp, Inc.", "@bob", "e.g. this"] {
+            assert!(!names_host(none), "{none}");
+        }
+    }
 }

@@ -139,10 +139,16 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
     }
     let all = all.with_tenants(&tenants);
     let decide_by = decide_by(&mut root, &all, &own, advice, problems);
-    if all.from.is_none() {
+    // What was said already is not said again: without its service, an entry has nothing.
+    let said = |keys: &[&str], problems: &Problems| problems.0.iter().skip(before).any(|problem| keys.contains(&problem.key.as_str()));
+    if all.from.is_none() && !said(&["sender", "from"], problems) {
         problems.add(whole.clone(), "from", missing("from"));
     }
-    if all.links.is_empty() && matches!(decide_by, Some(DecideBy::Shapes)) {
+    if all.links.is_empty()
+        && matches!(decide_by, Some(DecideBy::Shapes))
+        && !problems.0.iter().skip(before).any(|problem| problem.key.starts_with("links"))
+        && !said(&["sender", "product", "host"], problems)
+    {
         problems.add(whole.clone(), "links", missing("[links]"));
     }
     let from = each(all.from.clone(), problems, "an address, as in \"no-reply@acme.example\", or a domain", |text| {
