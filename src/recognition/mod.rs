@@ -14,7 +14,7 @@ use self::{
     lexicon::{Pairs, Said, Wording},
     links::{Group, Organisation, last_words},
 };
-use crate::message::{Content, Domain, FoundLink, html::Holder, words};
+use crate::message::{Content, Domain, FoundLink, words};
 
 const WEIGHTS: &str = include_str!("../../config/recognition.toml");
 
@@ -268,7 +268,7 @@ impl Recogniser {
     /// The distinct links that could be one-time links, each with every place where it stands.
     fn candidates(&self, content: &Content, author: Option<&Domain>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
-        for (at, found) in content.links.iter().enumerate().filter(|(_, found)| found.holder == Holder::Anchor) {
+        for (at, found) in content.links.iter().enumerate() {
             let known = groups.iter_mut().find(|group| {
                 group
                     .members
