@@ -96,10 +96,15 @@ struct Sample {
 
 fn samples() -> Option<Vec<Sample>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/dev");
-    let Some(labels) = labels(&root) else {
+    let samples = samples_in(&root);
+    if samples.is_none() {
         println!("skipped: needs ../shared/corpus/dev");
-        return None;
-    };
+    }
+    samples
+}
+
+fn samples_in(root: &Path) -> Option<Vec<Sample>> {
+    let labels = labels(root)?;
     let read = |row: Labelled| {
         let raw = fs::read(root.join(&row.path)).expect(&row.path);
         let message = Message::read(&raw);
@@ -114,24 +119,26 @@ fn tried<'s>(recogniser: &Recogniser, samples: impl Iterator<Item = &'s Sample>)
     let mut misses = Vec::new();
     for Sample { row, content, author } in samples {
         let found = recogniser.recognise(content, author.as_ref());
-        let wanted = Kind::ALL.iter().find(|kind| kind.code() == row.kind);
-        let links: Vec<&str> = found.one_time_links.iter().map(|at| content.links[*at].link.expose()).collect();
-        let link_right = !links.is_empty() && links.iter().all(|link| *link == row.link);
+        let wanted: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| row.kind.split('|').any(|code| kind.code() == code)).collect();
+        // The link in each of its spellings: as it is, and as a click counter writes it.
+        let spellings: Vec<&str> = row.link.split(' ').collect();
+        let is_wanted = |at: &usize| spellings.contains(&content.links[*at].link.expose());
+        let places = (0..content.links.len()).filter(is_wanted).count();
+        let link_right = places > 0 && found.one_time_links.len() == places && found.one_time_links.iter().all(is_wanted);
         let names =
             ["all".to_owned(), format!("language {}", row.language), format!("product {}", row.product), format!("kind {}", row.kind)];
         for name in names {
             let tally = groups.entry(name).or_default();
-            match (wanted, found.kind) {
-                (Some(kind), seen) => {
-                    tally.wanted += 1;
-                    tally.found += usize::from(seen.is_some());
-                    tally.kind_right += usize::from(seen == Some(*kind));
-                    tally.link_right += usize::from(seen.is_some() && link_right);
-                }
-                (None, seen) => tally.wrong += usize::from(seen.is_some()),
+            if wanted.is_empty() {
+                tally.wrong += usize::from(found.kind.is_some());
+            } else {
+                tally.wanted += 1;
+                tally.found += usize::from(found.kind.is_some());
+                tally.kind_right += usize::from(found.kind.is_some_and(|kind| wanted.contains(&kind)));
+                tally.link_right += usize::from(found.kind.is_some() && link_right);
             }
         }
-        if wanted.is_some() != found.kind.is_some() || (found.kind.is_some() && !link_right) {
+        if wanted.is_empty() != found.kind.is_none() || (found.kind.is_some() && !link_right) {
             misses.push(format!(
                 "{}: {} in {:?}: found {:?} ({}), links right: {link_right}\n    {}",
                 row.path,
@@ -162,6 +169,27 @@ fn the_corpus_is_recognised() {
     assert!(all.precision() >= 0.995, "precision {}", all.precision());
     assert!(ratio(all.link_right, all.found) >= 0.99, "links {}", ratio(all.link_right, all.found));
     assert!(ratio(all.kind_right, all.wanted) >= 0.95, "kinds {}", ratio(all.kind_right, all.wanted));
+}
+
+/// Figures over a set of one's own, labelled as the corpus is: `RECOGNITION_SET=FOLDER`. The link's cell may hold several
+/// spellings with a space between them, the kind's several kinds with a bar.
+#[test]
+fn a_set_of_ones_own() {
+    let Some(root) = std::env::var_os("RECOGNITION_SET") else {
+        println!("skipped: needs RECOGNITION_SET=FOLDER");
+        return;
+    };
+    let samples = samples_in(Path::new(&root)).expect("labels.tsv");
+    let (groups, misses) = tried(&Recogniser::built_in().expect("built-in words"), samples.iter());
+    println!("{:32} {:>6} {:>6} {:>6} {:>7} {:>9} {:>6} {:>6}", "", "wanted", "found", "wrong", "recall", "precision", "link", "kind");
+    for (name, tally) in groups.iter().filter(|(name, _)| !name.starts_with("language")) {
+        println!("{name:32} {tally}");
+    }
+    if std::env::var_os("MISSES").is_some() {
+        for miss in &misses {
+            println!("{miss}");
+        }
+    }
 }
 
 /// The files whose words a mail in this language is read by. Relatives that are the same language in another coat go with
@@ -203,7 +231,8 @@ fn a_language_without_words_is_recognised_by_its_links() {
         sum.add(tally);
     }
     println!("{:32} {sum}", "all");
-    assert!(sum.recall() >= 0.75, "recall {}", sum.recall());
+    // A counter with words on it in an unknown language is not taken by the subject alone: that cost two in a hundred.
+    assert!(sum.recall() >= 0.73, "recall {}", sum.recall());
     assert!(sum.precision() >= 0.995, "precision {}", sum.precision());
 }
 
@@ -242,6 +271,216 @@ fn a_product_without_rules_of_its_own_is_recognised() {
     println!("{:32} {sum}", "all");
     assert!(sum.recall() >= 0.93, "recall {}", sum.recall());
     assert!(sum.precision() >= 0.995, "precision {}", sum.precision());
+}
+
+/// Mails that were reported, by the number of the report: from `../shared/cases/mails`, and the kind that each is.
+#[test]
+fn reported_mails_are_recognised() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/cases/mails");
+    if !root.exists() {
+        println!("skipped: needs ../shared/cases/mails");
+        return;
+    }
+    let recogniser = Recogniser::built_in().expect("built-in words");
+    for (name, kinds, host) in [
+        ("A20", &[Kind::MagicLink][..], "app.acme.test"),
+        ("A21", &[Kind::MagicLink], "app.acme.test"),
+        ("A25", &[Kind::PasswordReset], "sso.acme.test"),
+        ("A31", &[Kind::PasswordReset], "rmm.acme.test"),
+        ("A48", &[Kind::Invite], "forum.acme.test"),
+        ("A62", &[Kind::PasswordReset], "login.acme.test"),
+        ("A63", &[Kind::PasswordReset], "login.acme.test"),
+    ] {
+        let raw = fs::read(root.join(format!("{name}.eml"))).expect(name);
+        let message = Message::read(&raw);
+        let content = message.content();
+        let found = recogniser.recognise(&content, message.author().ok().map(|author| author.domain).as_ref());
+        assert!(found.kind.is_some_and(|kind| kinds.contains(&kind)), "{name}: {found:?}");
+        let hosts: Vec<String> =
+            found.one_time_links.iter().filter_map(|at| content.links[*at].link.host()).map(|host| host.as_str().to_owned()).collect();
+        assert!(!hosts.is_empty() && hosts.iter().all(|known| known == host), "{name}: {hosts:?}");
+    }
+}
+
+/// A mail of two parts from the author's own address, in which a counter counts or not.
+fn both(subject: &str, plain: &str, html: &str) -> String {
+    format!(
+        "From: Acme <noreply@acme.test>\r\nTo: bob@corp.example\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{plain}\r\n--b\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<html><body>{html}</body></html>\r\n--b--\r\n"
+    )
+}
+
+fn kind_and_links(raw: &str) -> (Option<Kind>, Vec<String>) {
+    let message = Message::read(raw.as_bytes());
+    let content = message.content();
+    let found =
+        Recogniser::built_in().expect("built-in words").recognise(&content, message.author().ok().map(|author| author.domain).as_ref());
+    (found.kind, found.one_time_links.iter().map(|at| content.links[*at].link.expose().to_owned()).collect())
+}
+
+const RESET: &str = "https://app.acme.test/reset/c1a9d03b7e5f2846a0b9c8d7e6f5a4b3";
+
+#[test]
+fn a_link_is_one_in_every_spelling() {
+    let encoded = "https:%2F%2Fapp.acme.test%2Freset%2Fc1a9d03b7e5f2846a0b9c8d7e6f5a4b3";
+    let ses = format!("https://x.r.eu-west-1.awstrack.me/L0/{encoded}/1/0102017f/abc=7");
+    let opaque = "https://u7.ct.sendgrid.net/ls/click?upn=u001.Zp3kQ9vLx2RtYw8NbGm5HdJ1sCfXaVuE0oIiPqTzKlM";
+    let own = "https://links.acme.test/e/c/Zp3kQ9vLx2RtYw8NbGm5HdJ1sCfXaVuE0oIiPqTzKlM";
+    let tracked = format!("{RESET}?utm_source=mail&utm_medium=email");
+    let footer = "<p><a href=\"https://www.acme.test/unsubscribe/a7e5f2846a0b9c8d7e6f5a4b3c1a9d03\">Unsubscribe</a></p>";
+    let known = format!("{RESET}?lang=en");
+    for href in [RESET, &ses, opaque, own, &tracked, &known] {
+        // The button, with the address in the plain part.
+        let plain = format!("Somebody asked to reset your password. The link works for one hour:\r\n\r\n{RESET}\r\n");
+        let html = format!(
+            "<p>Somebody asked to reset your password. The link works for one hour:</p><a href=\"{href}\">Reset password</a>{footer}"
+        );
+        let (kind, links) = kind_and_links(&both("Reset your password", &plain, &html));
+        assert_eq!(kind, Some(Kind::PasswordReset), "{href}");
+        assert_eq!(links, [RESET, href], "{href}");
+        // The address is what the reader sees on the link.
+        let html =
+            format!("<p>Somebody asked to reset your password. The link works for one hour:</p><a href=\"{href}\">{RESET}</a>{footer}");
+        let (kind, links) = kind_and_links(&both("Reset your password", "See the other part.", &html));
+        assert_eq!(kind, Some(Kind::PasswordReset), "{href}");
+        assert!(links.iter().any(|link| link == href) && links.iter().all(|link| link == href || link == RESET), "{href}: {links:?}");
+    }
+    // The same token for another page is another link.
+    let html = "<p>Ana invited you to join the Nordwind team.</p><a href=\"https://app.acme.test/i?a=accept&t=c1a9d03b7e5f2846a0b9\">Accept the invitation</a> <a href=\"https://app.acme.test/i?a=decline&t=c1a9d03b7e5f2846a0b9\">Decline</a>";
+    let (kind, links) = kind_and_links(&both("Ana invited you to Nordwind", "See the other part.", html));
+    assert_eq!(kind, Some(Kind::Invite));
+    assert_eq!(links, ["https://app.acme.test/i?a=accept&t=c1a9d03b7e5f2846a0b9"]);
+}
+
+/// A counter that does not say where it leads is known by the words at it, and costs nothing for its host.
+#[test]
+fn the_words_at_an_opaque_counter_decide() {
+    let opaque = "https://mandrillapp.com/track/click/30012345/app.acme.test?p=Zp3kQ9vLx2RtYw8NbGm5HdJ1sCfXaVuE0oIiPqTzKlM";
+    let mail = |label: &str| {
+        both(
+            "Reset your password",
+            "See the other part.",
+            &format!(
+                "<p>Somebody asked to reset your password.</p><p>Dear Bob, Acme is the place for your team's files, plans and calendars, wherever you are, on every device, and in every language.</p><a href=\"{opaque}\">{label}</a>"
+            ),
+        )
+    };
+    assert_eq!(kind_and_links(&mail("Reset password")), (Some(Kind::PasswordReset), vec![opaque.to_owned()]));
+    assert_eq!(kind_and_links(&mail("Our terms and prices")).0, None);
+}
+
+/// What a mail quotes or forwards is another mail.
+#[test]
+fn quoted_mails_say_nothing() {
+    let words = "Somebody asked to reset your password. The link works for one hour:";
+    for plain in [
+        format!(
+            "Is this real? Ana\r\n\r\n-----Original Message-----\r\nFrom: Acme\r\nSubject: Reset your password\r\n\r\n{words}\r\n{RESET}\r\n"
+        ),
+        format!(
+            "Is this real? Ana\r\n\r\nBegin forwarded message:\r\n\r\nFrom: Acme\r\nSubject: Reset your password\r\n\r\n{words}\r\n{RESET}\r\n"
+        ),
+        format!("Is this real? Ana\r\n\r\n> {words}\r\n> {RESET}\r\n"),
+        format!("See below. Ana\r\n\r\nOn Tue, 24 Nov 2026 at 10:12, Acme <noreply@acme.test> wrote:\r\n{words}\r\n{RESET}\r\n"),
+        format!("Siehe unten. Ana\r\n\r\nAm 24.11.2026 um 10:12 schrieb Acme <noreply@acme.test>:\r\n\r\n> {words}\r\n> {RESET}\r\n"),
+    ] {
+        let raw = format!(
+            "From: ana@acme.test\r\nTo: bob@corp.example\r\nSubject: Reset your password\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{plain}"
+        );
+        assert_eq!(kind_and_links(&raw).0, None, "{plain}");
+    }
+    let raw = both(
+        "Reset your password",
+        "See the other part.",
+        &format!(
+            "<p>Is this real? Ana</p><div class=\"gmail_quote\"><div>On Tue, 24 Nov 2026 at 10:12, Acme &lt;noreply@acme.test&gt; wrote:</div><blockquote><p>{words}</p><a href=\"{RESET}\">Reset password</a></blockquote></div>"
+        ),
+    );
+    assert_eq!(kind_and_links(&raw).0, None);
+}
+
+/// Shapes of links that genuine products send, each with the words that stand around it.
+#[test]
+fn shapes_of_links_are_recognised() {
+    let token = "c1a9d03b7e5f2846a0b9c8d7e6f5a4b3";
+    for (kind, subject, text, link) in [
+        (
+            Kind::EmailVerify,
+            "Verify Email Address",
+            "Please verify your email address.",
+            format!("https://app.acme.test/email/verify/17/{token}?expires=1795600000&signature={token}{token}"),
+        ),
+        (
+            Kind::EmailVerify,
+            "Acme Learning: account confirmation",
+            "To confirm your new account, please go to this web address:",
+            "https://learn.acme.test/login/confirm.php?data=Zp3kQ9vLx2RtYw8/bob".into(),
+        ),
+        (
+            Kind::EmailVerify,
+            "Verify your candidate account",
+            "Please use the following link to verify your account.",
+            "https://acme.wd3.acme.test/careers/activate/k3j9x2ab/?redirect=%2Fjob%2F1".into(),
+        ),
+        (
+            Kind::EmailVerify,
+            "Acme Wiki email address confirmation",
+            "To confirm that this account really does belong to you, open this link:",
+            format!("https://wiki.acme.test/wiki/Special:ConfirmEmail/{token}"),
+        ),
+        (
+            Kind::PasswordReset,
+            "Reset your password",
+            "Follow this link to reset your password.",
+            format!("https://acme.test/__/auth/action?mode=resetPassword&oobCode={token}&lang=en"),
+        ),
+        (
+            Kind::PasswordReset,
+            "Reset your password",
+            "Follow this link to reset your password.",
+            format!("https://support.acme.test/#password_reset_verify/{token}"),
+        ),
+        (
+            Kind::PasswordReset,
+            "Reset your password",
+            "Follow this link to reset your password.",
+            format!("https://corp.acme.test/nav_to.do?uri=%24pwd_new.do%3Fsysparm_id%3D7%26sysparm_token%3D{token}"),
+        ),
+        (
+            Kind::Invite,
+            "Join Nordwind",
+            "You have been invited to join the Nordwind organization.",
+            format!("https://vault.acme.test/#/accept-organization/?organizationName=Nordwind&token={token}"),
+        ),
+        (
+            Kind::Invite,
+            "Invitation to join Acme Analytics",
+            "Ana has invited you to join Acme Analytics.",
+            format!("https://stats.acme.test/index.php?module=Login&action=acceptInvitation&token={token}"),
+        ),
+        (
+            Kind::Invite,
+            "You've been invited to join Acme Net",
+            "Ana invites you to join Acme Net.",
+            "https://net.acme.test/user/registration?token=pZ3_kQ9vLx2R".into(),
+        ),
+        (
+            Kind::Invite,
+            "Invitation from Acme Forum",
+            "Ana has invited you to Acme Forum.",
+            format!("https://forum.acme.test/register?token={token}"),
+        ),
+    ] {
+        for is_html in [true, false] {
+            let raw = if is_html {
+                both(subject, "See the other part.", &format!("<p>{text}</p><p><a href=\"{}\">{link}</a></p>", link.replace('&', "&amp;")))
+            } else {
+                both(subject, &format!("{text}\r\n\r\n{link}\r\n"), "<p>See the other part.</p>")
+            };
+            let (found, links) = kind_and_links(&raw);
+            assert_eq!(found, Some(kind), "{link}");
+            assert!(!links.is_empty() && links.iter().all(|known| *known == link), "{link}: {links:?}");
+        }
+    }
 }
 
 #[test]

@@ -57,6 +57,11 @@ pub(super) enum Concept {
     Invite,
     /// What an invitation asks for: to join, to accept, a team.
     Join,
+    /// To make an account.
+    Register,
+    /// "Update your account", as an administrator asks for it.
+    Update,
+    Admin,
     Once,
 }
 
@@ -72,6 +77,14 @@ struct Language {
 struct Meaning {
     concept: Concept,
     language: usize,
+}
+
+/// Where a stem may stand in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Anywhere,
+    /// At its start only.
+    Start,
 }
 
 /// A word in a text: where it starts and ends, and one of its meanings.
@@ -111,7 +124,7 @@ impl Sayings {
 /// The words of all languages.
 pub(super) struct Wording {
     automaton: AhoCorasick,
-    meanings: Vec<Vec<Meaning>>,
+    meanings: Vec<Vec<(Place, Meaning)>>,
     languages: Vec<String>,
     anywhere: Sayings,
     in_subject: Sayings,
@@ -122,7 +135,7 @@ impl Wording {
     /// holds pairs that count in subjects besides those of `anywhere`.
     pub(super) fn without(left_out: &[&str], anywhere: &Pairs, subject: &Pairs) -> Result<Self, RecogniserError> {
         let mut languages = Vec::new();
-        let mut patterns: HashMap<String, Vec<Meaning>> = HashMap::new();
+        let mut patterns: HashMap<String, Vec<(Place, Meaning)>> = HashMap::new();
         let mut taken_away: HashSet<String> = HashSet::new();
         for file in LANGUAGES.files() {
             let path = file.path().display().to_string();
@@ -135,16 +148,16 @@ impl Wording {
             for (concept, stem) in
                 language.words.into_iter().flat_map(|(concept, stems)| stems.into_iter().map(move |stem| (concept, stem)))
             {
-                let stem = fold_stem(&stem);
+                let (place, stem) = placed(&stem);
                 if is_left_out {
                     taken_away.insert(stem);
                 } else {
-                    patterns.entry(stem).or_default().push(Meaning { concept, language: number });
+                    patterns.entry(stem).or_default().push((place, Meaning { concept, language: number }));
                 }
             }
         }
         patterns.retain(|stem, _| !taken_away.contains(stem));
-        let mut patterns: Vec<(String, Vec<Meaning>)> = patterns.into_iter().collect();
+        let mut patterns: Vec<(String, Vec<(Place, Meaning)>)> = patterns.into_iter().collect();
         patterns.sort_by(|left, right| left.0.cmp(&right.0));
         let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(patterns.iter().map(|(stem, _)| stem))?;
         let meanings = patterns.into_iter().map(|(_, meanings)| meanings).collect();
@@ -185,10 +198,34 @@ impl Wording {
         })
     }
 
+    /// A hint at signing in, in [`Self::hints`].
+    pub(super) const SIGNS_IN: u8 = PairName::MagicLink.bit();
+
+    /// The language in which a text starts or ends with the word for signing in.
+    pub(super) fn is_about_signing_in(&self, folded: &str) -> Option<usize> {
+        let text = folded.trim();
+        // "[Acme] Sign in to"
+        let start = text.strip_prefix('[').and_then(|rest| rest.find("] ")).map_or(0, |at| at + "[] ".len());
+        self.hits(text)
+            .find(|hit| hit.meaning.concept == Concept::Signin && (hit.start == start || hit.end == text.len()))
+            .map(|hit| hit.meaning.language)
+    }
+
+    /// Whether a text speaks of an invitation, and not of the reader's own ones.
+    pub(super) fn invites(&self, folded: &str) -> bool {
+        let concepts = || self.hits(folded).map(|hit| hit.meaning.concept);
+        concepts().any(|concept| concept == Concept::Invite) && !concepts().any(|concept| concept == Concept::Not)
+    }
+
     fn hits<'t>(&'t self, folded: &'t str) -> impl Iterator<Item = Hit> + 't {
         self.automaton.find_overlapping_iter(folded).flat_map(|found| {
             let meanings = self.meanings.get(found.pattern().as_usize()).into_iter().flatten();
-            meanings.map(move |meaning| Hit { start: found.start(), end: found.end(), meaning: *meaning })
+            let inside = folded.get(..found.start()).and_then(|before| before.chars().next_back()).is_some_and(char::is_alphanumeric);
+            meanings.filter(move |(place, _)| !inside || *place == Place::Anywhere).map(move |(_, meaning)| Hit {
+                start: found.start(),
+                end: found.end(),
+                meaning: *meaning,
+            })
         })
     }
 
@@ -221,16 +258,25 @@ fn is_far(text: &str, from: usize, to: usize) -> bool {
     gap > REACH && (gap > REACH * 4 || text.get(from..to).unwrap_or_default().chars().count() > REACH)
 }
 
-fn fold_stem(stem: &str) -> String {
+/// A stem folded, and where in a word it may stand. In scripts that set spaces a short stem stands inside many a word
+/// ("here" holds a Kurdish one), so that it counts at a word's start only; `*` in front of it says that its language makes
+/// compounds of it. Arabic and Hebrew write "the", "and" and "in" into the word.
+fn placed(stem: &str) -> (Place, String) {
+    let (stem, compounds) = stem.strip_prefix('*').map_or((stem, false), |stem| (stem, true));
     let mut folded = words::fold(stem);
+    let spaced = |letter: char| matches!(letter, '\u{0}'..='\u{58f}' | '\u{10a0}'..='\u{10ff}' | '\u{1e00}'..='\u{1fff}');
+    let is_short = folded.chars().filter(|letter| letter.is_alphabetic()).count() < SHORT;
+    let place = if is_short && !compounds && folded.chars().all(spaced) { Place::Start } else { Place::Anywhere };
     if stem.ends_with(' ') {
         folded.push(' ');
     }
-    folded
+    (place, folded)
 }
 
 /// Characters within which two words belong together: about eight words.
 const REACH: usize = 48;
+/// Letters from which on a stem says enough to be seen inside a word.
+const SHORT: usize = 5;
 /// Meanings that are looked at in one text; a template has a few dozen.
 const MAX_HITS: usize = 4_096;
 
@@ -271,7 +317,7 @@ impl Said {
     }
 
     pub(super) fn kind(&self, kind: Kind) -> Option<usize> {
-        Kind::ALL.iter().position(|known| *known == kind).and_then(|at| self.kinds.get(at).copied().flatten())
+        Kind::RECOGNISED.iter().position(|known| *known == kind).and_then(|at| self.kinds.get(at).copied().flatten())
     }
 
     pub(super) fn says_any(&self) -> bool {

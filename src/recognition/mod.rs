@@ -6,19 +6,23 @@
 use aho_corasick::AhoCorasick;
 use serde::Deserialize;
 
+pub mod counters;
 mod lexicon;
 mod links;
+mod quotes;
 mod tokens;
 
+pub use self::tokens::has_token;
 use self::{
     lexicon::{Pairs, Said, Wording},
     links::{Group, Organisation, last_words},
+    quotes::Quotes,
 };
 use crate::message::{Content, Domain, FoundLink, words};
 
 const WEIGHTS: &str = include_str!("../../config/recognition.toml");
 
-/// What a mail asks its reader to do with its one-time link.
+/// What a one-time link is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -30,15 +34,15 @@ pub enum Kind {
     EmailVerify,
     /// Sign in.
     MagicLink,
-    /// Whatever else a visit carries out: approve, decline, vote, unsubscribe.
+    /// Approve, decline, vote, unsubscribe: whatever a visit carries out by itself. Entries name the shapes of such links;
+    /// recognition never says so of a mail, as no words tell them from links that only lead to a page.
     Action,
 }
 
 impl Kind {
-    /// Every kind, in the order in which ties are broken.
+    /// Every kind that an entry can name.
     pub const ALL: [Self; 5] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink, Self::Action];
-
-    /// Those that words can tell.
+    /// The kinds that recognition can tell, in the order in which ties are broken.
     pub const RECOGNISED: [Self; 4] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink];
 
     /// The name in configuration, audit and `explain`.
@@ -63,7 +67,8 @@ pub struct Recognition {
     pub confidence: f64,
     /// The signals that counted, for people; no part of a link but its plain words.
     pub signals: Vec<String>,
-    /// Each link of the mail that is the one-time link, as indices into [`Content::links`].
+    /// Each place of the one-time link in each of its spellings (button and plain text, through a click counter and shown
+    /// on it), as indices into [`Content::links`], ascending.
     pub one_time_links: Vec<usize>,
 }
 
@@ -72,6 +77,7 @@ pub struct Recogniser {
     wording: Wording,
     weights: Weights,
     noise_labels: AhoCorasick,
+    quotes: Quotes,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +93,7 @@ struct Weights {
     once: f64,
     token: f64,
     purpose: f64,
-    sign_in: f64,
+    account: f64,
     same_organisation: f64,
     other_organisation: f64,
     noise: f64,
@@ -99,6 +105,7 @@ struct Weights {
     subject_pairs: Pairs,
     paths: Paths,
     labels: Labels,
+    quotes: quotes::Marks,
 }
 
 #[derive(Deserialize)]
@@ -108,7 +115,8 @@ pub(super) struct Paths {
     pub(super) invite: Vec<String>,
     pub(super) email_verify: Vec<String>,
     pub(super) magic_link: Vec<String>,
-    sign_in: Vec<String>,
+    account: Vec<String>,
+    register: Vec<String>,
     noise: Vec<String>,
 }
 
@@ -129,12 +137,6 @@ pub enum RecogniserError {
     Automaton(#[from] aho_corasick::BuildError),
 }
 
-/// stub
-#[must_use]
-pub fn has_token(link: &crate::message::Link) -> bool {
-    tokens::token(link) > 0
-}
-
 impl Recogniser {
     /// Compiles the words that came with the program. Takes some milliseconds; do it once.
     ///
@@ -151,39 +153,47 @@ impl Recogniser {
     /// As [`Self::built_in`].
     pub fn without(left_out: &[&str], path_words: &[&str]) -> Result<Self, RecogniserError> {
         let mut weights: Weights = toml::from_str(WEIGHTS).map_err(|error| RecogniserError::Data("recognition.toml".into(), error))?;
-        let Paths { password_reset, invite, email_verify, magic_link, sign_in, noise } = &mut weights.paths;
-        for words in [password_reset, invite, email_verify, magic_link, sign_in, noise] {
+        let Paths { password_reset, invite, email_verify, magic_link, account, register, noise } = &mut weights.paths;
+        for words in [password_reset, invite, email_verify, magic_link, account, register, noise] {
             words.retain(|word| !path_words.contains(&word.as_str()));
         }
         let wording = Wording::without(left_out, &weights.pairs, &weights.subject_pairs)?;
         let noise_labels = AhoCorasick::new(weights.labels.noise.iter().map(|label| words::fold(label)))?;
-        Ok(Self { wording, weights, noise_labels })
+        let quotes = Quotes::new(&weights.quotes)?;
+        Ok(Self { wording, weights, noise_labels, quotes })
     }
 
     /// Decides what a mail is. `author` is the domain of its From address, where it is known.
     #[must_use]
     pub fn recognise(&self, content: &Content, author: Option<&Domain>) -> Recognition {
-        let groups = self.candidates(content, author);
+        let unquoted = self.quotes.unquoted(&content.text);
+        let groups = self.candidates(content, unquoted, author);
         let subject = self.wording.said_in_subject(&content.subject);
-        let text = self.wording.said(&content.text);
-        let with_token = groups.iter().filter(|group| !group.noisy && group.token > 0).count();
-        let at_link = |group: &Group| if group.token > 0 { self.at_link(group, content) } else { LabelSaid::default() };
+        let signs_in = self.signs_in(content, author);
+        let invites = self.wording.invites(&content.subject);
+        let text = self.wording.said(unquoted);
+        let with_token = groups.iter().filter(|group| !group.noisy && group.words.token > 0).count();
+        let at_link = |group: &Group| if group.words.token > 0 { self.at_link(group, content) } else { LabelSaid::default() };
         let labels: Vec<LabelSaid> = groups.iter().map(at_link).collect();
         // What stands in front of "unsubscribe" is the end of what the mail said, and says nothing of that link.
-        let is_speaking = |label: &LabelSaid, group: &Group| group.token > 0 && !group.noisy && label.at_all().says_any();
+        let is_speaking = |label: &LabelSaid, group: &Group| group.words.token > 0 && !group.noisy && label.at_all().says_any();
         let speaking: Vec<Said> =
             labels.iter().zip(&groups).filter(|(label, group)| is_speaking(label, group)).map(|(label, _)| label.at_all()).collect();
         // A mail that speaks of several kinds at several links writes about such mails.
         let about = speaking.len() >= MANY || speaking.iter().any(|left| speaking.iter().any(|right| left.is_apart_from(right)));
         let in_thread = is_thread(&content.subject);
-        let mut best: Option<(f64, Kind, Vec<String>, Vec<usize>)> = None;
-        for (group, label) in groups.iter().zip(&labels).filter(|(group, _)| group.token > 0) {
+        let mut best: Option<(f64, Kind, Vec<String>, &Group)> = None;
+        for (group, label) in groups.iter().zip(&labels).filter(|(group, _)| group.words.token > 0) {
             for kind in Kind::RECOGNISED {
+                // A counter says nothing of what it hides: the words at it must, or the subject where none stand on it.
+                if group.opaque && label.at_all().kind(kind).is_none() && !(label.bare && subject.kind(kind).is_some()) {
+                    continue;
+                }
                 let mut score = Score::default();
                 let w = &self.weights;
                 if subject.settled.is_some() {
                     score.add(w.settled, || "subject says that it is done".into());
-                } else if let Some(language) = subject.kind(kind) {
+                } else if let Some(language) = subject.kind(kind).or(signs_in.filter(|_| kind == Kind::MagicLink && label.signs_in)) {
                     score.add(w.subject, || format!("subject says {} ({})", kind.code(), self.language(language)));
                 }
                 if let Some(language) = text.kind(kind) {
@@ -199,8 +209,10 @@ impl Recogniser {
                 }
                 if let Some(word) = group.purpose(kind, &w.paths) {
                     score.add(w.purpose, || format!("the link's path has {word:?}"));
-                } else if let Some(word) = group.word(&w.paths.sign_in) {
-                    score.add(w.sign_in, || format!("the link's path has {word:?}"));
+                } else if let Some(word) = group.word(&w.paths.register).filter(|_| kind == Kind::Invite && invites) {
+                    score.add(w.purpose, || format!("the subject invites, and the link's path has {word:?}"));
+                } else if let Some(word) = group.word(&w.paths.account) {
+                    score.add(w.account, || format!("the link's path has {word:?}"));
                 }
                 if score.sum <= 0.0 {
                     continue;
@@ -208,7 +220,10 @@ impl Recogniser {
                 if text.once {
                     score.add(w.once, || "text says how long the link lives".into());
                 }
-                score.add(w.token, || format!("the link carries a token of {} characters", group.token));
+                score.add(w.token, || match group.opaque {
+                    true => "the link leads through a click counter".into(),
+                    false => format!("the link carries a token of {} characters", group.words.token),
+                });
                 match group.organisation {
                     Some(Organisation::Same) => score.add(w.same_organisation, || "the link leads to the author's organisation".into()),
                     Some(Organisation::Other) => score.add(w.other_organisation, || "the link leads to another organisation".into()),
@@ -230,13 +245,23 @@ impl Recogniser {
                     score.add(w.bulk, || "the mail went through a list".into());
                 }
                 if best.as_ref().is_none_or(|(sum, ..)| score.sum > *sum) {
-                    best = Some((score.sum, kind, score.signals, group.members.clone()));
+                    best = Some((score.sum, kind, score.signals, group));
                 }
             }
         }
-        let Some((sum, kind, signals, members)) = best else { return Recognition::default() };
+        let Some((sum, kind, signals, chosen)) = best else { return Recognition::default() };
         let confidence = 1.0 / (1.0 + (self.weights.threshold - sum).exp());
         let recognised = sum >= self.weights.threshold;
+        let mut members = chosen.members.clone();
+        // A counter in another part whose words say the same is the same link in another spelling.
+        let part_of = |at: &usize| content.links.get(*at).map(|found| found.part);
+        for (group, _) in groups.iter().zip(&labels).filter(|(group, label)| !group.noisy && label.own.kind(kind).is_some()) {
+            let elsewhere = |at: &usize| !chosen.members.iter().any(|known| part_of(known) == part_of(at));
+            if (group.is_wordless() || chosen.is_wordless()) && group.members.iter().all(elsewhere) {
+                members.extend(&group.members);
+            }
+        }
+        members.sort_unstable();
         Recognition {
             kind: recognised.then_some(kind),
             confidence: (confidence * 1_000.0).round() / 1_000.0,
@@ -249,16 +274,35 @@ impl Recogniser {
     /// was not you, change your password" stands above many a "check activity".
     fn at_link(&self, group: &Group, content: &Content) -> LabelSaid {
         let said = |text: &str| self.wording.said(text);
-        group.labels(content).fold(LabelSaid::default(), |known, label| {
+        group.labels(content).fold(LabelSaid { bare: true, ..LabelSaid::default() }, |known, label| {
             let front = said(&label.front);
+            let signs_in = label.is_bare() || self.wording.hints(&label.own) & Wording::SIGNS_IN != 0;
             let (own, front) = if label.is_bare() || self.wording.points(&label.own) {
                 (front, Said::default())
             } else {
                 // "Sign in" below "use this link to sign in" says the same.
                 front.split(self.wording.hints(&label.own))
             };
-            LabelSaid { own: known.own.join(said(&label.own)).join(own), front: known.front.join(front) }
+            LabelSaid {
+                own: known.own.join(said(&label.own)).join(own),
+                front: known.front.join(front),
+                signs_in: known.signs_in || signs_in,
+                bare: known.bare && label.is_bare(),
+            }
         })
+    }
+
+    /// "Sign in to app.acme.example", and nothing else: the language of a subject that names a host of the author's or of
+    /// the mail's links as the place to sign in to. "New sign-in to ..." tells of one that was.
+    fn signs_in(&self, content: &Content, author: Option<&Domain>) -> Option<usize> {
+        let subject = content.subject.as_str();
+        let mut hosts = subject.split_whitespace().filter(|word| word.contains('.'));
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return None };
+        let domain = Domain::parse(host.trim_matches(['.', '!', '"', '\''])).ok()?;
+        let is_known = author.is_some_and(|author| domain == *author || domain.is_kin_of(author))
+            || content.links.iter().any(|found| found.link.host().is_some_and(|known| known == domain));
+        let rest = subject.strip_suffix(host).or_else(|| subject.strip_prefix(host)).filter(|rest| rest.split_whitespace().count() <= 6)?;
+        if is_known { self.wording.is_about_signing_in(rest) } else { None }
     }
 
     fn language(&self, number: usize) -> &str {
@@ -266,21 +310,11 @@ impl Recogniser {
     }
 
     /// The distinct links that could be one-time links, each with every place where it stands.
-    fn candidates(&self, content: &Content, author: Option<&Domain>) -> Vec<Group> {
-        let mut groups: Vec<Group> = Vec::new();
-        for (at, found) in content.links.iter().enumerate() {
-            let known = groups.iter_mut().find(|group| {
-                group
-                    .members
-                    .first()
-                    .and_then(|first| content.links.get(*first))
-                    .is_some_and(|first| first.link.expose() == found.link.expose())
-            });
-            match known {
-                Some(group) => group.members.push(at),
-                None => groups.push(Group::new(at, &found.link, author)),
-            }
-        }
+    fn candidates(&self, content: &Content, unquoted: &str, author: Option<&Domain>) -> Vec<Group> {
+        let mut groups = links::grouped(content, author);
+        // What is quoted is somebody else's mail.
+        let is_quoted = |at: &usize| content.links.get(*at).is_none_or(|found| quotes::is_quoted(found, &content.text, unquoted));
+        groups.retain(|group| !group.members.iter().all(is_quoted));
         for group in &mut groups {
             let noisy_label = |found: &FoundLink| {
                 self.noise_labels.is_match(&words::fold(&found.label))
@@ -288,7 +322,7 @@ impl Recogniser {
             };
             // A label that belongs to another link does not make this one noisy: all places must say so.
             let noisy_everywhere = group.members.iter().filter_map(|at| content.links.get(*at)).all(noisy_label);
-            group.noisy = noisy_everywhere || group.word(&self.weights.paths.noise).is_some();
+            group.noisy = noisy_everywhere || group.piece(&self.weights.paths.noise).is_some();
         }
         groups
     }
@@ -323,6 +357,10 @@ struct LabelSaid {
     own: Said,
     /// In front of it.
     front: Said,
+    /// Whether it says to sign in, or nothing.
+    signs_in: bool,
+    /// Whether no words stand on it in any place.
+    bare: bool,
 }
 
 impl LabelSaid {
