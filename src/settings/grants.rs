@@ -3,7 +3,7 @@
 use super::{
     Advice, Problems, Severity,
     reading::{Found, Section},
-    written::{self, KINDS, List, Written},
+    written::{self, List, Written},
 };
 use crate::{
     allowlist::{
@@ -60,8 +60,8 @@ pub(super) fn decide_by(
                 by.key,
                 "words decide: whoever gets text of their own into a mail of these addresses decides, too. For domains of your own, or that you trust as a whole",
             ));
-            let mails = written::kinds(mails, &Kind::ALL, problems);
-            Some(DecideBy::Words(if mails.is_empty() { Kind::ALL.to_vec() } else { mails }))
+            let mails = written::kinds(mails, &Kind::RECOGNISED, problems);
+            Some(DecideBy::Words(if mails.is_empty() { Kind::RECOGNISED.to_vec() } else { mails }))
         }
         (None, Some(subject)) => {
             unused(mails.as_ref(), "`mails` goes with decide_by = \"words\"; subjects say which mails are meant", problems);
@@ -146,7 +146,7 @@ pub(super) fn grants(root: &mut Section<'_, '_>, all: &Written, decide_by: Optio
                     );
                 }
             }
-            written::kinds(Some(list), &KINDS, problems)
+            written::kinds(Some(list), &Kind::ALL, problems)
         }
         (None, Some(DecideBy::Words(kinds))) => kinds.clone(),
         (None, _) => named.into_iter().filter(|kind| *kind != Kind::Action).collect(),

@@ -10,12 +10,9 @@ use crate::recognition::Kind;
 /// A list of strings with their places.
 pub(super) type List = Found<Vec<Found<String>>>;
 
-/// Every kind that `[links]` may name, in the order in which they are shown.
-pub(super) const KINDS: [Kind; 5] = [Kind::PasswordReset, Kind::MagicLink, Kind::EmailVerify, Kind::Invite, Kind::Action];
-
 /// The kind with this name.
 pub(super) fn kind(code: &str) -> Option<Kind> {
-    KINDS.into_iter().find(|kind| kind.code() == code)
+    Kind::ALL.into_iter().find(|kind| kind.code() == code)
 }
 
 /// What is known of a sender, as it was written.
@@ -59,7 +56,7 @@ impl Written {
                 links.push((*kind, list.clone()));
             }
         }
-        links.sort_by_key(|(kind, _)| KINDS.iter().position(|known| known == kind));
+        links.sort_by_key(|(kind, _)| Kind::ALL.iter().position(|known| known == kind));
         Self {
             from: or(self.from, &there.from),
             never: or(self.never, &there.never),
@@ -145,14 +142,14 @@ fn links(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<(Kind, List
         return Vec::new();
     }
     let mut table = root.section("links", problems);
-    let found = KINDS.into_iter().filter_map(|kind| Some((kind, list(&mut table, kind.code(), problems)?))).collect();
+    let found = Kind::ALL.into_iter().filter_map(|kind| Some((kind, list(&mut table, kind.code(), problems)?))).collect();
     table.finish(problems);
     found
 }
 
 /// The names of all kinds, for messages.
 pub(super) fn codes() -> String {
-    KINDS.map(Kind::code).join(", ")
+    Kind::ALL.map(Kind::code).join(", ")
 }
 
 /// Reads kinds; another word is noted with the nearest.
