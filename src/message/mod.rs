@@ -98,12 +98,8 @@ pub struct Content {
     pub text: String,
     /// Every link of every part.
     pub links: Vec<FoundLink>,
-    /// The addresses in To and Cc, in lower case.
-    pub addressees: Vec<String>,
     /// Parts that nobody here can look into.
     pub attachments: usize,
-    /// Which of the fields that decide how the body is read the header block has.
-    pub mime_fields: Vec<&'static str>,
     /// Whether the mail came through a list or in bulk (`List-Id`, `Precedence`; not `List-Unsubscribe`, which
     /// transactional mail carries too).
     pub bulk: bool,
@@ -219,20 +215,12 @@ impl<'a> Message<'a> {
         }
         let parsed = mail_parser::MessageParser::new().parse(self.raw.get(..self.headers.body()).unwrap_or_default());
         let subject = parsed.as_ref().and_then(|message| message.subject()).unwrap_or_default();
-        let mut addressees = Vec::new();
-        if let Some(message) = &parsed {
-            for list in message.all_to().chain(message.all_cc()) {
-                addressees.extend(list.mailboxes().filter_map(|mailbox| mailbox.address()).map(str::to_lowercase));
-            }
-        }
         Content {
             subject: words::fold(subject),
             subject_as_shown: subject.to_owned(),
             text: words::fold(&text),
             links: links.found,
-            addressees,
             attachments: tree.attachments,
-            mime_fields: MIME_FIELDS.iter().copied().filter(|name| self.headers.named(name).next().is_some()).collect(),
             bulk: self.is_bulk(),
             flaws: links.flaws,
         }

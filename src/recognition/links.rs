@@ -7,7 +7,7 @@ use super::{
     counters::{self, Counter},
     tokens::{self, Words},
 };
-use crate::message::{Content, Domain, FoundLink, Holder, Link, words};
+use crate::message::{Content, Domain, FoundLink, Link, words};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Organisation {
@@ -137,7 +137,7 @@ pub(super) fn grouped(content: &Content, author: Option<&Domain>) -> Vec<Group> 
 }
 
 fn anchors(content: &Content) -> impl Iterator<Item = (usize, &FoundLink)> {
-    content.links.iter().enumerate().filter(|(_, found)| found.holder == Holder::Anchor)
+    content.links.iter().enumerate()
 }
 
 /// Joins an address that is shown with the link that it is shown on.
