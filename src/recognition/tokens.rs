@@ -236,7 +236,7 @@ fn is_token(piece: &str) -> bool {
 fn is_short_token(piece: &str, hint: Hint) -> bool {
     let digits = piece.bytes().filter(u8::is_ascii_digit).count();
     let plain = piece.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    if !plain || piece.len() >= SHORTEST {
+    if !plain || piece.len() >= SHORTEST || is_numbered_word(piece) {
         return false;
     }
     if digits == piece.len() {
@@ -245,6 +245,16 @@ fn is_short_token(piece: &str, hint: Hint) -> bool {
     let upper = piece.bytes().skip(1).filter(u8::is_ascii_uppercase).count();
     let is_random = digits >= 1 && !is_slug(piece) || upper >= 2 && turns(piece) * 3 >= piece.len() || !is_wordy(piece) && !is_word(piece);
     piece.len() >= SHORTEST_HINTED && is_random
+}
+
+/// `friends2026`, `BLACKFRIDAY25`: a word with a number behind it, as people make them up.
+fn is_numbered_word(piece: &str) -> bool {
+    let word = piece.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    let one_case = |is_case: fn(&u8) -> bool| word.bytes().all(|byte| is_case(&byte));
+    word.len() >= 5
+        && word.len() < piece.len()
+        && (one_case(u8::is_ascii_lowercase) || one_case(u8::is_ascii_uppercase))
+        && is_word(&word.to_ascii_lowercase())
 }
 
 /// `bob@corp.example`: what a person is reached at is no secret.
@@ -379,6 +389,8 @@ mod tests {
             ("https://a.test/reset/password", 0),
             ("https://a.test/invitations/pending", 0),
             ("https://a.test/items/48213?c=h7Kq2mVx9Z", 0),
+            ("https://a.test/invite/friends2026", 0),
+            ("https://a.test/promo?code=BLACKFRIDAY25", 0),
             ("https://a.test/issues/83693", 0),
             ("https://a.test/", 0),
         ] {
