@@ -85,11 +85,14 @@ pub struct Explain {
 pub enum Audit {
     /// Print the records that match
     Find(Find),
-    /// Check that no record was changed or removed; exit 1 where one was
+    /// Check that no record was changed or removed; exit 1 where one was, and where there is none
     Verify {
         /// The audit folder; without it, the configuration's
         #[arg(long, value_name = "DIR")]
         directory: Option<PathBuf>,
+        /// The keys of the chain; without it, the configuration's
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
     },
     /// Print the newest records
     Tail {

@@ -9,9 +9,39 @@ use std::time::Duration;
 /// extensions add to it; 2,048 holds every registered parameter with the longest path.
 pub const COMMAND_LINE: usize = 2_048;
 
+/// Octets after which a command line is taken to have no end, and the session is closed.
+pub const ENDLESS_LINE: usize = 64 * 1024;
+
+/// Time for a peer that is sent away to stop talking, so that it hears why.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// Octets that such a peer may still say.
+pub const LINGER_OCTETS: usize = 1 << 20;
+
+/// Connections that are being sent away at one time; past it they are just closed.
+pub const REFUSALS: usize = 200;
+
+/// Time for the header by which a proxy says whom a connection is from. It is the first thing that a proxy sends.
+pub const PROXY_HEADER: Duration = Duration::from_secs(5);
+
 /// Octets of the header block of a mail. Real ones stay under 64 KiB; a block over 1 MiB is an
 /// attack on whoever parses it.
 pub const HEADER_BLOCK: usize = 1 << 20;
+
+/// Time for the reading of one mail's body once it has a place. A mail of 1 MiB takes some 50 ms; all scans are linear.
+pub const READING: Duration = Duration::from_millis(500);
+
+/// Time that a mail waits for a place to be read.
+pub const READING_WAIT: Duration = Duration::from_secs(2);
+
+/// Mails that may wait for a place to be read: some seconds' worth.
+pub const READINGS_WAITING: usize = 64;
+
+/// Readers whose exemptions by one entry are counted in one hour: some 5 MiB.
+pub const QUOTA_READERS: usize = 50_000;
+
+/// Signatures of one entry that are remembered while they are fresh: some 10 MiB.
+pub const REPLAYS: usize = 50_000;
 
 /// Octets up to which a mail is inspected, where the configuration says nothing. Reset mails have 5 to 200 KiB.
 pub const INSPECT: usize = 1 << 20;
@@ -21,6 +51,9 @@ pub const SIZE: usize = 50 << 20;
 
 /// Header fields of a mail that may still be exempted. Real mails have 10 to 80.
 pub const HEADER_FIELDS: usize = 1_000;
+
+/// Addresses in To and Cc of a mail that may still be exempted. A mail with a one-time link has one.
+pub const ADDRESSEES: usize = 100;
 
 /// Trace fields after which a mail is taken to loop. RFC 5321 section 6.3 asks for at least 100.
 pub const RECEIVED_FIELDS: usize = 100;
@@ -44,6 +77,20 @@ pub const LINKS: usize = 200;
 /// Octets of one link. Browsers stop near 2,000 to 8,000; sign-in tokens reach 2,500.
 pub const LINK: usize = 8_192;
 
+/// Octets of one shape of an allowlist entry. The longest known has 300.
+pub const SHAPE: usize = 2_048;
+
+/// Placeholders in one piece of a shape; the most that is known is four.
+pub const PLACEHOLDERS: usize = 8;
+
+/// Octets that may be looked at while one link is held against an entry's shapes: each placeholder's text once for each
+/// place where it may end. A genuine link takes some hundreds; past the bound the link fits none.
+pub const SHAPE_WORK: usize = 512 * 1024;
+
+/// Octets of a link that may be searched for addresses, what is undone from percent-encoding, base64 and hexadecimal
+/// included: the longest link in every layer. Past the bound the link may not stand in an exempted mail.
+pub const CARRIED: usize = 128 * 1024;
+
 /// Characters of text that recognition reads from a mail; templates say what they are at once.
 pub const WORDS: usize = 64 * 1024;
 
@@ -63,15 +110,41 @@ pub const KEY_RECORD: usize = 4_096;
 /// Seals of an ARC chain: each costs a look-up, and a mail passes a handful of sealers (RFC 8617 section 4.2.1 allows 50).
 pub const SEALS: usize = 5;
 
+/// Records of one DNS answer that are looked at; SPF looks at ten, keys and policies have one.
+pub const DNS_RECORDS: usize = 100;
+
+/// Mails that are asked about at one time. Each asks for a few to a few dozen names, most of them at once, and an answer
+/// takes 10 to 100 ms: room for some ten thousand candidates a second. One client network holds a tenth.
+pub const ASKED: usize = 1_000;
+
+/// DNS questions in flight: each holds a socket.
+pub const LOOK_UPS: usize = 1_000;
+
+/// Octets of an SPF record. RFC 7208 section 3.4 wants 512 octets in an answer; real ones reach 2,000.
+pub const SPF_RECORD: usize = 4_096;
+
+/// Octets of a DMARC record; real ones have 50 to 500.
+pub const DMARC_RECORD: usize = 4_096;
+
+/// Octets of one Received value that is still read for the client's address.
+pub const RECEIVED_VALUE: usize = 4_096;
+
 /// Octets of one `Authentication-Results` value that are still read.
 pub const RESULTS: usize = 16 * 1024;
 
-/// Replies of the next hop: octets of one line. RFC 5321 section 4.5.3.1.5 allows 512.
-pub const REPLY_LINE: usize = 900;
+/// Replies of the next hop: octets of text of one line that are kept. RFC 5321 section 4.5.3.1.5 allows 512 for all of it;
+/// 2 KiB is what Postfix keeps. The rest is read and dropped, because the code counts however long the line is.
+pub const REPLY_LINE: usize = 2_048;
 
-/// Replies of the next hop: lines of one, greeting and EHLO taken together. Real ones have 1 to 20, and lettre reads a
-/// reply again from its start with each line.
-pub const REPLY_LINES: usize = 200;
+/// Replies of the next hop: octets of all lines that are kept; EHLO is the longest, with 20 lines of 20 octets.
+pub const REPLY_TEXT: usize = 128 * 1024;
+
+/// Replies of the next hop: lines of one reply after which it is taken to have no end. Real ones have 1 to 20.
+pub const REPLY_LINES: usize = 1_000;
+
+/// Replies of the next hop: octets of one reply after which it is taken to have no end. The deadline of the reply bounds
+/// the time.
+pub const REPLY_OCTETS: usize = 64 << 20;
 
 /// Octets of a path in a reply or a log line, so that a hostile upstream cannot fill the disk.
 pub const LOGGED_PATH: usize = 320;
@@ -172,6 +245,16 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 
 /// Connections of the guard page at one time. A page is two requests of a reader.
 pub const GUARD_CONNECTIONS: usize = 1_000;
+
+/// Of those, the most of one client: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from. A browser opens
+/// 6; what stands behind one address is an office. Behind a trusted proxy it is the requests of the client that it names.
+pub const GUARD_CONNECTIONS_PER_CLIENT: usize = 125;
+
+/// Of those, the most of one trusted proxy: it speaks for many, and leaves room for those who come by themselves.
+pub const GUARD_CONNECTIONS_PER_PROXY: usize = 900;
+
+/// For a request's body, once its header is there: a form of two fields, which comes with it.
+pub const GUARD_BODY: Duration = Duration::from_secs(5);
 
 /// For one connection of the guard or the admin page from its start to its end, so that a slow one holds nothing for long.
 pub const HTTP_CONNECTION: Duration = Duration::from_mins(1);

@@ -42,7 +42,7 @@ async fn what_happened_is_counted() {
     let process = folder.run().await;
     let address = page(&process).await;
     let results = "Authentication-Results: mx.corp.example; dkim=pass header.d=vendor.test; dmarc=pass header.from=vendor.test\r\n";
-    let reset = format!("{results}{}", reset_mail()).into_bytes();
+    let reset = format!("{results}{}{}", hop::told_signature("vendor.test"), reset_mail()).into_bytes();
     let mut client = Client::connect(process.address).await;
     client.greet().await;
     assert!(client.send("<bounce@vendor.test>", &["<bob@corp.example>"], &reset).await.starts_with("250"));

@@ -132,6 +132,51 @@ async fn s5_a_flood_from_one_address_leaves_the_others_alone() {
     assert!(hop.send("<a@b.test>", &["<c@d.test>"], MAIL).await.starts_with("250"));
 }
 
+/// A connection through a proxy of this machine, and the first reply to its client.
+async fn proxied(client: &str, address: SocketAddr) -> (TcpStream, [u8; 4]) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The client talks at once, as those do who do not wait for the greeting.
+    stream.write_all(format!("PROXY TCP4 {client} 192.0.2.1 4000 25\r\nEHLO {client}\r\n").as_bytes()).await.unwrap();
+    let mut reply = [0; 4];
+    stream.read_exact(&mut reply).await.unwrap_or_else(|error| panic!("{client} hears why: {error}"));
+    (stream, reply)
+}
+
+/// M6: behind a proxy the caps go by the client that it names, so that one client starves nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_through_a_proxy_leaves_the_others_alone() {
+    let sink = Sink::start().await;
+    let hop = hop()
+        .next_hop(&sink)
+        .with(|setup| {
+            setup.proxies = vec![firstclick::identity::Network::parse("127.0.0.0/8").unwrap()];
+            setup.bounds.connections = 20;
+            setup.bounds.connections_per_address = 5;
+        })
+        .start()
+        .await;
+    let mut flood = Vec::new();
+    for number in 0..60 {
+        let (stream, reply) = proxied("192.0.2.9", hop.address).await;
+        assert_eq!(&reply, if number < 5 { b"220 " } else { b"421 " }, "connection {number}");
+        flood.push(stream);
+    }
+    // Those that were turned away hold no place, though none of them has hung up.
+    for client in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        for _ in 0..5 {
+            let (stream, reply) = proxied(client, hop.address).await;
+            assert_eq!(&reply, b"220 ", "{client}");
+            flood.push(stream);
+        }
+    }
+    // All places are taken now, and whoever comes hears so.
+    let (_, reply) = proxied("192.0.2.4", hop.address).await;
+    assert_eq!(&reply, b"421 ");
+    drop(flood);
+    poll("places are free again", || (hop.front.open_sessions() == 0).then_some(())).await;
+    assert_eq!(&proxied("192.0.2.9", hop.address).await.1, b"220 ");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s5_silence_has_an_end_in_commands_and_in_data() {
     let sink = Sink::start().await;

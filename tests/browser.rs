@@ -242,7 +242,7 @@ async fn behind_a_scanner_that_wraps_and_fetches_the_link_is_unused() {
     let vendor = Signer::publish(&zone, "vendor.test").unwrap();
     let sink = Sink::start().await;
     let entry = format!(
-        "from = [\"vendor.test\"]\nmails = [\"password_reset\"]\nlinks = [\"http://login.vendor.test:{}/reset/*\"]\nother_links = [\"www.vendor.test\"]\nowner = \"it@corp.example\"\naction = \"guard\"\n",
+        "from = [\"vendor.test\"]\nother_links = [\"www.vendor.test\"]\nowner = \"it@corp.example\"\naction = \"guard\"\n[links]\npassword_reset = [\"http://login.vendor.test:{}/reset/{{token}}\"]\n",
         site.port()
     );
     let hop = hop().allow("vendor", &entry).asking(&zone).guarded_by(Arc::clone(&page.sealer)).next_hop(&sink).start().await;

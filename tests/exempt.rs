@@ -213,7 +213,7 @@ async fn dns_trouble_means_no_exemption_and_no_delay_past_the_deadline() {
 async fn a_trusted_upstream_is_believed_and_nobody_below_it() {
     let own = "Authentication-Results: mx.corp.example; dkim=pass header.d=vendor.test; dmarc=pass header.from=vendor.test\r\n";
     let received = "Received: from out.vendor.test (out.vendor.test [192.0.2.10])\r\n\tby mx.corp.example with ESMTPS id 1; date\r\n";
-    let mail = reset_mail();
+    let mail = format!("{}{}", hop::told_signature("vendor.test"), reset_mail());
     let sink = Sink::start().await;
     let believing = hop().allow("vendor", VENDOR).believing("mx.corp.example").next_hop(&sink).start().await;
     let other = "Authentication-Results: mx.attack.test; dkim=pass header.d=vendor.test; dmarc=pass header.from=vendor.test\r\n";
@@ -222,7 +222,7 @@ async fn a_trusted_upstream_is_believed_and_nobody_below_it() {
     let commented = "Authentication-Results: mx.corp.example; dkim=fail (header.d=vendor.test) header.d=vendor.test; dmarc=pass header.from=vendor.test\r\n";
     for (count, (name, head, tagged)) in [
         ("on top", format!("{own}{received}"), true),
-        ("below its Received", format!("{received}{own}"), true),
+        ("below its Received", format!("{received}{own}"), false),
         ("below another's Received", format!("{received}{received}{own}"), false),
         ("below another's results", format!("{other}{own}"), false),
         ("SPF only", half.to_owned(), false),

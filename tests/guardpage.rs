@@ -231,6 +231,76 @@ async fn g5_a_flood_of_requests_stops_no_mail() {
     assert!(told_to_wait > 3_000, "{told_to_wait} of 4000 were told to wait");
 }
 
+/// The tests' own process needs more descriptors than the usual 1,024.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(8_192, |most| most.min(8_192));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum }).unwrap();
+}
+
+/// A POST from this address whose body comes an octet a second; none where the page closes at once.
+async fn slow_post(from: [u8; 4], page: SocketAddr, headers: &str) -> tokio::net::TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((from, 0))).unwrap();
+    let mut stream = socket.connect(page).await.unwrap();
+    let _ = stream.write_all(format!("POST /c/x HTTP/1.1\r\nHost: {page}\r\n{headers}Content-Length: 1000\r\n\r\nnonce=").as_bytes()).await;
+    stream
+}
+
+/// M4: a thousand slow POSTs from one address close the page for nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_posts_from_one_address_leave_the_page_open() {
+    raise_file_limit();
+    let page = Page::open(|_| {}).await;
+    let url = page.seal(LINK);
+    let mut slow = Vec::new();
+    for _ in 0..1_000 {
+        slow.push(slow_post([127, 0, 0, 2], page.address, "").await);
+    }
+    let start = std::time::Instant::now();
+    assert_eq!(ask("GET", &url, BROWSER, "").await.status, 200);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    // Those that have a place lose it when their body does not come, however slowly they drip.
+    let mut first = slow.swap_remove(0);
+    let mut told = Vec::new();
+    let end = async {
+        loop {
+            tokio::select! {
+                read = first.read_buf(&mut told) => if read.unwrap_or(0) == 0 { break },
+                () = tokio::time::sleep(Duration::from_secs(1)) => {
+                    let _ = first.write_all(b"x").await;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), end).await.expect("a body has a few seconds");
+    assert!(told.starts_with(b"HTTP/1.1 408"), "{}", told.escape_ascii());
+    assert!(slow.len() == 999);
+}
+
+/// M4: nor do they through a trusted proxy, whose one address is everybody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_posts_through_a_proxy_leave_the_page_open() {
+    raise_file_limit();
+    let page = Page::open(|setup| setup.proxies = vec![firstclick::identity::Network::parse("127.0.0.0/8").unwrap()]).await;
+    let url = page.seal(LINK);
+    let mut slow = Vec::new();
+    for _ in 0..1_000 {
+        slow.push(slow_post([127, 0, 0, 2], page.address, "X-Forwarded-For: 203.0.113.9\r\n").await);
+    }
+    let mine = [BROWSER[0], BROWSER[1], ("x-forwarded-for", "203.0.113.10")];
+    assert_eq!(ask("GET", &url, &mine, "").await.status, 200);
+    let theirs = [BROWSER[0], BROWSER[1], ("x-forwarded-for", "203.0.113.9")];
+    assert_eq!(ask("GET", &url, &theirs, "").await.status, 429);
+    // Through the same proxy, once those that hold nothing are gone.
+    let mut other = slow_post([127, 0, 0, 2], page.address, "X-Forwarded-For: 203.0.113.10\r\n").await;
+    other.write_all(&[b'x'; 994]).await.unwrap();
+    let mut answer = vec![0; 12];
+    tokio::time::timeout(Duration::from_secs(3), other.read_exact(&mut answer)).await.expect("an answer at once").unwrap();
+    assert_eq!(answer, b"HTTP/1.1 404");
+}
+
 /// G6: nothing is kept, nobody is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn g6_nothing_is_kept() {

@@ -21,9 +21,12 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use firstclick::{
-    allowlist::{self, Allowlist, Facts, Mode, Verdict},
+    allowlist::{
+        Allowlist, Mode, Verdict,
+        judge::{self, BodyFacts, HeaderFacts},
+    },
     clock::Timestamp,
-    identity::proof::{AuthResult, Identity, Signature, Source},
+    identity::proof::{AuthResult, Coverage, Identity, Signature, Source},
     message::Message,
     recognition::Recogniser,
     settings::{Problems, allow},
@@ -33,11 +36,11 @@ use self::hop::faulty::Dice;
 
 const ENTRY: &str = r#"
 from = ["bank.test"]
-mails = ["password_reset"]
-links = ["login.bank.test/reset/*"]
 other_links = ["www.bank.test"]
 owner = "it@corp.example"
 action = "tag"
+[links]
+password_reset = ["login.bank.test/reset/{token}"]
 "#;
 
 /// A mail as its pieces, so that changes can be put together.
@@ -340,9 +343,10 @@ fn no_stranger_is_exempted_whatever_is_changed() {
         selector: "s1".into(),
         result: AuthResult::Pass,
         weakness: None,
-        covers: None,
-        signed_at: 0,
+        coverage: Coverage::Whole,
+        signed_at: Some(0),
         aligned: true,
+        id: [1; 32],
     };
     let identity = Identity { source: Source::Here, dmarc: AuthResult::Pass, dkim: vec![signature], ..Identity::default() };
     let dice = Dice::new(42);
@@ -360,8 +364,9 @@ fn no_stranger_is_exempted_whatever_is_changed() {
         let author = message.author();
         let content = message.content();
         let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
-        let facts = Facts { author: &author, content: &content, recognition: &recognition, identity: &identity, recipients: &[] };
-        let decision = allowlist::judge(&facts, &allowlist, Timestamp::UNIX_EPOCH);
+        let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &[], now: Timestamp::UNIX_EPOCH };
+        let candidates = judge::candidates(&allowlist, &facts, &identity);
+        let decision = judge::decide(candidates, &facts, &BodyFacts { content: &content, recognition: &recognition, identity: &identity });
         let exempted = matches!(decision.verdict, Verdict::Act(_));
         let shown = raw.replace("=\r\n", "").contains("attack.test") || mail.parts.iter().any(|part| part.body.contains("attack.test"));
         // A later change may have taken the stranger out again; what counts is what is in the mail.

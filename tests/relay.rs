@@ -289,9 +289,13 @@ async fn commands_that_are_none() {
     client.raw(b"NOOP\nNOOP\r\n").await;
     assert!(client.reply().await.starts_with("500"), "a bare LF ends no command");
     assert!(client.reply().await.starts_with("250"));
-    client.raw(&[vec![b'x'; 1 << 20], b"\r\nNOOP\r\n".to_vec()].concat()).await;
+    client.raw(&[vec![b'x'; 60_000], b"\r\nNOOP\r\n".to_vec()].concat()).await;
     assert!(client.reply().await.starts_with("500"), "too long");
     assert!(client.reply().await.starts_with("250"));
+    let mut endless = Client::connect(hop.address).await;
+    endless.raw(&[vec![b'x'; 1 << 20], b"\r\nNOOP\r\n".to_vec()].concat()).await;
+    assert!(endless.reply().await.starts_with("500"), "without end");
+    assert_eq!(endless.reply().await, "", "and nothing behind it is a command");
     let mut last = String::new();
     for _ in 0..200 {
         last = client.say("NOOP").await;

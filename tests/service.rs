@@ -35,7 +35,7 @@ const BELIEVING: &str = "[identity]\nverify = \"upstream\"\nauthserv_ids = [\"mx
 
 fn vouched() -> Vec<u8> {
     let results = "Authentication-Results: mx.corp.example; dkim=pass header.d=vendor.test; dmarc=pass header.from=vendor.test\r\n";
-    format!("{results}{}", reset_mail()).into_bytes()
+    format!("{results}{}{}", hop::told_signature("vendor.test"), reset_mail()).into_bytes()
 }
 
 async fn tagged(client: &mut Client, sink: &Sink) -> bool {
@@ -319,4 +319,68 @@ async fn the_environment_lies_over_the_file() {
         .unwrap();
     let said = String::from_utf8(mistaken.stderr).unwrap();
     assert!(said.contains("did you mean FIRSTCLICK_SMTP__NEXT_HOP?"), "{said}");
+}
+
+/// M5: an exemption that was taken out shows, however well the chain was computed anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_is_verified_by_its_key() {
+    let sink = Sink::start().await;
+    let (smtp, rest) = (format!("next_hop = \"{}\"", sink.address), "key_file = \"audit.key\"");
+    let folder = Folder::new(&smtp, rest);
+    let verify = || {
+        let (out, err, code) = folder.command(&["audit", "verify"]);
+        (format!("{out}{err}"), code)
+    };
+    let (said, code) = verify();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("audit.key_file") && said.contains("firstclick.toml:"), "{said}");
+    let key = folder.path("audit.key").display().to_string();
+    assert_eq!(folder.command(&["keygen", "--out", &key]).2, Some(0));
+    fs::create_dir(folder.audit()).unwrap();
+    let (said, code) = verify();
+    assert!(code == Some(1) && said.contains("there is no record"), "{said}");
+
+    let process = folder.run().await;
+    for _ in 0..5 {
+        let mut client = Client::connect(process.address).await;
+        client.greet().await;
+        assert!(client.send("<a@b.test>", &["<c@d.test>"], b"From: a@b.test\r\n\r\nx\r\n").await.starts_with("250"));
+    }
+    poll("records", || (read_records(&folder.audit()).len() == 6).then_some(())).await;
+    let (said, code) = verify();
+    assert!(code == Some(0) && said.contains("every line was written with the key"), "{said}");
+    // A key that is put on top takes effect without a restart, and old lines stay proven.
+    assert_eq!(folder.command(&["keygen", "--out", &key]).2, Some(0));
+    process.says("reloaded").await;
+    let mut client = Client::connect(process.address).await;
+    client.greet().await;
+    assert!(client.send("<a@b.test>", &["<c@d.test>"], b"From: a@b.test\r\n\r\nx\r\n").await.starts_with("250"));
+    poll("records", || (read_records(&folder.audit()).len() == 7).then_some(())).await;
+    let (said, code) = verify();
+    assert!(code == Some(0) && said.contains("every line was written with the key"), "{said}");
+    drop(process);
+
+    // Somebody takes a record out and computes the chain anew.
+    let file = firstclick::audit::chain::files(&folder.audit()).unwrap().pop().unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    let (mut prev, mut forged) = (firstclick::audit::chain::GENESIS.to_owned(), String::new());
+    for (at, line) in text.lines().enumerate().filter(|(at, _)| *at != 3).map(|(_, line)| line).enumerate() {
+        let open = line.split(",\"prev\":").next().unwrap();
+        let line = format!("{open},\"prev\":\"{prev}\",\"n\":{}}}", at + 1);
+        prev = firstclick::audit::chain::hash(line.as_bytes());
+        forged.push_str(&line);
+        forged.push('\n');
+    }
+    fs::write(&file, forged).unwrap();
+    let (said, code) = verify();
+    assert!(code == Some(1) && said.contains("the chain is broken") && said.contains("key"), "{said}");
+    // Whoever has no key is told that the chain alone proves little.
+    folder.configure(&smtp, "");
+    let (said, code) = verify();
+    assert!(code == Some(0) && said.contains("has no key"), "{said}");
+    let (said, code) = {
+        let (out, err, code) = folder.command(&["audit", "verify", "--key-file", &key]);
+        (format!("{out}{err}"), code)
+    };
+    assert!(code == Some(1) && said.contains("the chain is broken"), "{said}");
 }

@@ -3,9 +3,8 @@
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
-use regex::RegexSet;
 
-use super::{links::LinkPattern, verdict::Action};
+use super::{shape_match::LinkRules, verdict::Action};
 use crate::{
     identity::Network,
     message::{Domain, DomainError},
@@ -17,22 +16,30 @@ use crate::{
 pub struct Entry {
     /// Its name in audit and logs.
     pub name: String,
-    /// Which domains the one From address may have.
-    pub from: Vec<HostPattern>,
-    /// Which mails.
-    pub mails: Mails,
-    /// Where the one-time link may point.
-    pub links: Vec<LinkPattern>,
-    /// Where every other link may point.
-    pub other_links: Vec<LinkPattern>,
+    /// Which addresses From may have; `{tenant}` is expanded.
+    pub from: Vec<AddressPattern>,
+    /// Addresses that are known to carry strangers' text: the entry never acts for them.
+    pub never: Vec<AddressPattern>,
+    /// What grants.
+    pub decide_by: DecideBy,
+    /// What its one-time links look like, and which others may stand beside them.
+    pub links: LinkRules,
+    /// Which kinds are exempted; the others are treated along where one of these grants.
+    pub grants: Vec<Kind>,
+    /// Domains that may sign besides From's and its parents; of From's organisation.
+    pub signed_by: Vec<Domain>,
+    /// Domains of MAIL FROM that count as straight delivery besides From's and the signature's.
+    pub envelope: Vec<HostPattern>,
+    /// What shows that a mail is meant for its reader.
+    pub reader: Reader,
+    /// How many addresses To and Cc may hold together.
+    pub addressees: Addressees,
+    /// Whether the mail may come from a list.
+    pub lists: Lists,
     /// What proves the sender.
     pub require: Require,
     /// Who may receive it; empty: everybody.
     pub recipients: Vec<AddressPattern>,
-    /// Whether the recipients must stand in To or Cc.
-    pub addressees: Addressees,
-    /// Whether a signature may leave the MIME fields out.
-    pub mime_fields: MimeFields,
     /// Whether parts that nobody here can look into may be there.
     pub attachments: Attachments,
     /// How old a signature may be.
@@ -57,13 +64,27 @@ impl Entry {
     }
 }
 
-/// Which mails of a sender an entry speaks of.
+/// What grants. Words never do, but through two doors that `check` says aloud.
 #[derive(Clone, Debug)]
-pub enum Mails {
-    /// Those that are recognised as one of these kinds.
-    Kinds(Vec<Kind>),
-    /// Those whose subject matches one of these patterns, whatever they are recognised as.
-    Subjects(RegexSet),
+pub enum DecideBy {
+    /// A link of a shape whose kind the entry grants.
+    Shapes,
+    /// Recognition: the mail is of one of these kinds, and its one-time link stands on the author's organisation and carries a
+    /// token. For domains of the company's own, or that it trusts as a whole.
+    Words(Vec<Kind>),
+    /// The whole Subject, for senders whose links are all counters.
+    Subjects(Subjects),
+}
+
+/// Mails that are known by their subject.
+#[derive(Clone, Debug)]
+pub struct Subjects {
+    /// Subjects, each as a whole.
+    pub texts: Vec<String>,
+    /// The sender's click counters, as other links.
+    pub counters: LinkRules,
+    /// How many links the mail has, exactly.
+    pub links_in_mail: usize,
 }
 
 /// What proves the sender.
@@ -91,22 +112,31 @@ pub enum Spf {
     Ignored,
 }
 
-/// Whether the envelope's recipients must stand in To or Cc.
+/// What shows that a mail is meant for its reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addressees {
-    /// Each must: a genuine mail that somebody sends on to another victim is not exempted.
-    Required,
-    /// Lists expand upstream, so they need not.
-    Expanded,
+pub enum Reader {
+    /// A covered To names the recipient.
+    Addressed,
+    /// Or straight delivery, where the signature covers no To; for one recipient, once a signature.
+    Straight,
 }
 
-/// Whether a signature must cover Content-Type, Content-Transfer-Encoding and MIME-Version.
+/// How many addresses To and Cc may hold together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MimeFields {
-    /// It must, where they are there.
-    Signed,
-    /// Large senders leave them out.
-    Unsigned,
+pub enum Addressees {
+    /// One.
+    One,
+    /// Several.
+    Several,
+}
+
+/// Whether a mail may say that it comes from a list (List-Post, List-Archive, Precedence list or junk).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lists {
+    /// It may not.
+    Refused,
+    /// It may.
+    Allowed,
 }
 
 /// Whether a mail may have parts other than text and pictures.
@@ -174,6 +204,12 @@ impl HostPattern {
     }
 }
 
+impl fmt::Display for AddressPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local.as_deref().unwrap_or("*"), self.host)
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,8 +219,9 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// A recipient, or all recipients of a domain: `bob@corp.example`, `*@corp.example`, `*@*.corp.example`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A mail address, or all addresses of a domain: `bob@corp.example`, `*@corp.example`, `*@*.corp.example`. Local parts compare
+/// in any case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AddressPattern {
     local: Option<String>,
     host: HostPattern,
@@ -201,6 +238,26 @@ impl AddressPattern {
             return Err(DomainError::Syntax);
         }
         Ok(Self { local: (local != "*").then(|| local.to_lowercase()), host: HostPattern::parse(host)? })
+    }
+
+    /// Reads a pattern of `from`, where a domain alone is short for all its addresses: `acme.example` for `*@acme.example`.
+    ///
+    /// # Errors
+    /// Where there is no domain.
+    pub fn parse_sender(text: &str) -> Result<Self, DomainError> {
+        if text.contains('@') { Self::parse(text) } else { Ok(Self { local: None, host: HostPattern::parse(text)? }) }
+    }
+
+    /// The local part in lower case; None where any fits.
+    #[must_use]
+    pub fn local(&self) -> Option<&str> {
+        self.local.as_deref()
+    }
+
+    /// The domains.
+    #[must_use]
+    pub const fn host(&self) -> &HostPattern {
+        &self.host
     }
 
     /// Whether an address matches, in any case.

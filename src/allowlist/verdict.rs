@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use super::entry::Entry;
-use crate::{recognition::Recognition, vocabulary::vocabulary};
+use super::{entry::Entry, evidence::Evidence, reader::Condition};
+use crate::{
+    identity::proof::Seen,
+    recognition::{Kind, Recognition},
+    vocabulary::vocabulary,
+};
 
 /// What the hop does to an exempted mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,21 +37,26 @@ vocabulary! {
     Reason {
         Size = "size", "The mail is small enough to be inspected.";
         Author = "author", "The mail has one From address that every reader agrees on.";
-        Sender = "sender", "An allowlist entry names the From address's domain.";
+        Sender = "sender", "An allowlist entry names the From address.";
         Expiry = "expiry", "The entry has not expired.";
-        Reading = "reading", "No part of the mail can be read in two ways.";
+        Lists = "lists", "The mail came through no mailing list.";
+        Recipients = "recipients", "Every recipient is one that the entry names.";
         Identity = "identity", "The sender is proven as the entry requires.";
-        Coverage = "coverage", "The signature covers the fields that decide how the mail is read.";
-        Kind = "kind", "The mail is one of the kinds that the entry names.";
-        OneTimeLink = "one_time_link", "The one-time link points where the entry says.";
+        Freshness = "freshness", "The signature, or the covered Date, is of a time within the entry's max_age.";
+        Addressees = "addressees", "The mail is meant for its recipients: the covered To names them, or it was delivered straight.";
+        Coverage = "coverage", "The proof covers the fields that decide how the mail is read, or the signed body tells the same.";
+        Subject = "subject", "The Subject is covered by the proof.";
+        Reading = "reading", "No part of the mail can be read in two ways.";
+        Kind = "kind", "The mail is of a kind that the entry grants.";
+        OneTimeLink = "one_time_link", "A link fits one of the entry's shapes.";
         OtherLinks = "other_links", "Every other link points where the entry says.";
         Attachments = "attachments", "The mail has no part that cannot be looked into.";
-        Recipients = "recipients", "Every recipient is one that the entry names.";
-        Addressees = "addressees", "Every recipient stands in To or Cc, so the mail was meant for them.";
-        Replay = "replay", "The same mail has not been exempted for another recipient before.";
+        Replay = "replay", "The same signed mail has not been exempted for another recipient before.";
         Limit = "limit", "The recipient has not had too many exemptions in this hour.";
         Edit = "edit", "The mail can be changed as the entry's actions say.";
         Audit = "audit", "The decision is on record before it takes effect.";
+        Busy = "busy", "There was room to look up the sender and to read the mail.";
+        Budget = "budget", "The mail was read within its share of processor time.";
         Fault = "fault", "Nothing went wrong while deciding.";
     }
 }
@@ -61,30 +70,48 @@ pub struct Finding {
     pub ok: bool,
     /// What was found, in words; no secret.
     pub detail: String,
+    /// The header field that was looked at, where it was one.
+    pub field: Option<&'static str>,
+    /// The proof that covers it, for people; none where nothing does, or no proof is needed.
+    pub proof: Option<String>,
 }
 
 impl Finding {
     /// A check that held.
     #[must_use]
     pub fn holds(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, ok: true, detail: detail.into() }
+        Self { reason, ok: true, detail: detail.into(), field: None, proof: None }
     }
 
     /// A check that did not.
     #[must_use]
     pub fn fails(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, ok: false, detail: detail.into() }
+        Self { ok: false, ..Self::holds(reason, detail) }
+    }
+
+    /// The same, of a header field.
+    #[must_use]
+    pub fn seen(self, field: &'static str) -> Self {
+        Self { field: Some(field), ..self }
+    }
+
+    /// The same, with the proof that covers the field, where it does.
+    #[must_use]
+    pub fn covered(self, evidence: &Evidence<'_>) -> Self {
+        let covers = self.field.is_some_and(|field| field == "DKIM-Signature" || matches!(evidence.field(field), Seen::Covered(_)));
+        Self { proof: covers.then(|| evidence.by().to_owned()), ..self }
     }
 }
 
 /// What to do with a mail.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum Verdict {
     /// Exempt it, as this entry says.
     Act(Arc<Entry>),
     /// Nothing; but it is a proven mail of this entry's sender and fails by little.
     NearMiss(Arc<Entry>),
     /// Nothing.
+    #[default]
     Pass,
 }
 
@@ -101,16 +128,16 @@ impl Verdict {
 
     /// The entry that was judged by.
     #[must_use]
-    pub fn sender(&self) -> Option<&Arc<Entry>> {
+    pub fn entry(&self) -> Option<&Arc<Entry>> {
         match self {
-            Self::Act(sender) | Self::NearMiss(sender) => Some(sender),
+            Self::Act(entry) | Self::NearMiss(entry) => Some(entry),
             Self::Pass => None,
         }
     }
 }
 
 /// A verdict with all that led to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Decision {
     /// What to do.
     pub verdict: Verdict,
@@ -118,21 +145,39 @@ pub struct Decision {
     pub entry: Option<String>,
     /// What was checked, in order.
     pub findings: Vec<Finding>,
-    /// What the mail was recognised as, where anybody looked.
+    /// What the words of the mail say it is, where anybody looked. For people; it grants nothing but where an entry says
+    /// `decide_by = "words"`.
     pub recognition: Option<Recognition>,
+    /// The kind of the one-time link, by the entry.
+    pub kind: Option<Kind>,
+    /// Every one-time link, as indices into the content's links.
+    pub one_time_links: Vec<usize>,
+    /// What replay memory knows the mail by: the hash of each signature that proves it.
+    pub signatures: Vec<[u8; 32]>,
+    /// What straight delivery stands in for, where it does.
+    pub condition: Option<Condition>,
 }
 
 impl Decision {
     /// A pass for one reason.
     #[must_use]
     pub fn pass(finding: Finding) -> Self {
-        Self { verdict: Verdict::Pass, entry: None, findings: vec![finding], recognition: None }
+        Self { findings: vec![finding], ..Self::default() }
     }
 
     /// Takes back an exemption, for a reason that came up after judging.
     pub fn revoke(&mut self, finding: Finding) {
         self.verdict = Verdict::Pass;
         self.findings.push(finding);
+    }
+
+    /// Every one-time link, as indices into the content's links: by the entry or, where none fits, as words tell.
+    #[must_use]
+    pub fn links(&self) -> &[usize] {
+        match &self.recognition {
+            Some(recognition) if self.one_time_links.is_empty() => &recognition.one_time_links,
+            _ => &self.one_time_links,
+        }
     }
 
     /// The first check that did not hold.

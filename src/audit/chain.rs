@@ -1,12 +1,21 @@
-//! Reading the audit back: its files in order, and whether the chain of hashes holds.
+//! The chain of records: how a line is linked to the one before it, where the chain ends, and whether it holds.
+//!
+//! A line is `{<record>,"prev":"<hash>","n":<number>,"mac":"<hash>"}`. `prev` is the SHA-256 of the record before, as it
+//! stands in its file, without its line end. `n` counts records from 1 and alone says which comes after which: a file's name
+//! is the day by the clock, and clocks step back. `mac`, where there is a key, is HMAC-SHA-256 over the line as it would
+//! be without it, by which whoever has the files and not the key can change nothing unseen.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufRead as _, BufReader},
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{constant_time, digest};
+use serde_json::Value;
+
+use super::record::Record;
+use crate::edit::tag::Key;
 
 /// What stands in `prev` of the first line ever.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -14,10 +23,19 @@ pub const GENESIS: &str = "00000000000000000000000000000000000000000000000000000
 /// The SHA-256 of a line without its line end, in hexadecimal.
 #[must_use]
 pub fn hash(line: &[u8]) -> String {
-    digest::digest(&digest::SHA256, line).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(digest::digest(&digest::SHA256, line).as_ref())
 }
 
-/// The audit files of a folder, oldest first.
+fn hexadecimal(octets: &[u8]) -> String {
+    octets.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The key for one purpose of its own, so that a file of keys may serve two.
+fn derived(key: &Key) -> Key {
+    key.derive("audit-chain")
+}
+
+/// The audit files of a folder by the days in their names. Which record comes after which is told by their numbers alone.
 ///
 /// # Errors
 /// Where the folder cannot be read.
@@ -35,6 +53,131 @@ pub fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The end of the chain, to which the next record is linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tip {
+    /// The newest record's number; 0 where there is none, or none with a number.
+    n: u64,
+    /// The newest record's hash.
+    hash: String,
+}
+
+impl Tip {
+    /// Finds the newest record of a folder by its number. A line that a crash cut short is closed, so that the next record
+    /// has a line of its own; returns whether there was one.
+    pub(super) fn find(folder: &Path) -> io::Result<(Self, bool)> {
+        let (mut tip, mut torn) = (Self { n: 0, hash: GENESIS.to_owned() }, false);
+        let files = files(folder)?;
+        for path in &files {
+            let end = match FileEnd::read(path) {
+                // Files of days gone by may have been made somebody else's.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && Some(path) != files.last() => continue,
+                end => end?,
+            };
+            torn |= end.torn;
+            if let Some((n, hash)) = end.newest
+                && n >= tip.n
+            {
+                tip = Self { n, hash };
+            }
+        }
+        Ok((tip, torn))
+    }
+
+    /// The line of the next record, with its line end, linked to the chain; the chain ends with it then.
+    pub(super) fn link(&mut self, record: &Record, key: Option<&Key>) -> String {
+        let n = self.n.saturating_add(1);
+        let line = record.chained(&self.hash);
+        let open = line.trim_end().strip_suffix('}').unwrap_or_default();
+        let mut line = format!("{open},\"n\":{n}}}");
+        if let Some(key) = key {
+            let mac = hexadecimal(&derived(key).digest(line.as_bytes()));
+            line.pop();
+            line.push_str(&format!("{MAC}{mac}\"}}"));
+        }
+        *self = Self { n, hash: hash(line.as_bytes()) };
+        line.push('\n');
+        line
+    }
+}
+
+/// What stands between a line and its keyed hash.
+const MAC: &str = ",\"mac\":\"";
+/// Digits of that hash.
+const MAC_DIGITS: usize = 64;
+
+/// How a file ends.
+struct FileEnd {
+    /// Number (0 where it has none) and hash of its last record.
+    newest: Option<(u64, String)>,
+    torn: bool,
+}
+
+impl FileEnd {
+    fn read(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        for piece in TAILS {
+            file.seek(SeekFrom::Start(length.saturating_sub(piece)))?;
+            let mut tail = Vec::new();
+            file.read_to_end(&mut tail)?;
+            let ends = tail.is_empty() || tail.ends_with(b"\n");
+            let mut lines: Vec<&[u8]> = tail.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+            if piece < length {
+                // Where the piece begins in a line, that line is not whole.
+                lines = lines.into_iter().skip(1).collect();
+            }
+            let torn = !ends && lines.last().is_some_and(|line| Linked::read(line).is_none());
+            let newest = lines.iter().rev().find_map(|line| Linked::read(line).map(|found| (found.n.unwrap_or(0), hash(line))));
+            if newest.is_none() && piece < length && piece < TAILS[1] {
+                continue;
+            }
+            if !ends {
+                OpenOptions::new().append(true).open(path)?.write_all(b"\n")?;
+            }
+            return Ok(Self { newest, torn });
+        }
+        Ok(Self { newest: None, torn: false })
+    }
+}
+
+/// Octets of a file's end that are looked at: most lines are short, and the longest has 1,000 recipients of 320 octets and
+/// the rest. A cut line may stand behind it.
+const TAILS: [u64; 2] = [64 << 10, 4 << 20];
+
+/// A line as the chain sees it.
+struct Linked {
+    prev: String,
+    n: Option<u64>,
+    /// Whether it says that a line before it was cut short.
+    closes: bool,
+    /// Whether it says that somebody else touched a file.
+    touched: bool,
+}
+
+impl Linked {
+    fn read(line: &[u8]) -> Option<Self> {
+        let value: Value = serde_json::from_slice(line).ok()?;
+        let text = |key: &str| value.get(key).and_then(Value::as_str);
+        let closes = text("type") == Some("start") && value.get("torn") == Some(&Value::Bool(true));
+        Some(Self {
+            prev: text("prev")?.to_owned(),
+            n: value.get("n").and_then(Value::as_u64),
+            closes,
+            touched: text("type") == Some("file"),
+        })
+    }
+}
+
+/// A line without its keyed hash, and that hash; none where it has none.
+fn keyed(line: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let rest = line.strip_suffix(b"\"}")?;
+    let (rest, mac) = rest.split_at_checked(rest.len().checked_sub(MAC_DIGITS)?)?;
+    let mut plain = rest.strip_suffix(MAC.as_bytes())?.to_vec();
+    plain.push(b'}');
+    Some((plain, mac))
+}
+
 /// A place where the chain is broken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {what}")]
@@ -44,7 +187,7 @@ pub struct Break {
     /// The line, from 1.
     pub line: usize,
     /// What is wrong, for people.
-    pub what: &'static str,
+    pub what: String,
 }
 
 /// What a whole audit looks like.
@@ -52,58 +195,345 @@ pub struct Break {
 pub struct Report {
     /// Lines that belong to the chain.
     pub lines: usize,
+    /// Of those, how many carry a keyed hash.
+    pub keyed: usize,
     /// Files.
     pub files: usize,
     /// Lines that a crash cut short and the next start closed.
     pub torn: usize,
+    /// How often somebody else touched a file, as `file` records say.
+    pub touched: usize,
     /// Whether the first line ever is there; older files may have been put away.
     pub from_the_start: bool,
     /// The first place where the chain is broken.
     pub broken: Option<Break>,
 }
 
-/// Checks the chain from the oldest line that is there.
+/// Checks the chain from the oldest record that is there, without a key: what `mac` says counts for nothing.
 ///
 /// # Errors
 /// Where a file cannot be read.
 pub fn verify(folder: &Path) -> io::Result<Report> {
-    let mut report = Report::default();
-    let mut previous: Option<String> = None;
-    let mut pending_torn: Option<Break> = None;
+    verify_by(folder, &[])
+}
+
+/// The same with keys, of which any may have written a line. Records from before there was a key are held by the first one
+/// that is keyed; none without may follow it, and where there are keys and no such record the chain is broken.
+///
+/// # Errors
+/// Where a file cannot be read.
+pub fn verify_by(folder: &Path, keys: &[Key]) -> io::Result<Report> {
+    let mut check = Check { keys: keys.iter().map(derived).collect(), ..Check::default() };
     for path in files(folder)? {
-        report.files += 1;
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        check.report.files += 1;
+        check.file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         for (at, line) in BufReader::new(File::open(&path)?).split(b'\n').enumerate() {
-            let line = line?;
-            let broken = |what| Break { file: name.clone(), line: at + 1, what };
-            let value: Option<serde_json::Value> = serde_json::from_slice(&line).ok();
-            let text = |key: &str| value.as_ref().and_then(|value| value.get(key)).and_then(serde_json::Value::as_str);
-            if let Some(torn) = pending_torn.take() {
-                let says_so = text("type") == Some("start")
-                    && value.as_ref().and_then(|value| value.get("torn")) == Some(&serde_json::Value::Bool(true));
-                if !says_so {
-                    report.broken = Some(torn);
-                    return Ok(report);
-                }
-                report.torn += 1;
+            if let Err(broken) = check.line(at + 1, &line?) {
+                check.report.broken = Some(broken);
+                return Ok(check.report);
             }
-            let Some(prev) = text("prev") else {
-                pending_torn = Some(broken("the line is no record; it was cut short or changed"));
-                previous = Some(hash(&line));
-                continue;
-            };
-            match &previous {
-                None => report.from_the_start = prev == GENESIS,
-                Some(expected) if prev != expected => {
-                    report.broken = Some(broken("the line before this one was changed, removed or put in"));
-                    return Ok(report);
-                }
-                Some(_) => {}
-            }
-            previous = Some(hash(&line));
-            report.lines += 1;
         }
     }
-    report.broken = pending_torn;
-    Ok(report)
+    check.report.broken = check.joints().err();
+    Ok(check.report)
+}
+
+/// Records of one file that follow one another, keyed all or none.
+#[derive(Debug)]
+struct Run {
+    file: String,
+    /// Where the first one stands.
+    line: usize,
+    keyed: bool,
+    /// The first one says that somebody else touched a file.
+    touched: bool,
+    first: u64,
+    prev: String,
+    last: u64,
+    hash: String,
+}
+
+impl Run {
+    fn broken(&self, what: impl Into<String>) -> Break {
+        Break { file: self.file.clone(), line: self.line, what: what.into() }
+    }
+}
+
+/// A verification under way.
+#[derive(Default)]
+struct Check {
+    keys: Vec<Key>,
+    report: Report,
+    /// The file that is being read.
+    file: String,
+    /// The hash of the newest record without a number. Versions before the number wrote those, and files in order.
+    unnumbered: Option<String>,
+    runs: Vec<Run>,
+    /// Lines that are no records, and the hash of the newest one.
+    cut: Vec<Break>,
+    cut_hash: String,
+    /// Records that tell of such a line.
+    closed: usize,
+}
+
+impl Check {
+    fn line(&mut self, number: usize, line: &[u8]) -> Result<(), Break> {
+        let broken = |file: &str, what: &str| Break { file: file.to_owned(), line: number, what: what.to_owned() };
+        let Some(found) = Linked::read(line) else {
+            self.cut.push(broken(&self.file, "the line is no record; it was cut short or changed"));
+            self.cut_hash = hash(line);
+            return Ok(());
+        };
+        let mac = keyed(line);
+        if let Some((plain, mac)) = mac.as_ref().filter(|_| !self.keys.is_empty()) {
+            let fits = |key: &Key| constant_time::verify_slices_are_equal(hexadecimal(&key.digest(plain)).as_bytes(), mac).is_ok();
+            if !self.keys.iter().any(fits) {
+                return Err(broken(&self.file, "the line was changed, or written with another key: its keyed hash does not fit"));
+            }
+        }
+        self.closed += usize::from(found.closes);
+        self.report.touched += usize::from(found.touched);
+        self.report.lines += 1;
+        self.report.keyed += usize::from(mac.is_some());
+        let hash = hash(line);
+        let Some(n) = found.n else {
+            if !self.runs.is_empty() {
+                return Err(broken(&self.file, "the line has no number, and lines before it have one"));
+            }
+            match &self.unnumbered {
+                None => self.report.from_the_start = found.prev == GENESIS,
+                Some(last) if *last == found.prev || found.closes && self.cut_hash == found.prev => {}
+                Some(_) => return Err(broken(&self.file, OTHER_BEFORE)),
+            }
+            self.unnumbered = Some(hash);
+            return Ok(());
+        };
+        match self.runs.last_mut() {
+            Some(run)
+                if run.file == self.file && run.keyed == mac.is_some() && run.last.checked_add(1) == Some(n) && run.hash == found.prev =>
+            {
+                (run.last, run.hash) = (n, hash);
+            }
+            _ => self.runs.push(Run {
+                file: self.file.clone(),
+                line: number,
+                keyed: mac.is_some(),
+                touched: found.touched,
+                first: n,
+                prev: found.prev,
+                last: n,
+                hash,
+            }),
+        }
+        Ok(())
+    }
+
+    /// Whether the runs, in the order of their numbers, make one chain.
+    fn joints(&mut self) -> Result<(), Break> {
+        if let Some(cut) = self.cut.get(self.closed) {
+            return Err(cut.clone());
+        }
+        self.report.torn = self.cut.len();
+        if !self.keys.is_empty() && self.report.lines > 0 && self.runs.last().is_none() {
+            return Err(Break { file: self.file.clone(), line: 1, what: NONE_KEYED.to_owned() });
+        }
+        self.runs.sort_by_key(|run| run.first);
+        let Some(first) = self.runs.first() else { return Ok(()) };
+        match &self.unnumbered {
+            None => self.report.from_the_start = first.first == 1 && first.prev == GENESIS,
+            Some(last) if first.first == 1 && first.prev == *last => {}
+            Some(_) => return Err(first.broken(OTHER_BEFORE)),
+        }
+        if first.touched && first.first > 1 {
+            return Err(first.broken("the records before this one were in a file that somebody else took away or emptied"));
+        }
+        for (before, run) in self.runs.iter().zip(self.runs.iter().skip(1)) {
+            let next = before.last.saturating_add(1);
+            if run.first < next {
+                return Err(run.broken(format!("record {} is there twice", run.first)));
+            }
+            if run.first > next {
+                let last = run.first.saturating_sub(1);
+                return Err(run.broken(if next == last {
+                    format!("record {next}, which comes before this one, is missing")
+                } else {
+                    format!("records {next} to {last}, which come before this one, are missing")
+                }));
+            }
+            if run.prev != before.hash {
+                return Err(run.broken(OTHER_BEFORE));
+            }
+            if before.keyed && !run.keyed {
+                return Err(run.broken("the line has no keyed hash, and lines before it have one"));
+            }
+        }
+        let Some(last) = self.runs.last().filter(|last| !self.keys.is_empty() && !last.keyed) else { return Ok(()) };
+        Err(last.broken(NONE_KEYED))
+    }
+}
+
+const NONE_KEYED: &str =
+    "there is a key, and no line has a keyed hash: the chain was computed without the key, or nothing was written since there is one";
+const OTHER_BEFORE: &str = "the line before this one was changed, removed or put in";
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn key(letter: u8) -> Key {
+        Key::parse(&BASE64.encode([letter; 32])).unwrap()
+    }
+
+    fn record(second: i64) -> Record {
+        Record::start(jiff::Timestamp::from_second(second).unwrap(), false)
+    }
+
+    /// Lines of one chain, so many.
+    fn lines(count: i64, key: Option<&Key>) -> Vec<String> {
+        let mut tip = Tip { n: 0, hash: GENESIS.to_owned() };
+        (0..count).map(|at| tip.link(&record(1_800_000_000 + at), key)).collect()
+    }
+
+    /// The chain computed anew over what stands in these lines, as somebody without the key can.
+    fn anew(lines: &[String]) -> Vec<String> {
+        let (mut prev, mut out) = (GENESIS.to_owned(), Vec::new());
+        for (at, line) in lines.iter().enumerate() {
+            let open = line.split(",\"prev\":").next().unwrap();
+            let line = format!("{open},\"prev\":\"{prev}\",\"n\":{}}}", at + 1);
+            prev = hash(line.as_bytes());
+            out.push(line + "\n");
+        }
+        out
+    }
+
+    fn without(lines: &[String], gone: usize) -> Vec<String> {
+        lines.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, line)| line.clone()).collect()
+    }
+
+    /// What is wrong with these files; nothing where all is well.
+    fn broken(files: &[(&str, &[String])], keys: &[Key]) -> Option<String> {
+        let folder = folder(files);
+        verify_by(folder.path(), keys).unwrap().broken.map(|broken| broken.to_string())
+    }
+
+    fn folder(files: &[(&str, &[String])]) -> TempDir {
+        let folder = TempDir::new().unwrap();
+        for (day, lines) in files {
+            fs::write(folder.path().join(format!("audit-{day}.jsonl")), lines.concat()).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_record_taken_out_and_the_chain_computed_anew_shows_by_the_key() {
+        let keys = [key(1)];
+        let all = lines(9, keys.first());
+        assert_eq!(broken(&[("20261124", &all)], &keys), None);
+        let report = verify_by(folder(&[("20261124", &all)]).path(), &keys).unwrap();
+        assert_eq!((report.lines, report.keyed, report.from_the_start), (9, 9, true));
+        for gone in 0..8 {
+            let cut = without(&all, gone);
+            assert!(gone == 0 || broken(&[("20261124", &cut)], &keys).is_some(), "record {gone} taken out, the rest as it was");
+            assert!(broken(&[("20261124", &anew(&cut))], &keys).is_some(), "record {gone} taken out, all computed anew");
+            // What came before the gap as it was, what came after it computed anew, with and without the old keyed hashes.
+            let mut mixed = cut.clone();
+            mixed.splice(gone.., anew(&cut).into_iter().skip(gone));
+            assert!(broken(&[("20261124", &mixed)], &keys).is_some(), "record {gone} taken out, the end computed anew");
+            let mut mixed = anew(&cut);
+            mixed.splice(gone.., cut.iter().skip(gone).cloned());
+            assert!(gone == 0 || broken(&[("20261124", &mixed)], &keys).is_some(), "record {gone} taken out, the start computed anew");
+        }
+        // As if the number had never been, which versions before it wrote.
+        let old: Vec<String> = anew(&all).iter().map(|line| line.replace(",\"n\":", ",\"m\":")).collect();
+        assert!(broken(&[("20261124", &old)], &keys).is_some());
+        // With another key.
+        assert!(broken(&[("20261124", &lines(9, Some(&key(2))))], &keys).is_some());
+        // Without a key in use nobody can tell; `audit verify` says so.
+        assert_eq!(broken(&[("20261124", &anew(&without(&all, 4)))], &[]), None);
+    }
+
+    #[test]
+    fn keys_rotate_and_a_key_may_come_late() {
+        let mut tip = Tip { n: 0, hash: GENESIS.to_owned() };
+        let (old, new) = (key(1), key(2));
+        let by = [None, None, Some(&old), Some(&old), Some(&new), Some(&new)];
+        let all: Vec<String> = by.iter().map(|key| tip.link(&record(1), *key)).collect();
+        assert_eq!(broken(&[("20261124", &all)], &[new.clone(), old.clone()]), None);
+        assert!(broken(&[("20261124", &all)], std::slice::from_ref(&new)).is_some(), "the old key is needed for the old lines");
+        // What came before the key is held by the first line that has it.
+        let mut changed = all.clone();
+        changed[0] = changed[0].replace("start", "stort");
+        let redone = anew(&changed[..2]);
+        changed.splice(..2, redone);
+        assert!(broken(&[("20261124", &changed)], &[new.clone(), old.clone()]).is_some());
+        // Nothing without it may follow.
+        let mut longer = all.clone();
+        longer.push(tip.link(&record(2), None));
+        assert!(broken(&[("20261124", &longer)], &[new, old]).unwrap().contains("no keyed hash"));
+    }
+
+    #[test]
+    fn the_order_is_the_number() {
+        for key in [None, Some(key(1))] {
+            let keys: Vec<Key> = key.iter().cloned().collect();
+            let all = lines(9, key.as_ref());
+            // The clock stepped back over midnight, and then went on.
+            let (before, after) = (&[&all[..3], &all[6..8]].concat(), &[&all[3..6], &all[8..]].concat());
+            let files: &[(&str, &[String])] = &[("20261124", before), ("20261125", after)];
+            assert_eq!(broken(files, &keys), None);
+            let (tip, torn) = Tip::find(folder(files).path()).unwrap();
+            assert_eq!((tip.n, tip.hash, torn), (9, hash(all[8].trim_end().as_bytes()), false));
+            // Files may be put away from the oldest on, and may be called anything.
+            assert_eq!(broken(&[("19700101", &all[5..])], &keys), None);
+            assert!(broken(&[("20261124", &all[..3]), ("20261125", &all[4..])], &keys).unwrap().contains("record 4, which"));
+            assert!(broken(&[("20261124", &all[..3]), ("20261125", &all[6..])], &keys).unwrap().contains("records 4 to 6, which"));
+            assert!(broken(&[("20261124", &all[..3]), ("20261125", &all[2..])], &keys).unwrap().contains("record 3 is there twice"));
+            assert!(broken(&[("20261124", &all), ("20261125", &all)], &keys).is_some());
+            assert!(broken(&[("20261124", &[&all[..3], &all[2..]].concat())], &keys).unwrap().contains("twice"));
+        }
+    }
+
+    #[test]
+    fn lines_of_before_the_number_go_on_with_it() {
+        let old = |record: &Record, prev: &str| record.chained(prev);
+        let first = old(&record(1), GENESIS);
+        let second = old(&record(2), &hash(first.trim_end().as_bytes()));
+        let dir = folder(&[("20261124", &[first.clone(), second.clone()])]);
+        let (mut tip, _) = Tip::find(dir.path()).unwrap();
+        let third = tip.link(&record(3), None);
+        assert!(third.contains("\"n\":1}"));
+        assert_eq!(broken(&[("20261124", &[first.clone(), second.clone()]), ("20261125", std::slice::from_ref(&third))], &[]), None);
+        assert!(broken(&[("20261124", &[first.clone()]), ("20261125", std::slice::from_ref(&third))], &[]).is_some());
+        assert!(broken(&[("20261124", &[second.clone(), first])], &[]).is_some());
+        assert!(broken(&[("20261124", &[third]), ("20261125", &[second])], &[]).is_some());
+    }
+
+    #[test]
+    fn a_line_that_a_crash_cut_short_is_closed() {
+        for key in [None, Some(key(1))] {
+            let keys: Vec<Key> = key.iter().cloned().collect();
+            let all = lines(3, key.as_ref());
+            for cut in [1, 20, all[2].len() - 2] {
+                let dir = folder(&[("20261124", &[all[0].clone(), all[1].clone(), all[2][..cut].to_owned()])]);
+                let (mut tip, torn) = Tip::find(dir.path()).unwrap();
+                assert!(torn, "{cut}");
+                let start = tip.link(&Record::start(jiff::Timestamp::from_second(9).unwrap(), torn), key.as_ref());
+                let path = dir.path().join("audit-20261124.jsonl");
+                let text = fs::read_to_string(&path).unwrap();
+                fs::write(&path, format!("{text}{start}")).unwrap();
+                let report = verify_by(dir.path(), &keys).unwrap();
+                assert_eq!((report.broken, report.torn, report.lines), (None, 1, 3), "{cut}");
+                // The same line garbled by somebody, and nobody said so.
+                fs::write(&path, text).unwrap();
+                assert!(verify_by(dir.path(), &keys).unwrap().broken.is_some());
+            }
+            // Whole but for its end.
+            let dir = folder(&[("20261124", &[all[0].clone(), all[1].trim_end().to_owned()])]);
+            let (tip, torn) = Tip::find(dir.path()).unwrap();
+            assert_eq!((tip.n, torn), (2, false));
+        }
+    }
 }

@@ -1,32 +1,38 @@
 //! Remembering: every decision on disk, an exemption before it takes effect.
 //!
-//! One thread appends to `audit-YYYYMMDD.jsonl` (UTC) and takes whatever waits in one write. Each line carries the
-//! SHA-256 of the line before it, across files, so that a removed or changed line shows (see [`chain`]). A line that a
-//! crash cut short is closed at the next start and named by the `start` record behind it.
+//! One thread appends to `audit-YYYYMMDD.jsonl` (UTC) and takes whatever waits in one write. Each line carries its number and
+//! the SHA-256 of the line before it, across files, and where there is a key a keyed hash, so that a removed or changed line
+//! shows (see [`chain`]). A line that a crash cut short is closed at the next start and named by the `start` record behind
+//! it. A file that vanished, or that somebody else changed, is noticed with the next record: records go on in a file of the
+//! same name, behind a `file` record that says so, and no exemption is committed to a file that is not there.
 
 pub mod chain;
 pub mod record;
 pub mod watch;
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot};
 
+use self::chain::Tip;
 pub use self::record::Record;
-use crate::{clock, limits};
+use crate::{clock, edit::tag::Key, limits};
 
 /// The handle by which mails are remembered. Cloning it is cheap; the writer ends with the last handle.
 #[derive(Clone)]
 pub struct Audit {
     folder: Arc<Path>,
     queue: mpsc::Sender<Job>,
+    key: Arc<ArcSwapOption<Key>>,
 }
 
 enum Job {
@@ -54,17 +60,31 @@ pub enum AuditError {
 }
 
 impl Audit {
-    /// Opens a folder and starts its writer.
+    /// Opens a folder and starts its writer. The chain has no key.
     ///
     /// # Errors
     /// Where the folder cannot be written, or another process writes there.
     pub fn open(folder: &Path) -> Result<Self, AuditError> {
-        let mut writer = Writer::open(folder)?;
+        Self::open_keyed(folder, None)
+    }
+
+    /// The same with a key for the chain.
+    ///
+    /// # Errors
+    /// As [`Audit::open`].
+    pub fn open_keyed(folder: &Path, key: Option<Key>) -> Result<Self, AuditError> {
+        let key = Arc::new(ArcSwapOption::from_pointee(key));
+        let mut writer = Writer::open(folder, Arc::clone(&key))?;
         writer.append(&[Record::start(clock::now(), writer.torn)]).map_err(|error| AuditError::Folder(folder.into(), error.to_string()))?;
         let (queue, jobs) = mpsc::channel(limits::AUDIT_QUEUE);
         let run = move || run(writer, jobs);
         thread::Builder::new().name("audit".into()).spawn(run).map_err(|error| AuditError::Folder(folder.into(), error.to_string()))?;
-        Ok(Self { folder: folder.into(), queue })
+        Ok(Self { folder: folder.into(), queue, key })
+    }
+
+    /// Writes by another key from the next record on.
+    pub fn key_by(&self, key: Option<Key>) {
+        self.key.store(key.map(Arc::new));
     }
 
     /// Where it writes.
@@ -118,7 +138,7 @@ fn run(mut writer: Writer, mut jobs: mpsc::Receiver<Job>) {
         let gathers = waiting.is_empty();
         let mut outcome = writer.append(&records);
         if outcome.is_ok() && !waiting.is_empty() {
-            outcome = writer.sync();
+            outcome = writer.sync().and_then(|()| writer.is_in_place());
         }
         if let Err(error) = &outcome {
             tracing::error!(records = records.len(), %error, "audit records could not be written; mails are relayed, exemptions stop");
@@ -148,78 +168,189 @@ struct Day {
     length: u64,
 }
 
+impl Day {
+    /// Opens or makes the file; a line without its end gets one.
+    fn open(folder: &Path, name: &str) -> io::Result<Self> {
+        let path = folder.join(name);
+        let is_new = !path.exists();
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
+        let mut length = file.metadata()?.len();
+        let mut last = [0];
+        if length > 0 && file.read_at(&mut last, length - 1)? == 1 && last != *b"\n" {
+            file.write_all(b"\n")?;
+            length += 1;
+        }
+        if is_new {
+            // The file's name must be on disk too, before what stands in the file is relied on.
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(Self { name: name.to_owned(), file, length })
+    }
+
+    /// What has become of the file behind the writer's back.
+    fn fault(&self, folder: &Path) -> io::Result<Option<&'static str>> {
+        let ours = self.file.metadata()?;
+        match fs::symlink_metadata(folder.join(&self.name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some("vanished")),
+            Err(error) => Err(error),
+            Ok(there) if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) => Ok(Some("replaced")),
+            Ok(there) if there.len() != self.length => Ok(Some("changed")),
+            Ok(_) => Ok(None),
+        }
+    }
+}
+
 /// The one who holds the file and the end of the chain.
 struct Writer {
     folder: PathBuf,
     /// Held for the life of the writer; the lock goes with it.
     _lock: File,
     open: Option<Day>,
-    last: String,
+    tip: Tip,
     torn: bool,
+    key: Arc<ArcSwapOption<Key>>,
+    /// What is still to be said of a file that somebody else touched.
+    fault: Option<Record>,
 }
 
 impl Writer {
-    fn open(folder: &Path) -> Result<Self, AuditError> {
+    fn open(folder: &Path, key: Arc<ArcSwapOption<Key>>) -> Result<Self, AuditError> {
         let fail = |error: io::Error| AuditError::Folder(folder.into(), error.to_string());
-        std::fs::create_dir_all(folder).map_err(fail)?;
+        fs::create_dir_all(folder).map_err(fail)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("audit.lock")).map_err(fail)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(AuditError::Taken(folder.into())),
-            Err(std::fs::TryLockError::Error(error)) => return Err(fail(error)),
+            Err(fs::TryLockError::WouldBlock) => return Err(AuditError::Taken(folder.into())),
+            Err(fs::TryLockError::Error(error)) => return Err(fail(error)),
         }
-        let (last, torn) = match chain::files(folder).map_err(fail)?.last() {
-            Some(newest) => end_of(newest).map_err(fail)?,
-            None => (chain::GENESIS.to_owned(), false),
-        };
-        Ok(Self { folder: folder.into(), _lock: lock, open: None, last, torn })
+        let (tip, torn) = Tip::find(folder).map_err(fail)?;
+        Ok(Self { folder: folder.into(), _lock: lock, open: None, tip, torn, key, fault: None })
     }
 
     /// Appends records, all or none.
     fn append(&mut self, records: &[Record]) -> io::Result<()> {
-        let name = format!("audit-{}.jsonl", clock::now().strftime("%Y%m%d"));
-        if self.open.as_ref().is_none_or(|day| day.name != name) {
-            let file = OpenOptions::new().create(true).append(true).open(self.folder.join(&name))?;
-            let length = file.metadata()?.len();
-            self.open = Some(Day { name, file, length });
+        let now = clock::now();
+        let name = format!("audit-{}.jsonl", now.strftime("%Y%m%d"));
+        if let Some(day) = &self.open
+            && let Some(what) = day.fault(&self.folder)?
+        {
+            tracing::error!(file = day.name, what, "the audit file was touched by somebody else; records go on in a file of the same name");
+            self.fault = Some(Record::file(now, &day.name, what));
+            self.open = None;
         }
-        let Some(day) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
-        let mut text = String::new();
-        let mut last = self.last.clone();
+        let day = match self.open.take() {
+            Some(day) if day.name == name => day,
+            _ => Day::open(&self.folder, &name)?,
+        };
+        let fault = self.fault.take();
+        let written = self.write(day, fault.iter().chain(records));
+        if written.is_err() {
+            self.fault = fault;
+        }
+        written
+    }
+
+    fn write<'r>(&mut self, mut day: Day, records: impl Iterator<Item = &'r Record>) -> io::Result<()> {
+        let (mut text, mut tip, key) = (String::new(), self.tip.clone(), self.key.load_full());
         for record in records {
-            let line = record.chained(&last);
-            last = chain::hash(line.trim_end_matches('\n').as_bytes());
-            text.push_str(&line);
+            text.push_str(&tip.link(record, key.as_deref()));
         }
-        if let Err(error) = day.file.write_all(text.as_bytes()) {
+        let written = day.file.write_all(text.as_bytes());
+        if written.is_ok() {
+            day.length += text.len() as u64;
+            self.tip = tip;
+        } else {
             // A half-written line would break the chain; the disk may be full, but cutting needs no room.
             day.file.set_len(day.length)?;
-            return Err(error);
         }
-        day.length += text.len() as u64;
-        self.last = last;
-        Ok(())
+        self.open = Some(day);
+        written
     }
 
     fn sync(&mut self) -> io::Result<()> {
         self.open.as_ref().map_or(Ok(()), |day| day.file.sync_data())
     }
-}
 
-/// The hash of a file's last line; a line that a crash cut short is closed first.
-fn end_of(path: &Path) -> io::Result<(String, bool)> {
-    let mut file = OpenOptions::new().read(true).append(true).open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST_LINE)))?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
-    let torn = !tail.is_empty() && !tail.ends_with(b"\n");
-    if torn {
-        file.write_all(b"\n")?;
+    /// Whether what was written can be found under the file's name.
+    fn is_in_place(&self) -> io::Result<()> {
+        let Some(day) = &self.open else { return Ok(()) };
+        day.fault(&self.folder)?.map_or(Ok(()), |what| Err(io::Error::other(format!("{} {what} while it was written", day.name))))
     }
-    let line = tail.strip_suffix(b"\n").unwrap_or(&tail).rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    Ok((if line.is_empty() { chain::GENESIS.to_owned() } else { chain::hash(line) }, torn))
 }
 
-/// Octets of the longest line: 1,000 recipients of 320 octets and the rest.
-const LONGEST_LINE: u64 = 1 << 20;
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn record() -> Record {
+        Record::start(clock::now(), false)
+    }
+
+    fn only_file(folder: &Path) -> PathBuf {
+        chain::files(folder).unwrap().pop().unwrap()
+    }
+
+    /// The file as somebody else may leave it; whether the next exemption says so, and whether `verify` does.
+    async fn touched(how: impl FnOnce(&Path)) -> (String, Option<String>) {
+        let folder = TempDir::new().unwrap();
+        let audit = Audit::open(folder.path()).unwrap();
+        for _ in 0..3 {
+            audit.commit(record()).await.unwrap();
+        }
+        how(&only_file(folder.path()));
+        audit.commit(record()).await.unwrap();
+        let text = fs::read_to_string(only_file(folder.path())).unwrap();
+        (text, chain::verify(folder.path()).unwrap().broken.map(|broken| broken.what))
+    }
+
+    #[tokio::test]
+    async fn a_file_that_vanishes_is_noticed_before_the_next_exemption() {
+        let (text, broken) = touched(|file| fs::remove_file(file).unwrap()).await;
+        assert!(text.starts_with("{\"type\":\"file\"") && text.contains("\"what\":\"vanished\""), "{text}");
+        assert_eq!(text.lines().count(), 2);
+        assert!(broken.is_some() && text.contains("\"n\":5"), "{text}");
+        let (text, broken) = touched(|file| {
+            fs::remove_file(file).unwrap();
+            fs::write(file, "").unwrap();
+        })
+        .await;
+        assert!(text.contains("\"what\":\"replaced\"") && broken.is_some(), "{text}");
+        let (text, broken) = touched(|file| File::options().write(true).open(file).unwrap().set_len(700).unwrap()).await;
+        assert!(text.contains("\"what\":\"changed\"") && broken.is_some(), "{text}");
+        let (text, broken) = touched(|file| File::options().write(true).open(file).unwrap().set_len(0).unwrap()).await;
+        assert!(text.contains("\"what\":\"changed\"") && broken.is_some(), "{text}");
+        let (text, broken) = touched(|file| File::options().append(true).open(file).unwrap().write_all(b"x").unwrap()).await;
+        assert!(text.contains("\nx\n{\"type\":\"file\"") && broken.is_some(), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_moved_away_can_be_put_back() {
+        let folder = TempDir::new().unwrap();
+        let audit = Audit::open(folder.path()).unwrap();
+        audit.commit(record()).await.unwrap();
+        let (file, away) = (only_file(folder.path()), folder.path().join("audit-20000101.jsonl"));
+        fs::rename(&file, &away).unwrap();
+        audit.commit(record()).await.unwrap();
+        let report = chain::verify(folder.path()).unwrap();
+        assert_eq!((report.broken, report.lines, report.from_the_start), (None, 4, true));
+        fs::remove_file(&away).unwrap();
+        assert!(chain::verify(folder.path()).unwrap().broken.is_some());
+    }
+
+    #[tokio::test]
+    async fn where_the_folder_is_gone_there_is_no_exemption() {
+        let folder = TempDir::new().unwrap();
+        let (here, away) = (folder.path().join("audit"), folder.path().join("away"));
+        let audit = Audit::open(&here).unwrap();
+        audit.commit(record()).await.unwrap();
+        fs::rename(&here, &away).unwrap();
+        assert!(matches!(audit.commit(record()).await, Err(AuditError::Write(_))));
+        fs::rename(&away, &here).unwrap();
+        audit.commit(record()).await.unwrap();
+        let text = fs::read_to_string(only_file(&here)).unwrap();
+        assert!(text.contains("\"type\":\"file\""), "{text}");
+        assert_eq!(chain::verify(&here).unwrap().broken, None);
+    }
+}

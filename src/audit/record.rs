@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    allowlist::{Decision, Mode, Verdict},
+    allowlist::{Decision, Finding, Mode, Verdict},
     clock,
     edit::tag::Key,
     identity::proof::{Identity, Source},
@@ -201,6 +201,12 @@ impl Record {
         Self::of(&Line::Start { v: VERSION, time: clock::rfc3339(time), version: env!("CARGO_PKG_VERSION"), torn })
     }
 
+    /// The file that was written to is not as it was left: `what` became of it. Records go on in the file where this stands.
+    #[must_use]
+    pub fn file(time: Timestamp, name: &str, what: &'static str) -> Self {
+        Self::of(&Line::File { v: VERSION, time: clock::rfc3339(time), file: name, what })
+    }
+
     fn of(line: &Line<'_>) -> Self {
         // A record is strings, numbers and lists, which always serialise.
         Self(serde_json::to_string(line).unwrap_or_else(|_| "{\"type\":\"broken\"}".into()))
@@ -246,6 +252,12 @@ enum Line<'a> {
         version: &'static str,
         torn: bool,
     },
+    File {
+        v: u8,
+        time: String,
+        file: &'a str,
+        what: &'static str,
+    },
 }
 
 #[derive(Serialize)]
@@ -270,6 +282,9 @@ struct Mail<'a> {
     actions: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entry: Option<&'a str>,
+    /// The kind of the one-time link, by the entry's shapes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recognized: Option<Recognized>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -353,7 +368,7 @@ impl<'a> IdentityView<'a> {
         });
         Self {
             from_domain: author.map(Domain::as_str),
-            spf: identity.spf.code(),
+            spf: identity.spf.as_ref().map_or("not asked", |spf| spf.result.code()),
             dkim: dkim.collect(),
             dmarc: identity.dmarc.code(),
             arc: identity.arc.code(),
@@ -377,12 +392,30 @@ pub struct ReasonView<'a> {
     pub ok: bool,
     /// What was found.
     pub detail: &'a str,
+    /// The header field that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<&'static str>,
+    /// The proof that covers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covered_by: Option<&'a str>,
 }
 
 /// The findings of a decision, in order.
 #[must_use]
 pub fn reasons(decision: &Decision) -> Vec<ReasonView<'_>> {
-    decision.findings.iter().map(|finding| ReasonView { check: finding.reason.code(), ok: finding.ok, detail: &finding.detail }).collect()
+    decision.findings.iter().map(ReasonView::new).collect()
+}
+
+impl<'a> ReasonView<'a> {
+    fn new(finding: &'a Finding) -> Self {
+        Self {
+            check: finding.reason.code(),
+            ok: finding.ok,
+            detail: &finding.detail,
+            field: finding.field,
+            covered_by: finding.proof.as_deref(),
+        }
+    }
 }
 
 /// The actions that a decision takes or, where it is only observed, would take.
@@ -399,7 +432,7 @@ impl<'a> Mail<'a> {
         let recognition = event.decision.recognition.as_ref();
         let link = |link: &Link| RedactedLink { link: link.redacted(), hash: key.map(|key| key.fingerprint(link.expose())) };
         let mut links: Vec<&Link> = Vec::new();
-        for at in recognition.into_iter().flat_map(|found| &found.one_time_links) {
+        for at in event.decision.links() {
             if let Some(found) = event.content.and_then(|content| content.links.get(*at))
                 && !links.contains(&&found.link)
             {
@@ -422,6 +455,7 @@ impl<'a> Mail<'a> {
             observed: matches!(event.decision.verdict, Verdict::Act(_)) && event.mode == Mode::Observe,
             actions: actions(event.decision),
             entry: event.decision.entry.as_deref(),
+            kind: event.decision.kind.map(crate::recognition::Kind::code),
             recognized: recognition
                 .map(|found| Recognized { kind: found.kind.map_or("none", crate::recognition::Kind::code), confidence: found.confidence }),
             one_time_links: links.into_iter().map(link).collect(),

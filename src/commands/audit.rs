@@ -16,6 +16,8 @@ use super::{Answer, Config, printable};
 use crate::{
     audit::{chain, watch::Tallies},
     cli::{Audit, Find},
+    edit::tag::Key,
+    settings::AuditKeys,
 };
 
 pub(super) fn audit(config: &Config, what: Audit) -> anyhow::Result<Answer> {
@@ -24,7 +26,10 @@ pub(super) fn audit(config: &Config, what: Audit) -> anyhow::Result<Answer> {
             let folder = folder(config, find.directory.clone())?;
             self::find(&folder, &find)
         }
-        Audit::Verify { directory } => verify(&folder(config, directory)?),
+        Audit::Verify { directory, key_file } => {
+            let keys = keys(config, key_file)?;
+            verify(&folder(config, directory)?, &keys)
+        }
         Audit::Report { directory, since } => report(&folder(config, directory)?, since.as_deref()),
         Audit::Tail { directory, lines, follow, json } => {
             let form = if json { Form::Json } else { Form::People };
@@ -55,22 +60,41 @@ enum Then {
     Follow,
 }
 
-fn verify(folder: &Path) -> anyhow::Result<Answer> {
-    let report = chain::verify(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+/// The keys of the chain: those of a file that was named, or the configuration's. A folder may be looked at where there is
+/// no configuration.
+fn keys(config: &Config, named: Option<PathBuf>) -> anyhow::Result<Vec<Key>> {
+    match named {
+        Some(file) => Ok(AuditKeys::read(&file).map_err(anyhow::Error::msg)?.keys),
+        None => Ok(config.load_or_empty()?.audit_keys.keys),
+    }
+}
+
+fn verify(folder: &Path, keys: &[Key]) -> anyhow::Result<Answer> {
+    let report = chain::verify_by(folder, keys).with_context(|| format!("{} cannot be read", folder.display()))?;
     let mut out = io::stdout().lock();
+    if report.lines == 0 && report.broken.is_none() {
+        writeln!(out, "there is no record in {}: nothing was verified", folder.display())?;
+        return Ok(Answer::No);
+    }
     let start = if report.from_the_start { "from the first line ever" } else { "from the oldest line that is here" };
     let torn = if report.torn == 0 { String::new() } else { format!(", {} cut short by a crash and closed", report.torn) };
     writeln!(out, "{} lines in {} files, {start}{torn}", report.lines, report.files)?;
-    match report.broken {
-        None => {
-            writeln!(out, "the chain holds")?;
-            Ok(Answer::Yes)
-        }
-        Some(broken) => {
-            writeln!(out, "the chain is broken: {broken}")?;
-            Ok(Answer::No)
-        }
+    if report.touched > 0 {
+        writeln!(out, "{} times somebody else touched a file, as records of the type \"file\" say", report.touched)?;
     }
+    if let Some(broken) = report.broken {
+        writeln!(out, "the chain is broken: {}", printable(&broken.to_string()))?;
+        return Ok(Answer::No);
+    }
+    let (keyed, before) = (report.keyed, report.lines - report.keyed);
+    let said = match (keys.is_empty(), keyed, before) {
+        (true, 0, _) => "the chain holds, and has no key: whoever can write the files can compute it anew; see [audit] key_file".to_owned(),
+        (true, ..) => format!("the chain holds; {keyed} lines have a keyed hash, which nobody checked: there is no key here"),
+        (false, _, 0) => "the chain holds, and every line was written with the key".to_owned(),
+        (false, ..) => format!("the chain holds; the oldest {before} lines are from before there was a key"),
+    };
+    writeln!(out, "{said}")?;
+    Ok(Answer::Yes)
 }
 
 fn report(folder: &Path, since: Option<&str>) -> anyhow::Result<Answer> {
@@ -170,16 +194,18 @@ fn matches(value: &Value, find: &Find) -> bool {
 
 fn tail(folder: &Path, lines: usize, then: Then, form: Form) -> anyhow::Result<Answer> {
     let mut out = io::stdout().lock();
-    let mut files = chain::files(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    let files = chain::files(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
     let mut newest: Vec<Vec<u8>> = Vec::new();
-    for path in files.iter().rev() {
+    for (older, path) in files.iter().rev().enumerate() {
         let mut these: Vec<Vec<u8>> = BufReader::new(File::open(path)?).split(b'\n').collect::<Result<_, _>>()?;
         these.append(&mut newest);
         newest = these;
-        if newest.len() >= lines {
+        if older > 0 && newest.len() >= lines {
             break;
         }
     }
+    // A clock that stepped back left the newest records in an older file: their numbers tell the order.
+    newest.sort_by_key(|line| serde_json::from_slice::<Value>(line).ok().and_then(|value| value.get("n").and_then(Value::as_u64)));
     let skip = newest.len().saturating_sub(lines);
     for line in newest.iter().skip(skip) {
         if let Ok(value) = serde_json::from_slice(line) {
@@ -189,26 +215,32 @@ fn tail(folder: &Path, lines: usize, then: Then, form: Form) -> anyhow::Result<A
     if then == Then::End {
         return Ok(Answer::Yes);
     }
-    let mut open = files.pop();
-    let mut at = open.as_ref().map_or(Ok(0), |path| path.metadata().map(|about| about.len()))?;
-    let mut rest = Vec::new();
+    // Whichever file grows: by a clock that steps back, records go on in an older one.
+    let mut known: HashMap<PathBuf, u64> = HashMap::new();
+    for path in files {
+        let length = path.metadata()?.len();
+        known.insert(path, length);
+    }
     loop {
         out.flush()?;
         thread::sleep(POLL);
-        if let Some(path) = &open {
-            let mut file = File::open(path)?;
-            file.seek(SeekFrom::Start(at))?;
-            at += u64::try_from(file.read_to_end(&mut rest)?)?;
-            while let Some(end) = memchr::memchr(b'\n', &rest) {
-                let line: Vec<u8> = rest.drain(..=end).take(end).collect();
-                if let Ok(value) = serde_json::from_slice(&line) {
-                    show(&mut out, &line, &value, form)?;
+        for path in chain::files(folder)? {
+            let at = known.entry(path.clone()).or_default();
+            let mut file = File::open(&path)?;
+            if file.metadata()?.len() < *at {
+                *at = 0;
+            }
+            file.seek(SeekFrom::Start(*at))?;
+            let mut rest = Vec::new();
+            file.read_to_end(&mut rest)?;
+            for line in rest.split_inclusive(|byte| *byte == b'\n') {
+                // The rest of a line that is being written comes with the next look.
+                let Some(whole) = line.strip_suffix(b"\n") else { break };
+                *at += u64::try_from(line.len())?;
+                if let Ok(value) = serde_json::from_slice(whole) {
+                    show(&mut out, whole, &value, form)?;
                 }
             }
-        }
-        let latest = chain::files(folder)?.pop();
-        if latest != open {
-            (open, at) = (latest, 0);
         }
     }
 }
@@ -274,6 +306,7 @@ fn show(out: &mut impl Write, line: &[u8], value: &Value, form: Form) -> io::Res
             }
         }
         "outcome" => writeln!(out, "{time} {id} {} next hop: {reply}", text(value, "delivery"))?,
+        "file" => writeln!(out, "{time} the file {} {}: somebody else touched it", printable(text(value, "file")), text(value, "what"))?,
         "start" => writeln!(out, "{time} firstclick {} started", text(value, "version"))?,
         _ => {}
     }

@@ -40,7 +40,7 @@ fn from_the_audit(settings: &Settings) -> Vec<Advice> {
     let place = Place::file(folder.display().to_string());
     let advise = |severity, name: &str, says: String| Advice::new(severity, place.clone(), name, says);
     let mut advice = Vec::new();
-    for sender in settings.allowlist.senders() {
+    for sender in settings.allowlist.entries() {
         let tally = tallies.of(&sender.name);
         if tally.acted == 0 && files.len() >= OLD_ENOUGH {
             let says = format!("no mail of the last {days} days matched this entry; is it still needed, and its domain right?");

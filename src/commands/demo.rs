@@ -152,12 +152,12 @@ impl Stage {
             format!(
                 r#"
             from = ["vendor.test"]
-            mails = ["password_reset"]
-            links = ["http://login.vendor.test:{port}/reset/*"]
             other_links = ["http://www.vendor.test:{port}"]
             recipients = ["*@corp.example"]
             owner = "it-security@corp.example"
             action = "{action}"
+            [links]
+            password_reset = ["http://login.vendor.test:{port}/reset/{{token}}"]
             "#,
                 port = site.port(),
             )

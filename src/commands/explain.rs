@@ -18,7 +18,7 @@ use crate::{
     edit::{self, Patch},
     identity::{Arrival, Peer},
     message::{Domain, Message, as_sent},
-    pipeline::{Examined, Hall, Thoroughness, address},
+    pipeline::{Examined, Hall, address},
     recognition::Kind,
 };
 
@@ -69,18 +69,8 @@ async fn explain_one(hall: &Hall, raw: &[u8], arguments: &Explain) -> Explained 
     let arrival = Arrival { peer, helo: "explain.invalid", reverse_path: &reverse_path };
     let recipients: Vec<String> = arguments.recipients.iter().map(|path| address(path)).collect();
     let now = clock::now();
-    let examined = hall.examine(&message, arrival, &recipients, now, Thoroughness::Everything).await;
-    let mut patches = hall.tagger.removals(message.headers());
-    let mut mode = Mode::Observe;
-    if let Verdict::Act(sender) = &examined.decision.verdict {
-        mode = sender.mode;
-        if mode == Mode::Enforce {
-            match hall.edits("explain", &message, &examined, sender, &recipients, now) {
-                Ok(edits) => patches.extend(edits),
-                Err(why) => eprintln!("firstclick: it would pass after all: {why}"),
-            }
-        }
-    }
+    let (examined, patches) = hall.preview("explain", &message, arrival, &recipients, now).await;
+    let mode = examined.decision.verdict.entry().map_or(Mode::Observe, |entry| entry.mode);
     Explained { author: message.author().ok().map(|author| author.domain), examined, patches, mode }
 }
 
@@ -121,6 +111,7 @@ struct View<'a> {
     observed: bool,
     actions: Vec<&'static str>,
     entry: Option<&'a str>,
+    kind: Option<&'static str>,
     recognized: RecognizedView<'a>,
     one_time_links: Vec<&'a str>,
     identity: Option<IdentityView<'a>>,
@@ -140,7 +131,7 @@ impl<'a> View<'a> {
         let Examined { decision, content, identity } = &explained.examined;
         let recognition = decision.recognition.as_ref();
         let links = &mut Vec::new();
-        for at in recognition.into_iter().flat_map(|found| &found.one_time_links) {
+        for at in decision.links() {
             let link = content.as_ref().and_then(|content| content.links.get(*at)).map(|found| found.link.expose());
             if let Some(link) = link.filter(|link| !links.contains(link)) {
                 links.push(link);
@@ -152,6 +143,7 @@ impl<'a> View<'a> {
             observed: matches!(decision.verdict, Verdict::Act(_)) && explained.mode == Mode::Observe,
             actions: actions(decision),
             entry: decision.entry.as_deref(),
+            kind: decision.kind.map(Kind::code),
             recognized: RecognizedView {
                 kind: recognition.and_then(|found| found.kind).map_or("none", Kind::code),
                 confidence: recognition.map_or(0.0, |found| found.confidence),
@@ -172,7 +164,10 @@ fn show(out: &mut impl Write, file: &Path, raw: &[u8], explained: &Explained) ->
     if !view.actions.is_empty() {
         writeln!(out, "  actions       {}", view.actions.join(", "))?;
     }
-    writeln!(out, "  recognised    {} ({:.2})", view.recognized.kind, view.recognized.confidence)?;
+    if let Some(kind) = view.kind {
+        writeln!(out, "  kind          {kind}")?;
+    }
+    writeln!(out, "  words say     {} ({:.2})", view.recognized.kind, view.recognized.confidence)?;
     for signal in view.recognized.signals {
         writeln!(out, "                - {}", printable(signal))?;
     }
@@ -181,6 +176,10 @@ fn show(out: &mut impl Write, file: &Path, raw: &[u8], explained: &Explained) ->
     }
     for reason in &view.reasons {
         writeln!(out, "  {} {:14} {}", if reason.ok { "yes" } else { "NO " }, reason.check, printable(reason.detail))?;
+        if let Some(field) = reason.field {
+            let by = reason.covered_by.map_or_else(|| "not covered by a proof".to_owned(), |by| format!("covered by {by}"));
+            writeln!(out, "                     [{field}: {}]", printable(&by))?;
+        }
     }
     Ok(())
 }

@@ -105,7 +105,8 @@ fn furnish(settings: Settings, hostname: &str) -> anyhow::Result<Hall> {
     let authenticator = authenticator(&settings.identity, hostname)?;
     let tagger = tagger(&settings, hostname);
     let inspect_limit = settings.inspect_limit().unwrap_or(usize::MAX);
-    let audit = settings.audit.as_deref().map(crate::audit::Audit::open).transpose()?;
+    let key = settings.audit_keys.keys.first().cloned();
+    let audit = settings.audit.as_deref().map(|folder| crate::audit::Audit::open_keyed(folder, key)).transpose()?;
     let sealer = settings.guard.as_ref().map(|guard| std::sync::Arc::clone(&guard.sealer));
     Ok(Hall::new(settings.allowlist, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit)
         .guarded_by(sealer)
@@ -119,7 +120,9 @@ fn authenticator(identity: &Identity, hostname: &str) -> anyhow::Result<Authenti
         Verify::Here { dns, deadline, arc_sealers } => {
             Authenticator::here(dns, *deadline, trusted, hostname.to_owned())?.believing(arc_sealers.clone())
         }
-        Verify::Upstream { authserv_ids } => Authenticator::upstream(authserv_ids.clone(), trusted, hostname.to_owned()),
+        Verify::Upstream { authserv_ids, results } => {
+            Authenticator::upstream(authserv_ids.clone(), trusted, hostname.to_owned()).with_results(*results)
+        }
     })
 }
 

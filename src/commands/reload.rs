@@ -59,6 +59,7 @@ impl Watched {
             files.extend(guard.certificate.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]));
         }
         files.extend(settings.tag.iter().flat_map(|tag| tag.files.clone()));
+        files.extend(settings.audit_keys.file.clone());
         let mut watched = Self { files, folder: settings.allow.clone(), seen: Vec::new() };
         watched.seen = watched.look();
         watched
@@ -92,7 +93,7 @@ impl Reload {
                 for warning in &settings.warnings {
                     tracing::warn!("{warning}");
                 }
-                let entries = hall.allowlist.senders().len();
+                let entries = hall.allowlist.entries().len();
                 if let Some((front, current)) = self.doors.front.as_ref().zip(current) {
                     front.replace(current);
                 }
@@ -103,6 +104,9 @@ impl Reload {
                     && let Err(error) = door.replace(setup)
                 {
                     tracing::error!(%error, "the guard page keeps its old setup");
+                }
+                if let Some(audit) = &hall.audit {
+                    audit.key_by(settings.audit_keys.keys.first().cloned());
                 }
                 self.doors.hall = hall;
                 if let Some(hostname) = settings.hostname() {

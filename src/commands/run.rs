@@ -43,7 +43,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
         tracing::warn!("{warning}");
     }
     let watched = Watched::of(config.path(), &settings);
-    let (mode, entries, identity, admin) = (settings.mode, settings.allowlist.senders().len(), settings.identity.clone(), settings.admin);
+    let (mode, entries, identity, admin) = (settings.mode, settings.allowlist.entries().len(), settings.identity.clone(), settings.admin);
     let connections = smtp.as_ref().map_or(0, |setup| setup.bounds.connections * 3) + milter.as_ref().map_or(0, |setup| setup.connections);
     raise_file_limit(connections);
     runtime()?.block_on(async {

@@ -18,6 +18,9 @@ struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<&'a str>,
     by: &'a [&'static str],
+    /// What the link itself says of where it leads, where it says no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
 }
 
 pub(super) fn run(arguments: &Unwrap) -> anyhow::Result<Answer> {
@@ -35,20 +38,27 @@ pub(super) fn run(arguments: &Unwrap) -> anyhow::Result<Answer> {
         let (result, original, by) = match &found {
             Unwrapped::NotWrapped => ("not_wrapped", None, &[][..]),
             Unwrapped::Original { link, by } => ("original", Some(link.as_str()), by.as_slice()),
-            Unwrapped::Opaque { by } => ("opaque", None, by.as_slice()),
+            Unwrapped::Opaque { by, .. } => ("opaque", None, by.as_slice()),
             Unwrapped::Broken { by } => ("broken", None, by.as_slice()),
+        };
+        let host = match &found {
+            Unwrapped::Opaque { host, .. } => host.as_deref(),
+            _ => None,
         };
         if original.is_none() {
             answer = Answer::No;
         }
         if arguments.json {
-            writeln!(out, "{}", serde_json::to_string(&View { wrapped: &link, result, original, by })?)?;
+            writeln!(out, "{}", serde_json::to_string(&View { wrapped: &link, result, original, by, host })?)?;
             continue;
         }
         match (result, original) {
             (_, Some(original)) => writeln!(out, "{}", printable(original))?,
             ("not_wrapped", _) => writeln!(out, "not wrapped by a scanner that is known here")?,
-            ("opaque", _) => writeln!(out, "{}: only the vendor knows the original", by.join(", then "))?,
+            ("opaque", _) => {
+                let host = host.map(|host| format!("; its host, as the link says: {}", printable(host))).unwrap_or_default();
+                writeln!(out, "{}: only the vendor knows the original{host}", by.join(", then "))?;
+            }
             _ => writeln!(out, "{}: the link is cut or changed", by.join(", then "))?,
         }
     }

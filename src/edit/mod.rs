@@ -1,5 +1,6 @@
 //! Changing a mail byte for byte: what no patch names stays as it came.
 
+mod pack;
 pub mod rewrite;
 pub mod seal;
 pub mod tag;

@@ -71,8 +71,9 @@ impl Key {
         self.derive(purpose).digest(b"octets")
     }
 
-    /// A keyed hash.
-    pub(super) fn digest(&self, text: &[u8]) -> [u8; 32] {
+    /// A keyed hash of a text of any length: HMAC-SHA-256 over its length in 8 octets, the highest first, and itself.
+    #[must_use]
+    pub fn digest(&self, text: &[u8]) -> [u8; 32] {
         self.over(&[text]).as_ref().try_into().unwrap_or_default()
     }
 

@@ -4,13 +4,15 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    body::{self, Body, Bytes},
+    extract::{Path, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
 use jiff::Timestamp;
+use tokio::time::timeout;
 use url::{Url, form_urlencoded};
 
 use super::{
@@ -32,6 +34,7 @@ pub(super) struct Context {
 }
 
 pub(super) fn router(door: Arc<Door>, peer: IpAddr) -> Router {
+    let context = Context { door, peer };
     Router::new()
         .route("/c/{sealed}", any(link))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -39,8 +42,25 @@ pub(super) fn router(door: Arc<Door>, peer: IpAddr) -> Router {
         .route("/logo", get(logo))
         .route("/unwrap", any(help_desk))
         .fallback(any(nowhere))
-        .layer(DefaultBodyLimit::max(limits::GUARD_BUFFER))
-        .with_state(Context { door, peer })
+        .layer(middleware::from_fn_with_state(context.clone(), bounded))
+        .with_state(context)
+}
+
+/// Reads the body before anything is done with the request: so much of it, for so long, and for so many requests of one
+/// client at a time. hyper closes the connection of a request whose body was not read to its end.
+async fn bounded(State(context): State<Context>, request: Request, next: Next) -> Response {
+    let setup = context.door.current.load_full();
+    let refuse = |status| answer(&setup, status, "text/plain; charset=utf-8", Vec::new(), None);
+    let client = context.client(&setup, request.headers());
+    let Some(_place) = context.door.requests.admit(client, limits::GUARD_CONNECTIONS_PER_CLIENT) else {
+        return refuse(StatusCode::TOO_MANY_REQUESTS);
+    };
+    let (head, body) = request.into_parts();
+    match timeout(limits::GUARD_BODY, body::to_bytes(body, limits::GUARD_BUFFER)).await {
+        Ok(Ok(octets)) => next.run(Request::from_parts(head, Body::from(octets))).await,
+        Ok(Err(_)) => refuse(StatusCode::PAYLOAD_TOO_LARGE),
+        Err(_) => refuse(StatusCode::REQUEST_TIMEOUT),
+    }
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {

@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod clicks;
+mod clients;
 mod guard;
 mod page;
 pub mod words;
@@ -32,7 +33,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-use self::words::Languages;
+use self::{clients::Clients, words::Languages};
 use crate::{
     audit::Audit,
     clock,
@@ -104,6 +105,10 @@ pub struct Door {
     languages: Languages,
     rates: Mutex<HashMap<IpAddr, (i64, u32)>>,
     places: Arc<Semaphore>,
+    /// Connections by TCP peer.
+    connections: Arc<Clients>,
+    /// Requests under way, by the client that a trusted proxy names.
+    requests: Arc<Clients>,
 }
 
 impl Door {
@@ -121,6 +126,8 @@ impl Door {
             languages: Languages::built_in()?,
             rates: Mutex::default(),
             places: Arc::new(Semaphore::new(limits::GUARD_CONNECTIONS)),
+            connections: Arc::default(),
+            requests: Arc::default(),
         })
     }
 
@@ -144,7 +151,7 @@ impl Door {
 
     /// Whether an address may ask once more in this minute.
     fn admits(&self, address: IpAddr) -> bool {
-        let minute = clock::now().as_second() / 60;
+        let (address, minute) = (clients::network(address), clock::now().as_second() / 60);
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         if rates.len() >= limits::GUARD_ADDRESSES {
             rates.retain(|_, (at, _)| *at == minute);
@@ -176,22 +183,28 @@ pub enum GuardError {
 /// Serves until `stop` turns true; then gives requests that are under way a moment.
 pub async fn run(listener: TcpListener, door: Arc<Door>, stop: watch::Receiver<bool>) {
     let mut connections = take(listener, &door.places, stop, |stream, peer| {
+        let is_proxy = door.current.load().proxies.iter().any(|proxy| proxy.contains(peer));
+        let most = if is_proxy { limits::GUARD_CONNECTIONS_PER_PROXY } else { limits::GUARD_CONNECTIONS_PER_CLIENT };
+        // Too many of one peer: the connection is closed at once.
+        let place = door.connections.admit(peer, most)?;
         let door = Arc::clone(&door);
-        async move {
+        Some(async move {
             let _ = serve(stream, peer, door).await;
-        }
+            drop(place);
+        })
     })
     .await;
     let drained = async { while connections.join_next().await.is_some() {} };
     let _ = timeout(DRAIN, drained).await;
 }
 
-/// Takes connections while there are `places`, until `stop` turns true; those that are still open then.
+/// Takes connections while there are `places`, until `stop` turns true; those that are still open then. `serve` gives none
+/// for a connection that is to be closed.
 async fn take<Served: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     places: &Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
-    serve: impl Fn(TcpStream, IpAddr) -> Served,
+    serve: impl Fn(TcpStream, IpAddr) -> Option<Served>,
 ) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     loop {
@@ -209,7 +222,7 @@ async fn take<Served: Future<Output = ()> + Send + 'static>(
             }
         };
         let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
-        let served = serve(stream, peer.ip().to_canonical());
+        let Some(served) = serve(stream, peer.ip().to_canonical()) else { continue };
         connections.spawn(async move {
             // Whatever a client does, it is gone after this.
             let _ = timeout(limits::HTTP_CONNECTION, served).await;

@@ -1,34 +1,53 @@
 //! Who sent a mail: SPF, DKIM and DMARC by DNS, or what a trusted upstream says of them.
 //!
-//! Asked only for mails whose author an allowlist entry names. Whatever goes wrong (no answer in time, a broken
-//! record) gives an identity that proves nothing, never an error.
+//! Asked only for mails whose author an allowlist entry names. Whatever goes wrong (no answer in time, a broken record)
+//! gives an identity that proves nothing, never an error. Every record is read strictly here, and mail-auth, which does
+//! the cryptography, sees no other: what two readers would read differently proves nothing.
 
+mod admission;
+mod claims;
+mod coverage;
+mod dkim;
+mod dmarc;
+mod key;
 pub mod network;
 pub mod proof;
+mod received;
 mod resolver;
 pub mod results;
 mod sealed;
 mod sealing;
+mod spf;
+mod tags;
+mod upstream;
+mod weakness;
 
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use mail_auth::{
-    AuthenticatedMessage, DkimResult, DmarcResult, MessageAuthenticator, SpfOutput, SpfResult, crypto::Algorithm,
-    dmarc::verify::DmarcParameters, spf::verify::SpfParameters,
-};
+use mail_auth::MessageAuthenticator;
+use tokio::time::{Instant, timeout_at};
 
-use self::proof::{AuthResult, Identity, Signature, Source, Weakness};
+use self::{
+    admission::Admission,
+    dkim::Keys,
+    dmarc::{Policies, Policy},
+    proof::{AuthResult, Client, Identity, KnownBy, Source, Spf, Trouble},
+    resolver::Dns,
+    spf::Envelope,
+    upstream::Question,
+};
 pub use self::{
     network::Network,
     resolver::ResolverError,
     sealing::{Sealing, SealingError},
+    upstream::{EXCHANGE_ONLINE, ResultsAt},
 };
 use crate::{
     clock, limits,
-    message::{Domain, Message, header::Headers},
+    message::{Domain, Message},
 };
 
 /// Finds out who sent a mail.
@@ -39,8 +58,18 @@ pub struct Authenticator {
 }
 
 enum Method {
-    Here { dns: Box<MessageAuthenticator>, deadline: Duration, sealers: Vec<Domain> },
-    Upstream { authserv_ids: Vec<String> },
+    Here(Box<Here>),
+    Upstream { names: Vec<String>, at: ResultsAt },
+}
+
+/// What asking DNS takes.
+struct Here {
+    /// Does the cryptography; it is handed the records and asks nobody.
+    verifier: MessageAuthenticator,
+    dns: Dns,
+    deadline: Duration,
+    sealers: Vec<Domain>,
+    admission: Admission,
 }
 
 /// How a mail came in.
@@ -52,6 +81,12 @@ pub struct Arrival<'a> {
     pub helo: &'a str,
     /// The reverse-path without angle brackets; empty for the null path.
     pub reverse_path: &'a str,
+}
+
+impl<'a> Arrival<'a> {
+    fn envelope(&self, client: IpAddr) -> Envelope<'a> {
+        Envelope { client, helo: self.helo, reverse_path: self.reverse_path }
+    }
 }
 
 /// Who handed a mail over.
@@ -81,31 +116,60 @@ impl Peer {
             Self::Host(_) | Self::Client(_) | Self::TrustedUpstream => None,
         }
     }
+
+    /// The host at the other end.
+    const fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Host(address) | Self::Forwarded { upstream: address, .. } | Self::Client(address) => Some(*address),
+            Self::TrustedUpstream => None,
+        }
+    }
 }
 
 impl Authenticator {
-    /// An authenticator that asks DNS.
+    /// An authenticator that asks DNS. One look-up takes at most half of the deadline, and all of one mail the whole.
     ///
     /// # Errors
     /// Where no resolver can be set up.
     pub fn here(dns: &[SocketAddr], deadline: Duration, trusted_upstreams: Vec<Network>, hostname: String) -> Result<Self, ResolverError> {
-        let dns = Box::new(resolver::set_up(dns, deadline)?);
-        Ok(Self { method: Method::Here { dns, deadline, sealers: Vec::new() }, trusted_upstreams, hostname })
+        let (verifier, dns) = resolver::set_up(dns, deadline)?;
+        let here = Here { verifier, dns, deadline, sealers: Vec::new(), admission: Admission::new(limits::ASKED) };
+        Ok(Self { method: Method::Here(Box::new(here)), trusted_upstreams, hostname })
     }
 
     /// The same, and it believes the ARC seals of these domains (RFC 8617) where the sender's own signature is broken.
     #[must_use]
     pub fn believing(mut self, named: Vec<Domain>) -> Self {
-        if let Method::Here { sealers, .. } = &mut self.method {
-            *sealers = named;
+        if let Method::Here(here) = &mut self.method {
+            here.sealers = named;
         }
         self
     }
 
-    /// An authenticator that believes a trusted upstream's Authentication-Results.
+    /// The same with another bound for the mails that are asked about at one time (default [`limits::ASKED`]); one client
+    /// network holds a tenth of it, one at least.
+    #[must_use]
+    pub fn asking_at_most(mut self, mails: usize) -> Self {
+        if let Method::Here(here) = &mut self.method {
+            here.admission = Admission::new(mails);
+        }
+        self
+    }
+
+    /// An authenticator that believes a trusted upstream's Authentication-Results, written above its own Received.
+    /// [`EXCHANGE_ONLINE`] among the names stands for the form without one.
     #[must_use]
     pub fn upstream(authserv_ids: Vec<String>, trusted_upstreams: Vec<Network>, hostname: String) -> Self {
-        Self { method: Method::Upstream { authserv_ids }, trusted_upstreams, hostname }
+        Self { method: Method::Upstream { names: authserv_ids, at: ResultsAt::default() }, trusted_upstreams, hostname }
+    }
+
+    /// The same with another place for Authentication-Results.
+    #[must_use]
+    pub fn with_results(mut self, place: ResultsAt) -> Self {
+        if let Method::Upstream { at, .. } = &mut self.method {
+            *at = place;
+        }
+        self
     }
 
     /// Whether a host is a trusted upstream.
@@ -122,248 +186,181 @@ impl Authenticator {
         }
     }
 
-    /// The address that SPF is asked for.
-    fn client(&self, message: &Message<'_>, arrival: Arrival<'_>) -> Option<IpAddr> {
-        match arrival.peer {
-            Peer::Host(_) | Peer::TrustedUpstream if self.is_trusted(arrival.peer) => client_in_received(message.headers()),
-            Peer::Host(address) | Peer::Client(address) | Peer::Forwarded { client: address, .. } => Some(address),
-            Peer::TrustedUpstream => None,
-        }
+    /// The client that delivered the mail to the company.
+    fn client(&self, message: &Message<'_>, arrival: Arrival<'_>) -> Option<Client> {
+        let (address, known_by) = match arrival.peer {
+            Peer::Host(_) | Peer::TrustedUpstream if self.is_trusted(arrival.peer) => {
+                (received::client(message.headers())?, KnownBy::Received)
+            }
+            Peer::Host(address) => (address, KnownBy::Connection),
+            Peer::Forwarded { client, .. } => (client, KnownBy::Announced),
+            Peer::Client(address) => (address, KnownBy::Told),
+            Peer::TrustedUpstream => return None,
+        };
+        Some(Client { address: address.to_canonical(), known_by })
     }
 
-    /// Finds out who sent a mail, within the deadline.
-    pub async fn identify(&self, message: &Message<'_>, arrival: Arrival<'_>) -> Identity {
-        let (trusted, client) = (self.is_trusted(arrival.peer), self.client(message, arrival));
+    /// Whose place a mail takes among those that are asked about: its client's, or the host's that handed it over. A
+    /// trusted upstream hands over everybody's mails, and is not held to a tenth.
+    fn counted(&self, client: Option<Client>, peer: Peer) -> Option<IpAddr> {
+        client.map(|client| client.address).or_else(|| peer.address().filter(|_| !self.is_trusted(peer)))
+    }
+
+    /// Finds out who sent a mail: DKIM of the signatures that can speak for the author (`signers` are those that may
+    /// besides the author's domain and its parents), DMARC, and ARC where sealers are named. Within the deadline, and at
+    /// once where too many mails are being asked about.
+    pub async fn identify(&self, message: &Message<'_>, arrival: Arrival<'_>, signers: &[Domain]) -> Identity {
+        let client = self.client(message, arrival);
         let author = message.author().ok().map(|author| author.domain);
         match &self.method {
-            Method::Upstream { .. } if !trusted && !matches!(arrival.peer, Peer::Client(_)) => {
-                Identity::unknown("the peer is not among trusted_upstreams, so nobody vouches for the mail")
+            Method::Upstream { .. } if !self.is_trusted(arrival.peer) && !matches!(arrival.peer, Peer::Client(_)) => {
+                Identity { client, ..Identity::unknown(Trouble::NobodyVouches) }
             }
-            Method::Upstream { authserv_ids } => match results::believed(message.headers(), authserv_ids) {
-                Some(results) => Identity { client, ..results.identity(author.as_ref()) },
-                None => Identity::unknown("no Authentication-Results of a listed authserv_id stands on top of the mail"),
-            },
-            Method::Here { dns, deadline, sealers } => {
-                let question = self.ask(dns, sealers, message, author.as_ref(), arrival, client);
-                let answer = tokio::time::timeout(*deadline, question).await;
-                answer.unwrap_or_else(|_| Identity::unknown(format!("DNS gave no answer within {} s", deadline.as_secs_f64())))
-            }
-        }
-    }
-
-    async fn ask(
-        &self,
-        dns: &MessageAuthenticator,
-        sealers: &[Domain],
-        message: &Message<'_>,
-        author: Option<&Domain>,
-        arrival: Arrival<'_>,
-        client: Option<IpAddr>,
-    ) -> Identity {
-        let Some(mail) = screened(message.raw()) else {
-            return Identity::unknown("the mail has no header");
-        };
-        let sender_domain = arrival.reverse_path.rsplit_once('@').map_or(arrival.helo, |(_, domain)| domain);
-        let spf = async {
-            match client {
-                Some(client) if arrival.reverse_path.is_empty() => {
-                    dns.verify_spf(SpfParameters::helo(client, arrival.helo, &self.hostname)).await
+            Method::Upstream { names, at } => match upstream::believed(message.headers(), names, *at) {
+                Ok(methods) => {
+                    let question = Question {
+                        headers: message.headers(),
+                        author: author.as_ref(),
+                        signers,
+                        now: clock::now().as_second(),
+                        sealed: None,
+                    };
+                    Identity { client, ..upstream::identity(&methods, &question) }
                 }
-                Some(client) => dns.verify_spf(SpfParameters::mail_from(client, arrival.helo, &self.hostname, arrival.reverse_path)).await,
-                None => SpfOutput::new(sender_domain.to_owned()).with_result(SpfResult::None),
-            }
-        };
-        let (verified, spf) = tokio::join!(dns.verify_dkim(&mail), spf);
-        let now = u64::try_from(clock::now().as_second()).unwrap_or(0);
-        let mut dkim = Vec::new();
-        let mut dmarc = None;
-        for output in verified {
-            let Some(signature) = output.signature() else {
-                continue;
-            };
-            let claims = Claims::of(signature);
-            let mut weakness = weakness(&claims, now);
-            if weakness.is_none() && *output.result() == DkimResult::Pass {
-                weakness = weakness_of_key(dns, &claims).await;
-            }
-            let (domain, selector) = (Domain::parse(&signature.d).ok(), signature.s.escape_default().to_string());
-            let covers = Some(signature.h.iter().map(|name| name.to_ascii_lowercase()).collect());
-            let (result, signed_at) = (dkim_result(output.result()), signature.t);
-            // Asked for each signature alone, so that it is known which one aligns; the records come from the cache.
-            let mut aligned = false;
-            if weakness.is_none() && result == AuthResult::Pass && !output.is_atps() {
-                let only = [output];
-                let verdict = dns.verify_dmarc(DmarcParameters::new(&mail, &only, sender_domain, &spf)).await;
-                // RFC 9989 walks up to the highest DMARC record, and a registry that publishes one without `psd=y` would
-                // make all names below it one organisation: so the owner of both must be the same, too.
-                let kin = domain.as_ref().zip(author).is_some_and(|(signer, author)| signer.is_kin_of(author));
-                aligned = kin && *verdict.dkim_result() == DmarcResult::Pass && has_one_record(dns, author).await;
-                dmarc = dmarc.filter(|_| !aligned).or_else(|| Some(dmarc_result(verdict.dkim_result(), verdict.spf_result())));
-            }
-            dkim.push(Signature { domain, selector, result, weakness, covers, signed_at, aligned });
+                Err(trouble) => Identity { client, ..Identity::unknown(trouble) },
+            },
+            Method::Here(here) => match here.admission.enter(self.counted(client, arrival.peer)) {
+                Some(_place) => here.identify(message, arrival, author.as_ref(), signers, client).await,
+                None => Identity { client, ..Identity::unknown(Trouble::Busy) },
+            },
         }
-        let dmarc = if let Some(dmarc) = dmarc {
-            dmarc
-        } else {
-            let verdict = dns.verify_dmarc(DmarcParameters::new(&mail, &[], sender_domain, &spf)).await;
-            dmarc_result(verdict.dkim_result(), verdict.spf_result())
-        };
-        let spf = spf_result(spf.result());
-        let own = Identity { source: Source::Here, spf, dkim, dmarc, arc: AuthResult::None, client, trouble: None };
-        if sealers.is_empty() || own.proofs().any(|signature| signature.aligned) {
-            return own;
+    }
+
+    /// SPF of the reverse-path for the client, within the deadline: `none` where the client is not known. With
+    /// `verify = "upstream"` what its results say.
+    pub async fn spf(&self, message: &Message<'_>, arrival: Arrival<'_>) -> Spf {
+        let client = self.client(message, arrival);
+        match &self.method {
+            Method::Upstream { .. } => self.identify(message, arrival, &[]).await.spf.unwrap_or_default(),
+            Method::Here(here) => {
+                let Some(client) = client else { return Spf::default() };
+                let envelope = arrival.envelope(client.address);
+                match here.admission.enter(self.counted(Some(client), arrival.peer)) {
+                    Some(_place) => here.spf(envelope, Instant::now() + here.deadline).await,
+                    None => Spf { result: AuthResult::TempError, domain: envelope.domain(), by: None },
+                }
+            }
         }
-        let (arc, sealed) = sealed::ask(dns, &mail, message, sealers, author, now).await;
+    }
+}
+
+impl Here {
+    async fn spf(&self, envelope: Envelope<'_>, end: Instant) -> Spf {
+        let late = || Spf { result: AuthResult::TempError, domain: envelope.domain(), by: None };
+        timeout_at(end, spf::check(&self.dns, envelope)).await.unwrap_or_else(|_| late())
+    }
+
+    /// Keys and the author's policy are asked for at one time, then the policies of signers under another name: two
+    /// waits of half the deadline at most. SPF and ARC get what is left of it.
+    async fn identify(
+        &self,
+        message: &Message<'_>,
+        arrival: Arrival<'_>,
+        author: Option<&Domain>,
+        signers: &[Domain],
+        client: Option<Client>,
+    ) -> Identity {
+        let end = Instant::now() + self.deadline;
+        let now = clock::now().as_second();
+        let mut list = dkim::listed(message.headers(), author, signers, now);
+        let mut identity = Identity { source: Source::Here, client, ..Identity::default() };
+        let Some(author) = author else {
+            identity.dkim = list.into_iter().map(|listed| listed.signature).collect();
+            return identity;
+        };
+        let mut policies = Policies::default();
+        let authors = [author];
+        let (keys, ()) = tokio::join!(Keys::ask(&self.dns, dkim::open(&list)), policies.ask(&self.dns, &authors));
+        dkim::verify(&self.verifier, message.raw(), &mut list, &keys).await;
+        identity.dkim = list.into_iter().map(|listed| listed.signature).collect();
+        self.align(&mut identity, &mut policies, author).await;
+        let proven = |identity: &Identity| identity.proofs().any(|signature| signature.aligned);
+        if proven(&identity) {
+            return identity;
+        }
+        self.ask_spf(&mut identity, &mut policies, author, arrival, end).await;
+        if self.sealers.is_empty() {
+            return identity;
+        }
+        let question = Question { headers: message.headers(), author: Some(author), signers, now, sealed: None };
+        let asked = sealed::ask(&self.verifier, &self.dns, message, &self.sealers, &question);
+        let (arc, sealed) = timeout_at(end, asked).await.unwrap_or((AuthResult::TempError, None));
         match sealed {
-            Some(sealed) => Identity { spf, arc, client, ..sealed },
-            None => Identity { arc, ..own },
+            // What was found here of the client stays; what the sealer says of another client's SPF does not replace it.
+            Some(sealed) => Identity { arc, client, spf: identity.spf, ..sealed },
+            None => Identity { arc, ..identity },
         }
     }
-}
 
-/// A mail's signatures, bounded and screened before anything is looked up: each costs a query, and its names go into DNS.
-fn screened(raw: &[u8]) -> Option<AuthenticatedMessage<'_>> {
-    let mut mail = AuthenticatedMessage::parse(raw)?;
-    let mut seen = 0;
-    mail.retain_dkim_signatures(|signature| {
-        seen += 1;
-        let screened = seen <= limits::SIGNATURES && is_name(&signature.d) && is_name(&signature.s);
-        if screened { Ok(()) } else { Err(mail_auth::dkim::DkimError::UnsupportedVersion) }
-    });
-    Some(mail)
-}
+    /// DMARC by DKIM: which signatures align, and what follows (RFC 9989 section 4.4).
+    async fn align(&self, identity: &mut Identity, policies: &mut Policies, author: &Domain) {
+        let dkim = match policies.policy(author) {
+            Policy::Absent(result) => {
+                identity.dmarc = result;
+                return;
+            }
+            Policy::Published { dkim, .. } => dkim,
+        };
+        let proven: Vec<Domain> = identity.proofs().filter_map(|signature| signature.domain.clone()).collect();
+        // Two names of which nobody registered both never align, so nothing is asked about them.
+        policies.ask(&self.dns, &proven.iter().filter(|signer| signer.is_kin_of(author)).collect::<Vec<_>>()).await;
+        for signature in &mut identity.dkim {
+            signature.aligned =
+                signature.is_proof() && signature.domain.as_ref().is_some_and(|signer| policies.aligns(signer, author, dkim));
+        }
+        let any = |result: AuthResult| identity.dkim.iter().any(|signature| signature.result == result);
+        identity.dmarc = if identity.dkim.iter().any(|signature| signature.aligned) {
+            AuthResult::Pass
+        } else if any(AuthResult::TempError) {
+            AuthResult::TempError
+        } else {
+            AuthResult::Fail
+        };
+    }
 
-const fn dmarc_result(by_dkim: &DmarcResult, by_spf: &DmarcResult) -> AuthResult {
-    match (by_dkim, by_spf) {
-        (DmarcResult::Pass, _) | (_, DmarcResult::Pass) => AuthResult::Pass,
-        (DmarcResult::TempError(_), _) => AuthResult::TempError,
-        (DmarcResult::PermError(_), _) => AuthResult::PermError,
-        (DmarcResult::Fail(_), _) => AuthResult::Fail,
-        (DmarcResult::None, _) => AuthResult::None,
+    /// Where no signature proves the author, SPF may still make DMARC pass: no proof, but the truth. It is asked only for a
+    /// reverse-path of the author's organisation, because no other could.
+    async fn ask_spf(&self, identity: &mut Identity, policies: &mut Policies, author: &Domain, arrival: Arrival<'_>, end: Instant) {
+        let Some(client) = identity.client else { return };
+        let envelope = arrival.envelope(client.address);
+        let Some(domain) = envelope.domain().filter(|domain| domain.is_kin_of(author)) else { return };
+        let domains = [&domain];
+        let (found, _) = tokio::join!(self.spf(envelope, end), timeout_at(end, policies.ask(&self.dns, &domains)));
+        if let Policy::Published { spf, .. } = policies.policy(author) {
+            let aligned = policies.aligns(&domain, author, spf);
+            match found.result {
+                AuthResult::Pass if aligned => identity.dmarc = AuthResult::Pass,
+                AuthResult::TempError if aligned => identity.dmarc = AuthResult::TempError,
+                _ => {}
+            }
+        }
+        identity.spf = Some(found);
     }
 }
 
-/// What a DKIM-Signature or an ARC-Message-Signature says of itself.
-struct Claims<'s> {
-    algorithm: Algorithm,
-    domain: &'s str,
-    selector: &'s str,
-    fields: &'s [String],
-    body_length: u64,
-    signed_at: u64,
-    expires: u64,
-}
-
-impl<'s> Claims<'s> {
-    fn of(signature: &'s mail_auth::dkim::Signature) -> Self {
-        let mail_auth::dkim::Signature { a, d, s, h, l, t, x, .. } = signature;
-        Self { algorithm: *a, domain: d, selector: s, fields: h, body_length: *l, signed_at: *t, expires: *x }
-    }
-
-    fn of_sealer(signature: &'s mail_auth::arc::Signature) -> Self {
-        let mail_auth::arc::Signature { a, d, s, h, l, t, x, .. } = signature;
-        Self { algorithm: *a, domain: d, selector: s, fields: h, body_length: *l, signed_at: *t, expires: *x }
-    }
-}
-
-fn weakness(claims: &Claims<'_>, now: u64) -> Option<Weakness> {
-    let covers = |field: &str| claims.fields.iter().any(|name| name.eq_ignore_ascii_case(field));
-    let late = claims.expires != 0 && claims.expires <= now;
-    let early = claims.signed_at > now + CLOCK_SKEW.as_secs();
-    if claims.algorithm == Algorithm::RsaSha1 {
-        Some(Weakness::Sha1)
-    } else if claims.body_length != 0 {
-        Some(Weakness::BodyLength)
-    } else if !covers("from") {
-        Some(Weakness::FromUnsigned)
-    } else if !covers("subject") {
-        Some(Weakness::SubjectUnsigned)
-    } else if late || early {
-        Some(Weakness::OutOfTime)
-    } else if Domain::parse(claims.domain).is_err() {
-        Some(Weakness::Name)
-    } else {
-        None
-    }
-}
-
-/// Whether the author's own name has one DMARC record at most: several are none (RFC 9989 section 4.10.1), and mail-auth
-/// takes one of them. The records come from the cache.
-async fn has_one_record(dns: &MessageAuthenticator, author: Option<&Domain>) -> bool {
-    let Some(author) = author else { return false };
-    let Ok(records) = dns.txt_raw_lookup(format!("_dmarc.{author}.")).await else { return true };
-    let records = records.to_ascii_lowercase();
-    memchr::memmem::find_iter(&records, b"v=dmarc1").count() <= 1
-}
-
-/// What is wrong with a key's record, which mail-auth has read and tells nobody: the flag `t=y`, or more text than a key
-/// needs. The record comes from the cache; one that cannot be had again proves nothing.
-async fn weakness_of_key(dns: &MessageAuthenticator, claims: &Claims<'_>) -> Option<Weakness> {
-    let record = dns
-        .txt_raw_lookup(format!("{}._domainkey.{}.", claims.selector, claims.domain))
-        .await
-        .ok()
-        .filter(|record| record.len() <= limits::KEY_RECORD);
-    let Some(record) = record.and_then(|record| String::from_utf8(record).ok()) else { return Some(Weakness::KeyRecord) };
-    let flags = record.split(';').filter_map(|tag| tag.split_once('=')).filter(|(name, _)| name.trim().eq_ignore_ascii_case("t"));
-    let testing = flags.flat_map(|(_, value)| value.split(':')).any(|flag| flag.trim().eq_ignore_ascii_case("y"));
-    testing.then_some(Weakness::TestingKey)
-}
-
-/// How far a signer's clock may run ahead of ours.
-const CLOCK_SKEW: Duration = Duration::from_mins(5);
-
-/// Letters, digits, hyphens, underscores and dots: nothing that a DNS library or a log would read differently.
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 253 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-}
-
-const fn dkim_result(result: &DkimResult) -> AuthResult {
-    match result {
-        DkimResult::Pass => AuthResult::Pass,
-        DkimResult::Neutral(_) => AuthResult::Neutral,
-        DkimResult::Fail(_) => AuthResult::Fail,
-        DkimResult::PermError(_) => AuthResult::PermError,
-        DkimResult::TempError(_) => AuthResult::TempError,
-        DkimResult::None => AuthResult::None,
-    }
-}
-
-const fn spf_result(result: SpfResult) -> AuthResult {
-    match result {
-        SpfResult::Pass => AuthResult::Pass,
-        SpfResult::Fail => AuthResult::Fail,
-        SpfResult::SoftFail => AuthResult::SoftFail,
-        SpfResult::Neutral => AuthResult::Neutral,
-        SpfResult::TempError => AuthResult::TempError,
-        SpfResult::PermError => AuthResult::PermError,
-        SpfResult::None => AuthResult::None,
-    }
-}
-
-/// The client's address as the trusted upstream wrote it into its Received field, the topmost one (RFC 5321
-/// section 4.4): the last address literal in front of `by`.
-fn client_in_received(headers: &Headers<'_>) -> Option<IpAddr> {
-    let value = headers.first("Received")?;
-    let text = std::str::from_utf8(&value).ok()?;
-    let from = text.split(" by ").next()?;
-    from.split('[')
-        .skip(1)
-        .filter_map(|piece| piece.split_once(']'))
-        .filter_map(|(literal, _)| literal.trim_start_matches("IPv6:").parse().ok())
-        .last()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn client_of_a_trusted_upstream() {
-        let client = |received: &str| client_in_received(&Headers::read(format!("Received: {received}\r\n\r\n").as_bytes()));
-        assert_eq!(client("from a.test (b.test [192.0.2.10])\r\n\tby mx.corp.example; date"), "192.0.2.10".parse().ok());
-        assert_eq!(client("from [198.51.100.1] (unknown [IPv6:2001:db8::1]) by mx.corp.example"), "2001:db8::1".parse().ok());
-        assert_eq!(client("from a.test by mx.corp.example with ESMTP ([192.0.2.1])"), None);
-        assert_eq!(client("by mx.corp.example"), None);
-    }
+/// Reads bytes from outside with every reader of this room, for the fuzzer: nothing may panic.
+#[doc(hidden)]
+pub fn read_anything(bytes: &[u8]) {
+    let _ = tags::Tags::read(bytes, &[]);
+    let _ = claims::Claims::dkim(bytes);
+    let _ = claims::Claims::arc_message(bytes);
+    let _ = claims::Claims::arc_seal(bytes);
+    let _ = claims::arc_results(bytes);
+    spf::read_anything(bytes);
+    dmarc::read_anything(bytes);
+    let raw = [b"Received: ", bytes].concat();
+    let message = Message::read(&raw);
+    let _ = received::client(message.headers());
+    let _ = upstream::believed(message.headers(), &["mx".to_owned(), EXCHANGE_ONLINE.to_owned()], ResultsAt::BelowReceived);
+    let _ = sealed::chain(message.headers());
 }

@@ -20,6 +20,21 @@ impl Network {
         Some(Self { base, bits })
     }
 
+    /// A network by its first address and the bits that count; none where the family has fewer.
+    pub(super) fn new(base: IpAddr, bits: u8) -> Option<Self> {
+        (bits <= if base.is_ipv4() { 32 } else { 128 }).then_some(Self { base, bits })
+    }
+
+    /// The first address of a client's network, by which look-ups are counted: IPv4 /24, IPv6 /48, what one customer of a
+    /// provider is usually given at most.
+    #[must_use]
+    pub(super) fn around(address: IpAddr) -> IpAddr {
+        match address.to_canonical() {
+            IpAddr::V4(address) => IpAddr::V4((u32::from(address) & 0xffff_ff00).into()),
+            IpAddr::V6(address) => IpAddr::V6((u128::from(address) & (u128::MAX << 80)).into()),
+        }
+    }
+
     /// The address that it starts with.
     #[must_use]
     pub const fn address(&self) -> IpAddr {

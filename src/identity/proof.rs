@@ -5,6 +5,10 @@
 
 use std::{fmt, net::IpAddr};
 
+pub use super::{
+    coverage::{Coverage, Seen},
+    weakness::{Trouble, Weakness},
+};
 use crate::message::Domain;
 
 /// A result as RFC 8601 section 2.7 names it.
@@ -60,44 +64,6 @@ impl fmt::Display for AuthResult {
     }
 }
 
-/// Why a signature is no proof even where it verifies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Weakness {
-    /// `a=rsa-sha1` (RFC 8301 section 3.1).
-    Sha1,
-    /// `l=`: text can be appended (RFC 6376 section 8.2).
-    BodyLength,
-    /// From is not among the signed fields (RFC 6376 section 5.4).
-    FromUnsigned,
-    /// Subject is not among the signed fields.
-    SubjectUnsigned,
-    /// Past its `x=`, or `t=` lies in the future.
-    OutOfTime,
-    /// Its domain or selector is no plain name.
-    Name,
-    /// Its key's record cannot be read, or is larger than a key needs.
-    KeyRecord,
-    /// Its key says that it is a test, `t=y`: to be treated as if there were no signature (RFC 6376 section 3.6.1).
-    TestingKey,
-}
-
-impl Weakness {
-    /// One clause for people.
-    #[must_use]
-    pub const fn says(self) -> &'static str {
-        match self {
-            Self::Sha1 => "it uses rsa-sha1",
-            Self::BodyLength => "it has an l= tag, so text can be appended",
-            Self::FromUnsigned => "it does not cover From",
-            Self::SubjectUnsigned => "it does not cover Subject",
-            Self::OutOfTime => "it is expired or from the future",
-            Self::Name => "its domain or selector is no plain name",
-            Self::KeyRecord => "its key's record cannot be read, or is too large",
-            Self::TestingKey => "its key is marked as a test (t=y)",
-        }
-    }
-}
-
 /// One DKIM signature and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
@@ -109,12 +75,15 @@ pub struct Signature {
     pub result: AuthResult,
     /// Why it is no proof all the same.
     pub weakness: Option<Weakness>,
-    /// The fields that it covers, in lower case; none where an upstream verified it and only told the result.
-    pub covers: Option<Vec<String>>,
-    /// `t=`, in seconds since 1970; 0 where it is absent.
-    pub signed_at: u64,
+    /// The fields that it covers; nothing where its field in the mail is not known.
+    pub coverage: Coverage,
+    /// `t=`, in seconds since 1970; none where it is absent.
+    pub signed_at: Option<i64>,
     /// Whether DMARC passes by this signature alone (RFC 9989 section 4.4).
     pub aligned: bool,
+    /// SHA-256 of `d=`, `s=` and the decoded `b=`, each behind its length: what replay memory knows a mail by. Zeros where
+    /// there is no such field, or where several fit what an upstream said of one.
+    pub id: [u8; 32],
 }
 
 impl Signature {
@@ -123,12 +92,52 @@ impl Signature {
     pub fn is_proof(&self) -> bool {
         self.result == AuthResult::Pass && self.weakness.is_none() && self.domain.is_some()
     }
+}
 
-    /// Whether it covers a field; a signature that an upstream vouches for is taken to.
-    #[must_use]
-    pub fn covers(&self, field: &str) -> bool {
-        self.covers.as_ref().is_none_or(|covered| covered.iter().any(|name| name == field))
-    }
+/// How SPF passed or not, for the one client (RFC 7208).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spf {
+    /// The result.
+    pub result: AuthResult,
+    /// MAIL FROM's domain; HELO for the null path (RFC 7208 section 2.4).
+    pub domain: Option<Domain>,
+    /// What matched; none where nothing did, or an upstream said so.
+    pub by: Option<Mechanism>,
+}
+
+/// The kind of SPF mechanism that matched (RFC 7208 section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mechanism {
+    /// `ip4`, `ip6`, `a`, `mx`, through `include` and `redirect` too: the record names the client's address.
+    Address,
+    /// `all`: whoever the client is.
+    All,
+    /// `ptr`: by the name that the client's network gives it.
+    Ptr,
+    /// `exists`: by the answer of a name server.
+    Exists,
+}
+
+/// The connecting client, and how its address is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The address; never an IPv4 address in IPv6 clothes.
+    pub address: IpAddr,
+    /// How it is known.
+    pub known_by: KnownBy,
+}
+
+/// How a client's address is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KnownBy {
+    /// It is the host at the other end (or the one that a PROXY header or XCLIENT put there).
+    Connection,
+    /// A trusted upstream said so for this mail: XFORWARD.
+    Announced,
+    /// A trusted upstream's own Received says so, read by the grammar of its MTA.
+    Received,
+    /// Somebody who knows says so: `explain --client-ip`.
+    Told,
 }
 
 /// Who found it out.
@@ -150,16 +159,17 @@ pub enum Source {
 pub struct Identity {
     /// Who found it out.
     pub source: Source,
-    /// SPF of the reverse-path's domain (RFC 7208).
-    pub spf: AuthResult,
-    /// The signatures, topmost first, as many as are looked at.
+    /// SPF of the reverse-path's domain (RFC 7208); none where it was not asked.
+    pub spf: Option<Spf>,
+    /// The signatures, topmost first, as many as are looked at; those that cannot speak for the author have the result
+    /// `none` and [`Weakness::NotTheAuthors`].
     pub dkim: Vec<Signature>,
     /// DMARC (RFC 9989), by DKIM or by SPF; [`Signature::aligned`] tells which signature made it pass.
     pub dmarc: AuthResult,
     /// The ARC chain's state; looked at only where every sealer is named. Never proof by itself.
     pub arc: AuthResult,
-    /// The address that SPF was asked for.
-    pub client: Option<IpAddr>,
+    /// The client that delivered the mail to the company, where it is known.
+    pub client: Option<Client>,
     /// What kept the question from being answered, for people.
     pub trouble: Option<String>,
 }

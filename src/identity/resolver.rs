@@ -1,10 +1,23 @@
-//! The resolver: the system's, or the ones that the configuration names.
+//! The resolver: the system's, or the ones that the configuration names. Each look-up has a deadline of its own.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::{
+    TokioResolver,
+    config::{NameServerConfig, ResolverConfig, ResolverOpts},
+    lookup::Lookup,
+    net::{DnsError, NetError},
+    proto::rr::{Name, RData, RecordType},
+};
 use mail_auth::MessageAuthenticator;
+use tokio::{sync::Semaphore, task::JoinSet};
 
+use super::claims::is_name;
 use crate::limits;
 
 /// No resolver could be set up.
@@ -12,13 +25,35 @@ use crate::limits;
 #[error("the resolver cannot be set up: {0}; name one in [identity] dns, as in dns = [\"127.0.0.1:53\"]")]
 pub struct ResolverError(String);
 
-/// Sets up a resolver with a cache. Each query gets half of `deadline`, so that a second try fits into it.
+/// What DNS says under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer<T> {
+    /// Records of the type that was asked for.
+    Records(Vec<T>),
+    /// No such name, or no such record.
+    Nothing,
+    /// No answer in time, or none that can be read.
+    Failed,
+}
+
+/// Asks DNS, each question within a deadline of its own.
+#[derive(Clone)]
+pub(super) struct Dns {
+    resolver: TokioResolver,
+    /// For one look-up, so that one silent name costs no more.
+    look_up: Duration,
+    /// Questions in flight; waiting for a place counts as waiting for the answer.
+    places: Arc<Semaphore>,
+}
+
+/// Sets up a resolver with a cache. One look-up gets half of `deadline`, and each of its tries a part of that.
 ///
 /// # Errors
 /// Where the system's resolver configuration cannot be read.
-pub(super) fn set_up(servers: &[SocketAddr], deadline: Duration) -> Result<MessageAuthenticator, ResolverError> {
+pub(super) fn set_up(servers: &[SocketAddr], deadline: Duration) -> Result<(MessageAuthenticator, Dns), ResolverError> {
     let mut options = ResolverOpts::default();
-    options.timeout = (deadline / 2).max(Duration::from_millis(100));
+    let look_up = deadline / 2;
+    options.timeout = (look_up / 2).max(Duration::from_millis(50));
     options.attempts = 2;
     options.cache_size = limits::DNS_CACHE;
     options.edns0 = true;
@@ -35,5 +70,97 @@ pub(super) fn set_up(servers: &[SocketAddr], deadline: Duration) -> Result<Messa
         });
         ResolverConfig::from_parts(None, Vec::new(), servers.collect())
     };
-    MessageAuthenticator::new(config, options).map_err(|error| fail(&error))
+    let verifier = MessageAuthenticator::new(config, options).map_err(|error| fail(&error))?;
+    let dns = Dns { resolver: verifier.resolver().clone(), look_up, places: Arc::new(Semaphore::new(limits::LOOK_UPS)) };
+    Ok((verifier, dns))
+}
+
+impl Dns {
+    /// The texts under a name, each with its pieces joined (RFC 6376 section 3.6.2.2).
+    pub(super) async fn texts(&self, name: &str) -> Answer<Vec<u8>> {
+        let pick = |data: &RData| match data {
+            RData::TXT(text) => Some(text.txt_data.iter().flat_map(|piece| piece.iter().copied()).collect()),
+            _ => None,
+        };
+        self.ask(name, RecordType::TXT, pick).await
+    }
+
+    /// The texts under several names, asked for at one time; in the order of the names.
+    pub(super) async fn texts_of(&self, names: Vec<String>) -> Vec<(String, Answer<Vec<u8>>)> {
+        let mut asked = JoinSet::new();
+        for (at, name) in names.iter().cloned().enumerate() {
+            let dns = self.clone();
+            asked.spawn(async move { (at, dns.texts(&name).await) });
+        }
+        let mut answers: Vec<_> = names.into_iter().map(|name| (name, Answer::Failed)).collect();
+        while let Some(done) = asked.join_next().await {
+            if let Ok((at, answer)) = done
+                && let Some(slot) = answers.get_mut(at)
+            {
+                slot.1 = answer;
+            }
+        }
+        answers
+    }
+
+    /// The addresses of a host, of the family of `like`.
+    pub(super) async fn addresses(&self, name: &str, like: IpAddr) -> Answer<IpAddr> {
+        let kind = if like.is_ipv4() { RecordType::A } else { RecordType::AAAA };
+        let pick = |data: &RData| match data {
+            RData::A(address) => Some(IpAddr::V4(address.0)),
+            RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+            _ => None,
+        };
+        self.ask(name, kind, pick).await
+    }
+
+    /// The hosts that take a domain's mail, the preferred ones first.
+    pub(super) async fn exchanges(&self, name: &str) -> Answer<String> {
+        let pick = |data: &RData| match data {
+            RData::MX(exchange) => Some((exchange.preference, exchange.exchange.to_ascii())),
+            _ => None,
+        };
+        match self.ask(name, RecordType::MX, pick).await {
+            Answer::Records(mut records) => {
+                records.sort();
+                Answer::Records(records.into_iter().map(|(_, name)| name).collect())
+            }
+            Answer::Nothing => Answer::Nothing,
+            Answer::Failed => Answer::Failed,
+        }
+    }
+
+    /// The names that an address' network gives it.
+    pub(super) async fn names(&self, address: IpAddr) -> Answer<String> {
+        let pick = |data: &RData| match data {
+            RData::PTR(name) => Some(name.to_ascii()),
+            _ => None,
+        };
+        self.within(self.resolver.reverse_lookup(address), pick).await
+    }
+
+    async fn ask<T>(&self, name: &str, kind: RecordType, pick: impl Fn(&RData) -> Option<T>) -> Answer<T> {
+        // What is no name has no records; nothing odd goes into a DNS library or onto the wire.
+        let plain = name.strip_suffix('.').unwrap_or(name);
+        if !is_name(plain) {
+            return Answer::Nothing;
+        }
+        let Ok(name) = Name::from_ascii(format!("{plain}.")) else { return Answer::Nothing };
+        self.within(self.resolver.lookup(name, kind), pick).await
+    }
+
+    async fn within<T>(&self, question: impl Future<Output = Result<Lookup, NetError>>, pick: impl Fn(&RData) -> Option<T>) -> Answer<T> {
+        let placed = async {
+            let _place = self.places.acquire().await;
+            question.await
+        };
+        match tokio::time::timeout(self.look_up, placed).await {
+            Ok(Ok(lookup)) => {
+                let records: Vec<T> = lookup.answers().iter().filter_map(|record| pick(&record.data)).take(limits::DNS_RECORDS).collect();
+                if records.is_empty() { Answer::Nothing } else { Answer::Records(records) }
+            }
+            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(_)))) => Answer::Nothing,
+            Ok(Err(_)) | Err(_) => Answer::Failed,
+        }
+    }
 }

@@ -3,22 +3,37 @@
 //! A guarded mail no longer bears its sender's signature. The seal tells the next system what held before: the results of
 //! SPF, DKIM and DMARC as the hop found them, in the hop's name. Whether it believes the hop is for its configuration to say.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use mail_auth::{
-    ArcOutput, AuthenticatedMessage, AuthenticationResults, MessageAuthenticator, SpfOutput, SpfResult,
+    ArcOutput, AuthenticatedMessage, AuthenticationResults, DkimOutput, Parameters, SpfOutput, SpfResult,
     arc::ArcSealer,
     crypto::{RsaKey, Sha256},
-    dmarc::verify::DmarcParameters,
+    dkim::{DkimError, DomainKey},
+    dmarc::{DmarcRecord, verify::DmarcParameters},
+    dns::TxtRecordParser as _,
     headers::HeaderWriter as _,
     signer::Ready,
     spf::verify::SpfParameters,
 };
-
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 
-use super::{Arrival, Authenticator, Method, screened};
-use crate::message::Message;
+use super::{
+    Arrival, Authenticator, Here, Method,
+    dkim::{self, Keys, Records},
+    dmarc::Policies,
+    proof::AuthResult,
+    sealed::{self, Broken},
+    spf,
+};
+use crate::{
+    clock,
+    message::{Domain, Message},
+};
 
 /// Seals in the name of a domain.
 #[derive(Clone)]
@@ -97,48 +112,92 @@ impl Authenticator {
         changed: &[u8],
         arrival: Arrival<'_>,
     ) -> Result<Vec<u8>, SealingError> {
-        let Method::Here { dns, deadline, .. } = &self.method else { return Err(SealingError::NothingFound) };
-        let work = self.seal(dns, sealing, original, changed, arrival);
-        tokio::time::timeout(*deadline, work).await.unwrap_or(Err(SealingError::Late))
+        let Method::Here(here) = &self.method else { return Err(SealingError::NothingFound) };
+        let work = self.seal(here, sealing, original, changed, arrival);
+        tokio::time::timeout(here.deadline, work).await.unwrap_or(Err(SealingError::Late))
     }
 
+    /// What held is looked up again from the resolver's cache, and with the same care: only signatures that can speak for
+    /// the author, and a chain of bounded length.
     async fn seal(
         &self,
-        dns: &MessageAuthenticator,
+        here: &Here,
         sealing: &Sealing,
         original: &Message<'_>,
         changed: &[u8],
         arrival: Arrival<'_>,
     ) -> Result<Vec<u8>, SealingError> {
-        let before = screened(original.raw()).ok_or(SealingError::Mail(mail_auth::Error::NoHeadersFound))?;
-        let after = AuthenticatedMessage::parse(changed).ok_or(SealingError::Mail(mail_auth::Error::NoHeadersFound))?;
-        let client = self.client(original, arrival);
-        let sender_domain = arrival.reverse_path.rsplit_once('@').map_or(arrival.helo, |(_, domain)| domain);
-        let mail_from = client.map(|client| match arrival.reverse_path {
-            "" => SpfParameters::helo(client, arrival.helo, &self.hostname),
-            path => SpfParameters::mail_from(client, arrival.helo, &self.hostname, path),
+        let no_header = || SealingError::Mail(mail_auth::Error::NoHeadersFound);
+        let mut before = AuthenticatedMessage::parse(original.raw()).ok_or_else(no_header)?;
+        let after = AuthenticatedMessage::parse(changed).ok_or_else(no_header)?;
+        let author = original.author().ok().map(|author| author.domain);
+        let list = dkim::listed(original.headers(), author.as_ref(), &[], clock::now().as_second());
+        let sets = match sealed::chain(original.headers()) {
+            Ok(sets) => sets,
+            Err(Broken::Absent) => Vec::new(),
+            Err(Broken::Invalid | Broken::TooLong) => return Err(SealingError::Chain),
+        };
+        let links = || sets.iter().map(|set| &set.seal).chain(sets.last().map(|set| &set.signature));
+        let mut policies = Policies::default();
+        let authors: Vec<&Domain> = author.iter().collect();
+        let (keys, ()) = tokio::join!(Keys::ask(&here.dns, dkim::open(&list).chain(links())), policies.ask(&here.dns, &authors));
+        let mut records = Records::default();
+        for claims in dkim::open(&list).chain(links()) {
+            if let Some(key) = keys.of(claims).ok().and_then(|record| DomainKey::parse(record).ok()) {
+                records.add(&claims.key_name(), key.into());
+            }
+        }
+        for (name, text) in policies.texts() {
+            if let Ok(record) = DmarcRecord::parse(text) {
+                records.add(name, record.into());
+            }
+        }
+        let open: Vec<_> = dkim::open(&list).collect();
+        before.retain_dkim_signatures(|found| {
+            if open.iter().any(|claims| claims.agrees(found)) { Ok(()) } else { Err(DkimError::UnsupportedVersion) }
         });
-        let dkim = dns.verify_dkim(&before).await;
-        let chain: ArcOutput<'_> = dns.verify_arc(&before).await;
+        let dkim = here.verifier.verify_dkim(Parameters::new(&before).with_cache(&records)).await;
+        let chain: ArcOutput<'_> = here.verifier.verify_arc(Parameters::new(&before).with_cache(&records)).await;
         if !chain.can_be_sealed() {
             return Err(SealingError::Chain);
         }
-        let author = original.author().map(|author| format!("x@{}", author.domain)).unwrap_or_default();
-        let mut results = AuthenticationResults::new(&self.hostname).with_dkim_results(&dkim, &author);
-        let spf = match mail_from {
-            Some(parameters) => {
-                let spf = dns.verify_spf(parameters).await;
-                // The path and the name are whoever's words: odd ones could speak in the field that the hop writes.
-                if is_plain(arrival.reverse_path) && is_plain(arrival.helo) {
-                    results.set_spf_result(&spf, &parameters);
-                }
-                spf
+        let client = self.client(original, arrival).map(|client| client.address);
+        let author = author.map(|author| format!("x@{author}")).unwrap_or_default();
+        // Signatures that were not looked at are not spoken of: `neutral` would say that somebody looked.
+        let looked_at: Vec<DkimOutput<'_>> = dkim.into_iter().filter(|output| output.signature().is_some()).collect();
+        let mut results = AuthenticationResults::new(&self.hostname).with_dkim_results(&looked_at, &author);
+        let sender_domain = arrival.reverse_path.rsplit_once('@').map_or(arrival.helo, |(_, domain)| domain);
+        let mut spf = SpfOutput::new(sender_domain.to_owned()).with_result(SpfResult::None);
+        if let Some(client) = client {
+            let found = spf::check(&here.dns, arrival.envelope(client)).await;
+            spf = SpfOutput::new(sender_domain.to_owned()).with_result(spf_result(found.result));
+            // The path and the name are whoever's words: odd ones could speak in the field that the hop writes.
+            if is_plain(arrival.reverse_path) && is_plain(arrival.helo) {
+                let parameters = match arrival.reverse_path {
+                    "" => SpfParameters::helo(client, arrival.helo, &self.hostname),
+                    path => SpfParameters::mail_from(client, arrival.helo, &self.hostname, path),
+                };
+                results.set_spf_result(&spf, &parameters);
             }
-            None => SpfOutput::new(sender_domain.to_owned()).with_result(SpfResult::None),
-        };
-        let dmarc = dns.verify_dmarc(DmarcParameters::new(&before, &dkim, sender_domain, &spf)).await;
+        }
+        let parameters = DmarcParameters::new(&before, &looked_at, sender_domain, &spf);
+        let dmarc = here.verifier.verify_dmarc(Parameters::new(parameters).with_cache(&records)).await;
         results.set_dmarc_result(&dmarc);
+        // RFC 8617 section 4.1.1: the state of the chain as it came, beside the other results.
+        results.set_arc_result(&chain, client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
         let set = sealing.0.seal(&after, &results, &chain).map_err(SealingError::Mail)?;
         Ok(format!("{}{}", set.to_header(), results.to_header()).into_bytes())
+    }
+}
+
+const fn spf_result(result: AuthResult) -> SpfResult {
+    match result {
+        AuthResult::Pass => SpfResult::Pass,
+        AuthResult::Fail | AuthResult::Policy => SpfResult::Fail,
+        AuthResult::SoftFail => SpfResult::SoftFail,
+        AuthResult::Neutral => SpfResult::Neutral,
+        AuthResult::None => SpfResult::None,
+        AuthResult::TempError => SpfResult::TempError,
+        AuthResult::PermError => SpfResult::PermError,
     }
 }

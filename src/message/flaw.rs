@@ -37,6 +37,8 @@ vocabulary! {
         TreeShape = "tree-shape", "A multipart is unterminated, lacks its delimiter or its part headers do not end.";
         TreeLimit = "tree-limit", "The mail has more parts, or deeper ones, than can be judged.";
         TreeOutside = "tree-outside", "Text that could be shown stands outside every part.";
+        TextPacked = "text-packed", "A text part holds a file as uuencode, yEnc and their like or in armour, which some programs unpack.";
+        MimeUnsigned = "mime-unsigned", "The signature leaves the MIME fields out, and the signed body could be read otherwise under other ones.";
         Sealed = "sealed", "The mail is signed or encrypted as a whole (S/MIME, PGP) or holds a TNEF part.";
         HtmlAmbiguous = "html-ambiguous", "The HTML can be read in more than one way.";
         HtmlActive = "html-active", "The HTML holds a form, frame, refresh, base, script or data address.";

@@ -131,6 +131,12 @@ impl<'a> Headers<'a> {
         }
     }
 
+    /// A field's name as it stands.
+    #[must_use]
+    pub fn name(&self, field: &Field) -> &'a [u8] {
+        self.raw.get(field.name.clone()).unwrap_or_default()
+    }
+
     /// A field's value as it stands, folds included.
     #[must_use]
     pub fn value(&self, field: &Field) -> &'a [u8] {

@@ -1,58 +1,161 @@
 //! The links and words of an HTML part, with the places where they stand.
 //!
 //! `lol_html` serves as the tokenizer; nothing is rewritten here. What a mail program may show and a tokenizer skips is
-//! read again: Outlook's conditional comments and `<noscript>`. What could act by itself is a flaw.
+//! read as markup in its place: Outlook's conditional comments, `<noscript>` and the like. What could act by itself is a flaw.
 
 use std::{cell::RefCell, ops::Range, rc::Rc};
 
-use lol_html::{HtmlRewriter, MemorySettings, Settings, doc_comments, doc_text, element, end_tag, html_content::TextType};
+use lol_html::{
+    HtmlRewriter, MemorySettings, Settings, doc_comments, doc_text, element, end_tag,
+    html_content::{Comment, TextChunk, TextType},
+};
 
 use super::{
     flaw::{Flaw, Flaws},
+    html_elements::{self, is_block, is_edge},
     words::{Space, Tail},
 };
 use crate::limits;
 
-/// An address found in HTML.
+/// An address that a reader can press, found in HTML.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The address with its entities decoded.
     pub value: String,
-    /// Where the attribute's value stands, in octets of the decoded part; none inside nested markup.
+    /// Where the attribute's value stands, in octets of the decoded part; none for a button of JSON-LD.
     pub place: Option<Range<usize>>,
     /// What the reader sees on it.
     pub label: String,
     /// The words in front of it: the end of the text before it.
     pub before: String,
-    /// What kind of thing holds it.
-    pub holder: Holder,
 }
 
-/// What holds an address.
+/// The value of an attribute and its place.
+pub(super) struct Pressed {
+    pub(super) value: String,
+    pub(super) place: Option<Range<usize>>,
+}
+
+/// One text between two tags.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its octets in [`Html::text`].
+    pub text: Range<usize>,
+    /// The anchor that holds it, as an index into [`Html::addresses`].
+    pub anchor: Option<usize>,
+    /// Whether a reader sees an edge in front of it.
+    pub edge: Edge,
+    /// Where its octets stand in the part: an offset in [`Html::text`] and one in the part, from which on both go in step.
+    steps: Vec<(usize, usize)>,
+    /// Where it ends in the part.
+    end: usize,
+}
+
+/// What stands between two texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// Something that a reader presses.
-    Anchor,
-    /// Something that a program loads by itself, but for images: style sheets and the like.
-    Resource,
+pub enum Edge {
+    /// A block, an anchor, a picture: two texts for a reader.
+    Seen,
+    /// Formatting: one text for a reader, two for some programs.
+    Unseen,
+}
+
+/// A text in an attribute: a tool tip, what stands for a picture.
+#[derive(Clone, Debug)]
+pub struct Tip {
+    /// The text, entities decoded.
+    pub text: String,
+    /// Where it stands in the part, if it stands there as it reads.
+    pub place: Option<Range<usize>>,
 }
 
 /// What an HTML part holds.
 #[derive(Debug, Default)]
 pub struct Html {
-    /// Every address that leads somewhere, in document order.
+    /// Every address that a press leads to, in document order. What a program loads by itself is left out.
     pub addresses: Vec<Address>,
     /// All text, shown or hidden, entities decoded.
     pub text: String,
+    /// The text's runs, in order.
+    pub runs: Vec<Run>,
+    /// Texts in attributes.
+    pub tips: Vec<Tip>,
     /// What is odd about it.
     pub flaws: Flaws,
+    edge: bool,
+}
+
+impl Html {
+    /// Where octets of the text stand in the part, if they stand there without a tag between them.
+    #[must_use]
+    pub fn place(&self, text: &Range<usize>) -> Option<Range<usize>> {
+        let at = self.runs.partition_point(|run| run.text.start <= text.start).checked_sub(1)?;
+        let run = self.runs.get(at).filter(|run| text.end <= run.text.end)?;
+        let source = |offset: usize| {
+            let step = run.steps.partition_point(|(start, _)| *start <= offset).checked_sub(1)?;
+            run.steps.get(step).map(|(start, source)| source + (offset - start))
+        };
+        let end = if text.end == run.text.end { run.end } else { source(text.end)? };
+        Some(source(text.start)?..end)
+    }
+
+    fn break_line(&mut self) {
+        self.edge = true;
+        self.text.part();
+    }
+
+    /// Adds a text that stands at `at` in the part.
+    fn push_text(&mut self, raw: &str, at: usize, entities: Entities, anchor: Option<usize>) {
+        let start = self.text.len();
+        let mut steps = vec![(start, at)];
+        let mut next = at;
+        let mut rest = raw;
+        while let Some(amp) = memchr::memchr(b'&', rest.as_bytes()).filter(|_| entities == Entities::Decoded) {
+            let (plain, entity) = rest.split_at_checked(amp).unwrap_or((rest, ""));
+            let after = memchr::memchr(b'&', entity.as_bytes().get(1..).unwrap_or_default()).map_or(entity.len(), |next| next + 1);
+            let (entity, more) = entity.split_at_checked(after).unwrap_or((entity, ""));
+            self.text.push_str(plain);
+            next += plain.len();
+            let decoded = htmlize::unescape(entity);
+            if *decoded == *entity {
+                self.text.push_str(entity);
+            } else {
+                // What follows the entity stands there as it reads.
+                let same = entity.bytes().rev().zip(decoded.bytes().rev()).take_while(|(left, right)| left == right).count();
+                let same = (0..=same).rev().find(|same| decoded.is_char_boundary(decoded.len() - same)).unwrap_or(0);
+                steps.push((self.text.len(), next));
+                self.text.push_str(&decoded);
+                steps.push((self.text.len() - same, next + entity.len() - same));
+            }
+            next += entity.len();
+            rest = more;
+        }
+        self.text.push_str(rest);
+        let edge = if std::mem::take(&mut self.edge) { Edge::Seen } else { Edge::Unseen };
+        self.runs.push(Run { text: start..self.text.len(), anchor, edge, steps, end: at + raw.len() });
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entities {
+    Decoded,
+    Kept,
+}
+
+/// Whether the text of nested markup is text that a reader may see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Words {
+    Read,
+    Skipped,
 }
 
 /// Reads an HTML part. Total: what cannot be read is a flaw.
 #[must_use]
 pub fn read(html: &str) -> Html {
     let state = Rc::new(RefCell::new(Html::default()));
-    walk(html, &state, Depth(0));
+    let walk = Walk { source: html, state: Rc::clone(&state), base: 0, depth: 0, words: Words::Read };
+    walk.run();
+    drop(walk);
     Rc::try_unwrap(state).map_or_else(|_| Html { flaws: flawed(), ..Html::default() }, RefCell::into_inner)
 }
 
@@ -62,204 +165,216 @@ fn flawed() -> Flaws {
     flaws
 }
 
-#[derive(Clone, Copy)]
-struct Depth(usize);
+/// One look through markup: the part itself, or what stands inside a conditional comment or a raw-text element.
+#[derive(Clone)]
+struct Walk<'h> {
+    source: &'h str,
+    state: Rc<RefCell<Html>>,
+    /// Where the source starts in the part.
+    base: usize,
+    depth: usize,
+    words: Words,
+}
 
-/// The anchor that is open, its text so far, and raw text that is read again.
+/// The anchor that is open, its text so far, and text that has not ended.
 #[derive(Default)]
 struct Open {
     anchor: Option<usize>,
     /// Where the text begins that no anchor before it holds.
     since: usize,
     run: String,
-    again: String,
+    run_at: usize,
+    /// The raw-text element that is open.
+    raw: Raw,
 }
 
-fn walk(html: &str, state: &Rc<RefCell<Html>>, depth: Depth) {
-    let open = Rc::new(RefCell::new(Open::default()));
-    let mut nested: Vec<String> = Vec::new();
-    let pending = Rc::new(RefCell::new(Vec::<String>::new()));
-    let on_element = {
-        let (state, open) = (Rc::clone(state), Rc::clone(&open));
-        element!("*", move |tag| {
-            let mut html = state.borrow_mut();
-            let mut open = open.borrow_mut();
-            let name = tag.tag_name();
-            if is_block(&name) {
-                html.text.part();
-            }
-            look_at(&name, tag.attributes(), &mut html, &mut open, depth);
-            if name == "a" {
-                // An anchor ends at its end tag; one that stays open goes on to the next anchor, as in browsers.
-                let anchors = html.addresses.len();
-                let has_address = tag.has_attribute("href");
-                open.anchor = (has_address && anchors > 0).then(|| anchors - 1);
-            }
-            Ok(())
-        })
-    };
-    let on_end = {
-        let (state, open) = (Rc::clone(state), Rc::clone(&open));
-        element!("a", move |tag| {
-            let (state, open) = (Rc::clone(&state), Rc::clone(&open));
-            if tag.can_have_content() {
-                tag.on_end_tag(end_tag!(move |_| {
-                    let mut open = open.borrow_mut();
-                    open.anchor = None;
-                    open.since = state.borrow().text.len();
-                    Ok(())
-                }))?;
-            }
-            Ok(())
-        })
-    };
-    let on_text = {
-        let (state, open, pending) = (Rc::clone(state), Rc::clone(&open), Rc::clone(&pending));
-        doc_text!(move |chunk| {
-            let mut open = open.borrow_mut();
-            match chunk.text_type() {
-                TextType::Data | TextType::RCData | TextType::PlainText => {
-                    open.run.push_str(chunk.as_str());
-                    if chunk.last_in_text_node() {
-                        let run = std::mem::take(&mut open.run);
-                        let text = htmlize::unescape(run.as_str());
-                        let mut html = state.borrow_mut();
-                        html.text.push_bounded(&text, limits::WORDS);
-                        if let Some(address) = open.anchor.and_then(|at| html.addresses.get_mut(at)) {
-                            address.label.push_bounded(&text, limits::LINK);
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Raw {
+    /// Its text is read as markup.
+    #[default]
+    Markup,
+    Style,
+    Script,
+    Json,
+}
+
+impl Walk<'_> {
+    fn run(&self) {
+        let open = Rc::new(RefCell::new(Open::default()));
+        let on_element = {
+            let (walk, open) = (self.clone(), Rc::clone(&open));
+            element!("*", move |tag| {
+                let name = tag.tag_name();
+                let seen = html_elements::look_at(&name, tag.attributes());
+                walk.element(&name, tag, seen, &mut open.borrow_mut());
+                if tag.can_have_content() && (is_edge(&name) || name.starts_with("v:")) {
+                    let (walk, open) = (walk.state.clone(), Rc::clone(&open));
+                    tag.on_end_tag(end_tag!(move |end| {
+                        let mut html = walk.borrow_mut();
+                        let mut open = open.borrow_mut();
+                        let name = end.name();
+                        html.edge = true;
+                        if is_block(&name) {
+                            html.text.part();
                         }
-                    }
+                        if name == "a" || name.starts_with("v:") {
+                            open.anchor = None;
+                            open.since = html.text.len();
+                        }
+                        Ok(())
+                    }))?;
                 }
-                _ => {
-                    open.again.push_str(chunk.as_str());
-                    if chunk.last_in_text_node() {
-                        pending.borrow_mut().push(std::mem::take(&mut open.again));
-                    }
-                }
-            }
-            Ok(())
-        })
-    };
-    let on_comment = {
-        let pending = Rc::clone(&pending);
-        doc_comments!(move |comment| {
-            let text = comment.text();
-            if text.trim_start().starts_with("[if")
-                && let Some((_, inside)) = text.split_once(']').and_then(|(head, rest)| Some((head, rest.strip_prefix('>')?)))
-            {
-                pending.borrow_mut().push(inside.to_owned());
-            }
-            Ok(())
-        })
-    };
-    let settings = Settings::new()
-        .append_element_content_handler(on_element)
-        .append_element_content_handler(on_end)
-        .append_document_content_handler(on_text)
-        .append_document_content_handler(on_comment)
-        .with_memory_settings(MemorySettings::new().with_max_allowed_memory_usage(limits::HTML_MEMORY));
-    let mut rewriter = HtmlRewriter::new(settings, |_: &[u8]| {});
-    let outcome = rewriter.write(html.as_bytes()).and_then(|()| rewriter.end());
-    if outcome.is_err() {
-        state.borrow_mut().flaws.add(Flaw::HtmlAmbiguous);
+                Ok(())
+            })
+        };
+        let on_text = {
+            let (walk, open) = (self.clone(), Rc::clone(&open));
+            doc_text!(move |chunk| {
+                walk.text(chunk, &open);
+                Ok(())
+            })
+        };
+        let on_comment = {
+            let walk = self.clone();
+            doc_comments!(move |comment| {
+                walk.comment(comment);
+                Ok(())
+            })
+        };
+        let settings = Settings::new()
+            .append_element_content_handler(on_element)
+            .append_document_content_handler(on_text)
+            .append_document_content_handler(on_comment)
+            .with_memory_settings(MemorySettings::new().with_max_allowed_memory_usage(limits::HTML_MEMORY));
+        let mut rewriter = HtmlRewriter::new(settings, |_: &[u8]| {});
+        let outcome = rewriter.write(self.source.as_bytes()).and_then(|()| rewriter.end());
+        if outcome.is_err() {
+            self.state.borrow_mut().flaws.add(Flaw::HtmlAmbiguous);
+        }
     }
-    nested.append(&mut pending.borrow_mut());
-    for inside in nested.iter().filter(|inside| !inside.trim().is_empty()) {
-        if inside.contains('<') {
-            if depth.0 >= limits::NESTING {
-                state.borrow_mut().flaws.add(Flaw::HtmlAmbiguous);
+
+    fn element(&self, name: &str, tag: &lol_html::html_content::Element<'_, '_>, seen: html_elements::Tag, open: &mut Open) {
+        let mut html = self.state.borrow_mut();
+        if is_block(name) {
+            html.break_line();
+        } else if is_edge(name) {
+            html.edge = true;
+        }
+        html.flaws.join(seen.flaws);
+        let shift = |place: Option<Range<usize>>| place.map(|place| self.base + place.start..self.base + place.end);
+        let leads = !seen.pressed.is_empty();
+        for pressed in seen.pressed {
+            let before = html.text.get(open.since..).unwrap_or_default().tail(BEFORE).to_owned();
+            html.addresses.push(Address { value: pressed.value, place: shift(pressed.place), label: String::new(), before });
+        }
+        html.tips.extend(seen.texts.into_iter().map(|tip| Tip { text: tip.value, place: shift(tip.place) }));
+        // An anchor ends at its end tag; one that stays open goes on to the next anchor, as in browsers.
+        if name == "a" || leads && name.starts_with("v:") {
+            open.anchor = html.addresses.len().checked_sub(1).filter(|_| leads);
+        } else if leads {
+            open.anchor = None;
+        }
+        open.raw = match name {
+            "style" => Raw::Style,
+            "script" => {
+                let is_json = tag.get_attribute("type").is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/ld+json"));
+                if is_json && !tag.has_attribute("src") {
+                    Raw::Json
+                } else {
+                    html.flaws.add(Flaw::HtmlActive);
+                    Raw::Script
+                }
+            }
+            _ => Raw::Markup,
+        };
+    }
+
+    fn text(&self, chunk: &TextChunk<'_>, open: &Rc<RefCell<Open>>) {
+        let (raw, at, kind, anchor) = {
+            let mut open = open.borrow_mut();
+            if open.run.is_empty() {
+                open.run_at = chunk.source_location().bytes().start;
+            }
+            open.run.push_str(chunk.as_str());
+            if !chunk.last_in_text_node() {
                 return;
             }
-            walk(inside, state, Depth(depth.0 + 1));
-        }
-        style_addresses(inside, &mut state.borrow_mut());
-    }
-}
-
-/// Notes every address that an element's attributes hold.
-fn look_at(name: &str, attributes: &[lol_html::html_content::Attribute<'_>], html: &mut Html, open: &mut Open, depth: Depth) {
-    let mut seen_address = false;
-    for attribute in attributes {
-        let key = attribute.name();
-        // Programs cut an attribute at sizes of their own. Pictures may stand in `src` whole.
-        if key != "src" && attribute.value().len() > limits::ATTRIBUTE {
-            html.flaws.add(Flaw::HtmlAmbiguous);
-        }
-        let value = || htmlize::unescape_attribute(attribute.value().as_str()).into_owned();
-        match key.as_str() {
-            "href" | "xlink:href" => {
-                if name == "base" {
-                    html.flaws.add(Flaw::HtmlActive);
+            (std::mem::take(&mut open.run), open.run_at, open.raw, open.anchor)
+        };
+        let markup = || raw.as_bytes().windows(2).any(|pair| matches!(pair, [b'<', next] if next.is_ascii_alphabetic() || *next == b'!'));
+        match chunk.text_type() {
+            TextType::Data | TextType::RCData | TextType::PlainText | TextType::CDataSection => {
+                let entities = if chunk.text_type().allows_html_entities() { Entities::Decoded } else { Entities::Kept };
+                if self.words == Words::Read && !raw.is_empty() {
+                    let mut html = self.state.borrow_mut();
+                    let start = html.text.len();
+                    html.push_text(&raw, self.base + at, entities, anchor);
+                    let text = html.text.get(start..).unwrap_or_default().to_owned();
+                    if let Some(address) = anchor.and_then(|anchor| html.addresses.get_mut(anchor)) {
+                        address.label.push_bounded(&text, limits::LINK);
+                    }
                 }
-                if key == "href" && std::mem::replace(&mut seen_address, true) {
-                    html.flaws.add(Flaw::HtmlAmbiguous);
+                // Programs that take unknown elements out show what is in them.
+                if chunk.text_type() != TextType::Data && markup() {
+                    self.again(&raw, at, Words::Skipped);
                 }
-                let holder = if name == "link" { Holder::Resource } else { Holder::Anchor };
-                let place = attribute.value_source_location().filter(|_| depth.0 == 0).map(|place| place.bytes());
-                let before = html.text.get(open.since..).unwrap_or_default().tail(BEFORE).to_owned();
-                html.addresses.push(Address { value: value(), place, label: String::new(), before, holder });
-                open.anchor = None;
             }
-            "action" | "formaction" | "ping" | "srcdoc" => html.flaws.add(Flaw::HtmlActive),
-            "src" | "data" if matches!(name, "iframe" | "frame" | "embed" | "object" | "script") => html.flaws.add(Flaw::HtmlActive),
-            "http-equiv" if name == "meta" && attribute.value().eq_ignore_ascii_case("refresh") => html.flaws.add(Flaw::HtmlActive),
-            "style" => style_addresses(&value(), html),
-            _ if key.starts_with("on") && key.len() > 4 => html.flaws.add(Flaw::HtmlActive),
-            _ => {}
+            TextType::ScriptData if kind == Raw::Json => match html_elements::json_buttons(&raw) {
+                Ok(buttons) => {
+                    let button = |value| Address { value, place: None, label: String::new(), before: String::new() };
+                    self.state.borrow_mut().addresses.extend(buttons.into_iter().map(button));
+                }
+                Err(flaw) => self.state.borrow_mut().flaws.add(flaw),
+            },
+            _ if kind == Raw::Style => {
+                if markup() {
+                    self.again(&raw, at, Words::Skipped);
+                }
+            }
+            _ => self.again(&raw, at, Words::Read),
         }
     }
-    if matches!(name, "form" | "iframe" | "frame" | "object" | "embed" | "script" | "applet") {
-        html.flaws.add(Flaw::HtmlActive);
+
+    /// Reads what a tokenizer takes for one piece as markup.
+    fn again(&self, inside: &str, at: usize, words: Words) {
+        if inside.trim().is_empty() {
+            return;
+        }
+        if self.depth >= limits::NESTING {
+            self.state.borrow_mut().flaws.add(Flaw::HtmlAmbiguous);
+            return;
+        }
+        let words = if self.words == Words::Skipped { Words::Skipped } else { words };
+        self.state.borrow_mut().break_line();
+        Walk { source: inside, state: Rc::clone(&self.state), base: self.base + at, depth: self.depth + 1, words }.run();
+        self.state.borrow_mut().break_line();
+    }
+
+    fn comment(&self, comment: &Comment<'_>) {
+        let place = comment.source_location().bytes();
+        let written = self.source.get(place.clone()).unwrap_or_default();
+        let Some(text) = written.strip_prefix("<!--") else { return };
+        // Older programs end a comment elsewhere, or not at all.
+        let ends = written.ends_with("-->") || self.depth > 0 && place.end == self.source.len();
+        if written.ends_with("--!>") || !ends && text.contains('<') {
+            self.state.borrow_mut().flaws.add(Flaw::HtmlAmbiguous);
+        }
+        let text = text.strip_suffix("-->").unwrap_or(text);
+        let Some(rest) = condition(text) else { return };
+        let inside = rest.find(']').and_then(|close| rest.get(close + 1..)).and_then(|rest| rest.trim_start().strip_prefix('>'));
+        match inside {
+            Some(inside) => self.again(inside, place.start + 4 + text.len() - inside.len(), Words::Read),
+            None if rest.contains('<') => self.state.borrow_mut().flaws.add(Flaw::HtmlAmbiguous),
+            None => {}
+        }
     }
 }
 
-/// Notes what a style sheet would load.
-fn style_addresses(css: &str, html: &mut Html) {
-    for piece in css.split("url(").skip(1) {
-        let value = piece.split(')').next().unwrap_or_default().trim_matches([' ', '"', '\'', '\t', '\r', '\n']);
-        if value.contains("//") {
-            let before = String::new();
-            html.addresses.push(Address { value: value.to_owned(), place: None, label: String::new(), before, holder: Holder::Resource });
-        }
-    }
-    for piece in css.split("@import").skip(1) {
-        let value = piece.split(['"', '\'']).nth(1).unwrap_or_default();
-        if value.contains("//") {
-            let before = String::new();
-            html.addresses.push(Address { value: value.to_owned(), place: None, label: String::new(), before, holder: Holder::Resource });
-        }
-    }
-}
-
-fn is_block(name: &str) -> bool {
-    matches!(
-        name,
-        "p" | "div"
-            | "br"
-            | "tr"
-            | "td"
-            | "th"
-            | "table"
-            | "li"
-            | "ul"
-            | "ol"
-            | "h1"
-            | "h2"
-            | "h3"
-            | "h4"
-            | "h5"
-            | "h6"
-            | "hr"
-            | "body"
-            | "title"
-            | "center"
-            | "blockquote"
-            | "section"
-            | "article"
-            | "header"
-            | "footer"
-            | "pre"
-    )
+/// What follows the `if` of a conditional comment, in any case and spacing.
+fn condition(comment: &str) -> Option<&str> {
+    let rest = comment.trim_start().strip_prefix('[')?.trim_start();
+    let (word, rest) = rest.split_at_checked(2)?;
+    (word.eq_ignore_ascii_case("if") && !rest.starts_with(char::is_alphanumeric)).then_some(rest)
 }
 
 /// Octets of text kept from in front of an address.
@@ -300,9 +415,15 @@ mod tests {
             "<a style='display:none' href='https://attack.test/'></a>",
             "<a/href=https://attack.test/>x</a>",
             "<A HREF=https://attack.test/>x",
-            "<link rel=prefetch href='https://attack.test/'>",
-            "<style>a{background:url(https://attack.test/)}</style>",
-            "<p style='background:url(&quot;https://attack.test/&quot;)'>",
+            "<!--[IF mso]><a href='https://attack.test/'>x</a><![endif]-->",
+            "<!-- [ if mso ] ><a href='https://attack.test/'>x</a><![endif]-->",
+            "<xmp><a href='https://attack.test/'>x</a></xmp>",
+            "<noembed><a href='https://attack.test/'>x</a></noembed>",
+            "<noframes><a href='https://attack.test/'>x</a></noframes>",
+            "<title><a href='https://attack.test/'>x</a></title>",
+            "<style><a href='https://attack.test/'>x</a></style>",
+            "<link itemprop=url href='https://attack.test/'>",
+            "<script type='application/ld+json'>{\"potentialAction\":{\"target\":\"https://attack.test/\"}}</script>",
             "<template><a href='https://attack.test/'>x</a></template>",
             "<textarea><a href='https://attack.test/'>x</a></textarea><a href='https://attack.test/'>",
         ] {
@@ -318,13 +439,66 @@ mod tests {
             "<script>x</script>",
             "<object data='https://attack.test/'>",
             "<p onclick='x()'>",
+            "<meta http-equiv='&#82;efresh' content='0;url=https://attack.test/'>",
+            "<svg><a><animate attributeName=href values='https://attack.test/'></animate></a></svg>",
+            "<svg><a><set attributeName=href to='https://attack.test/'></set></a></svg>",
+            "<script type='application/ld+json'>{}<!--<script></script>",
         ] {
             assert!(read(html).flaws.has(Flaw::HtmlActive), "{html}");
         }
         assert!(read("<a href='https://a.test/' href='https://attack.test/'>").flaws.has(Flaw::HtmlAmbiguous));
+        for html in [
+            "<a href='#' to='https://attack.test/'>",
+            "<!--[if mso <a href='https://attack.test/'>x</a>-->",
+            "<!-- x --!><a href='https://attack.test/'>x</a>",
+            "<meta http-equiv=x http-equiv=refresh content='0'>",
+            "<plaintext>",
+        ] {
+            assert!(!read(html).flaws.is_empty(), "{html}");
+        }
         let deep = "<noscript><xmp>".repeat(20);
         let _ = read(&deep);
         let deep = format!("{}<a href='https://attack.test/'>x</a>{}", "<!--[if mso]>".repeat(40), "<![endif]-->".repeat(40));
         let _ = read(&deep);
+    }
+
+    #[test]
+    fn what_leads_nowhere() {
+        for html in [
+            "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0//EN\" \"http://www.w3.org/TR/xhtml1/DTD/xhtml1-strict.dtd\">",
+            "<html xmlns='http://www.w3.org/1999/xhtml' xmlns:v='urn:schemas-microsoft-com:vml'>",
+            "<p id='https://a.test' class='x' data-x='https://a.test' aria-x='https://a.test' itemtype='http://schema.org/X'>",
+            "<img src='//a.test/x.png' srcset='https://a.test/y.png 2x'><link href='//fonts.googleapis.com/css' rel=stylesheet>",
+            "<link rel=prefetch href='https://a.test/'><td background='https://a.test/'>",
+            "<style>a{background:url(https://a.test/)} .button.zone{}</style>",
+            "<p style='background:url(&quot;https://a.test/&quot;)'>",
+            "<script type='application/ld+json'>{\"@context\":\"http://schema.org\",\"url\":\"https://a.test\"}</script>",
+            "<!-- <a href='https://a.test/'>x</a> -->",
+            "<base target=_blank>",
+        ] {
+            let found = read(html);
+            assert!(found.flaws.is_empty() && found.addresses.is_empty(), "{html}: {found:?}");
+            assert!(found.text.trim().is_empty(), "{html}");
+        }
+    }
+
+    #[test]
+    fn places_in_text_and_nested_markup() {
+        let html = "<p>x &amp; https:&#x2F;&#x2F;a.test/?a=1&amp;b=2 y</p><!--[if mso]><a href=\"https://b.test/\">b</a><![endif]-->";
+        let found = read(html);
+        let shown = "https://a.test/?a=1&b=2";
+        let at = found.text.find(shown).unwrap();
+        let place = found.place(&(at..at + shown.len())).unwrap();
+        assert_eq!(&html[place], "https:&#x2F;&#x2F;a.test/?a=1&amp;b=2");
+        assert_eq!(&html[found.addresses[0].place.clone().unwrap()], "https://b.test/");
+        assert_eq!(found.addresses[0].label, "b");
+    }
+
+    #[test]
+    fn edges_that_a_reader_sees() {
+        let edges = |html: &str| read(html).runs.iter().map(|run| run.edge).collect::<Vec<_>>();
+        assert_eq!(edges("<a>x</a>y"), [Edge::Seen, Edge::Seen]);
+        assert_eq!(edges("<a>x</a><b>y</b>"), [Edge::Seen, Edge::Seen]);
+        assert_eq!(edges("<div>x<b>y</b>z<wbr>w</div>v"), [Edge::Seen, Edge::Unseen, Edge::Unseen, Edge::Unseen, Edge::Seen]);
     }
 }

@@ -64,6 +64,10 @@ fn reads_one_way(written: &str, url: &Url) -> bool {
     authority.eq_ignore_ascii_case(&expected)
         && !host.ends_with('.')
         && !host.is_empty()
+        && !psl::domain_str(host).unwrap_or(host).contains('_')
+        && !host.starts_with(['-', '_'])
+        && !["-.", ".-", ".."].iter().any(|pair| host.contains(pair))
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte))
         && !written.bytes().any(|byte| byte <= b' ' || byte == b'\\' || byte == 0x7f)
         && url.username().is_empty()
         && url.password().is_none()
@@ -207,6 +211,8 @@ mod tests {
             "ht\ttps://bank.test/",
             "https://0x7f.1/",
             "https://2130706433/",
+            "https://bank.test,attack.test/",
+            "https://bank.test)attack.test/",
             "/reset/abc",
         ] {
             assert!(matches!(Target::read(odd), Target::Flawed(Flaw::LinkAmbiguous)), "{odd}");

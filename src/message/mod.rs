@@ -1,23 +1,30 @@
 //! A mail as bytes with a reading: headers, author, texts and links, and every way in which another program could
 //! read it differently.
 //!
-//! Pure: the same bytes give the same reading. A mail passes this room in two steps, because most mails need only the
-//! first: [`Message::read`] scans the header block once, and [`Message::content`] reads parts and links of those whose
-//! author somebody allowlisted.
+//! Pure: the same bytes give the same reading. A mail is read in two steps, because most mails need only the first:
+//! [`Message::read`] scans the header block once, and [`Message::content`] reads parts and links of those whose author
+//! somebody allowlisted.
 
 pub mod author;
+mod content_type;
 pub mod domain;
 pub mod flaw;
+pub mod flowed;
 pub mod header;
+mod host_letters;
 pub mod html;
+mod html_elements;
 pub mod link;
+mod links;
+pub mod mailbox;
 pub mod parts;
+mod pictures;
+pub mod running_text;
+mod unsigned_mime;
 pub mod unwrap;
 pub mod words;
 
 use std::ops::Range;
-
-use linkify::{LinkFinder, LinkKind};
 
 pub use self::{
     author::Author,
@@ -25,12 +32,9 @@ pub use self::{
     flaw::{Flaw, Flaws},
     header::Headers,
     link::{Link, Target},
+    mailbox::Mailbox,
 };
-use self::{
-    html::Holder,
-    parts::Format,
-    words::{Space, Tail},
-};
+use self::{links::Links, parts::Format, words::Space};
 use crate::limits;
 
 /// One mail: its bytes and its header block.
@@ -55,8 +59,32 @@ pub struct FoundLink {
     pub before: String,
     /// The part that holds it, counted in document order.
     pub part: usize,
-    /// Its octets in that part once decoded; none where it stands in nested markup.
+    /// Its octets in that part once decoded, as they stand there: entities and line ends included. None where they are
+    /// not in one piece: a text with tags inside, a tool tip with entities, a button of JSON-LD.
     pub place: Option<Range<usize>>,
+    /// For a link that is the text on another one: that one, as an index into [`Content::links`]. A text that shows where
+    /// its anchor leads is not listed.
+    pub shown_on: Option<usize>,
+}
+
+/// What holds a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// An attribute of an HTML element that a reader presses.
+    Anchor,
+    /// The text of an HTML part, or a text in an attribute, which some mail programs make links in.
+    HtmlText,
+    /// Plain text.
+    Text,
+}
+
+/// Where the reading of the body rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MimeEvidence {
+    /// The header's MIME fields are covered by what proves the mail.
+    Fields,
+    /// They are not: anybody can have written them, and only what the signed body says by itself counts.
+    Body,
 }
 
 /// What a mail says, and where it leads.
@@ -143,9 +171,16 @@ impl<'a> Message<'a> {
         id
     }
 
-    /// Reads parts, words and links.
+    /// Reads parts, words and links of a mail whose MIME fields are evidence.
     #[must_use]
     pub fn content(&self) -> Content {
+        self.content_by(MimeEvidence::Fields)
+    }
+
+    /// Reads parts, words and links. Where the MIME fields are no evidence, a body that could be read otherwise is
+    /// [`Flaw::MimeUnsigned`], and a single text part is read as plain text and as HTML.
+    #[must_use]
+    pub fn content_by(&self, mime: MimeEvidence) -> Content {
         let mut flaws = self.headers.content_flaws();
         if header::has_bare_line_ending(self.raw) {
             flaws.add(Flaw::BareLineEnding);
@@ -153,29 +188,31 @@ impl<'a> Message<'a> {
         if let Err(flaw) = self.author() {
             flaws.add(flaw);
         }
-        let tree = parts::read(self.raw);
+        let mut tree = parts::read(self.raw);
         flaws.join(tree.flaws);
+        let form = if mime == MimeEvidence::Body { unsigned_mime::agrees(self) } else { Some(unsigned_mime::Form::Tree) };
+        match form {
+            Some(unsigned_mime::Form::Tree) => {}
+            Some(unsigned_mime::Form::Single) => unsigned_mime::both_readings(&mut tree.texts),
+            None => flaws.add(Flaw::MimeUnsigned),
+        }
         let author = self.author().ok().map(|author| author.domain);
-        let mut links = Links { found: Vec::new(), flaws, author };
+        let mut links = Links::new(author, flaws);
         let mut text = String::new();
         for part in &tree.texts {
+            text.part();
             match part.format {
                 Format::Plain => {
-                    links.in_text(part.part, &part.text);
+                    links.in_plain(part);
                     // Some programs show text that looks like HTML as HTML.
-                    if looks_like_html(&part.text) {
-                        let html = html::read(&part.text);
-                        links.flaws.join(html.flaws);
-                        links.in_html(part.part, &html);
+                    if form != Some(unsigned_mime::Form::Single) && looks_like_html(&part.text) {
+                        links.in_html(part, &html::read(&part.text));
                     }
-                    text.part();
                     text.push_bounded(&part.text, limits::WORDS);
                 }
                 Format::Html => {
                     let html = html::read(&part.text);
-                    links.flaws.join(html.flaws);
-                    links.in_html(part.part, &html);
-                    text.part();
+                    links.in_html(part, &html);
                     text.push_bounded(&html.text, limits::WORDS);
                 }
             }
@@ -211,130 +248,13 @@ impl<'a> Message<'a> {
     }
 }
 
-struct Links {
-    found: Vec<FoundLink>,
-    flaws: Flaws,
-    author: Option<Domain>,
-}
-
-impl Links {
-    fn add(&mut self, address: &str, make: impl FnOnce(Link) -> FoundLink) {
-        match Target::read(address) {
-            Target::Harmless => {}
-            Target::Flawed(flaw) => self.flaws.add(flaw),
-            Target::Web(_) if self.found.len() >= limits::LINKS => self.flaws.add(Flaw::LinkLimit),
-            Target::Web(link) => self.found.push(make(link)),
-        }
-    }
-
-    /// Links in running text: those with a scheme, and `www.` names, which mail programs make links of too.
-    fn in_text(&mut self, part: usize, text: &str) {
-        let mut finder = LinkFinder::new();
-        finder.kinds(&[LinkKind::Url]).url_must_have_scheme(true);
-        let mut addresses = addresses_in(text, &finder);
-        // What the finder does not take for an address, somebody else's may.
-        if text.match_indices("://").any(|(at, _)| !addresses.iter().any(|(place, _)| place.contains(&at))) {
-            self.flaws.add(Flaw::LinkAmbiguous);
-        }
-        bare_names(text, self.author.as_ref(), &mut addresses);
-        for (place, address) in addresses {
-            let before = text.get(..place.start).unwrap_or_default().tail(BEFORE).to_owned();
-            let line = before.rsplit('\n').next().unwrap_or_default().trim().to_owned();
-            self.add(&address, |link| FoundLink {
-                link,
-                wrapped: None,
-                holder: Holder::Anchor,
-                label: line,
-                before,
-                part,
-                place: Some(place),
-            });
-        }
-    }
-
-    fn in_html(&mut self, part: usize, html: &html::Html) {
-        for address in &html.addresses {
-            self.add(&address.value, |link| FoundLink {
-                link,
-                wrapped: None,
-                holder: address.holder,
-                label: address.label.trim().to_owned(),
-                before: address.before.clone(),
-                part,
-                place: address.place.clone(),
-            });
-        }
-        // Addresses in the words themselves, which mail programs make links of. Those that an anchor holds are known.
-        let known = self.found.len();
-        self.in_text(part, &html.text);
-        let (anchors, fresh) = self.found.split_at(known);
-        let keep: Vec<bool> = fresh
-            .iter()
-            .map(|found| !anchors.iter().any(|anchor| anchor.part == part && anchor.link.expose() == found.link.expose()))
-            .collect();
-        let mut keep = std::iter::repeat_n(true, known).chain(keep);
-        self.found.retain(|_| keep.next().unwrap_or(true));
-        for found in self.found.iter_mut().skip(known) {
-            found.place = None;
-        }
-    }
-}
-
-/// The addresses in running text with their places. `www.` names get the scheme that a mail program would give them.
-fn addresses_in(text: &str, finder: &LinkFinder) -> Vec<(Range<usize>, String)> {
-    let mut all: Vec<(Range<usize>, String)> = finder
-        .links(text)
-        .filter(|link| {
-            let scheme = link.as_str().split(':').next().unwrap_or_default();
-            scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
-        })
-        .map(|link| (link.start()..link.end(), link.as_str().to_owned()))
-        .collect();
-    for (start, _) in text.match_indices("www.") {
-        let alone = text
-            .get(..start)
-            .and_then(|before| before.chars().next_back())
-            .is_none_or(|letter| !letter.is_alphanumeric() && !"/.@-_=%".contains(letter));
-        if alone && !all.iter().any(|(place, _)| place.contains(&start)) {
-            let rest = text.get(start..).unwrap_or_default();
-            let end = rest.find(|letter: char| letter.is_whitespace() || "<>\"'()[]{}|".contains(letter)).unwrap_or(rest.len());
-            let name = rest.get(..end).unwrap_or_default().trim_end_matches(['.', ',', ';', ':', '!', '?']);
-            if name.matches('.').count() >= 2 {
-                all.push((start..start + name.len(), format!("http://{name}")));
-            }
-        }
-    }
-    all
-}
-
-/// Adds names without a scheme, as in `attack.example/login`, which mail programs make links of too where the name ends in
-/// a public suffix. A name of the author's own organisation alone is no more than a name.
-fn bare_names(text: &str, author: Option<&Domain>, all: &mut Vec<(Range<usize>, String)>) {
-    let is_edge = |letter: char| letter.is_whitespace() || "<>\"'()[]{}|,;\u{3001}\u{3002}\u{ff0c}\u{300c}\u{300d}".contains(letter);
-    let (mut found, mut next) = (Vec::new(), 0);
-    for piece in text.split_inclusive(is_edge) {
-        let at = next;
-        next += piece.len();
-        let word = piece.trim_end_matches(is_edge);
-        if !word.contains('.') || word.contains('@') || word.contains("://") {
-            continue;
-        }
-        let word = word.trim_end_matches(['.', ':', '!', '?', '*', '_']);
-        let name = word.split(['/', '?', '#', ':']).next().unwrap_or_default();
-        let known = psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known());
-        let Some(domain) = Domain::parse(name).ok().filter(|domain| known && domain.registered().is_some()) else { continue };
-        let is_own_name = name.len() == word.len() && author.is_some_and(|author| domain.is_kin_of(author));
-        let place = at..at + word.len();
-        if !is_own_name && !all.iter().any(|(other, _)| other.start < place.end && place.start < other.end) {
-            found.push((place, format!("http://{word}")));
-        }
-    }
-    all.append(&mut found);
-}
-
+/// Whether a plain text has an element that leads somewhere.
 fn looks_like_html(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    ["<a ", "<a/", "<a\t", "href", "<html", "<form", "<base", "<meta", "<iframe", "<script"].iter().any(|mark| lower.contains(mark))
+    memchr::memchr_iter(b'<', text.as_bytes()).any(|at| {
+        let name: String = text.get(at + 1..).unwrap_or_default().chars().take_while(char::is_ascii_alphanumeric).take(8).collect();
+        ["a", "area", "html", "form", "base", "meta", "iframe", "script", "svg", "body", "table", "object"]
+            .contains(&name.to_ascii_lowercase().as_str())
+    })
 }
 
 /// A mail as SMTP carries it. One that was saved on disk often has lines that end in LF; on the wire they end in CRLF, and
@@ -357,9 +277,6 @@ pub fn as_sent(saved: Vec<u8>) -> Vec<u8> {
 /// RFC 2045: the fields that decide how a body is read.
 const MIME_FIELDS: &[&str] = &["MIME-Version", "Content-Type", "Content-Transfer-Encoding"];
 
-/// Octets of text kept from in front of a link.
-const BEFORE: usize = 240;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -375,7 +292,7 @@ mod tests {
             ("Go to attack.com/login.", &["http://attack.com/login"][..]),
             ("Go to (attack.com)!", &["http://attack.com"]),
             ("www.attack.com and attack.co.uk", &["http://attack.co.uk", "http://www.attack.com"]),
-            ("Vendor.com, the vendor", &[]),
+            ("Vendor.com, the vendor", &["http://Vendor.com"]),
             ("vendor.com/open?x", &["http://vendor.com/open?x"]),
             ("bob@attack.com, e.g. this, version 1.2.3, readme.invalid", &[]),
             ("https://attack.com/x", &["https://attack.com/x"]),
@@ -398,5 +315,90 @@ mod tests {
             assert!(!content(text).flaws.is_empty(), "{text}");
         }
         assert!(content("Reset: https://vendor.com/x").flaws.is_empty());
+    }
+
+    fn html(text: &str) -> Content {
+        let raw = format!("From: a@vendor.com\r\nMIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{text}\r\n");
+        Message::read(raw.as_bytes()).content()
+    }
+
+    fn links(content: &Content) -> Vec<&str> {
+        content.links.iter().map(|found| found.link.expose()).collect()
+    }
+
+    #[test]
+    fn text_on_an_anchor_belongs_to_it() {
+        for (text, found) in [
+            ("<a href='https://a.com/x'>https://a.com/x</a>Kind regards", &["https://a.com/x"][..]),
+            ("<a href='https://a.com/'>www.a.com</a>", &["https://a.com/", "http://www.a.com"]),
+            ("<a href='https://a.com/'>a.com</a><b>Tel. 0123</b>", &["https://a.com/"]),
+            ("<a href='https://a.com/help'>https://a.com/help</a><b>Tel</b>", &["https://a.com/help"]),
+            (
+                "<a href='https://a.com/x'>a.com</a><a href='https://b.com/y'>b.com/y</a>",
+                &["https://a.com/x", "https://b.com/y", "http://a.com"],
+            ),
+            ("<a href='https://a.com/long/address'>https://a.com/long...</a>", &["https://a.com/long/address"]),
+            ("<a href='https://a.com/'>evil.com</a>", &["https://a.com/", "http://evil.com"]),
+            ("evil<b>.com</b>/x", &["http://evil.com/x"]),
+            ("bank<b>.evil.com</b>", &["http://bank.evil.com", "http://evil.com"]),
+            ("<img alt='evil.com'><p title='x evil.org/a'>", &["http://evil.com", "http://evil.org/a"]),
+            ("<svg><![CDATA[evil.com]]></svg><xmp>evil.org</xmp>", &["http://evil.com", "http://evil.org"]),
+            (
+                "<a href='https://urldefense.proofpoint.com/v1/url?u=https%3A%2F%2Fa.com%2Fx'>https://a.com/x</a>",
+                &["https://urldefense.proofpoint.com/v1/url?u=https%3A%2F%2Fa.com%2Fx"],
+            ),
+        ] {
+            let content = html(text);
+            assert_eq!(links(&content), found, "{text}");
+            assert!(content.flaws.is_empty(), "{text}: {:?}", content.flaws);
+        }
+        let content = html("<a href='https://a.com/'>evil.com</a>");
+        assert_eq!(content.links[1].shown_on, Some(0));
+        let far = format!("<p>{}</p>evil.com", "word ".repeat(60_000));
+        assert_eq!(links(&html(&far)), ["http://evil.com"]);
+    }
+
+    #[test]
+    fn lines_that_programs_join() {
+        let flowed = |text: &str| {
+            let head = "From: a@vendor.com\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8; format=flowed; delsp=yes";
+            Message::read(format!("{head}\r\n\r\n{text}\r\n").as_bytes()).content()
+        };
+        assert_eq!(links(&flowed("https://a.com \r\n.evil.org/x")), ["https://a.com", "http://evil.org/x", "https://a.com.evil.org/x"]);
+        assert_eq!(links(&content("<https://a.com/x\r\n/y>")), ["https://a.com/x", "https://a.com/x/y"]);
+    }
+
+    #[test]
+    fn relative_links_under_a_base() {
+        let with = |field: &str| {
+            let raw = format!("From: a@vendor.com\r\nMIME-Version: 1.0\r\n{field}Content-Type: text/html\r\n\r\n<a href='#'>x</a>\r\n");
+            Message::read(raw.as_bytes()).content().flaws
+        };
+        assert!(with("").is_empty());
+        assert!(with("Content-Base: https://evil.com/\r\n").has(Flaw::LinkAmbiguous));
+        assert!(with("Content-Location: https://evil.com/\r\n").has(Flaw::LinkAmbiguous));
+    }
+
+    #[test]
+    fn mime_fields_that_nothing_covers() {
+        let read = |head: &str, body: &str| {
+            let raw = format!("From: a@vendor.com\r\n{head}\r\n\r\n{body}");
+            Message::read(raw.as_bytes()).content_by(MimeEvidence::Body)
+        };
+        let single = read("MIME-Version: 1.0\r\nContent-Type: text/plain", "<a href='https://a.com/?x&amp;y'>x</a>\r\n");
+        assert_eq!(links(&single), ["https://a.com/?x&amp;y", "https://a.com/?x&y"]);
+        let parts = "--b\r\nContent-Type: text/plain\r\n\r\nx\r\n--b--\r\n";
+        let tree = "MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=b";
+        assert!(read(tree, parts).flaws.is_empty());
+        for (head, body) in [
+            (tree, "preamble\r\n--b\r\nContent-Type: text/plain\r\n\r\nx\r\n--b--\r\n"),
+            (tree, "--b\r\nContent-Type: text/plain\r\n\r\nx\r\n--b--\r\nepilogue\r\n"),
+            ("MIME-Version: 1.0\r\nContent-Type: text/plain", parts),
+            ("MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: base64", "eA==\r\n"),
+            ("MIME-Version: 1.0\r\nContent-Type: text/plain\r\nContent-Type: text/html", "x\r\n"),
+            ("MIME-Version: 1.0\r\nContent-Type: multipart/digest; boundary=b", parts),
+        ] {
+            assert!(read(head, body).flaws.has(Flaw::MimeUnsigned), "{head} {body}");
+        }
     }
 }

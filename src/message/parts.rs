@@ -8,8 +8,10 @@ use std::ops::Range;
 use mail_parser::{DecodeProblems, MessageParser, MessagePart, PartFlags, PartKind};
 
 use super::{
+    content_type::is_plain_content_type,
     flaw::{Flaw, Flaws},
-    header::Headers,
+    header::{Field, Headers},
+    pictures,
 };
 use crate::limits;
 
@@ -22,6 +24,20 @@ pub struct Text {
     pub format: Format,
     /// The text, transfer encoding and charset undone.
     pub text: String,
+    /// How its lines are joined.
+    pub flow: Flow,
+    /// Whether a field gives its links a base to lead from (`Content-Base` or `Content-Location`, RFC 2557 section 5), in
+    /// this part or around it.
+    pub based: bool,
+}
+
+/// How the lines of a plain text are joined (RFC 3676).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// As they stand, or by a space, which ends an address just as a line end does.
+    Fixed,
+    /// `format=flowed; delsp=yes`: without anything between them.
+    DelSp,
 }
 
 /// What a text is written in.
@@ -36,6 +52,10 @@ pub enum Format {
 /// Where a text part's body stands in the mail, and how it is hidden there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
+    /// Its number in the tree, as [`Text::part`] counts.
+    pub part: usize,
+    /// Its charset as the part names it.
+    pub charset: Option<String>,
     /// What it is written in.
     pub format: Format,
     /// The part's own header in the mail, with the blank line.
@@ -62,8 +82,10 @@ pub enum Encoding {
 pub fn bodies(raw: &[u8]) -> Vec<Body> {
     let parser = MessageParser::new().max_depth(limits::NESTING as _).max_parts(limits::PARTS as _).max_encoded_nesting(1);
     let Some(message) = parser.parse(raw) else { return Vec::new() };
-    let texts = message.parts().filter(|part| matches!(part.kind(), PartKind::Text | PartKind::Html));
-    let bodies = texts.map(|part| Body {
+    let texts = message.parts().enumerate().filter(|(_, part)| matches!(part.kind(), PartKind::Text | PartKind::Html));
+    let bodies = texts.map(|(number, part)| Body {
+        part: number,
+        charset: part.content_type().and_then(|found| found.attribute("charset").map(str::to_owned)),
         format: if matches!(part.kind(), PartKind::Html) { Format::Html } else { Format::Plain },
         header: part.offset_header() as usize..part.offset_body() as usize,
         range: part.offset_body() as usize..(part.offset_end() as usize).min(raw.len()),
@@ -96,8 +118,9 @@ pub fn read(raw: &[u8]) -> Tree {
         tree.flaws.add(Flaw::TreeShape);
         return tree;
     };
+    let based = message.parts().any(|part| !matches!(part.kind(), PartKind::Binary | PartKind::InlineBinary) && has_base(&part));
     for (number, part) in message.parts().enumerate() {
-        tree.read_part(raw, number, &part);
+        tree.read_part(raw, number, &part, based);
     }
     if message.parts().len() > 1 || has_mime_field(raw) {
         check_version(raw, &mut tree.flaws);
@@ -105,8 +128,13 @@ pub fn read(raw: &[u8]) -> Tree {
     tree
 }
 
+fn has_base(part: &MessagePart<'_>) -> bool {
+    let headers = Headers::read(part.raw_headers());
+    ["Content-Base", "Content-Location"].iter().any(|name| headers.named(name).next().is_some())
+}
+
 impl Tree {
-    fn read_part(&mut self, raw: &[u8], number: usize, part: &MessagePart<'_>) {
+    fn read_part(&mut self, raw: &[u8], number: usize, part: &MessagePart<'_>, based: bool) {
         let flags = part.flags();
         if flags.intersects(PartFlags::LIMIT_REACHED | PartFlags::NESTING_LIMIT) {
             self.flaws.add(Flaw::TreeLimit);
@@ -118,16 +146,19 @@ impl Tree {
         let (kind, subtype) = part.content_type().map_or(("text".into(), "plain".into()), |found| {
             (found.ctype().to_ascii_lowercase(), found.subtype().unwrap_or_default().to_ascii_lowercase())
         });
+        // RFC 2046 section 5.1 lets a part have no field; some programs then take the first lines of its text for its header.
+        if part.parent().is_some_and(|parent| parent.is_multipart()) && Headers::read(part.raw_headers()).fields().is_empty() {
+            self.flaws.add(Flaw::TreeShape);
+        }
+        if kind == "multipart" && !is_delimited(raw, part) {
+            self.flaws.add(Flaw::TreeShape);
+        }
         match part.kind() {
             PartKind::Text | PartKind::Html => {
-                let format = if matches!(part.kind(), PartKind::Html)
-                    || matches!(subtype.as_str(), "x-amp-html" | "xhtml+xml" | "xml" | "enriched")
-                {
-                    Format::Html
-                } else {
-                    Format::Plain
-                };
-                if subtype == "calendar" || part.content_disposition().is_some_and(|how| how.ctype().eq_ignore_ascii_case("attachment")) {
+                let is_html = matches!(subtype.as_str(), "html" | "x-amp-html" | "xhtml+xml" | "xml" | "enriched" | "richtext");
+                let format = if is_html || matches!(part.kind(), PartKind::Html) { Format::Html } else { Format::Plain };
+                let is_read = kind == "text" && matches!(subtype.as_str(), "plain" | "html");
+                if !is_read || part.content_disposition().is_some_and(|how| how.ctype().eq_ignore_ascii_case("attachment")) {
                     self.attachments += 1;
                 }
                 check_encoding(part, &mut self.flaws);
@@ -139,14 +170,25 @@ impl Tree {
                     } else if !problems.is_empty() {
                         self.flaws.add(Flaw::Charset);
                     }
-                    self.texts.push(Text { part: number, format, text: text.into_owned() });
+                    let charset = part.content_type().and_then(|found| found.attribute("charset").map(str::to_ascii_lowercase));
+                    if text.contains('\0') || has_strange_mark(&part.decoded(), charset.as_deref()) {
+                        self.flaws.add(Flaw::Charset);
+                    }
+                    if pictures::is_packed(&text) {
+                        self.flaws.add(Flaw::TextPacked);
+                    }
+                    let says = |name: &str, value: &str| {
+                        part.content_type().is_some_and(|found| found.attribute(name).is_some_and(|said| said.eq_ignore_ascii_case(value)))
+                    };
+                    let flow = if says("format", "flowed") && says("delsp", "yes") { Flow::DelSp } else { Flow::Fixed };
+                    self.texts.push(Text { part: number, format, text: text.into_owned(), flow, based });
                 }
             }
             PartKind::Binary | PartKind::InlineBinary => {
                 if is_sealed(&kind, &subtype) {
                     self.flaws.add(Flaw::Sealed);
                 }
-                if kind != "image" || subtype.starts_with("svg") {
+                if kind != "image" || !pictures::is_picture(&subtype, part) {
                     self.attachments += 1;
                 }
             }
@@ -175,6 +217,9 @@ impl Tree {
             odd.add(flaw);
         }
         self.flaws.join(odd);
+        if headers.fields().iter().any(|field| hides_mime_field(&headers, field)) {
+            self.flaws.add(Flaw::ContentType);
+        }
         if let Some(value) = headers.first("Content-Type")
             && !is_plain_content_type(&value)
         {
@@ -186,6 +231,49 @@ impl Tree {
             self.flaws.add(Flaw::TransferEncoding);
         }
     }
+}
+
+/// Whether a multipart names a boundary, and its body has the delimiter and the closing one (RFC 2046 section 5.1.1).
+fn is_delimited(raw: &[u8], part: &MessagePart<'_>) -> bool {
+    let Some(boundary) = part.content_type().and_then(|found| found.attribute("boundary")).filter(|boundary| !boundary.is_empty()) else {
+        return false;
+    };
+    let end = (part.offset_end() as usize).min(raw.len());
+    // The line end of a closing delimiter may be the next delimiter's.
+    let body = raw.get(part.offset_body() as usize..end).unwrap_or_default();
+    let delimiter = format!("--{boundary}");
+    let (mut opened, mut closed) = (false, false);
+    for line in body.split(|byte| *byte == b'\n') {
+        if let Some(rest) = line.strip_prefix(delimiter.as_bytes()) {
+            match rest.trim_ascii_end() {
+                b"" => opened = true,
+                b"--" => closed = true,
+                _ => {}
+            }
+        }
+    }
+    opened && closed
+}
+
+/// Whether a folded line of a field looks like a MIME field of its own, which programs that do not unfold find. Signatures
+/// list names of fields in theirs.
+fn hides_mime_field(headers: &Headers<'_>, field: &Field) -> bool {
+    let value = headers.value(field);
+    if !value.contains(&b'\n') || headers.name(field).to_ascii_lowercase().windows(9).any(|name| name == b"signature") {
+        return false;
+    }
+    value.split(|byte| *byte == b'\n').skip(1).any(|line| {
+        let Some(colon) = memchr::memchr(b':', line) else { return false };
+        let name = line.get(..colon).unwrap_or_default().trim_ascii().to_ascii_lowercase();
+        matches!(name.as_slice(), b"content-type" | b"content-transfer-encoding" | b"content-disposition" | b"mime-version")
+    })
+}
+
+/// Whether a text starts with the byte-order mark of another charset than its own.
+fn has_strange_mark(octets: &[u8], charset: Option<&str>) -> bool {
+    let utf_8 = charset.is_none_or(|charset| matches!(charset, "utf-8" | "utf8"));
+    let twice = octets.starts_with(b"\xef\xbb\xbf\xef\xbb\xbf");
+    octets.starts_with(b"\xff\xfe") || octets.starts_with(b"\xfe\xff") || twice || !utf_8 && octets.starts_with(b"\xef\xbb\xbf")
 }
 
 const ENCODINGS: &[&str] = &["7bit", "8bit", "binary", "quoted-printable", "base64"];
@@ -216,69 +304,6 @@ fn check_version(raw: &[u8], flaws: &mut Flaws) {
     if !plain {
         flaws.add(Flaw::MimeVersion);
     }
-}
-
-/// Whether a Content-Type value is what RFC 2045 section 5.1 allows and nothing that readers split differently:
-/// no comments, no repeated parameter, no RFC 2231 form of `boundary` or `charset`, no encoded word.
-fn is_plain_content_type(value: &[u8]) -> bool {
-    let Ok(value) = std::str::from_utf8(value) else { return false };
-    let mut pieces = Vec::new();
-    let (mut piece, mut quoted, mut escaped) = (String::new(), false, false);
-    for letter in value.chars() {
-        match letter {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            '(' | ')' if !quoted => return false,
-            ';' if !quoted => {
-                pieces.push(std::mem::take(&mut piece));
-                continue;
-            }
-            _ => {}
-        }
-        piece.push(letter);
-    }
-    if quoted || escaped {
-        return false;
-    }
-    // One trailing semicolon is common and read alike by all.
-    if !piece.trim().is_empty() {
-        pieces.push(piece);
-    }
-    let mut pieces = pieces.iter().map(|piece| piece.trim());
-    let Some((kind, subtype)) = pieces.next().and_then(|first| first.split_once('/')) else { return false };
-    if !is_token(kind) || !is_token(subtype) {
-        return false;
-    }
-    let mut seen: Vec<String> = Vec::new();
-    pieces.all(|parameter| {
-        let Some((name, value)) = parameter.split_once('=') else { return false };
-        let name = name.to_ascii_lowercase();
-        let stem = name.split('*').next().unwrap_or_default().to_owned();
-        let matters = matches!(stem.as_str(), "boundary" | "charset" | "start" | "type");
-        let inside = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        let plain_value = match inside {
-            Some(inside) if stem == "boundary" => is_boundary(inside),
-            Some(inside) => !matters || !inside.contains(['"', '\\']) && inside.trim() == inside,
-            None => is_token(value),
-        };
-        let repeated = seen.contains(&name);
-        seen.push(name.clone());
-        is_token(&name) && !repeated && (!matters || name == stem) && (!matters || !value.contains("=?")) && (plain_value || !matters)
-    })
-}
-
-/// RFC 2046 section 5.1.1.
-fn is_boundary(text: &str) -> bool {
-    (1..=70).contains(&text.len())
-        && !text.ends_with(' ')
-        && !text.starts_with(' ')
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte))
-}
-
-/// RFC 2045 section 5.1.
-fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&byte))
 }
 
 /// Whether the body is in the one form that every decoder reads alike.
@@ -366,39 +391,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_types_that_all_read_alike() {
-        for plain in [
-            "text/plain",
-            "text/html; charset=utf-8",
-            "TEXT/HTML; CHARSET=\"utf-8\"",
-            "multipart/alternative; boundary=\"=_3cfb\"",
-            "multipart/mixed; boundary=abc;",
-            "application/pdf; name*=utf-8''a.pdf",
-            "multipart/related; type=\"text/html\"; boundary=\"a b\"",
-        ] {
-            assert!(is_plain_content_type(plain.as_bytes()), "{plain}");
-        }
-        for odd in [
-            "text",
-            "multipart/mixed; boundary=a; boundary=b",
-            "multipart/mixed; boundary*0=a; boundary*1=b",
-            "multipart/mixed; boundary*=utf-8''a",
-            "multipart/mixed; boundary=foo,faa",
-            "text/plain (comment)",
-            "multipart/mixed; boundary=\"a \"",
-            "multipart/mixed; boundary==?US-ASCII?Q?foo?=",
-            "multipart/mixed; boundary=\"\"",
-            "multipart/mixed; boundary=\"foo",
-            "multipart/mixed; boundary =foo",
-            "multipart/mixed boundary=foo",
-            "text/html, text/plain",
-            "multipart/mixed; boundary=foo foo",
-        ] {
-            assert!(!is_plain_content_type(odd.as_bytes()), "{odd}");
-        }
-    }
-
-    #[test]
     fn encodings_that_all_read_alike() {
         assert!(is_plain_base64(b"aGVsbG8=\r\n"));
         for odd in ["aGVs.bG8=", "aGVsbG8", "aG==Vsbg", "aGVs bG8=", "===="] {
@@ -408,5 +400,50 @@ mod tests {
         for odd in [&b"a= \r\n"[..], b"a=", b"a=x", b"a=3", b"=\t\r\n", b"caf\xe9", b"a\x12"] {
             assert!(!is_plain_quoted_printable(odd), "{odd:?}");
         }
+    }
+
+    fn flaws(fields: &str, body: &str) -> Flaws {
+        read(format!("From: a@bank.test\r\nMIME-Version: 1.0\r\n{fields}\r\n\r\n{body}").as_bytes()).flaws
+    }
+
+    #[test]
+    fn trees_that_split_in_more_than_one_way() {
+        let text = "Content-Type: text/plain\r\n\r\nx\r\n";
+        let mixed = "Content-Type: multipart/mixed; boundary=foo";
+        assert!(flaws(mixed, &format!("--foo\r\n{text}--foo--\r\n")).is_empty());
+        for (fields, body) in [
+            (mixed, format!("--faa\r\n{text}--faa--\r\n")),
+            (mixed, format!("--foo\r\n{text}")),
+            (mixed, format!("--foo\r\n{text}--foo\r\n\r\nContent-Type: text/html\r\n\r\nx\r\n--foo--\r\n")),
+            (mixed, format!("--foo\r\n{text}--foo\r\nContent-Type: multipart/mixed\r\n\r\nx\r\n--foo--\r\n")),
+            (
+                mixed,
+                format!("--foo\r\n{text}--foo\r\nContent-Type: multipart/mixed; boundary=bar\r\n\r\n--faa\r\n{text}--faa--\r\n--foo--\r\n"),
+            ),
+            ("Subject: x\r\n Content-Type: text/html", "x\r\n".to_owned()),
+            ("X: x\r\n\tcontent-transfer-encoding : base64", "x\r\n".to_owned()),
+        ] {
+            assert!(!flaws(fields, &body).is_empty(), "{fields} {body}");
+        }
+        let listed = "DKIM-Signature: v=1; h=From:\r\n\tContent-Type:Subject\r\nContent-Type: text/plain";
+        assert!(flaws(listed, "x\r\n").is_empty());
+    }
+
+    #[test]
+    fn octets_of_another_charset() {
+        let plain = |charset: &str, body: &str| {
+            flaws(&format!("Content-Type: text/plain{charset}\r\nContent-Transfer-Encoding: quoted-printable"), body)
+        };
+        for (charset, body) in [
+            ("; charset=iso-8859-1", "=FF=FEh=00t=00\r\n"),
+            ("; charset=windows-1252", "h=00t=00t=00\r\n"),
+            ("; charset=utf-8", "h=00t=00t=00\r\n"),
+            ("; charset=iso-8859-1", "=EF=BB=BFx\r\n"),
+            ("", "=FE=FF=00h\r\n"),
+        ] {
+            assert!(plain(charset, body).has(Flaw::Charset), "{charset} {body}");
+        }
+        assert!(plain("; charset=utf-8", "=EF=BB=BFx\r\n").is_empty());
+        assert!(flaws("Content-Type: text/plain", "-----BEGIN PGP MESSAGE-----\r\n").has(Flaw::TextPacked));
     }
 }

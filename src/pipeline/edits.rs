@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Examined, Hall, caught};
 use crate::{
-    allowlist::{self, Action, Entry},
+    allowlist::{Action, Entry},
     edit::{
         self, Patch,
         rewrite::{self, Swap},
@@ -21,7 +21,7 @@ impl Hall {
     ///
     /// # Errors
     /// Why an action cannot be carried out, in words.
-    pub fn edits(
+    pub(super) fn edits(
         &self,
         id: &str,
         message: &Message<'_>,
@@ -79,13 +79,12 @@ impl Hall {
         now: Timestamp,
     ) -> Result<Vec<Swap>, String> {
         let sealer = self.sealer.as_ref().ok_or("there is no [guard] to lead to")?;
-        let (content, recognition) =
-            examined.content.as_ref().zip(examined.decision.recognition.as_ref()).ok_or("the mail was not read")?;
+        let content = examined.content.as_ref().ok_or("the mail was not read")?;
         let author = message.author().map(|author| author.domain.to_string()).unwrap_or_default();
         let until = now.checked_add(sealer.lifetime).map_err(|error| error.to_string())?;
         let recipient = if let [only] = recipients { only.clone() } else { String::new() };
         let mut swaps: Vec<Swap> = Vec::new();
-        for found in allowlist::one_time_links(content, recognition, sender) {
+        for found in examined.decision.one_time_links.iter().filter_map(|at| content.links.get(*at)) {
             if swaps.iter().any(|swap| swap.from == found.written()) {
                 continue;
             }
@@ -99,7 +98,7 @@ impl Hall {
                 until,
             };
             let to = sealer.seal(&sealed).ok_or("the one-time link is too long to be sealed")?;
-            swaps.push(Swap { from: found.written().to_owned(), to });
+            swaps.push(Swap::one_time(found.written().to_owned(), to, found.link.expose()));
         }
         Ok(swaps)
     }
@@ -108,7 +107,7 @@ impl Hall {
 /// The original for each link that a scanner wrapped.
 fn unwrapping(examined: &Examined) -> Vec<Swap> {
     let links = examined.content.iter().flat_map(|content| &content.links);
-    let wrapped = links.filter_map(|found| Some(Swap { from: found.wrapped.clone()?, to: found.link.expose().to_owned() }));
+    let wrapped = links.filter_map(|found| Some(Swap::back(found.wrapped.clone()?, found.link.expose().to_owned())));
     let mut swaps: Vec<Swap> = Vec::new();
     for swap in wrapped {
         if !swaps.contains(&swap) {

@@ -5,7 +5,8 @@
 
 mod edits;
 mod quota;
-mod seen;
+mod reading;
+mod replay;
 
 use std::{
     future::Future,
@@ -18,9 +19,12 @@ use std::{
 
 use jiff::Timestamp;
 
-use self::{quota::Quota, seen::Seen};
+use self::{quota::Quota, reading::Readers, replay::Replay};
 use crate::{
-    allowlist::{self, Action, Allowlist, Decision, Entry, Facts, Finding, Mode, Reason, Verdict},
+    allowlist::{
+        Action, Allowlist, Decision, Entry, Finding, Mode, Reason, Verdict,
+        judge::{self, BodyFacts, HeaderFacts},
+    },
     audit::{
         Audit, Record,
         record::{Event, Outcome},
@@ -29,9 +33,9 @@ use crate::{
     edit::{Patch, seal::Sealer, tag::Tagger},
     identity::{Arrival, Authenticator, Sealing, proof::Identity},
     limits,
-    message::{Content, Domain, Flaw, Message},
+    message::{Author, Content, Domain, Flaw, Message, MimeEvidence},
     metrics::{Counted, Metrics},
-    recognition::Recogniser,
+    recognition::{Recogniser, Recognition},
 };
 
 /// Where every mail walks through, whichever door it came by.
@@ -55,7 +59,8 @@ pub struct Hall {
     /// Counts.
     pub metrics: Arc<Metrics>,
     quota: Arc<Quota>,
-    seen: Arc<Seen>,
+    replay: Arc<Replay>,
+    readers: Arc<Readers>,
 }
 
 /// A mail at the door.
@@ -154,7 +159,8 @@ impl Hall {
             sealing: None,
             metrics: Arc::default(),
             quota: Arc::default(),
-            seen: Arc::default(),
+            replay: Arc::default(),
+            readers: Arc::default(),
         }
     }
 
@@ -187,14 +193,15 @@ impl Hall {
             sealing: self.sealing.clone(),
             metrics: Arc::clone(&self.metrics),
             quota: Arc::clone(&self.quota),
-            seen: Arc::clone(&self.seen),
+            replay: Arc::clone(&self.replay),
+            readers: Arc::clone(&self.readers),
         }
     }
 
     /// Whether an entry may act on the mail with this header, as far as its author tells.
     #[must_use]
     pub fn is_candidate(&self, head: &[u8]) -> bool {
-        Message::read(head).author().is_ok_and(|author| self.allowlist.may_name(&author.domain))
+        Message::read(head).author().is_ok_and(|author| self.allowlist.may_name(&author))
     }
 
     /// Whether the header holds a field that only the hop itself may write.
@@ -217,11 +224,11 @@ impl Hall {
         } else {
             self.examine(&message, mail.arrival, &recipients, time, Thoroughness::Candidates).await
         };
-        let sender = match &examined.decision.verdict {
-            Verdict::Act(sender) => Some(Arc::clone(sender)),
+        let entry = match &examined.decision.verdict {
+            Verdict::Act(entry) => Some(Arc::clone(entry)),
             Verdict::NearMiss(_) | Verdict::Pass => None,
         };
-        let mode = sender.as_ref().map_or(Mode::Observe, |sender| sender.mode);
+        let mode = entry.as_ref().map_or(Mode::Observe, |entry| entry.mode);
         let mut walked = Walked {
             received: headers.named("Received").count(),
             header_size: headers.body(),
@@ -234,35 +241,79 @@ impl Hall {
             patches: removals,
             examined: Examined::nothing(Finding::holds(Reason::Size, "")),
         };
-        if let Some(sender) = sender {
-            if let Err(why) = self.seen.note(&message, &recipients, time) {
-                examined.decision.revoke(Finding::fails(Reason::Replay, why));
-            } else if let Err(why) = self.quota.spend(&sender.name, &recipients, sender.limit, time) {
-                examined.decision.revoke(Finding::fails(Reason::Limit, why));
-            } else if mode == Mode::Enforce {
-                let edits = self.edits(mail.id, &message, &examined, &sender, &recipients, time);
-                let edits = match edits {
-                    Ok(edits) => self.vouched(&message, edits, mail.arrival).await,
-                    Err(why) => Err(why),
-                };
-                walked.examined = examined;
-                self.exempt(mail, &mut walked, edits).await;
-                return walked;
+        if let Some(entry) = entry {
+            // What cannot be carried out spends nothing.
+            match self.prepare(mail.id, &message, &mut examined, &entry, &recipients, mail.arrival, time).await {
+                None => {}
+                Some(edits) => {
+                    if let Err(why) = self.replay.note(&entry, &examined.decision, &recipients, time) {
+                        examined.decision.revoke(Finding::fails(Reason::Replay, why));
+                    } else if let Err(why) = self.quota.spend(&entry.name, &recipients, entry.limit, time) {
+                        examined.decision.revoke(Finding::fails(Reason::Limit, why));
+                    } else if mode == Mode::Enforce {
+                        walked.examined = examined;
+                        self.exempt(mail, &mut walked, edits).await;
+                        return walked;
+                    }
+                }
             }
         }
         walked.examined = examined;
         walked
     }
 
-    /// Puts an exemption on record and only then lets it take effect.
-    async fn exempt(&self, mail: &Arriving<'_>, walked: &mut Walked, edits: Result<Vec<Patch>, String>) {
-        let edits = match edits {
-            Ok(edits) => edits,
-            Err(why) => {
-                walked.examined.decision.revoke(Finding::fails(Reason::Edit, why));
-                return;
-            }
+    /// What the hop would do to a mail, and why; nothing is spent, remembered or recorded. The edits are those that leave the
+    /// hop, the seal included.
+    pub async fn preview(
+        &self,
+        id: &str,
+        message: &Message<'_>,
+        arrival: Arrival<'_>,
+        recipients: &[String],
+        now: Timestamp,
+    ) -> (Examined, Vec<Patch>) {
+        let mut examined = self.examine(message, arrival, recipients, now, Thoroughness::Everything).await;
+        let mut patches = self.tagger.removals(message.headers());
+        if let Verdict::Act(entry) = &examined.decision.verdict {
+            let entry = Arc::clone(entry);
+            patches.extend(self.prepare(id, message, &mut examined, &entry, recipients, arrival, now).await.unwrap_or_default());
+        }
+        (examined, patches)
+    }
+
+    /// The edits of an exemption, the seal included; none are made where the entry only observes. Where one cannot be made the
+    /// decision is revoked, and there is nothing.
+    #[expect(clippy::too_many_arguments, reason = "one mail's facts, which become one type with the transaction")]
+    async fn prepare(
+        &self,
+        id: &str,
+        message: &Message<'_>,
+        examined: &mut Examined,
+        entry: &Entry,
+        recipients: &[String],
+        arrival: Arrival<'_>,
+        now: Timestamp,
+    ) -> Option<Vec<Patch>> {
+        if entry.mode == Mode::Observe {
+            return Some(Vec::new());
+        }
+        let made = catch_unwind(AssertUnwindSafe(|| self.edits(id, message, examined, entry, recipients, now)))
+            .unwrap_or_else(|_| Err("editing failed; please report it with the mail".into()));
+        let made = match made {
+            Ok(edits) => self.vouched(message, edits, arrival).await,
+            Err(why) => Err(why),
         };
+        match made {
+            Ok(edits) => Some(edits),
+            Err(why) => {
+                examined.decision.revoke(Finding::fails(Reason::Edit, why));
+                None
+            }
+        }
+    }
+
+    /// Puts an exemption on record and only then lets it take effect.
+    async fn exempt(&self, mail: &Arriving<'_>, walked: &mut Walked, edits: Vec<Patch>) {
         let Some(audit) = &self.audit else {
             walked.examined.decision.revoke(Finding::fails(Reason::Audit, "there is no audit folder"));
             return;
@@ -338,7 +389,8 @@ impl Hall {
         Record::mail(&event, outcome, key.as_ref())
     }
 
-    /// Finds out all that decides about a mail, and decides. A panic on the way is caught and is a pass.
+    /// Finds out all that decides about a mail, and decides: author, entry, the signatures that can speak for the author, and
+    /// only for a mail that these prove its body. A panic on the way is caught and is a pass.
     pub async fn examine(
         &self,
         message: &Message<'_>,
@@ -352,38 +404,82 @@ impl Hall {
             return nothing(Finding::fails(Reason::Size, format!("{} octets are more than inspect_limit", message.raw().len())));
         }
         let author = message.author();
-        let named = author.as_ref().is_ok_and(|author| self.allowlist.may_name(&author.domain));
-        if !named && how == Thoroughness::Candidates {
+        let listed = author.as_ref().is_ok_and(|author| self.allowlist.may_name(author));
+        if !listed && how == Thoroughness::Candidates {
             return nothing(match &author {
                 Err(flaw) => Finding::fails(Reason::Author, flaw.says()),
-                Ok(author) => Finding::fails(Reason::Sender, format!("no entry names {}", author.domain)),
+                Ok(author) => Finding::fails(Reason::Sender, format!("no entry names {}", author.address)),
             });
         }
-        let domain = author.as_ref().ok().map(|author| &author.domain);
-        let read = catch_unwind(AssertUnwindSafe(|| {
-            let mut content = message.content();
-            let unwraps = |sender: &Arc<Entry>| sender.actions.contains(&Action::Unwrap);
-            if domain.is_some_and(|domain| self.allowlist.naming(domain).any(unwraps)) {
-                content = content.unwrapped();
-            }
-            let recognition = self.recogniser.recognise(&content, domain);
-            (content, recognition)
-        }));
-        let Ok((content, recognition)) = read else {
-            return nothing(Finding::fails(Reason::Fault, "reading the mail failed; please report it with the mail"));
-        };
+        let headers = message.headers();
+        let facts = HeaderFacts { author: &author, headers, recipients, now };
+        let signed = headers.named("DKIM-Signature").next().is_some() || headers.named(crate::identity::results::FIELD).next().is_some();
+        let signers = author.as_ref().map(|author| self.allowlist.signers(author)).unwrap_or_default();
         // DNS is asked where it may matter: for a listed author, or where there is a signature to look at.
-        let signed = message.headers().named("DKIM-Signature").next().is_some()
-            || message.headers().named(crate::identity::results::FIELD).next().is_some();
-        let identity = if named || signed {
-            caught(self.authenticator.identify(message, arrival)).await.unwrap_or_else(|| Identity::unknown("looking up the sender failed"))
+        let mut identity = if listed || signed {
+            caught(self.authenticator.identify(message, arrival, &signers))
+                .await
+                .unwrap_or_else(|| Identity::unknown("looking up the sender failed; please report it with the mail"))
         } else {
             Identity::default()
         };
-        let facts = Facts { author: &author, content: &content, recognition: &recognition, identity: &identity, recipients };
-        let decision = catch_unwind(AssertUnwindSafe(|| allowlist::judge(&facts, &self.allowlist, now)))
+        let candidates = |identity: &Identity| {
+            catch_unwind(AssertUnwindSafe(|| judge::candidates(&self.allowlist, &facts, identity)))
+                .map_err(|_| Finding::fails(Reason::Fault, "judging the header failed; please report it with the mail"))
+        };
+        let mut found = match candidates(&identity) {
+            Ok(found) => found,
+            Err(fault) => return nothing(fault),
+        };
+        if found.iter().any(judge::Candidate::wants_spf) {
+            identity.spf = caught(self.authenticator.spf(message, arrival)).await;
+            found = match candidates(&identity) {
+                Ok(found) => found,
+                Err(fault) => return nothing(fault),
+            };
+        }
+        if how == Thoroughness::Candidates && !judge::is_worth_reading(&found, &identity) {
+            return Examined { decision: judge::pass_unread(found, &facts), content: None, identity: Some(identity) };
+        }
+        let (content, recognition) = match self.read(message, &author, &found).await {
+            Ok(read) => read,
+            Err(why) => {
+                let mut decision = judge::pass_unread(found, &facts);
+                decision.revoke(why);
+                return Examined { decision, content: None, identity: Some(identity) };
+            }
+        };
+        let body = BodyFacts { content: &content, recognition: &recognition, identity: &identity };
+        let decision = catch_unwind(AssertUnwindSafe(|| judge::decide(found, &facts, &body)))
             .unwrap_or_else(|_| Decision::pass(Finding::fails(Reason::Fault, "judging the mail failed; please report it with the mail")));
         Examined { decision, content: Some(content), identity: Some(identity) }
+    }
+
+    /// Reads a mail's body, off the threads that move mail.
+    async fn read(
+        &self,
+        message: &Message<'_>,
+        author: &Result<Author, Flaw>,
+        candidates: &[judge::Candidate],
+    ) -> Result<(Content, Recognition), Finding> {
+        let mime = if candidates.iter().any(|candidate| candidate.mime() == MimeEvidence::Body) {
+            MimeEvidence::Body
+        } else {
+            MimeEvidence::Fields
+        };
+        let unwraps = candidates.iter().any(|candidate| candidate.entry.actions.contains(&Action::Unwrap));
+        let domain = author.as_ref().ok().map(|author| author.domain.clone());
+        let (raw, recogniser) = (message.raw().to_vec(), Arc::clone(&self.recogniser));
+        self.readers
+            .run(move || {
+                let mut content = Message::read(&raw).content_by(mime);
+                if unwraps {
+                    content = content.unwrapped();
+                }
+                let recognition = recogniser.recognise(&content, domain.as_ref());
+                (content, recognition)
+            })
+            .await
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     counters::Opened,
     tokens::{self, Words},
 };
-use crate::message::{Content, Domain, FoundLink, html::Holder, link::Link, words};
+use crate::message::{Content, Domain, FoundLink, Holder, Link, words};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Organisation {

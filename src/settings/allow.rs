@@ -1,25 +1,25 @@
-//! The allowlist folder: one file a sender, completed from the catalogue, compiled into the allowlist.
+//! The allowlist folder: one file a sender, completed from the catalogue or from a product, compiled into the allowlist.
 
 use std::{fs, path::Path, time::Duration};
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
-use regex::RegexSetBuilder;
 
 use super::{
-    catalogue,
-    lint::{self, Advice, OneTime, Severity},
+    catalogue::{self, Fact, Service},
+    grants::{decide_by, grants, link_rules, signed_by},
+    lint::{self, Advice, Severity},
     parse_mode,
+    products::{self, Product},
     reading::{self, Document, Environment, Found, Place, Problems, Section},
     trial,
+    written::{self, List, TENANT, Written},
 };
 use crate::{
     allowlist::{
-        Action, Allowlist, Entry, HostPattern, LinkPattern, Mode,
-        entry::{AddressPattern, Addressees, Attachments, Limit, Mails, MimeFields, Require, Spf},
+        Action, Allowlist, Entry, HostPattern, Mode,
+        entry::{AddressPattern, Addressees, Attachments, DecideBy, Limit, Lists, Reader, Require, Spf},
     },
     identity::Network,
-    limits,
-    recognition::Kind,
 };
 
 /// Reads every `*.toml` of a folder, in the order of their names.
@@ -36,12 +36,13 @@ pub(super) fn load(folder: &Path, mode: Mode, advice: &mut Vec<Advice>, problems
     };
     files.sort();
     let mut senders: Vec<Entry> = Vec::new();
+    let mut names = std::collections::HashSet::new();
     for path in files {
         let Some(text) = super::read(&path, problems) else { continue };
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let source = path.display().to_string();
         if let Some(sender) = compile(&source, &name, &text, mode, advice, problems) {
-            if senders.iter().any(|other| other.name == sender.name) {
+            if !names.insert(sender.name.clone()) {
                 problems.add(Place::file(source), "name", format!("{:?} is the name of another entry too; give each its own", sender.name));
             }
             senders.push(sender);
@@ -50,85 +51,132 @@ pub(super) fn load(folder: &Path, mode: Mode, advice: &mut Vec<Advice>, problems
     Allowlist::new(senders)
 }
 
-/// Compiles one allowlist file. `stem` names the entry where the file does not.
+/// What an entry is completed from.
+enum Known {
+    Nothing,
+    Service(Box<Service>),
+    Product(Box<Product>, String),
+}
+
+impl Known {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Nothing => None,
+            Self::Service(service) => Some(&service.name),
+            Self::Product(product, _) => Some(&product.name),
+        }
+    }
+
+    fn written(&self) -> Written {
+        match self {
+            Self::Nothing => Written::default(),
+            Self::Service(service) => service.written.clone(),
+            Self::Product(product, host) => product.written.clone().with_host(host),
+        }
+    }
+
+    /// What of it has no evidence.
+    fn guessed(&self) -> Vec<Fact> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Service(service) => service.guessed(),
+            Self::Product(product, _) => {
+                if product.is_draft() {
+                    vec![Fact::Links]
+                } else {
+                    Vec::new()
+                }
+            }
+        }
+    }
+}
+
+/// Compiles one allowlist file. `stem` names the entry where the file does not. None where there is a mistake, which is
+/// noted, or where the entry is a draft that nobody accepted, which is said.
 pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Vec<Advice>, problems: &mut Problems) -> Option<Entry> {
     let before = problems.0.len();
     let document = Document::parse(source, text, Environment::None, problems);
     let mut root = document.root();
     let whole = root.place();
-    let service = root.string("sender", problems).and_then(|found| {
-        let service = catalogue::find(&found.value);
-        if service.is_none() {
-            let near =
-                reading::nearest(&found.value, &catalogue::names()).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
-            problems.add(
-                found.place,
-                found.key,
-                format!(
-                    "{:?} is not in the catalogue; {near}`firstclick senders` lists it; without `sender`, write `from` and `links`",
-                    found.value
-                ),
-            );
-        }
-        service
-    });
+    let known = known(&mut root, &whole, problems);
     let name = root.string("name", problems);
-    let name = name.map_or_else(
-        || service.as_ref().map_or(Some(stem.to_owned()), |service| Some(service.name.clone())),
-        |found| found.parse(problems, "1 to 64 letters, digits, hyphens, dots and underscores", |name| is_name(name).then(|| name.clone())),
-    );
+    let name = match name {
+        Some(found) => {
+            found.parse(problems, "1 to 64 letters, digits, hyphens, dots and underscores", |name| is_name(name).then(|| name.clone()))
+        }
+        // Of a product there may be several.
+        None => Some(if let Known::Service(service) = &known { service.name.clone() } else { stem.to_owned() }),
+    };
     let owner = root.string("owner", problems);
     let _reason = root.string("reason", problems);
     if owner.is_none() {
         advice.push(Advice::new(Severity::Note, whole.clone(), "owner", "nobody owns this entry; name who answers for it"));
     }
-    let mut patterns = Patterns { root: &mut root, problems };
-    let from_there = patterns.list("from");
-    let links_there = patterns.list("links");
-    let others_there = patterns.list("other_links");
-    let mails_there = patterns.list("mails");
-    let subjects = patterns.list("subject");
-    let recipients = patterns.list("recipients");
-    let written = |list: &Option<List>| list.as_ref().map(|list| list.value.clone()).unwrap_or_default();
-    let (from_written, links_written) = (written(&from_there), written(&links_there));
-    lint::from(&from_written, advice);
-    lint::links(&links_written, OneTime::Yes, advice);
-    lint::links(&written(&others_there), OneTime::No, advice);
-    if let Some(service) = &service {
-        lint::wider(service, &from_written, &links_written, advice);
+    let accepted = root.flag("accept_draft", problems);
+    let tenants = tenants(&mut root, problems);
+    let own = Written::read(&mut root, problems);
+    old_keys(&mut root, problems);
+    lint::written(&own, advice);
+    if let Known::Service(service) = &known {
+        lint::wider(service, &own, advice);
     }
-    let from = from_there.or_else(|| built_in(service.as_ref().map(|service| &service.from), "from"));
-    let links = links_there.or_else(|| built_in(service.as_ref().map(|service| &service.links), "links"));
-    let other_links = others_there.or_else(|| built_in(service.as_ref().map(|service| &service.other_links), "other_links"));
-    let has_mails = mails_there.is_some();
-    let mails = mails_there.or_else(|| built_in(service.as_ref().map(|service| &service.mails), "mails"));
-    let mut missing = |key: &str, found: bool| {
-        if !found && service.is_none() {
-            problems.add(whole.clone(), key, "missing; it must be given where no catalogue entry is named by `sender`");
-        }
-    };
-    missing("from", from.is_some());
-    missing("links", links.is_some());
-    let from: Vec<HostPattern> =
-        each(from, problems, "a domain, as in \"acme.example\" or \"*.acme.example\"", |text| HostPattern::parse(text).ok());
-    let links = link_patterns(links, problems);
-    let other_links = link_patterns(other_links, problems);
-    let recipients = each(recipients, problems, "a recipient, as in \"*@corp.example\" or \"bob@corp.example\"", |text| {
-        AddressPattern::parse(text).ok()
+    let drafts = drafts(&known, &own);
+    let all = own.clone().over(&known.written());
+    let tenants_missing = tenants.is_empty() && all.texts().any(|item| item.value.contains(TENANT));
+    if tenants_missing {
+        let hint = match &known {
+            Known::Service(service) => service.tenant_hint.clone(),
+            Known::Nothing | Known::Product(..) => None,
+        };
+        let hint = hint.unwrap_or_else(|| "your own name at the service, as in \"corp\"".into());
+        problems.add(
+            whole.clone(),
+            "tenant",
+            format!("missing; strangers have names of their own there, so the entry must name yours: tenant = [\"...\"]: {hint}"),
+        );
+    } else if !tenants.is_empty() && !all.texts().any(|item| item.value.contains(TENANT)) {
+        advice.push(Advice::new(Severity::Warning, whole.clone(), "tenant", "{tenant} stands nowhere in this entry; take `tenant` out"));
+    }
+    let all = all.with_tenants(&tenants);
+    let decide_by = decide_by(&mut root, &all, &own, advice, problems);
+    // What was said already is not said again: without its service, an entry has nothing.
+    let said = |keys: &[&str], problems: &Problems| problems.0.iter().skip(before).any(|problem| keys.contains(&problem.key.as_str()));
+    if all.from.is_none() && !said(&["sender", "from"], problems) {
+        problems.add(whole.clone(), "from", missing("from"));
+    }
+    if all.links.is_empty()
+        && matches!(decide_by, Some(DecideBy::Shapes))
+        && !problems.0.iter().skip(before).any(|problem| problem.key.starts_with("links"))
+        && !said(&["sender", "product", "host"], problems)
+    {
+        problems.add(whole.clone(), "links", missing("[links]"));
+    }
+    let from = each(all.from.clone(), problems, "an address, as in \"no-reply@acme.example\", or a domain", |text| {
+        AddressPattern::parse_sender(text).ok()
     });
-    let kinds = Kind::ALL.map(Kind::code).join(", ");
-    let kinds = each(mails, problems, &format!("one of {kinds}"), |text| Kind::ALL.into_iter().find(|kind| kind.code() == text));
-    let mails = match subjects {
-        Some(subjects) if !has_mails => Mails::Subjects(subject_patterns(&subjects, problems)?),
-        Some(subjects) => {
-            problems.add(subjects.place, "subject", "`mails` and `subject` exclude each other; take one of them out");
-            return None;
-        }
-        None if kinds.is_empty() => Mails::Kinds(Kind::ALL.to_vec()),
-        None => Mails::Kinds(kinds),
+    let never =
+        each(all.never.clone(), problems, "an address, as in \"shares@acme.example\"", |text| AddressPattern::parse_sender(text).ok());
+    for dead in from.iter().filter(|pattern| never.contains(pattern)) {
+        advice.push(Advice::new(
+            Severity::Warning,
+            whole.clone(),
+            "never",
+            format!("{dead} stands in `from` and in `never`, so it grants nothing"),
+        ));
+    }
+    let links = link_rules(&all, tenants, problems);
+    let grants = grants(&mut root, &all, decide_by.as_ref(), problems);
+    let signed_by = signed_by(all.signed_by.clone(), &from, problems);
+    let envelope = each(all.envelope.clone(), problems, "a domain, as in \"bounce.acme.example\" or \"*.acme.example\"", |text| {
+        HostPattern::parse(text).ok()
+    });
+    let reader = match &all.reader {
+        None => Some(Reader::Addressed),
+        Some(found) => found.word(problems, &[("straight", Reader::Straight), ("addressed", Reader::Addressed)]),
     };
+    let recipients = list_of_recipients(&mut root, problems);
     let expires = expiry(&mut root, problems);
-    let actions = actions(&mut root, service.is_some(), &whole, problems);
+    let actions = actions(&mut root, known.name().is_some(), &whole, problems);
     let require = require(&mut root, problems);
     let limit = limit(&mut root, problems);
     let own_mode = root.string("mode", problems);
@@ -136,26 +184,42 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
     let max_age = root.string("max_age", problems);
     let max_age =
         max_age.map_or(Some(MAX_AGE), |found| found.parse(problems, "a time with its unit, as in \"24h\"", |text| reading::duration(text)));
-    let mut flag = |key, problems: &mut Problems| root.flag(key, problems).is_some_and(|found| found.value);
-    let mime_fields = if flag("unsigned_content_type", problems) { MimeFields::Unsigned } else { MimeFields::Signed };
-    let attachments = if flag("attachments", problems) { Attachments::Allowed } else { Attachments::Refused };
-    let addressees = if flag("expanded_recipients", problems) { Addressees::Expanded } else { Addressees::Required };
+    let attachments = root.flag("attachments", problems).is_some_and(|found| found.value);
     let trials = trial::read(&mut root, problems);
     root.finish(problems);
+    let accepts = accepted.as_ref().is_some_and(|found| found.value);
+    if let Some(found) = accepted.filter(|found| found.value) {
+        if owner.is_none() {
+            problems.add(found.place, found.key, "a draft is accepted by somebody: add owner = \"you@corp.example\"");
+        } else if drafts.is_empty() {
+            advice.push(Advice::new(Severity::Note, found.place, found.key, "nothing of this entry is a draft; take the line out"));
+        }
+    }
     if problems.0.len() > before {
         return None;
     }
+    if let Some(draft) = draft_advice(&known, &drafts, accepts, &whole) {
+        advice.push(draft);
+        if !accepts {
+            return None;
+        }
+    }
+    let flag = |found: &Option<Found<bool>>| found.as_ref().is_some_and(|found| found.value);
     let sender = Entry {
         name: name?,
         from,
-        mails,
+        never,
+        decide_by: decide_by?,
         links,
-        other_links,
+        grants,
+        signed_by,
+        envelope,
+        reader: reader?,
+        addressees: if flag(&all.several_readers) { Addressees::Several } else { Addressees::One },
+        lists: if flag(&all.lists) { Lists::Allowed } else { Lists::Refused },
         require: require?,
         recipients,
-        addressees,
-        mime_fields,
-        attachments,
+        attachments: if attachments { Attachments::Allowed } else { Attachments::Refused },
         max_age: max_age?,
         limit: limit?,
         // The whole hop observes: then every entry does.
@@ -179,58 +243,123 @@ const MAX_AGE: Duration = Duration::from_hours(24);
 /// Exemptions for one recipient in an hour.
 const LIMIT: u32 = 20;
 
-type List = Found<Vec<Found<String>>>;
-
-struct Patterns<'s, 'd, 't, 'p> {
-    root: &'s mut Section<'d, 't>,
-    problems: &'p mut Problems,
+fn missing(what: &str) -> String {
+    format!("missing; without `sender` (a service: `firstclick senders`) or `product` an entry has {what} of its own")
 }
 
-impl Patterns<'_, '_, '_, '_> {
-    fn list(&mut self, key: &'static str) -> Option<List> {
-        let found = self.root.strings(key, self.problems)?;
-        if found.value.is_empty() {
-            self.problems.add(found.place, found.key, "the list is empty; take the key out or write something into it");
-            return None;
-        }
-        Some(found)
-    }
-}
-
-fn built_in(texts: Option<&Vec<String>>, key: &str) -> Option<List> {
-    let place = Place::file("catalogue");
-    let value = texts?.iter().map(|text| Found { value: text.clone(), place: place.clone(), key: key.to_owned() }).collect();
-    Some(Found { value, place, key: key.to_owned() })
-}
-
-fn each<T>(list: Option<List>, problems: &mut Problems, allowed: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
-    list.into_iter().flat_map(|list| list.value).filter_map(|item| item.parse(problems, allowed, |text| parse(text))).collect()
-}
-
-fn link_patterns(list: Option<List>, problems: &mut Problems) -> Vec<LinkPattern> {
-    let mut patterns = Vec::new();
-    for item in list.into_iter().flat_map(|list| list.value) {
-        match LinkPattern::parse(&item.value) {
-            Ok(pattern) => patterns.push(pattern),
-            Err(error) => problems.add(
-                item.place,
-                item.key,
-                format!("found {:?}: {error}; expected HOST/PATH, as in \"login.acme.example/reset/*\"", item.value),
+/// `sender`, or `product` with `host`.
+fn known(root: &mut Section<'_, '_>, whole: &Place, problems: &mut Problems) -> Known {
+    let sender = root.string("sender", problems);
+    let product = root.string("product", problems);
+    let host = root.string("host", problems);
+    let unknown = |found: &Found<String>, names: &[&str], what: &str, problems: &mut Problems| {
+        let near = reading::nearest(&found.value, names).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+        problems.add(
+            found.place.clone(),
+            &found.key,
+            format!(
+                "{:?} is not {what}; {near}`firstclick senders` lists what there is; without it, write `from` and `[links]`",
+                found.value
             ),
-        }
+        );
+    };
+    if let (Some(_), Some(product)) = (&sender, &product) {
+        problems.add(product.place.clone(), "product", "`sender` and `product` exclude each other; take one of them out");
+        return Known::Nothing;
     }
-    patterns
+    if let Some(found) = sender {
+        if let Some(host) = host {
+            problems.add(host.place, "host", "`host` is where a `product` stands; `sender` names a service, which has hosts of its own");
+        }
+        let service = catalogue::find(&found.value);
+        if service.is_none() {
+            unknown(&found, &catalogue::names(), "in the catalogue", problems);
+        }
+        return service.map_or(Known::Nothing, |service| Known::Service(Box::new(service)));
+    }
+    let Some(found) = product else {
+        if let Some(host) = host {
+            problems.add(host.place, "host", "`host` is where a `product` stands; name the product, as in product = \"keycloak\"");
+        }
+        return Known::Nothing;
+    };
+    let product = products::find(&found.value);
+    if product.is_none() {
+        unknown(&found, &products::names(), "a product that is known here", problems);
+    }
+    let host = if let Some(host) = host {
+        products::place(&host, problems)
+    } else {
+        problems.add(whole.clone(), "host", "missing; say where the product stands, as in host = \"sso.corp.example\"");
+        None
+    };
+    match (product, host) {
+        (Some(product), Some(host)) => Known::Product(Box::new(product), host),
+        _ => Known::Nothing,
+    }
 }
 
-fn subject_patterns(list: &List, problems: &mut Problems) -> Option<regex::RegexSet> {
-    for item in &list.value {
-        if let Err(error) = regex::RegexBuilder::new(&item.value).size_limit(limits::PATTERN).build() {
-            let last = error.to_string();
-            let last = last.lines().last().unwrap_or_default().to_owned();
-            problems.add(item.place.clone(), &item.key, format!("found {:?}, expected a regular expression: {last}", item.value));
+/// What without evidence the entry would rest on: what the admin writes is the admin's own.
+fn drafts(known: &Known, own: &Written) -> Vec<Fact> {
+    let written = known.written();
+    let is_own = |fact: &Fact| match fact {
+        Fact::From => own.from.is_some(),
+        Fact::Links => !own.links.is_empty() && written.links.iter().all(|(kind, _)| own.links.iter().any(|(other, _)| other == kind)),
+    };
+    known.guessed().into_iter().filter(|fact| !is_own(fact)).collect()
+}
+
+fn draft_advice(known: &Known, drafts: &[Fact], accepted: bool, whole: &Place) -> Option<Advice> {
+    let name = known.name().filter(|_| !drafts.is_empty())?;
+    let keys: Vec<&str> = drafts.iter().map(|fact| fact.key()).collect();
+    let keys = keys.join(" and ");
+    let what = if accepted {
+        format!("{name:?} is a draft: nobody has seen its {keys}; somebody accepted that, so watch what it exempts")
+    } else {
+        format!(
+            "{name:?} is a draft: nobody has seen its {keys}, so it exempts nobody. Write them from a mail of yours, or accept the guess with accept_draft = true and an owner"
+        )
+    };
+    Some(Advice::new(Severity::Warning, whole.clone(), "sender", what))
+}
+
+fn tenants(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<String> {
+    let is_tenant = |text: &String| {
+        (1..=100).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            && text.split('.').all(|label| !label.is_empty())
+    };
+    let found = written::list(root, "tenant", problems);
+    each(found, problems, "your name at the service: letters, digits, hyphens, underscores and dots", |text| {
+        is_tenant(&text.to_owned()).then(|| text.to_owned())
+    })
+}
+
+/// Keys of the first edition, each with what to write instead.
+fn old_keys(root: &mut Section<'_, '_>, problems: &mut Problems) {
+    for (key, instead) in [
+        (
+            "expanded_recipients",
+            "this key is gone; where lists and aliases lead to is said once, in firstclick.toml: [readers] with domains and aliases. For a sender that writes to lists, lists = true",
+        ),
+        (
+            "unsigned_content_type",
+            "this key is gone; a signature that leaves MIME fields out is taken where the signed body agrees with them. Take the line out",
+        ),
+    ] {
+        if let Some(found) = root.any(key) {
+            problems.add(found.place, found.key, instead);
         }
     }
-    RegexSetBuilder::new(list.value.iter().map(|item| &item.value)).size_limit(limits::PATTERN).build().ok()
+}
+
+fn list_of_recipients(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<AddressPattern> {
+    let recipients = written::list(root, "recipients", problems);
+    each(recipients, problems, "a recipient, as in \"*@corp.example\" or \"bob@corp.example\"", |text| AddressPattern::parse(text).ok())
+}
+
+pub(super) fn each<T>(list: Option<List>, problems: &mut Problems, allowed: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
+    list.into_iter().flat_map(|list| list.value).filter_map(|item| item.parse(problems, allowed, |text| parse(text))).collect()
 }
 
 fn is_name(name: &str) -> bool {
@@ -255,7 +384,7 @@ fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &Place, proble
             problems.add(
                 whole.clone(),
                 "action",
-                "missing; it must be given where no catalogue entry is named by `sender`, as in action = \"tag\"",
+                "missing; it must be given where neither `sender` nor `product` is named, as in action = \"tag\"",
             );
         }
         return in_catalogue.then(|| vec![Action::Tag]);

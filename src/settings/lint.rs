@@ -1,12 +1,21 @@
 //! What is allowed and yet probably not meant: advice about entries that are too wide, too old or of no use.
 
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Place, Problem, Settings, catalogue::Service, reading::Found};
+use super::{
+    Place, Problem, Settings,
+    catalogue::Service,
+    hosts::{CONTENT, FREE_MAIL, REDIRECTORS, SHARED_HOSTS, SHARED_PATHS, STRANGERS_BELOW, STRANGERS_SEND, is_within},
+    reading::Found,
+    written::{TENANT, Written},
+};
 use crate::{
-    allowlist::{Entry, HostPattern, LinkPattern},
+    allowlist::{
+        Entry, OtherLink, Placeholder, Shape,
+        entry::{AddressPattern, DecideBy, HostPattern},
+    },
     message::Domain,
 };
 
@@ -49,158 +58,133 @@ impl fmt::Display for Advice {
     }
 }
 
-/// Domains from which everybody may send, proven.
-const FREE_MAIL: &[&str] = &[
-    "gmail.com",
-    "googlemail.com",
-    "outlook.com",
-    "hotmail.com",
-    "live.com",
-    "msn.com",
-    "yahoo.com",
-    "yahoo.co.jp",
-    "icloud.com",
-    "me.com",
-    "aol.com",
-    "gmx.de",
-    "gmx.net",
-    "gmx.com",
-    "web.de",
-    "t-online.de",
-    "mail.ru",
-    "yandex.ru",
-    "qq.com",
-    "163.com",
-    "126.com",
-    "naver.com",
-    "proton.me",
-    "protonmail.com",
-    "orange.fr",
-    "free.fr",
-    "laposte.net",
-    "libero.it",
-    "wp.pl",
-    "o2.pl",
-    "seznam.cz",
-    "uol.com.br",
-    "zoho.com",
-    "fastmail.com",
-    "onmicrosoft.com",
-];
-
-/// Hosts where everybody may put a page or a redirect.
-const SHARED_HOSTS: &[&str] = &[
-    "bit.ly",
-    "t.co",
-    "tinyurl.com",
-    "goo.gl",
-    "ow.ly",
-    "is.gd",
-    "buff.ly",
-    "rebrand.ly",
-    "lnkd.in",
-    "aka.ms",
-    "forms.gle",
-    "forms.office.com",
-    "docs.google.com",
-    "drive.google.com",
-    "sites.google.com",
-    "script.google.com",
-    "storage.googleapis.com",
-    "s3.amazonaws.com",
-    "sharepoint.com",
-    "onedrive.live.com",
-    "1drv.ms",
-    "dropbox.com",
-    "notion.site",
-    "sendgrid.net",
-    "mailchimp.com",
-    "list-manage.com",
-    "hubspotlinks.com",
-    "awstrack.me",
-    "mandrillapp.com",
-];
-
 /// How long before its end an entry is spoken of.
 const SOON: Duration = Duration::from_hours(30 * 24);
 
-/// Looks at the domains of From addresses.
-pub(super) fn from(written: &[Found<String>], advice: &mut Vec<Advice>) {
-    for found in written {
-        let Ok(pattern) = HostPattern::parse(&found.value) else { continue };
-        let domain = pattern.domain();
-        if domain.registered().is_none() {
-            let what = format!(
-                "{:?}: {domain} is a public suffix, so strangers can send from below it; name the sender's own domain",
-                found.value
-            );
-            advice.push(Advice::new(Severity::Danger, found.place.clone(), &found.key, what));
-        } else if FREE_MAIL.iter().any(|free| domain.as_str() == *free || domain.as_str().ends_with(&format!(".{free}"))) {
-            let what = format!("{:?}: everybody can have an address there; an entry cannot tell who writes", found.value);
-            advice.push(Advice::new(Severity::Danger, found.place.clone(), &found.key, what));
+/// Looks at what a file says of a sender: an admin's, or one of the catalogue.
+pub(super) fn written(written: &Written, advice: &mut Vec<Advice>) {
+    for found in written.from.iter().flat_map(|list| &list.value) {
+        from(found, advice);
+    }
+    for (_, found) in written.shapes() {
+        shape(found, advice);
+    }
+    for found in written.other_links.iter().flat_map(|list| &list.value) {
+        other_link(found, advice);
+    }
+    let mut say = |found: &Found<bool>, severity, what: &str| {
+        if found.value {
+            advice.push(Advice::new(severity, found.place.clone(), &found.key, what));
         }
+    };
+    if let Some(found) = &written.several_readers {
+        say(found, Severity::Note, "mails with several addresses in To and Cc are taken: whoever is among them gets the same link");
+    }
+    if let Some(found) = &written.lists {
+        say(found, Severity::Warning, "mails of lists are taken: whoever writes to the list speaks to all its readers");
+    }
+    if let Some(found) = written.reader.as_ref().filter(|found| found.value == "straight") {
+        let what = "a mail that names no reader under its signature is taken where it comes straight from its sender: another customer of the sender's mail provider could send it on";
+        advice.push(Advice::new(Severity::Warning, found.place.clone(), &found.key, what));
     }
 }
 
-/// Looks at where links may point; `one_time` are the links that must be narrow.
-pub(super) fn links(written: &[Found<String>], one_time: OneTime, advice: &mut Vec<Advice>) {
-    for found in written {
-        let Ok(pattern) = LinkPattern::parse(&found.value) else { continue };
-        let domain: &Domain = pattern.host().domain();
-        let mut say = |severity, what: &str| {
-            advice.push(Advice::new(severity, found.place.clone(), &found.key, format!("{:?}: {what}", found.value)));
-        };
-        if domain.registered().is_none() {
-            say(Severity::Danger, "strangers can have hosts below this public suffix; name the service's own host");
-        } else if SHARED_HOSTS.iter().any(|shared| domain.as_str() == *shared || domain.as_str().ends_with(&format!(".{shared}"))) {
-            say(Severity::Danger, "everybody can put a page or a redirect on this host; a phish there would be exempted too");
-        } else if one_time == OneTime::Yes && pattern.is_whole_host() {
-            say(
-                Severity::Warning,
-                "every page of the host counts as a one-time link, redirects too; name the path, as in \"HOST/reset/*\"",
-            );
-        }
+fn say(found: &Found<String>, severity: Severity, what: &str, advice: &mut Vec<Advice>) {
+    advice.push(Advice::new(severity, found.place.clone(), &found.key, format!("{:?}: {what}", found.value)));
+}
+
+/// Looks at an address of From.
+fn from(found: &Found<String>, advice: &mut Vec<Advice>) {
+    let Ok(pattern) = AddressPattern::parse_sender(&found.value.replace(TENANT, "tenant")) else { return };
+    let domain = pattern.host().domain();
+    let is_below = matches!(pattern.host(), HostPattern::Below(_));
+    let names_tenant = found.value.contains(TENANT);
+    if domain.registered().is_none() {
+        let what = format!("{domain} is a public suffix, so strangers can send from below it; name the sender's own domain");
+        say(found, Severity::Danger, &what, advice);
+    } else if is_within(domain, FREE_MAIL) {
+        say(found, Severity::Danger, "everybody can have an address there; an entry cannot tell who writes", advice);
+    } else if !names_tenant && STRANGERS_SEND.contains(&domain.as_str()) && (is_below || pattern.local().is_none()) {
+        say(
+            found,
+            Severity::Danger,
+            "every customer of the service sends from there; name your own with {tenant} and tenant = [...]",
+            advice,
+        );
     }
 }
 
-/// Whether links are the one-time ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OneTime {
-    /// They are.
-    Yes,
-    /// They are the others.
-    No,
+/// Looks at the shape of a one-time link.
+fn shape(found: &Found<String>, advice: &mut Vec<Advice>) {
+    // What is no shape, or stands below a public suffix, is a mistake and not advice.
+    let Ok(shape) = Shape::parse(&found.value) else { return };
+    let host = shape.host();
+    let by_tenant = shape.has(Placeholder::Tenant);
+    if is_within(host, SHARED_HOSTS) {
+        say(found, Severity::Danger, "everybody can put a page or a redirect on this host; a phish there would be exempted too", advice);
+    } else if shape.has_many_hosts() && !by_tenant && is_within(host, STRANGERS_BELOW) {
+        say(found, Severity::Danger, "strangers have hosts of their own there; put {tenant} where their name stands", advice);
+    } else if !by_tenant && SHARED_PATHS.contains(&host.as_str()) {
+        say(found, Severity::Danger, "strangers have pages of their own on this host; put {tenant} where their name stands", advice);
+    }
+    if shape.has(Placeholder::Text) {
+        say(found, Severity::Note, "{text} takes whatever strangers write, but addresses; {word} or {id} take less", advice);
+    }
+}
+
+/// Looks at where another link may lead.
+fn other_link(found: &Found<String>, advice: &mut Vec<Advice>) {
+    let Ok(link) = OtherLink::parse(&found.value) else { return };
+    let host = link.host();
+    let by_tenant = link.has(Placeholder::Tenant);
+    let takes = |known: &&&str| Domain::parse(known).is_ok_and(|known| if link.is_below() { known.is_below(host) } else { known == *host });
+    if is_within(host, SHARED_HOSTS) {
+        say(found, Severity::Danger, "everybody can put a page or a redirect on this host; a phish there would be exempted too", advice);
+    } else if !by_tenant && (link.is_below() || link.has_many_hosts()) && STRANGERS_BELOW.contains(&host.as_str()) {
+        say(
+            found,
+            Severity::Danger,
+            "strangers have hosts of their own there; put {tenant} where their name stands, or name the hosts",
+            advice,
+        );
+    } else if link.is_whole_host() && !by_tenant && CONTENT.iter().any(|known| takes(&known)) {
+        say(found, Severity::Danger, "strangers put pages and files on this host; name the paths that the mail leads to", advice);
+    } else if link.is_whole_host() && REDIRECTORS.iter().any(|known| takes(&known)) {
+        say(found, Severity::Danger, "pages of this host redirect to any site; name the paths that the mail leads to", advice);
+    }
 }
 
 /// Whether what is written goes beyond what the catalogue knows of the service.
-pub(super) fn wider(service: &Service, from: &[Found<String>], links: &[Found<String>], advice: &mut Vec<Advice>) {
-    let domains: Vec<HostPattern> = service.from.iter().filter_map(|text| HostPattern::parse(text).ok()).collect();
-    let hosts: Vec<LinkPattern> = service.links.iter().filter_map(|text| LinkPattern::parse(text).ok()).collect();
-    let covered = |known: &HostPattern, wanted: &HostPattern| match (known, wanted) {
-        (HostPattern::Exact(known), HostPattern::Exact(wanted)) => known == wanted,
-        (HostPattern::Below(known), wanted) => {
-            wanted.domain().is_below(known) || (matches!(wanted, HostPattern::Below(_)) && wanted.domain() == known)
-        }
-        (HostPattern::Exact(_), HostPattern::Below(_)) => false,
+pub(super) fn wider(service: &Service, own: &Written, advice: &mut Vec<Advice>) {
+    let tenant = |text: &str| text.replace(TENANT, "tenant");
+    let senders: Vec<AddressPattern> = service.from().iter().filter_map(|text| AddressPattern::parse_sender(&tenant(text)).ok()).collect();
+    let hosts: Vec<Domain> = service.links().iter().filter_map(|(_, text)| Some(Shape::parse(text).ok()?.host().clone())).collect();
+    let known = |wanted: &AddressPattern| {
+        let host = |known: &HostPattern| match (known, wanted.host()) {
+            (HostPattern::Exact(known), HostPattern::Exact(wanted)) => known == wanted,
+            (HostPattern::Below(known), wanted) => {
+                wanted.domain().is_below(known) || (matches!(wanted, HostPattern::Below(_)) && wanted.domain() == known)
+            }
+            (HostPattern::Exact(_), HostPattern::Below(_)) => false,
+        };
+        senders.iter().any(|known| host(known.host()) && (known.local().is_none() || known.local() == wanted.local()))
     };
-    let mut say = |found: &Found<String>| {
+    let mut wide = |found: &Found<String>| {
         let what = format!(
-            "{:?} is wider than the catalogue's entry {:?}; `firstclick senders show {}` says what is known",
-            found.value, service.name, service.name
+            "is wider than the catalogue's entry {:?}; `firstclick senders show {}` says what is known",
+            service.name, service.name
         );
-        advice.push(Advice::new(Severity::Warning, found.place.clone(), &found.key, what));
+        advice.push(Advice::new(Severity::Warning, found.place.clone(), &found.key, format!("{:?} {what}", found.value)));
     };
-    for found in from {
-        if HostPattern::parse(&found.value).is_ok_and(|wanted| !domains.iter().any(|known| covered(known, &wanted))) {
-            say(found);
+    for found in own.from.iter().flat_map(|list| &list.value) {
+        if AddressPattern::parse_sender(&tenant(&found.value)).is_ok_and(|wanted| !senders.is_empty() && !known(&wanted)) {
+            wide(found);
         }
     }
-    for found in links {
-        let beyond = |wanted: &LinkPattern| {
-            !hosts.iter().any(|known| covered(known.host(), wanted.host()) && (!wanted.is_whole_host() || known.is_whole_host()))
-        };
-        if LinkPattern::parse(&found.value).is_ok_and(|wanted| beyond(&wanted)) {
-            say(found);
+    for (_, found) in own.shapes() {
+        let beyond = |shape: Shape| !hosts.is_empty() && !hosts.iter().any(|known| shape.host().is_within(known));
+        if Shape::parse(&found.value).is_ok_and(beyond) {
+            wide(found);
         }
     }
 }
@@ -211,7 +195,14 @@ impl Settings {
     pub fn advice(&self, now: Timestamp) -> Vec<Advice> {
         let mut advice = Vec::new();
         let folder = Place::file(self.allow.as_ref().map_or_else(|| "allow".into(), |folder| folder.display().to_string()));
-        let senders = self.allowlist.senders();
+        let senders = self.allowlist.entries();
+        // A shadow names the first address, too: of 100,000 entries few do.
+        let mut by_address: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, sender) in senders.iter().enumerate() {
+            for pattern in &sender.from {
+                by_address.entry(pattern.to_string()).or_default().push(at);
+            }
+        }
         for (at, sender) in senders.iter().enumerate() {
             let mut say = |severity, what: String| advice.push(Advice::new(severity, folder.clone(), &sender.name, what));
             let day = sender.last_day().unwrap_or_default();
@@ -225,7 +216,9 @@ impl Settings {
                 Some(_) => {}
                 None => say(Severity::Note, "has no end; give it `expires`, so that somebody looks at it again".into()),
             }
-            if let Some(before) = senders.get(..at).into_iter().flatten().find(|before| shadows(before, sender)) {
+            let first = sender.from.first().map(ToString::to_string).unwrap_or_default();
+            let same = by_address.get(&first).into_iter().flatten().filter(|before| **before < at);
+            if let Some(before) = same.filter_map(|before| senders.get(*before)).find(|before| shadows(before, sender)) {
                 say(
                     Severity::Warning,
                     format!("is shadowed by {:?}, which takes the same mails with the same links; take one of them out", before.name),
@@ -238,14 +231,11 @@ impl Settings {
 
 /// Whether an entry leaves another nothing to do.
 fn shadows(before: &Entry, sender: &Entry) -> bool {
-    use crate::allowlist::entry::Mails;
-    let kinds = match (&before.mails, &sender.mails) {
-        (Mails::Kinds(known), Mails::Kinds(wanted)) => wanted.iter().all(|kind| known.contains(kind)),
-        _ => false,
-    };
-    kinds
+    matches!((&before.decide_by, &sender.decide_by), (DecideBy::Shapes, DecideBy::Shapes))
         && before.recipients.is_empty()
         && sender.from.iter().all(|pattern| before.from.contains(pattern))
-        && sender.links.iter().all(|link| before.links.contains(link))
+        && sender.links.shapes().iter().all(|shape| before.links.shapes().contains(shape))
+        && sender.grants.iter().all(|kind| before.grants.contains(kind))
+        && before.links.tenants() == sender.links.tenants()
         && before.require == sender.require
 }

@@ -6,13 +6,20 @@
 
 pub mod allow;
 mod arc;
+mod audit;
 pub mod catalogue;
 mod door;
+mod grants;
 mod guard;
+mod hosts;
 pub mod lint;
 mod milter;
+pub mod products;
+mod readers;
 pub mod reading;
+mod sentences;
 mod trial;
+mod written;
 
 use std::{
     fs,
@@ -23,13 +30,15 @@ use std::{
 
 use self::reading::{Document, Environment, Found, Section};
 pub use self::{
+    audit::AuditKeys,
     lint::{Advice, Severity},
     reading::{Place, Problem, Problems},
+    sentences::sentences,
 };
 use crate::{
     allowlist::{Action, Allowlist, Entry, Mode},
     edit::tag::{Key, Tagger, Token},
-    identity::{Network, Sealing},
+    identity::{Network, ResultsAt, Sealing},
     limits,
     message::Domain,
     smtp::setup::Setup,
@@ -56,6 +65,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Where the audit goes.
     pub audit: Option<PathBuf>,
+    /// The keys of its chain.
+    pub audit_keys: AuditKeys,
     /// The allowlist.
     pub allowlist: Allowlist,
     /// The folder that the allowlist came from.
@@ -89,6 +100,8 @@ pub enum Verify {
     Upstream {
         /// The names in which it speaks.
         authserv_ids: Vec<String>,
+        /// Where it writes them.
+        results: ResultsAt,
     },
 }
 
@@ -122,6 +135,7 @@ impl Settings {
             tag: None,
             admin: None,
             audit: None,
+            audit_keys: AuditKeys::default(),
             allowlist: Allowlist::default(),
             allow: None,
             warnings: Vec::new(),
@@ -171,6 +185,8 @@ impl Settings {
         if let Some(smtp) = &mut settings.smtp {
             smtp.trusted_upstreams.clone_from(&settings.identity.trusted_upstreams);
         }
+        let section = root.section("readers", problems);
+        let readers = readers::compile(section, &beside, problems);
         let section = root.section("milter", problems);
         settings.milter = milter::compile(section, settings.smtp.as_ref(), &mut settings.warnings, problems);
         let section = root.section("guard", problems);
@@ -179,9 +195,8 @@ impl Settings {
         settings.arc = arc::compile(section, &beside, problems);
         let tag = root.section("tag", problems);
         settings.tag = compile_tag(tag, &beside, problems);
-        let mut audit = root.section("audit", problems);
-        settings.audit = audit.string("directory", problems).map(|found| beside.join(found.value));
-        audit.finish(problems);
+        let section = root.section("audit", problems);
+        (settings.audit, settings.audit_keys) = audit::compile(section, &beside, problems);
         let section = root.section("admin", problems);
         settings.admin = compile_admin(section, &mut settings.warnings, problems);
         root.finish(problems);
@@ -198,9 +213,10 @@ impl Settings {
                 );
             }
         }
+        settings.allowlist = settings.allowlist.for_readers(readers);
         let enforcing = |action: Option<Action>| {
             let acts = |sender: &Entry| sender.mode == Mode::Enforce && action.is_none_or(|action| sender.actions.contains(&action));
-            settings.mode == Mode::Enforce && settings.allowlist.senders().iter().any(|sender| acts(sender))
+            settings.mode == Mode::Enforce && settings.allowlist.entries().iter().any(|sender| acts(sender))
         };
         let (enforced, tags, guards) = (enforcing(None), enforcing(Some(Action::Tag)), enforcing(Some(Action::Guard)));
         if guards && settings.guard.is_none() {
@@ -306,6 +322,7 @@ fn compile_admin(mut section: Section<'_, '_>, advice: &mut Vec<Advice>, problem
 fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Identity {
     let verify = section.string("verify", problems);
     let authserv_ids = section.strings("authserv_ids", problems);
+    let results = section.string("results", problems);
     let dns = section.strings("dns", problems);
     let deadline = section.string("deadline", problems);
     let trusted = section.strings("trusted_upstreams", problems);
@@ -329,6 +346,14 @@ fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Id
         .filter_map(|item| item.parse(problems, "a domain, as in \"list.example\"", |text| Domain::parse(text).ok()))
         .collect();
     let authserv_ids: Vec<String> = authserv_ids.into_iter().flat_map(|list| list.value).map(|item| item.value).collect();
+    let results = results.map_or_else(ResultsAt::default, |found| {
+        let place = |text: &str| match text {
+            "above_received" => Some(ResultsAt::AboveReceived),
+            "below_received" => Some(ResultsAt::BelowReceived),
+            _ => None,
+        };
+        found.parse(problems, "\"above_received\" or \"below_received\"", |text| place(text)).unwrap_or_default()
+    });
     let words = ["here", "upstream"];
     let word = verify.as_ref().map_or(Some("here"), |found| {
         found.parse(problems, "\"here\" or \"upstream\"", |text| words.iter().find(|word| *word == text).copied())
@@ -348,7 +373,7 @@ fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Id
                 "verify = \"upstream\" needs the networks of the hosts that may vouch for others",
             );
         }
-        return Identity { verify: Verify::Upstream { authserv_ids }, trusted_upstreams };
+        return Identity { verify: Verify::Upstream { authserv_ids, results }, trusted_upstreams };
     }
     Identity { verify: Verify::Here { dns, deadline: deadline.unwrap_or(IDENTITY_DEADLINE), arc_sealers }, trusted_upstreams }
 }

@@ -12,8 +12,15 @@ use super::{
     reading::{Place, Section},
 };
 use crate::{
-    allowlist::{self, Allowlist, Entry, Facts, Verdict, entry::Require},
-    identity::proof::{AuthResult, Identity, Signature, Source},
+    allowlist::{
+        Allowlist, Entry, Verdict,
+        entry::Require,
+        judge::{self, BodyFacts, HeaderFacts},
+    },
+    identity::{
+        Network,
+        proof::{AuthResult, Client, Coverage, Identity, KnownBy, Mechanism, Signature, Source, Spf},
+    },
     limits,
     message::Message,
     recognition::Recogniser,
@@ -53,12 +60,12 @@ pub(super) fn read(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<T
 }
 
 /// Tries an entry with its mails, whose files stand beside the allowlist file; what turns out otherwise is noted.
-pub(super) fn run(trials: &[Trial], sender: &Entry, beside: &Path, now: Timestamp, problems: &mut Problems) {
+pub(super) fn run(trials: &[Trial], entry: &Entry, beside: &Path, now: Timestamp, problems: &mut Problems) {
     if trials.is_empty() {
         return;
     }
     let Ok(recogniser) = Recogniser::built_in() else { return };
-    let allowlist = Allowlist::new(vec![sender.clone()]);
+    let allowlist = Allowlist::new(vec![entry.clone()]);
     for trial in trials {
         let path = beside.join(&trial.mail);
         let large = fs::metadata(&path).is_ok_and(|about| about.len() > limits::SETTINGS_FILE);
@@ -79,11 +86,13 @@ pub(super) fn run(trials: &[Trial], sender: &Entry, beside: &Path, now: Timestam
         };
         let message = Message::read(&raw);
         let author = message.author();
+        let identity = proven(&message, entry);
+        let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &[], now };
+        let candidates = judge::candidates(&allowlist, &facts, &identity);
         let content = message.content();
         let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
-        let identity = proven(&message, sender);
-        let facts = Facts { author: &author, content: &content, recognition: &recognition, identity: &identity, recipients: &[] };
-        let decision = allowlist::judge(&facts, &allowlist, now);
+        let body = BodyFacts { content: &content, recognition: &recognition, identity: &identity };
+        let decision = judge::decide(candidates, &facts, &body);
         if decision.verdict.code() != trial.expect {
             let expected = WORDS.iter().find(|(_, code)| *code == trial.expect).map_or("", |(word, _)| word);
             let found = if matches!(decision.verdict, Verdict::Act(_)) { "tag" } else { decision.verdict.code() };
@@ -93,22 +102,30 @@ pub(super) fn run(trials: &[Trial], sender: &Entry, beside: &Path, now: Timestam
     }
 }
 
-/// The identity of a mail whose sender is taken at its word.
-fn proven(message: &Message<'_>, sender: &Entry) -> Identity {
+/// The identity of a mail whose sender is taken at its word: every field of its header counts as covered.
+fn proven(message: &Message<'_>, entry: &Entry) -> Identity {
     let domain = message.author().ok().map(|author| author.domain);
-    let client = match &sender.require {
-        Require::Address { networks, .. } => networks.first().map(crate::identity::Network::address),
+    let client = match &entry.require {
+        Require::Address { networks, .. } => networks.first().map(Network::address),
         Require::Dmarc | Require::Dkim => None,
     };
-    let signature =
-        Signature { domain, selector: String::new(), result: AuthResult::Pass, weakness: None, covers: None, signed_at: 0, aligned: true };
+    let signature = Signature {
+        domain: domain.clone(),
+        selector: String::new(),
+        result: AuthResult::Pass,
+        weakness: None,
+        coverage: Coverage::Whole,
+        signed_at: Some(Timestamp::UNIX_EPOCH.as_second()),
+        aligned: true,
+        id: [0; 32],
+    };
     Identity {
-        source: Source::Upstream,
-        spf: AuthResult::Pass,
+        source: Source::Here,
+        spf: Some(Spf { result: AuthResult::Pass, domain, by: Some(Mechanism::Address) }),
         dkim: vec![signature],
         dmarc: AuthResult::Pass,
         arc: AuthResult::None,
-        client,
+        client: client.map(|address| Client { address, known_by: KnownBy::Told }),
         trouble: None,
     }
 }

@@ -19,39 +19,26 @@ pub(super) struct Admission {
     addresses: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A session's place; it is free again when this is dropped.
+/// A connection's place; it is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     admission: Arc<Admission>,
-    address: IpAddr,
+    /// Whose it is; none while that is not known.
+    address: Option<IpAddr>,
 }
 
-/// Why a connection was turned away.
+/// A bound is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TurnedAway {
-    /// There are too many sessions.
-    Busy,
-    /// There are too many from this address.
-    BusyAddress,
-}
+pub(super) struct Busy;
 
 impl Admission {
-    /// Takes a place.
+    /// Takes a place among all, for a connection of which nobody knows yet who it is.
     ///
     /// # Errors
-    /// Where a bound is reached.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr, bounds: &Bounds) -> Result<Place, TurnedAway> {
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.open.load(Ordering::Relaxed) >= bounds.connections {
-            return Err(TurnedAway::Busy);
-        }
-        let here = addresses.entry(address).or_default();
-        if *here >= bounds.connections_per_address {
-            return Err(TurnedAway::BusyAddress);
-        }
-        *here += 1;
-        self.open.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { admission: Arc::clone(self), address })
+    /// Where there are too many.
+    pub(super) fn admit(self: &Arc<Self>, bounds: &Bounds) -> Result<Place, Busy> {
+        let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < bounds.connections).then_some(open + 1));
+        taken.map(|_| Place { admission: Arc::clone(self), address: None }).map_err(|_| Busy)
     }
 
     /// Sessions that are open.
@@ -67,13 +54,32 @@ impl Admission {
     }
 }
 
+impl Place {
+    /// Takes the place for an address.
+    ///
+    /// # Errors
+    /// Where there are too many from it.
+    pub(super) fn of(&mut self, address: IpAddr, bounds: &Bounds) -> Result<(), Busy> {
+        let mut addresses = self.admission.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = addresses.get(&address).copied().unwrap_or_default();
+        if here >= bounds.connections_per_address {
+            return Err(Busy);
+        }
+        addresses.insert(address, here + 1);
+        self.address = Some(address);
+        Ok(())
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut addresses = self.admission.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = addresses.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                addresses.remove(&self.address);
+        if let Some(address) = self.address {
+            let mut addresses = self.admission.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(here) = addresses.get_mut(&address) {
+                *here -= 1;
+                if *here == 0 {
+                    addresses.remove(&address);
+                }
             }
         }
         self.admission.open.fetch_sub(1, Ordering::Relaxed);
@@ -89,14 +95,19 @@ mod tests {
         let admission = Arc::new(Admission::default());
         let bounds = Bounds { connections: 3, connections_per_address: 2, ..Bounds::default() };
         let (one, two): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let first = admission.admit(one, &bounds).unwrap();
-        let _second = admission.admit(one, &bounds).unwrap();
-        assert_eq!(admission.admit(one, &bounds).unwrap_err(), TurnedAway::BusyAddress);
-        let _third = admission.admit(two, &bounds).unwrap();
-        assert_eq!(admission.admit(two, &bounds).unwrap_err(), TurnedAway::Busy);
+        let place = |address| {
+            let mut place = admission.admit(&bounds)?;
+            place.of(address, &bounds).map(|()| place)
+        };
+        let first = place(one).unwrap();
+        let _second = place(one).unwrap();
+        assert_eq!(place(one).unwrap_err(), Busy);
+        assert_eq!(admission.open(), 2, "whoever is turned away holds nothing");
+        let _third = place(two).unwrap();
+        assert_eq!(admission.admit(&bounds).unwrap_err(), Busy);
         assert!(admission.is_crowded(&bounds));
         drop(first);
         assert_eq!(admission.open(), 2);
-        assert!(admission.admit(one, &bounds).is_ok());
+        assert!(place(one).is_ok());
     }
 }

@@ -76,9 +76,15 @@ pub enum CommandError {
     /// The verb is known, its arguments are not in order.
     #[error("5.5.4 syntax error in parameters or arguments")]
     Syntax,
-    /// The path is no path.
+    /// The reverse-path is no path.
     #[error("5.1.7 the address must stand in angle brackets")]
     Path,
+    /// The forward-path is no path.
+    #[error("5.1.3 the address must stand in angle brackets")]
+    Recipient,
+    /// The forward-path is the null path, which RFC 5321 section 4.1.1.2 allows in MAIL alone.
+    #[error("5.1.3 the null path <> is no recipient")]
+    NullRecipient,
     /// Octets that are not UTF-8, or control characters.
     #[error("5.5.2 the command holds characters that no command may hold")]
     Characters,
@@ -102,13 +108,17 @@ impl Command {
             "EHLO" => name().map(Self::Ehlo),
             "HELO" => name().map(Self::Helo),
             "MAIL" => PathLine::parse(rest, "FROM:").map(Self::Mail),
-            "RCPT" => {
-                PathLine::parse(rest, "TO:").and_then(|line| if line.path == "<>" { Err(CommandError::Path) } else { Ok(Self::Rcpt(line)) })
-            }
+            "RCPT" => match PathLine::parse(rest, "TO:") {
+                Ok(line) if line.path == "<>" => Err(CommandError::NullRecipient),
+                Ok(line) => Ok(Self::Rcpt(line)),
+                Err(CommandError::Path) => Err(CommandError::Recipient),
+                Err(error) => Err(error),
+            },
             "DATA" => bare(Self::Data),
             "RSET" => bare(Self::Rset),
             "QUIT" => bare(Self::Quit),
             "NOOP" => Ok(Self::Noop),
+            "VRFY" if rest.trim().is_empty() => Err(CommandError::Syntax),
             "VRFY" => Ok(Self::Vrfy),
             "HELP" => Ok(Self::Help),
             "STARTTLS" => bare(Self::StartTls),
@@ -302,7 +312,10 @@ mod tests {
             ("MAIL FROM:<a b@c>", CommandError::Path),
             ("MAIL FROM:<a@b>SIZE=1", CommandError::Syntax),
             ("MAIL FROM:<a@b> =", CommandError::Syntax),
-            ("RCPT TO:<>", CommandError::Path),
+            ("RCPT TO:<>", CommandError::NullRecipient),
+            ("RCPT TO:<> NOTIFY=NEVER", CommandError::NullRecipient),
+            ("RCPT TO:a@b", CommandError::Recipient),
+            ("VRFY", CommandError::Syntax),
             ("DATA now", CommandError::Syntax),
             ("MAIL FROM:<a\0b@c>", CommandError::Characters),
             ("RCPT TO:<\"a\rX: y\"@c>", CommandError::Characters),

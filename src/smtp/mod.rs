@@ -19,29 +19,26 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
+    net::TcpListener,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
-use self::{
-    admission::{Admission, TurnedAway},
-    holding::Memory,
-    next_hop::Route,
-    reply::Reply,
-    setup::Setup,
-};
+use self::{admission::Admission, holding::Memory, next_hop::Route, reply::Reply, setup::Setup, wire::Wire};
 use crate::{
+    limits,
     pipeline::Hall,
-    tls::{self, TlsError},
+    tls::{self, Channel, TlsError},
 };
 
 /// What all sessions share, for the life of the process.
 pub struct Front {
     current: ArcSwap<Current>,
     admission: Arc<Admission>,
+    /// For those who are being sent away.
+    refusals: Semaphore,
     memory: Memory,
     route: Route,
 }
@@ -73,7 +70,13 @@ impl Front {
     #[must_use]
     pub fn new(current: Current) -> Self {
         let memory = Memory::of(current.setup.bounds.memory);
-        Self { memory, current: ArcSwap::from_pointee(current), admission: Arc::default(), route: Route::default() }
+        Self {
+            memory,
+            current: ArcSwap::from_pointee(current),
+            admission: Arc::default(),
+            refusals: Semaphore::new(limits::REFUSALS),
+            route: Route::default(),
+        }
     }
 
     /// Goes by something else from the next mail on; sessions stay.
@@ -85,6 +88,15 @@ impl Front {
     #[must_use]
     pub fn current(&self) -> Arc<Current> {
         self.current.load_full()
+    }
+
+    /// Tells a peer why it has no session, and waits for a moment until it has heard that. Where too many are being told,
+    /// it is only closed: those who are sent away must cost nothing.
+    async fn turn_away(&self, mut wire: Wire, reply: &Reply) {
+        if let Ok(_place) = self.refusals.try_acquire() {
+            wire.queue(reply);
+            wire.hang_up().await;
+        }
     }
 
     /// Sessions that are open.
@@ -161,43 +173,19 @@ async fn accept(listener: &Listener, front: &Arc<Front>, stopped: &watch::Receiv
             }
         };
         let current = front.current();
-        let setup = &current.setup;
         let peer = peer.ip().to_canonical();
-        if !setup.accept_from.is_empty() && !setup.accept_from.iter().any(|network| network.contains(peer)) {
-            tracing::warn!(upstream = %peer, "turned away: not in smtp.accept_from");
-            turn_away(&stream, &Reply::new(554, "5.7.1 you may not connect here"));
-            continue;
-        }
-        let place = match front.admission.admit(peer, &setup.bounds) {
-            Ok(place) => place,
-            Err(why) => {
-                let (what, bound) = match why {
-                    TurnedAway::Busy => ("4.3.2 too many sessions, try again soon", "smtp.bounds.connections"),
-                    TurnedAway::BusyAddress => {
-                        ("4.7.0 too many sessions from your address, try again soon", "smtp.bounds.connections_per_address")
-                    }
-                };
-                tracing::warn!(upstream = %peer, bound, "turned away");
-                turn_away(&stream, &Reply::new(421, format!("{} {what}", setup.hostname)));
-                continue;
-            }
-        };
         let (front, stopped, start) = (Arc::clone(front), stopped.clone(), listener.start);
         let mut sessions = sessions.lock().await;
         while sessions.try_join_next().is_some() {}
-        let open = current.hall.metrics.session("smtp");
-        sessions.spawn(async move {
-            session::serve(stream, start, peer, front, stopped).await;
-            drop((place, open));
-        });
+        if let Ok(place) = front.admission.admit(&current.setup.bounds) {
+            sessions.spawn(session::serve(stream, start, peer, front, stopped, place));
+            continue;
+        }
+        tracing::warn!(upstream = %peer, bound = "smtp.bounds.connections", "turned away");
+        let reply = Reply::new(421, format!("{} 4.3.2 too many sessions, try again soon", current.setup.hostname));
+        let wire = Wire::new(Channel::Clear(stream), Vec::new());
+        sessions.spawn(async move { front.turn_away(wire, &reply).await });
     }
-}
-
-/// One try: a client that takes nothing must not hold up the others.
-fn turn_away(stream: &TcpStream, reply: &Reply) {
-    let mut words = Vec::new();
-    reply.write(&mut words);
-    let _ = stream.try_write(&words);
 }
 
 /// Pause after a failed accept.

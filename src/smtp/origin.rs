@@ -18,6 +18,8 @@ use crate::identity::Peer;
 pub(super) struct Origin {
     /// The host at the other end: the TCP peer, or the one whom a proxy or XCLIENT names.
     pub(super) peer: IpAddr,
+    /// A proxy looks whether the hop is there, or cannot say for whom it connects (LOCAL, UNKNOWN).
+    pub(super) is_proxy_itself: bool,
     /// What XCLIENT said besides the address.
     pub(super) session: Attributes,
     /// What XFORWARD said of the next mail's client.
@@ -26,7 +28,11 @@ pub(super) struct Origin {
 
 impl Origin {
     pub(super) fn of(peer: IpAddr) -> Self {
-        Self { peer, session: Attributes::default(), mail: None }
+        Self { peer, is_proxy_itself: false, session: Attributes::default(), mail: None }
+    }
+
+    pub(super) fn proxy_itself(proxy: IpAddr) -> Self {
+        Self { is_proxy_itself: true, ..Self::of(proxy) }
     }
 
     /// Whether this upstream may say for whom it speaks.

@@ -26,8 +26,8 @@ pub struct Wire {
     input: Vec<u8>,
     /// How much of `input` was taken.
     taken: usize,
-    /// The line that is being read is too long already.
-    too_long: bool,
+    /// Octets of the line that is being read which were dropped, because it is too long.
+    dropped: usize,
     output: Vec<u8>,
 }
 
@@ -40,15 +40,20 @@ pub enum Line {
     BareLineEnding,
     /// A line over [`limits::COMMAND_LINE`]; it was read to its end.
     TooLong,
+    /// A line that had not ended after [`limits::ENDLESS_LINE`]. What follows is no command.
+    Endless,
 }
 
-/// Whether data held a CR or an LF that stands alone.
+/// What the lines of a mail's data ended in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineEndings {
-    /// It did not.
+    /// CR LF, all of them.
     Clean,
-    /// It did.
+    /// A CR or an LF stood alone somewhere.
     Bare,
+    /// A line was a lone dot but for NULs, as it came or once line ends were repaired: whoever drops NULs sees the end of
+    /// data there (RFC 5321 section 4.1.1.4).
+    FalseEnd,
 }
 
 /// The connection is of no more use.
@@ -69,7 +74,7 @@ impl Wire {
     /// Wraps a connection; `input` is what was read from it already.
     #[must_use]
     pub const fn new(channel: Channel, input: Vec<u8>) -> Self {
-        Self { channel, input, taken: 0, too_long: false, output: Vec::new() }
+        Self { channel, input, taken: 0, dropped: 0, output: Vec::new() }
     }
 
     /// Whether the connection is encrypted.
@@ -110,7 +115,10 @@ impl Wire {
         loop {
             if let Some(end) = memchr(b'\n', self.rest()) {
                 let line = self.rest().get(..end).unwrap_or_default();
-                let line = if self.too_long || end + 1 > limits::COMMAND_LINE {
+                let length = self.dropped.saturating_add(end + 1);
+                let line = if length > limits::ENDLESS_LINE {
+                    Line::Endless
+                } else if length > limits::COMMAND_LINE {
                     Line::TooLong
                 } else {
                     match line.strip_suffix(b"\r") {
@@ -119,12 +127,15 @@ impl Wire {
                     }
                 };
                 self.taken += end + 1;
-                self.too_long = false;
+                self.dropped = 0;
                 return Ok(line);
             }
             if self.rest().len() >= limits::COMMAND_LINE {
-                self.too_long = true;
+                self.dropped = self.dropped.saturating_add(self.rest().len());
                 self.taken = self.input.len();
+            }
+            if self.dropped > limits::ENDLESS_LINE {
+                return Ok(Line::Endless);
             }
             self.fill().await?;
         }
@@ -182,6 +193,25 @@ impl Wire {
         sent.map_err(|_| WireError::Silent)?.map_err(WireError::Io)
     }
 
+    /// Sends what waits, ends our side, and reads on for a moment: a connection that is closed with octets unread is
+    /// reset, and a reset takes the last reply away from a peer that was still talking.
+    pub async fn hang_up(&mut self) {
+        let drain = async {
+            self.flush(limits::LINGER).await?;
+            self.channel.shutdown().await?;
+            let (mut dropped, mut block) = (0, [0; FIRST_READ]);
+            while dropped < limits::LINGER_OCTETS {
+                match self.channel.read(&mut block).await? {
+                    0 => break,
+                    read => dropped += read,
+                }
+            }
+            Ok::<_, WireError>(())
+        };
+        // Whatever comes of it, the connection is closed.
+        let _ = timeout(limits::LINGER, drain).await;
+    }
+
     /// Shakes hands. What came in the clear behind STARTTLS is dropped (RFC 3207 section 4.2).
     ///
     /// # Errors
@@ -206,6 +236,31 @@ pub struct DataReader {
     inside: Inside,
     bare: BareLineEndings,
     seen: LineEndings,
+    text: Text,
+}
+
+/// What a line holds so far, NULs not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Text {
+    Nothing { nul: bool },
+    Dot { nul: bool },
+    More,
+}
+
+impl Text {
+    const NONE: Self = Self::Nothing { nul: false };
+
+    fn and(mut self, bytes: &[u8]) -> Self {
+        for byte in bytes {
+            self = match (self, byte) {
+                (Self::Nothing { .. }, 0) => Self::Nothing { nul: true },
+                (Self::Dot { .. }, 0) => Self::Dot { nul: true },
+                (Self::Nothing { nul }, b'.') => Self::Dot { nul },
+                _ => return Self::More,
+            };
+        }
+        self
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,7 +275,7 @@ impl DataReader {
     /// A reader that has read nothing.
     #[must_use]
     pub const fn new(bare: BareLineEndings) -> Self {
-        Self { inside: Inside::LineStart, bare, seen: LineEndings::Clean }
+        Self { inside: Inside::LineStart, bare, seen: LineEndings::Clean, text: Text::NONE }
     }
 
     /// Takes what it can of `input`; returns how much that was, and whether the end of data has come.
@@ -251,6 +306,8 @@ impl DataReader {
         }
         match line.strip_suffix(b"\r\n") {
             Some(text) if memchr(b'\r', text).is_none() => {
+                self.text = self.text.and(text);
+                self.end_line();
                 keep(self.unstuffed(line));
                 self.inside = Inside::LineStart;
             }
@@ -259,7 +316,7 @@ impl DataReader {
                 self.inside = Inside::LineStart;
             }
             None => {
-                self.seen = LineEndings::Bare;
+                self.saw_bare();
                 self.keep(line.strip_suffix(b"\n").unwrap_or(line), b"\n", keep);
                 self.inside = Inside::Line;
             }
@@ -271,12 +328,34 @@ impl DataReader {
         if self.inside == Inside::LineStart { bytes.strip_prefix(b".").unwrap_or(bytes) } else { bytes }
     }
 
-    /// Keeps text that may hold a CR alone, and what ends it.
-    fn keep(&mut self, text: &[u8], end: &[u8], keep: &mut impl FnMut(&[u8])) {
-        let text = self.unstuffed(text);
-        if memchr(b'\r', text).is_some() {
+    fn saw_bare(&mut self) {
+        if self.seen == LineEndings::Clean {
             self.seen = LineEndings::Bare;
         }
+    }
+
+    /// A line is over, as it came or as it is repaired.
+    fn end_line(&mut self) {
+        if self.text == (Text::Dot { nul: true }) {
+            self.seen = LineEndings::FalseEnd;
+        }
+        self.text = Text::NONE;
+    }
+
+    /// Keeps text that may hold a CR alone, and what ends it.
+    fn keep(&mut self, text: &[u8], end: &[u8], keep: &mut impl FnMut(&[u8])) {
+        let mut rest = text;
+        while let Some(at) = memchr(b'\r', rest) {
+            self.saw_bare();
+            self.text = self.text.and(rest.get(..at).unwrap_or_default());
+            self.end_line();
+            rest = rest.get(at + 1..).unwrap_or_default();
+        }
+        self.text = self.text.and(rest);
+        if !end.is_empty() {
+            self.end_line();
+        }
+        let text = self.unstuffed(text);
         if self.bare == BareLineEndings::Reject {
             keep(text);
             keep(end);
@@ -293,7 +372,7 @@ impl DataReader {
         }
     }
 
-    /// Whether all line ends were as they should be.
+    /// What the lines ended in.
     #[must_use]
     pub const fn line_endings(&self) -> LineEndings {
         self.seen
@@ -332,7 +411,7 @@ mod tests {
         for fake in FAKES {
             let text = format!("a{fake}MAIL FROM:<evil@x>\r\n.\r\n");
             let (_, end, rest) = read(&[text.as_bytes()]);
-            let odd = if fake.contains('\0') { LineEndings::Clean } else { LineEndings::Bare };
+            let odd = if fake.contains('\0') { LineEndings::FalseEnd } else { LineEndings::Bare };
             assert_eq!((end, rest.as_slice()), (Some(odd), &b""[..]), "{fake:?}");
         }
     }

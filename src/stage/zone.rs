@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,14 +13,17 @@ use hickory_server::{
     net::runtime::Time,
     proto::{
         op::{Metadata, ResponseCode},
-        rr::{RData, Record, RecordType, rdata::TXT},
+        rr::{
+            Name, RData, Record, RecordType,
+            rdata::{MX, PTR, TXT},
+        },
     },
     server::{Request, RequestHandler, ResponseHandler, ResponseInfo},
     zone_handler::MessageResponseBuilder,
 };
 use tokio::net::{TcpListener, UdpSocket};
 
-/// A server that answers TXT questions from a table; every other name does not exist. It ends with its last handle.
+/// A server that answers questions from a table; every other name does not exist. It ends with its last handle.
 #[derive(Clone)]
 pub struct Zone {
     texts: Texts,
@@ -33,7 +36,9 @@ type Texts = Arc<Mutex<HashMap<String, Text>>>;
 #[derive(Clone)]
 enum Text {
     Says(Vec<String>),
+    Holds(Vec<RData>),
     Fails,
+    Silent,
 }
 
 struct Answers(Texts);
@@ -88,6 +93,38 @@ impl Zone {
         self.set(name, Text::Fails);
     }
 
+    /// Gives no answer about a name from now on.
+    pub fn silence(&self, name: &str) {
+        self.set(name, Text::Silent);
+    }
+
+    /// Publishes a host's addresses.
+    pub fn publish_addresses(&self, host: &str, addresses: &[&str]) {
+        let records = addresses.iter().filter_map(|address| address.parse().ok()).map(|address| match address {
+            IpAddr::V4(address) => RData::A(address.into()),
+            IpAddr::V6(address) => RData::AAAA(address.into()),
+        });
+        self.add(host, records.collect());
+    }
+
+    /// Publishes the hosts that take a domain's mail, the preferred one first.
+    pub fn publish_exchanges(&self, domain: &str, hosts: &[&str]) {
+        let names = hosts.iter().filter_map(|host| Name::from_ascii(format!("{host}.")).ok());
+        self.add(domain, (0..).zip(names).map(|(preference, name)| RData::MX(MX::new(preference, name))).collect());
+    }
+
+    /// Publishes the names that an address' network gives it.
+    pub fn publish_names(&self, address: IpAddr, hosts: &[&str]) {
+        let names = hosts.iter().filter_map(|host| Name::from_ascii(format!("{host}.")).ok());
+        let at = Name::from(address).to_ascii();
+        self.add(at.trim_end_matches('.'), names.map(|name| RData::PTR(PTR(name))).collect());
+    }
+
+    /// Puts records beside the texts of a name.
+    fn add(&self, name: &str, records: Vec<RData>) {
+        self.set(&format!("{name}. "), Text::Holds(records));
+    }
+
     fn set(&self, name: &str, text: Text) {
         self.texts.lock().unwrap_or_else(PoisonError::into_inner).insert(format!("{}.", name.to_lowercase()), text);
     }
@@ -103,7 +140,13 @@ impl RequestHandler for Answers {
         match request.request_info() {
             Ok(info) => {
                 let name = info.query.name().to_string().to_lowercase();
-                let text = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+                let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let (text, held) = (table.get(&name).cloned(), table.get(&format!("{name} .")).cloned());
+                drop(table);
+                if let Some(Text::Holds(records)) = &held {
+                    let asked = records.iter().filter(|data| data.record_type() == info.query.query_type());
+                    answers.extend(asked.map(|data| Record::from_rdata(info.query.original().name().clone(), 60, data.clone())));
+                }
                 match text {
                     Some(Text::Says(texts)) if info.query.query_type() == RecordType::TXT => {
                         for text in texts {
@@ -113,7 +156,9 @@ impl RequestHandler for Answers {
                             answers.push(Record::from_rdata(info.query.original().name().clone(), 60, RData::TXT(TXT::new(pieces))));
                         }
                     }
-                    Some(Text::Says(_)) => {}
+                    Some(Text::Says(_) | Text::Holds(_)) => {}
+                    Some(Text::Silent) => return metadata.into_info(),
+                    None if held.is_some() => {}
                     Some(Text::Fails) => metadata.response_code = ResponseCode::ServFail,
                     None => metadata.response_code = ResponseCode::NXDomain,
                 }

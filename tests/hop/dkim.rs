@@ -29,12 +29,23 @@ pub(crate) struct Signing {
     times: usize,
     /// Seconds from now at which it says it was made.
     signed_at: i64,
+    /// It does not say when.
+    undated: bool,
 }
 
 impl Default for Signing {
     fn default() -> Self {
         let h = "from:to:subject:date:message-id:mime-version:content-type";
-        Self { d: "bank.test".into(), s: "s1".into(), h: h.into(), tags: String::new(), hashed: None, times: 1, signed_at: 0 }
+        Self {
+            d: "bank.test".into(),
+            s: "s1".into(),
+            h: h.into(),
+            tags: String::new(),
+            hashed: None,
+            times: 1,
+            signed_at: 0,
+            undated: false,
+        }
     }
 }
 
@@ -57,6 +68,8 @@ pub(crate) struct Sealing {
     results: String,
     /// Put in front of `h=` of the ARC-Message-Signature, with its semicolon.
     tags: String,
+    /// Put in front of `b=` of the ARC-Seal, with its semicolon.
+    seal_tags: String,
 }
 
 impl Default for Sealing {
@@ -65,10 +78,17 @@ impl Default for Sealing {
             d: "list.test".into(),
             i: 1,
             cv: None,
-            h: "from:to:subject:date:message-id:mime-version:content-type".into(),
+            h: "from:to:subject:date:message-id:mime-version:content-type:dkim-signature".into(),
             results: "mx.list.test; dkim=pass header.d=bank.test header.s=s1; dmarc=pass header.from=bank.test".into(),
             tags: String::new(),
+            seal_tags: String::new(),
         }
+    }
+}
+
+impl Sealing {
+    pub(crate) fn filled(&self, fill: &impl Fn(&str) -> String) -> Self {
+        Self { tags: fill(&self.tags), seal_tags: fill(&self.seal_tags), ..self.clone() }
     }
 }
 
@@ -105,7 +125,7 @@ impl Key {
         let input = signed.collect::<String>() + relaxed(&unsigned).trim_end();
         let signature = format!("{unsigned}{}", self.signature(&input));
         let cv = how.cv.clone().unwrap_or_else(|| if i == 1 { "none".into() } else { "pass".into() });
-        let unsealed = format!("ARC-Seal: i={i}; a=rsa-sha256; cv={cv}; d={d}; s=s1; t={now}; b=");
+        let unsealed = format!("ARC-Seal: i={i}; a=rsa-sha256; cv={cv}; d={d}; s=s1; t={now};{} b=", how.seal_tags);
         let mut input = String::new();
         let earlier: Vec<&&str> = fields.iter().take_while(|field| field.starts_with("ARC-")).collect();
         for set in earlier.chunks(3).rev() {
@@ -142,19 +162,23 @@ impl Key {
 
     /// Signs with simple canonicalisation of header and body, so that nothing is smoothed over.
     pub(crate) fn sign(&self, how: &Signing, mail: &str) -> String {
+        let now = firstclick::clock::now().as_second() + how.signed_at;
+        let time = if how.undated { String::new() } else { format!(" t={now};") };
+        let field =
+            format!("v=1; a=rsa-sha256; c=simple/simple; d={}; s={};{time}{} h={}; bh={{bh}}; b={{b}}", how.d, how.s, how.tags, how.h);
+        let signed = self.sign_field(&field, &how.h, how.hashed, mail);
+        let field = &signed[..signed.len() - mail.len()];
+        format!("{}{mail}", field.repeat(how.times))
+    }
+
+    /// Signs with a field of any wording, in which `{bh}` and `{b}` stand for body hash and signature.
+    pub(crate) fn sign_field(&self, field: &str, h: &str, hashed: Option<usize>, mail: &str) -> String {
         let (head, body) = mail.split_once("\r\n\r\n").unwrap_or((mail, ""));
         let mut body = body.trim_end_matches("\r\n").to_owned();
         body.push_str("\r\n");
-        let hashed = how.hashed.map_or(body.as_bytes(), |octets| &body.as_bytes()[..octets]);
-        let now = firstclick::clock::now().as_second() + how.signed_at;
-        let unsigned = format!(
-            "DKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; d={}; s={}; t={now};{} h={}; bh={}; b=",
-            how.d,
-            how.s,
-            how.tags,
-            how.h,
-            BASE64.encode(digest::digest(&digest::SHA256, hashed).as_ref())
-        );
+        let hashed = hashed.map_or(body.as_bytes(), |octets| &body.as_bytes()[..octets]);
+        let hash = BASE64.encode(digest::digest(&digest::SHA256, hashed).as_ref());
+        let unsigned = format!("DKIM-Signature: {}", field.replace("{bh}", &hash));
         let mut fields: Vec<&str> = Vec::new();
         let mut at = 0;
         for line in head.split_inclusive("\r\n") {
@@ -168,7 +192,7 @@ impl Key {
         }
         let mut input = String::new();
         let mut used = vec![false; fields.len()];
-        for name in how.h.split(':') {
+        for name in h.split(':').map(str::trim) {
             let is = |field: &str| field.split(':').next().unwrap().trim_end().eq_ignore_ascii_case(name);
             if let Some(at) = (0..fields.len()).rev().find(|at| !used[*at] && is(fields[*at])) {
                 used[at] = true;
@@ -176,7 +200,7 @@ impl Key {
                 input.push_str("\r\n");
             }
         }
-        input.push_str(&unsigned);
-        format!("{}{mail}", format!("{unsigned}{}\r\n", self.signature(&input)).repeat(how.times))
+        input.push_str(&unsigned.replace("{b}", ""));
+        format!("{}\r\n{mail}", unsigned.replace("{b}", &self.signature(&input)))
     }
 }

@@ -21,7 +21,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use firstclick::{
-    allowlist::{Allowlist, Entry, Mode},
+    allowlist::{Allowlist, Entry, Mode, reader::Readers},
     audit::Audit,
     edit::{
         seal::Sealer,
@@ -60,12 +60,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// An allowlist entry for a vendor of the tests.
 pub(crate) const VENDOR: &str = r#"
 from = ["vendor.test"]
-mails = ["password_reset"]
-links = ["login.vendor.test/reset/*"]
 other_links = ["www.vendor.test"]
 recipients = ["*@corp.example"]
 owner = "it@corp.example"
 action = "tag"
+[links]
+password_reset = ["login.vendor.test/reset/{token}"]
 "#;
 
 pub(crate) fn hop() -> Build {
@@ -73,6 +73,7 @@ pub(crate) fn hop() -> Build {
     setup.trace = Trace::Hidden;
     Build {
         allow: Vec::new(),
+        readers: Readers::default(),
         mode: Mode::Enforce,
         identity: Who::Nobody,
         start: Start::Clear,
@@ -86,6 +87,7 @@ pub(crate) fn hop() -> Build {
 
 pub(crate) struct Build {
     allow: Vec<(String, String)>,
+    readers: Readers,
     mode: Mode,
     identity: Who,
     start: Start,
@@ -105,6 +107,15 @@ enum Who {
 impl Build {
     pub(crate) fn allow(mut self, name: &str, text: &str) -> Self {
         self.allow.push((name.into(), text.into()));
+        self
+    }
+
+    /// Whose readers these domains and aliases are.
+    pub(crate) fn for_readers(mut self, domains: &[&str], aliases: &[&str]) -> Self {
+        self.readers = Readers::new(domains.iter().map(|name| Domain::parse(name).unwrap()));
+        for line in aliases {
+            self.readers.add_alias(line).unwrap();
+        }
         self
     }
 
@@ -180,7 +191,7 @@ impl Build {
     pub(crate) async fn start(self) -> Hop {
         let folder = TempDir::new().unwrap();
         let mut problems = Problems::default();
-        let senders: Vec<Entry> = self
+        let entries: Vec<Entry> = self
             .allow
             .iter()
             .filter_map(|(name, text)| allow::compile(&format!("{name}.toml"), name, text, self.mode, &mut Vec::new(), &mut problems))
@@ -201,10 +212,16 @@ impl Build {
         };
         let audit_folder = self.audit.unwrap_or_else(|| folder.path().join("audit"));
         let audit = Audit::open(&audit_folder).unwrap();
-        let hall =
-            Hall::new(Allowlist::new(senders), Recogniser::built_in().unwrap(), authenticator, tagger(), Some(audit), setup.inspect_limit)
-                .guarded_by(self.guard)
-                .sealing(self.arc);
+        let hall = Hall::new(
+            Allowlist::new(entries).for_readers(self.readers),
+            Recogniser::built_in().unwrap(),
+            authenticator,
+            tagger(),
+            Some(audit),
+            setup.inspect_limit,
+        )
+        .guarded_by(self.guard)
+        .sealing(self.arc);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -448,6 +465,14 @@ pub(crate) fn reset_mail() -> String {
          Message-ID: <reset-1@vendor.test>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\
          You asked to reset your password. Open this link to choose a new one:\r\n\r\nhttps://login.vendor.test/reset/{SECRET}\r\n\r\n\
          The link works once.\r\n\r\nhttps://www.vendor.test/\r\n"
+    )
+}
+
+/// The field of a signature that an upstream says it verified; nobody else can.
+pub(crate) fn told_signature(domain: &str) -> String {
+    format!(
+        "DKIM-Signature: v=1; a=rsa-sha256; d={domain}; s=s1; t={};\r\n\th=from:to:subject:date:message-id:mime-version:content-type; bh=YWJj; b=YWJj\r\n",
+        firstclick::clock::now().as_second()
     )
 }
 

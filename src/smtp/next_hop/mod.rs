@@ -1,22 +1,20 @@
-//! The next hop, by lettre's low-level connection behind one wrapper.
+//! The next hop: a session with it, command by command, each with its deadline.
 //!
-//! lettre brings the protocol's order; what a relay needs besides stands in this folder: no delay on the socket, each
-//! reply as it came (`line`), a mail's data without a copy (`outgoing`), the choice among several hops (`route`),
-//! and here a deadline around every call, TLS, and the extensions that lettre does not read. Its `send` and its `Address`
-//! are never used: they stop at the first refused recipient and refuse legal paths.
+//! Replies as they came are read by `connection`, a mail's data goes out without a copy by `outgoing`, and `route` chooses
+//! among several hops. No library is underneath: those that send mails refuse legal paths, stop at the first refused
+//! recipient, and take replies that RFC 5321 allows for errors.
 
-mod line;
+mod connection;
 mod outgoing;
 mod route;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use lettre::transport::smtp::{client::AsyncSmtpConnection, extension::ClientId};
 use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::rustls::ClientConfig;
 
-use self::{line::LineStream, outgoing::Written};
+use self::{connection::Connection, outgoing::Written};
 pub use self::{outgoing::Outgoing, route::Route};
 use super::{
     reply::Reply,
@@ -26,8 +24,7 @@ use crate::tls::{Channel, Outward};
 
 /// A connection to the next hop.
 pub struct NextHop {
-    connection: AsyncSmtpConnection,
-    line: LineStream,
+    connection: Connection,
     extensions: Extensions,
     deadlines: Deadlines,
     /// As the configuration names it.
@@ -124,18 +121,40 @@ impl NextHop {
             return Err(HopError::Unreachable("nobody listens there".into()));
         }
         stream.set_nodelay(true).map_err(|error| HopError::Unreachable(error.to_string()))?;
-        let line = LineStream::new(Channel::Clear(stream));
-        let greeted = AsyncSmtpConnection::connect_with_transport(Box::new(line.clone()), &ClientId::Domain(setup.hostname.clone())).await;
-        let connection = greeted.map_err(|error| match line.last_reply() {
-            Some(reply) if reply.code() >= 400 => HopError::Refused(reply),
-            _ => HopError::Broken(error.to_string()),
-        })?;
-        // RFC 5321 section 4.3.2: lettre takes any reply that is no refusal for a greeting.
-        if line.greeting_code() != Some(220) {
-            return Err(HopError::Broken("its greeting is not 220".into()));
+        let mut hop = Self {
+            connection: Connection::new(Channel::Clear(stream)),
+            extensions: Extensions::default(),
+            deadlines: setup.deadlines,
+            name: name.to_owned(),
+            broken: false,
+        };
+        let greeting = hop.exchange(None, setup.deadlines.reply).await?;
+        match greeting.code() {
+            220 => {}
+            400.. => return Err(HopError::Refused(greeting)),
+            _ => return Err(HopError::Broken(format!("its greeting is {greeting}"))),
         }
-        let extensions = line.last_reply().map(|reply| Extensions::read(&reply)).unwrap_or_default();
-        Ok(Self { connection, line, extensions, deadlines: setup.deadlines, name: name.to_owned(), broken: false })
+        hop.hello(setup).await?;
+        Ok(hop)
+    }
+
+    /// EHLO, and HELO where the hop does not know that (RFC 5321 section 3.2). 521 and 554 refuse the session, and 4yz puts
+    /// it off. Behind HELO there is no STARTTLS, so it is not said where TLS must be.
+    async fn hello(&mut self, setup: &Setup) -> Result<(), HopError> {
+        let reply = self.exchange(Some(&format!("EHLO {}\r\n", setup.hostname)), setup.deadlines.reply).await?;
+        if reply.is_accepted() {
+            self.extensions = Extensions::read(&reply);
+            return Ok(());
+        }
+        if !reply.is_refused() || matches!(reply.code(), 521 | 554) {
+            return Err(HopError::Refused(reply));
+        }
+        if matches!(setup.outward, Outward::Required | Outward::Verified) {
+            return Err(HopError::Tls(format!("it answered EHLO with {reply}")));
+        }
+        self.extensions = Extensions::default();
+        let reply = self.exchange(Some(&format!("HELO {}\r\n", setup.hostname)), setup.deadlines.reply).await?;
+        if reply.is_accepted() { Ok(()) } else { Err(HopError::Refused(reply)) }
     }
 
     /// STARTTLS and a second EHLO: what was announced in the clear counts for nothing (RFC 3207 section 4.2).
@@ -149,13 +168,8 @@ impl NextHop {
         }
         let host = self.name.rsplit_once(':').map_or(self.name.as_str(), |(host, _)| host).trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned()).map_err(|error| HopError::Tls(error.to_string()))?;
-        self.line.encrypt(config, name).await.map_err(|error| HopError::Tls(error.to_string()))?;
-        let reply = self.exchange(Some(&format!("EHLO {}\r\n", setup.hostname)), setup.deadlines.reply).await?;
-        if !reply.is_accepted() {
-            return Err(HopError::Refused(reply));
-        }
-        self.extensions = Extensions::read(&reply);
-        Ok(())
+        self.connection.encrypt(config, name).await.map_err(|error| HopError::Tls(error.to_string()))?;
+        self.hello(setup).await
     }
 
     /// What it announced.
@@ -173,7 +187,7 @@ impl NextHop {
     /// Whether TLS is spoken with it.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
-        self.line.is_encrypted()
+        self.connection.is_encrypted()
     }
 
     /// Whether the connection is of no more use.
@@ -219,15 +233,13 @@ impl NextHop {
         if let Err(error) = self.expect_quiet() {
             return Sent::NotSent(error);
         }
-        self.line.forget();
-        match mail.write(&mut self.line.clone(), &self.deadlines).await {
+        match mail.write(self.connection.output(), &self.deadlines).await {
             Written::Whole => {}
             Written::NotTheEnd(error) => {
                 self.broken = true;
                 // It may have said why before it hung up.
-                let _ = timeout(LAST_WORDS, self.connection.read_response()).await;
-                return match self.line.complete_reply() {
-                    Some(reply) if reply.code() >= 400 => Sent::Answered(reply),
+                return match timeout(LAST_WORDS, self.connection.reply()).await {
+                    Ok(Ok(reply)) if reply.code() >= 400 => Sent::Answered(reply),
                     _ => Sent::NotSent(HopError::Broken(error.to_string())),
                 };
             }
@@ -245,13 +257,13 @@ impl NextHop {
     /// Ends the session politely; nobody waits long for it.
     pub async fn quit(mut self) {
         if !self.broken {
-            let _ = timeout(LAST_WORDS, self.connection.command("QUIT\r\n")).await;
+            let _ = self.exchange(Some("QUIT\r\n"), LAST_WORDS).await;
         }
     }
 
     /// A next hop that talks without being asked is out of step, or gone.
     fn expect_quiet(&mut self) -> Result<(), HopError> {
-        if self.line.is_quiet() {
+        if self.connection.is_quiet() {
             return Ok(());
         }
         self.broken = true;
@@ -262,20 +274,19 @@ impl NextHop {
         if lines.is_some() {
             self.expect_quiet()?;
         }
-        self.line.forget();
         let answer = async {
-            match lines {
-                Some(lines) => self.connection.command(lines).await,
-                None => self.connection.read_response().await,
+            if let Some(lines) = lines {
+                self.connection.send(lines.as_bytes()).await?;
             }
+            self.connection.reply().await
         };
-        let Ok(answer) = timeout(patience, answer).await else {
-            self.broken = true;
-            return Err(HopError::Silent);
-        };
-        let reply = self.line.complete_reply();
-        self.broken |= reply.is_none();
-        reply.ok_or_else(|| HopError::Broken(answer.err().map(|error| error.to_string()).unwrap_or_default()))
+        let answer = timeout(patience, answer).await;
+        self.broken |= !matches!(answer, Ok(Ok(_)));
+        match answer {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => Err(HopError::Broken(error.to_string())),
+            Err(_) => Err(HopError::Silent),
+        }
     }
 }
 

@@ -15,26 +15,42 @@ use tokio::{
 
 use super::{
     Current, Front, Start,
+    admission::Place,
     command::{Attributes, Command, CommandError, PathLine, Protocol},
     next_hop::Extensions,
     onward::{self, Onward, Opened},
     origin::{self, Origin},
     reply::Reply,
+    setup::Setup,
     wire::{Line, Wire, WireError},
 };
 use crate::{limits, tls::Channel};
 
 /// Serves one upstream until it leaves, breaks a bound, or the hop stops.
-pub(super) async fn serve(stream: TcpStream, start: Start, peer: IpAddr, front: Arc<Front>, stop: watch::Receiver<bool>) {
+pub(super) async fn serve(stream: TcpStream, start: Start, peer: IpAddr, front: Arc<Front>, stop: watch::Receiver<bool>, mut place: Place) {
     let _ = stream.set_nodelay(true);
     let current = front.current();
-    let mut session = match open(stream, start, peer, &front, current, stop).await {
+    let mut session = match open(stream, peer, &front, current, stop).await {
         Ok(session) => session,
         Err(error) => {
             tracing::debug!(upstream = %peer, %error, "session did not start");
             return;
         }
     };
+    let peer = session.origin.peer;
+    if let Err(reply) = admit(&session.origin, &session.current.setup, &mut place) {
+        // Those who are sent away take no place from those who are let in.
+        drop(place);
+        front.turn_away(session.wire, &reply).await;
+        return;
+    }
+    let _open = session.current.hall.metrics.session("smtp");
+    if start == Start::Tls
+        && let Err(error) = session.encrypt().await
+    {
+        tracing::debug!(upstream = %peer, %error, "session did not start");
+        return;
+    }
     match session.run().await {
         Ok(()) | Err(WireError::Closed) => {}
         Err(error) => {
@@ -48,28 +64,40 @@ pub(super) async fn serve(stream: TcpStream, start: Start, peer: IpAddr, front: 
     session.onward.leave().await;
 }
 
-/// What comes before the greeting: a proxy's header, a handshake.
+/// What comes before anything else: a proxy's header.
 async fn open(
     mut stream: TcpStream,
-    start: Start,
     peer: IpAddr,
     front: &Arc<Front>,
     current: Arc<Current>,
     stop: watch::Receiver<bool>,
 ) -> Result<Session, WireError> {
-    let patience = current.setup.deadlines.command;
-    let (mut peer, mut input) = (peer, Vec::new());
+    let (mut origin, mut input) = (Origin::of(peer), Vec::new());
     if current.setup.proxies.iter().any(|network| network.contains(peer)) {
-        let (client, rest) = origin::read_proxy_header(&mut stream, patience).await?;
-        peer = client.unwrap_or(peer).to_canonical();
+        let (client, rest) = origin::read_proxy_header(&mut stream, limits::PROXY_HEADER).await?;
+        origin = client.map_or_else(|| Origin::proxy_itself(peer), |client| Origin::of(client.to_canonical()));
         input = rest;
     }
-    let mut wire = Wire::new(Channel::Clear(stream), input);
-    if start == Start::Tls {
-        let config = current.inward_tls.clone().ok_or(WireError::Closed)?;
-        wire.encrypt(config, patience).await?;
+    let wire = Wire::new(Channel::Clear(stream), input);
+    Ok(Session { wire, origin, front: Arc::clone(front), current, onward: Onward::default(), idle: 0, stop })
+}
+
+/// Whether this host may have a session, now that it is known who it is. A proxy's own checks are let in.
+///
+/// # Errors
+/// What it is told otherwise.
+fn admit(origin: &Origin, setup: &Setup, place: &mut Place) -> Result<(), Reply> {
+    let upstream = origin.peer;
+    let listed = setup.accept_from.is_empty() || setup.accept_from.iter().any(|network| network.contains(upstream));
+    if !listed && !origin.is_proxy_itself {
+        tracing::warn!(%upstream, "turned away: not in smtp.accept_from");
+        return Err(Reply::new(554, "5.7.1 you may not connect here"));
     }
-    Ok(Session { wire, origin: Origin::of(peer), front: Arc::clone(front), current, onward: Onward::default(), idle: 0, stop })
+    if place.of(upstream, &setup.bounds).is_err() {
+        tracing::warn!(%upstream, bound = "smtp.bounds.connections_per_address", "turned away");
+        return Err(Reply::new(421, format!("{} 4.7.0 too many sessions from your address, try again soon", setup.hostname)));
+    }
+    Ok(())
 }
 
 struct Session {
@@ -110,7 +138,10 @@ enum Standing {
 /// What happens after a command.
 enum Next {
     Go,
+    /// The upstream has said that it is done.
     Close,
+    /// The session ends although the upstream may be talking still; it should hear why.
+    HangUp,
 }
 
 /// Where a session stands.
@@ -121,6 +152,12 @@ struct State {
 }
 
 impl Session {
+    /// TLS from the first octet.
+    async fn encrypt(&mut self) -> Result<(), WireError> {
+        let config = self.current.inward_tls.clone().ok_or(WireError::Closed)?;
+        self.wire.encrypt(config, self.current.setup.deadlines.command).await
+    }
+
     async fn run(&mut self) -> Result<(), WireError> {
         self.wire.queue(&self.greeting());
         let mut state = State::default();
@@ -135,7 +172,13 @@ impl Session {
             let command = match line {
                 Line::Whole(line) if is_another_protocol(&line) => {
                     self.wire.queue(&Reply::new(502, "5.5.2 this is SMTP"));
-                    return self.flush().await;
+                    self.wire.hang_up().await;
+                    return Ok(());
+                }
+                Line::Endless => {
+                    self.wire.queue(&Reply::new(500, "5.5.2 the line has no end"));
+                    self.wire.hang_up().await;
+                    return Ok(());
                 }
                 Line::Whole(line) => Command::parse(&line).map_err(|error| refusal(error, &line)),
                 Line::BareLineEnding => Err(Reply::new(500, "5.5.2 a line must end in CR LF")),
@@ -145,8 +188,13 @@ impl Session {
                 Ok(command) => self.obey(command, &mut state).await?,
                 Err(reply) => self.idle_reply(&reply),
             };
-            if matches!(next, Next::Close) {
-                return self.flush().await;
+            match next {
+                Next::Go => {}
+                Next::Close => return self.flush().await,
+                Next::HangUp => {
+                    self.wire.hang_up().await;
+                    return Ok(());
+                }
             }
         }
     }
@@ -268,7 +316,7 @@ impl Session {
             return Next::Go;
         }
         self.wire.queue(&Reply::new(421, "4.7.0 too many commands without a mail"));
-        Next::Close
+        Next::HangUp
     }
 
     async fn greet(&mut self, helo: String, protocol: Protocol) -> State {
@@ -344,7 +392,7 @@ impl Session {
         match self.onward.open(&self.front, &current, &greeted.announced, Some(&client), &line, &recipients).await {
             Opened::Changed => {
                 self.wire.queue(&Reply::new(421, "4.3.2 the next hop's extensions have changed, please say EHLO again"));
-                (Next::Close, None)
+                (Next::HangUp, None)
             }
             Opened::No(reply) => {
                 let mut next = self.idle_reply(&reply);
@@ -366,7 +414,7 @@ impl Session {
                     self.idle += 1;
                 }
                 let over = closing || self.idle > current.setup.bounds.idle_commands;
-                (if over { Next::Close } else { Next::Go }, open)
+                (if over { Next::HangUp } else { Next::Go }, open)
             }
         }
     }
@@ -387,7 +435,7 @@ impl Session {
             }
             Ok(reply) if reply.code() == 421 => {
                 self.wire.queue(&reply);
-                Next::Close
+                Next::HangUp
             }
             Ok(reply) => self.idle_reply(&reply),
             Err(reply) => {
@@ -412,7 +460,7 @@ fn refusal(error: CommandError, line: &[u8]) -> Reply {
     let code = match error {
         CommandError::Unknown if line.is_empty() => 500,
         CommandError::Unknown => 502,
-        CommandError::Syntax | CommandError::Path | CommandError::Characters => 501,
+        CommandError::Syntax | CommandError::Path | CommandError::Recipient | CommandError::NullRecipient | CommandError::Characters => 501,
     };
     Reply::new(code, error.to_string())
 }

@@ -27,7 +27,7 @@ impl Session {
             // Whoever does not wait for 354 would have its mail taken for commands, were DATA refused (RFC 2920
             // section 3.1 makes DATA the last of a group).
             self.wire.queue(&Reply::new(554, "5.5.0 wait for the reply to DATA"));
-            return Ok(Next::Close);
+            return Ok(Next::HangUp);
         }
         let current = Arc::clone(&self.current);
         let setup = &current.setup;
@@ -45,10 +45,13 @@ impl Session {
         let kept = holding.close().await;
         let repair = match endings {
             LineEndings::Clean => LineRepair::None,
-            LineEndings::Bare => LineRepair::Done,
+            LineEndings::Bare | LineEndings::FalseEnd => LineRepair::Done,
         };
         let refused = match kept {
             Err(refusal) => Some(refusal_of_mail(&refusal, setup.size_limit)),
+            Ok(()) if endings == LineEndings::FalseEnd => {
+                Some(Reply::new(550, "5.5.2 the mail holds a line that is a lone dot but for NULs"))
+            }
             Ok(()) if endings == LineEndings::Bare && setup.bare_line_endings == BareLineEndings::Reject => {
                 Some(Reply::new(550, "5.5.2 the mail holds a CR or an LF that stands alone"))
             }
@@ -64,16 +67,6 @@ impl Session {
             return Ok(Next::Go);
         }
         let id = clock::id();
-        let mut received = Vec::new();
-        if setup.trace == Trace::Written {
-            let with = trace::With {
-                protocol: greeted.protocol,
-                encrypted: self.wire.is_encrypted(),
-                utf8: open.mail.parameter("SMTPUTF8").is_some(),
-            };
-            let helo = self.origin.session.helo.as_deref().unwrap_or(&greeted.helo);
-            trace::received(&mut received, &setup.hostname, helo, self.origin.session.name.as_deref(), self.origin.peer, with, &id);
-        }
         let reverse_path = address(&open.mail.path);
         let helo =
             forwarded.as_ref().and_then(|client| client.helo.as_deref()).or(self.origin.session.helo.as_deref()).unwrap_or(&greeted.helo);
@@ -99,6 +92,11 @@ impl Session {
             }
             None => match edit::pieces(head, &walked.patches) {
                 Ok(mut pieces) => {
+                    let body = if file.is_some() { trace::Body::Elsewhere } else { trace::Body::Here };
+                    let received = match setup.trace {
+                        Trace::Hidden if !trace::hides_a_header(&pieces, body, |block| current.hall.is_forged(block)) => Vec::new(),
+                        Trace::Hidden | Trace::Written => self.received(greeted, open, &id),
+                    };
                     pieces.insert(0, &received);
                     self.onward.deliver(Outgoing { pieces, file }, watch).await
                 }
@@ -115,7 +113,21 @@ impl Session {
         current.hall.remember(&arriving, &walked, &outcome).await;
         self.origin.mail = None;
         self.wire.queue(&reply);
-        Ok(if reply.code() == 421 { Next::Close } else { Next::Go })
+        Ok(if reply.code() == 421 { Next::HangUp } else { Next::Go })
+    }
+
+    /// The trace field of a mail.
+    fn received(&self, greeted: &Greeted, open: &Transaction, id: &str) -> Vec<u8> {
+        let setup = &self.current.setup;
+        let with = trace::With {
+            protocol: greeted.protocol,
+            encrypted: self.wire.is_encrypted(),
+            utf8: open.mail.parameter("SMTPUTF8").is_some(),
+        };
+        let helo = self.origin.session.helo.as_deref().unwrap_or(&greeted.helo);
+        let mut received = Vec::new();
+        trace::received(&mut received, &setup.hostname, helo, self.origin.session.name.as_deref(), self.origin.peer, with, id);
+        received
     }
 }
 

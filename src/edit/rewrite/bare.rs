@@ -1,0 +1,113 @@
+//! Whether a one-time link still stands somewhere after all of them were replaced.
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use url::Url;
+
+use super::layer::percent_decoded;
+use crate::message::link::is_word;
+
+/// The values that make a link work once: its longest piece that is no word, and every other one as long. Empty for a link
+/// whose pieces are all short: such a link is looked for as a whole only.
+#[must_use]
+pub fn tokens(link: &str) -> Vec<String> {
+    let Ok(url) = Url::parse(link) else { return Vec::new() };
+    let query = [url.query(), url.fragment()].into_iter().flatten().flat_map(|query| query.split(['&', '?', '/', ';', '=']));
+    let pieces = url.path().split(['/', ';', '=']).chain(query);
+    let mut pieces: Vec<String> = pieces
+        .map(|piece| {
+            let read = percent_decoded(piece.as_bytes()).and_then(|read| String::from_utf8(read).ok());
+            read.unwrap_or_else(|| piece.to_owned())
+        })
+        .filter(|piece| piece.len() >= SHORTEST && piece.is_ascii() && !piece.contains(['@', '/', ' ']) && !is_word(piece))
+        .collect();
+    let longest = pieces.iter().map(String::len).max().unwrap_or(0);
+    pieces.retain(|piece| piece.len() == longest);
+    pieces.dedup();
+    pieces
+}
+
+/// Octets of the shortest value that is told apart from words and numbers: `{token}` of a shape has as many.
+const SHORTEST: usize = 8;
+/// How often percent-encoding is undone: a link in a link in a link.
+const DEEPEST: usize = 3;
+
+/// What must not be left of the replaced links.
+pub(super) struct Bare {
+    /// The links as they stood.
+    links: AhoCorasick,
+    /// Their values.
+    tokens: AhoCorasick,
+}
+
+impl Bare {
+    pub(super) fn of<'t>(links: impl Iterator<Item = &'t str>, tokens: impl Iterator<Item = &'t str>) -> Option<Self> {
+        let search = |texts: Vec<&str>| AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(texts).ok();
+        Some(Self { links: search(links.collect())?, tokens: search(tokens.filter(|token| token.len() >= SHORTEST).collect())? })
+    }
+
+    /// Whether a link, or its value in anything that looks like an address, stands in a text as it reads: as it is, or with
+    /// its percent-encoding undone once, twice or three times.
+    pub(super) fn stands_in(&self, text: &[u8]) -> bool {
+        let mut decoded = None;
+        for _ in 0..=DEEPEST {
+            let text = decoded.as_deref().unwrap_or(text);
+            if self.links.is_match(text) || text.split(|octet| is_edge(*octet)).any(|run| is_address(run) && self.tokens.is_match(run)) {
+                return true;
+            }
+            match percent_decoded(text) {
+                Some(next) => decoded = Some(next),
+                None => return false,
+            }
+        }
+        false
+    }
+}
+
+fn is_edge(octet: u8) -> bool {
+    octet <= b' ' || b"<>\"'`".contains(&octet)
+}
+
+/// Whether a run of letters could be opened: it has a scheme, `//`, `www.`, or a name with a path.
+fn is_address(run: &[u8]) -> bool {
+    memchr::memmem::find(run, b"//").is_some()
+        || memchr::memrchr(b'/', run).is_some_and(|slash| memchr::memchr(b'.', run.get(..slash).unwrap_or_default()).is_some())
+        || run.len() > 4 && run.get(..4).is_some_and(|head| head.eq_ignore_ascii_case(b"www."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_values_of_a_link() {
+        for (link, values) in [
+            ("https://a.test/reset/c1a9d03b7e5f2846a0b9c8d7e6f5a4b3?utm_source=tx", &["c1a9d03b7e5f2846a0b9c8d7e6f5a4b3"][..]),
+            ("https://a.test/wp-login.php?action=rp&key=Xk29LmQz81PwVt7RbYcD&login=bob", &["Xk29LmQz81PwVt7RbYcD"]),
+            ("https://a.test/r?t=a%2Bb%3D9Zk3bq81mX", &["a+b=9Zk3bq81mX"]),
+            ("https://a.test/#/verify/Xk29LmQz81PwVt7RbYcD", &["Xk29LmQz81PwVt7RbYcD"]),
+            ("https://a.test/org/short/invite?code=123456", &[]),
+            ("https://a.test/help/getting-started", &[]),
+        ] {
+            assert_eq!(tokens(link), values, "{link}");
+        }
+    }
+
+    #[test]
+    fn a_value_in_an_address_is_a_link() {
+        let token = "Xk29LmQz81PwVt7RbYcD";
+        let bare = Bare::of(std::iter::empty(), std::iter::once(token)).unwrap();
+        for text in [
+            format!("see https://a.test/r/{token}?utm=1."),
+            format!("<a href=\"//a.test/{token}\">"),
+            format!("a.test/r/{token}"),
+            format!("{{\"url\":\"https:\\/\\/a.test\\/r\\/{token}\"}}"),
+            format!("https://t.test/c?u=https%3A%2F%2Fa.test%2Fr%2F{token}"),
+            format!("https://t.test/c?u=https%253A%252F%252Fa.test%252Fr%252F{}", token.replace('X', "%2558")),
+        ] {
+            assert!(bare.stands_in(text.as_bytes()), "{text}");
+        }
+        for text in [format!("or type this code: {token}"), "https://a.test/r/".to_owned(), String::new()] {
+            assert!(!bare.stands_in(text.as_bytes()), "{text}");
+        }
+    }
+}

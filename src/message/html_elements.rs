@@ -1,0 +1,261 @@
+//! What the elements and attributes of HTML do: which of them lead a reader somewhere.
+//!
+//! A closed list. What is not on it leads nowhere that is known, and is a flaw as soon as it holds an address.
+
+use lol_html::html_content::Attribute;
+
+use super::{
+    flaw::{Flaw, Flaws},
+    html::Pressed,
+};
+use crate::limits;
+
+/// What an attribute is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Where a press leads.
+    Leads,
+    /// What a program loads by itself, or what only other programs read: no reader presses it.
+    Loads,
+    /// Text that a reader sees instead of something.
+    Text,
+    /// What acts by itself, or sends what was typed.
+    Acts,
+    /// Anything else.
+    Unknown,
+}
+
+/// What one start tag holds.
+#[derive(Default)]
+pub(super) struct Tag {
+    /// Where it leads, with the place of the value in the source that was read.
+    pub(super) pressed: Vec<Pressed>,
+    /// Texts in attributes, as they are shown, with their places.
+    pub(super) texts: Vec<Pressed>,
+    /// What is odd about it.
+    pub(super) flaws: Flaws,
+}
+
+/// Looks at one start tag.
+pub(super) fn look_at(name: &str, attributes: &[Attribute<'_>]) -> Tag {
+    let mut tag = Tag::default();
+    if is_active(name) {
+        tag.flaws.add(Flaw::HtmlActive);
+    }
+    if name == "plaintext" {
+        tag.flaws.add(Flaw::HtmlAmbiguous);
+    }
+    let has = |key: &str| attributes.iter().any(|attribute| attribute.name() == key);
+    let mut seen: Vec<String> = Vec::new();
+    for attribute in attributes {
+        let key = attribute.name();
+        let raw = attribute.value();
+        // Programs cut an attribute at sizes of their own. Pictures may stand in `src` whole.
+        if key != "src" && raw.len() > limits::ATTRIBUTE {
+            tag.flaws.add(Flaw::HtmlAmbiguous);
+        }
+        if SINGLE.contains(&key.as_str()) {
+            // Programs differ in which of two counts.
+            if seen.contains(&key) {
+                tag.flaws.add(Flaw::HtmlAmbiguous);
+            }
+            seen.push(key.clone());
+        }
+        let place = || attribute.value_source_location().map(|place| place.bytes());
+        let value = || htmlize::unescape_attribute(raw.as_str()).into_owned();
+        match purpose(name, &key, has("itemprop")) {
+            Use::Leads => tag.pressed.push(Pressed { value: value(), place: place() }),
+            Use::Text => {
+                let shown = value();
+                let place = place().filter(|_| shown == raw);
+                tag.texts.push(Pressed { value: shown, place });
+            }
+            Use::Acts => tag.flaws.add(Flaw::HtmlActive),
+            Use::Unknown if key == "http-equiv" => {
+                let letters: String = value().chars().filter(char::is_ascii_alphabetic).collect();
+                if letters.to_ascii_lowercase().contains("refresh") {
+                    tag.flaws.add(Flaw::HtmlActive);
+                }
+            }
+            Use::Unknown if holds_address(&value()) => tag.flaws.add(Flaw::HtmlAmbiguous),
+            Use::Loads | Use::Unknown => {}
+        }
+    }
+    tag
+}
+
+fn purpose(element: &str, key: &str, is_item: bool) -> Use {
+    match key {
+        // What only other programs read, but for the items that mail programs make buttons of.
+        "href" if element == "link" => {
+            if is_item {
+                Use::Leads
+            } else {
+                Use::Loads
+            }
+        }
+        "href" | "xlink:href" if element == "base" => Use::Acts,
+        "href" | "xlink:href"
+            if matches!(element, "image" | "use" | "feimage" | "filter" | "pattern" | "lineargradient" | "radialgradient") =>
+        {
+            Use::Loads
+        }
+        "href" | "xlink:href" | "longdesc" | "o:href" => Use::Leads,
+        "content" if element == "meta" && is_item => Use::Leads,
+        "action" | "formaction" | "ping" | "srcdoc" => Use::Acts,
+        "src" if element == "xml" => Use::Acts,
+                "title" | "alt" => Use::Text,
+        // What a program loads by itself.
+        "src" | "srcset" | "imagesrcset" | "background" | "poster" | "lowsrc" | "dynsrc" | "data" | "style" | "o:src"
+        // What leads nowhere, whatever it says. The last ones are what scanners and senders note beside a link.
+        | "id" | "class" | "name" | "content" | "cite" | "usemap" | "profile" | "lang" | "target" | "rel" | "itemtype" | "itemid"
+        | "itemprop" | "property" | "typeof" | "vocab" | "prefix" | "resource" | "about" | "value" | "xml:base" | "xml:lang"
+        | "version" | "originalsrc" | "shash" | "alias" | "summary" | "label" | "placeholder" => Use::Loads,
+        _ if key.starts_with("data-") || key.starts_with("aria-") || key.starts_with("xmlns") => Use::Loads,
+        _ if key.starts_with("on") && key.len() > 4 => Use::Acts,
+        _ => Use::Unknown,
+    }
+}
+
+fn is_active(element: &str) -> bool {
+    matches!(
+        element,
+        "form"
+            | "iframe"
+            | "frame"
+            | "object"
+            | "embed"
+            | "applet"
+            | "portal"
+            | "fencedframe"
+            | "layer"
+            | "ilayer"
+            | "isindex"
+            | "set"
+            | "animate"
+            | "animatetransform"
+            | "animatemotion"
+            | "animatecolor"
+    )
+}
+
+/// Whether a tag stands between two texts for a reader: a block, an anchor, a picture.
+pub(super) fn is_edge(element: &str) -> bool {
+    is_block(element) || matches!(element, "a" | "img" | "input" | "button" | "select" | "textarea" | "video" | "svg" | "area")
+}
+
+/// Whether an element starts on a line of its own.
+pub(super) fn is_block(element: &str) -> bool {
+    const BLOCKS: &[&str] = &[
+        "p",
+        "div",
+        "br",
+        "tr",
+        "td",
+        "th",
+        "table",
+        "li",
+        "ul",
+        "ol",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "hr",
+        "body",
+        "title",
+        "center",
+        "blockquote",
+        "section",
+        "article",
+        "header",
+        "footer",
+        "pre",
+        "dl",
+        "dt",
+        "dd",
+        "caption",
+        "main",
+        "nav",
+        "aside",
+        "figure",
+        "figcaption",
+        "address",
+        "fieldset",
+        "legend",
+        "details",
+        "summary",
+        "html",
+        "head",
+        "option",
+        "xmp",
+        "noscript",
+        "noframes",
+        "noembed",
+        "listing",
+        "v:roundrect",
+        "v:rect",
+        "v:shape",
+        "v:textbox",
+    ];
+    BLOCKS.contains(&element)
+}
+
+/// Whether the value of an attribute that nobody knows holds an address.
+fn holds_address(value: &str) -> bool {
+    let start = value.trim_start();
+    value.contains("://")
+        || start.starts_with("//")
+        || start.starts_with("\\\\")
+        || ["www.", "javascript:", "data:"].iter().any(|mark| start.get(..mark.len()).is_some_and(|start| start.eq_ignore_ascii_case(mark)))
+}
+
+/// The addresses that mail programs make buttons of in a mail's JSON-LD (schema.org's `potentialAction`).
+///
+/// # Errors
+/// Where it could hide markup, or is no JSON and yet speaks of actions.
+pub(super) fn json_buttons(json: &str) -> Result<Vec<String>, Flaw> {
+    if json.contains('<') {
+        return Err(Flaw::HtmlActive);
+    }
+    match serde_json::from_str::<serde_json::Value>(json) {
+        Ok(value) => {
+            let mut found = Vec::new();
+            buttons(&value, Inside::Thing, &mut found);
+            Ok(found)
+        }
+        Err(_) if json.to_ascii_lowercase().contains("action") => Err(Flaw::HtmlActive),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+/// Where in JSON-LD a value stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Thing,
+    Action,
+}
+
+/// Recursion is bounded: `serde_json` reads 128 levels and no more.
+fn buttons(value: &serde_json::Value, inside: Inside, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                let is_target = matches!(key.as_str(), "url" | "target" | "urlTemplate");
+                match value {
+                    serde_json::Value::String(address) if is_target && inside == Inside::Action => found.push(address.clone()),
+                    _ if key.to_ascii_lowercase().ends_with("action") => buttons(value, Inside::Action, found),
+                    _ => buttons(value, inside, found),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| buttons(item, inside, found)),
+        _ => {}
+    }
+}
+
+/// Attributes of which programs take the first or the last, and where that changes where something leads.
+const SINGLE: &[&str] =
+    &["href", "xlink:href", "http-equiv", "content", "rel", "type", "src", "itemprop", "action", "formaction", "longdesc"];

@@ -1,0 +1,121 @@
+//! What a part that is no text is, by its type, its name and its first octets; and texts that hold such parts.
+
+use mail_parser::MessagePart;
+
+/// The pictures that mail programs show: subtypes, endings of file names, first octets.
+const PICTURES: &[Picture] = &[
+    Picture { subtypes: &["png", "x-png"], endings: &["png"], start: b"\x89PNG\r\n\x1a\n" },
+    Picture { subtypes: &["jpeg", "jpg", "pjpeg"], endings: &["jpg", "jpeg", "jpe", "jfif"], start: b"\xff\xd8\xff" },
+    Picture { subtypes: &["gif"], endings: &["gif"], start: b"GIF8" },
+    Picture { subtypes: &["webp"], endings: &["webp"], start: b"RIFF" },
+];
+
+/// One kind of picture.
+struct Picture {
+    subtypes: &'static [&'static str],
+    endings: &'static [&'static str],
+    start: &'static [u8],
+}
+
+/// Whether a part of type `image` and this subtype is a picture and nothing else for any program: its first octets are, and
+/// every name that its fields give it ends so, or has no ending.
+pub(super) fn is_picture(subtype: &str, part: &MessagePart<'_>) -> bool {
+    let Some(picture) = PICTURES.iter().find(|picture| picture.subtypes.contains(&subtype)) else { return false };
+    let octets = part.decoded();
+    let webp = subtype != "webp" || octets.get(8..12) == Some(b"WEBP");
+    let fields = [part.content_type(), part.content_disposition()];
+    let mut names = fields.iter().flatten().flat_map(mail_parser::ContentType::attributes).filter(|(name, _)| {
+        let name = name.to_ascii_lowercase();
+        name.starts_with("name") || name.starts_with("filename")
+    });
+    webp && octets.starts_with(picture.start)
+        && names.all(|(_, value)| {
+            let value = value.trim_end_matches([' ', '.', '\t', '"']).to_ascii_lowercase();
+            let plain = !value
+                .chars()
+                .any(|letter| letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '%' | ':'));
+            let plain = plain && !value.contains("=?");
+            plain && value.rsplit_once('.').is_none_or(|(_, ending)| picture.endings.contains(&ending))
+        })
+}
+
+/// Whether a text holds a file as uuencode, yEnc, `BinHex` or in armour (RFC 9580 section 6.2, RFC 7468, RFC 1741).
+pub(super) fn is_packed(text: &str) -> bool {
+    text.lines().any(|line| {
+        let line = line.trim();
+        if let Some(rest) = line.strip_prefix("begin ").or_else(|| line.strip_prefix("begin-base64 ")) {
+            let mode = rest.bytes().take_while(|byte| matches!(byte, b'0'..=b'7')).count();
+            return (mode == 3 || mode == 4 && rest.starts_with(['0', '1']))
+                && rest.get(mode..).is_some_and(|rest| rest.trim_start().len() < rest.len() && !rest.trim().is_empty());
+        }
+        line.starts_with("=ybegin ") || line.starts_with("-----BEGIN ") || line.starts_with("(This file must be converted with BinHex")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Message;
+
+    #[test]
+    fn files_in_text() {
+        for packed in [
+            "begin 644 a.exe\r\nM",
+            "x\r\n  begin-base64 644 a",
+            "=ybegin line=128 size=1 name=a",
+            "-----BEGIN PGP MESSAGE-----",
+            "(This file must be converted with BinHex 4.0)",
+        ] {
+            assert!(is_packed(packed), "{packed}");
+        }
+        for plain in ["begin with this", "begin 2024 well", "----- BEGIN -----", "begin 10 days"] {
+            assert!(!is_packed(plain), "{plain}");
+        }
+    }
+
+    #[test]
+    fn pictures_and_what_only_says_so() {
+        let attachments = |fields: &str, body: &str| {
+            let part = format!("--b\r\n{fields}\r\n\r\n{body}\r\n");
+            let text = "--b\r\nContent-Type: text/plain\r\n\r\nx\r\n";
+            let raw =
+                format!("From: a@b.com\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{text}{part}--b--\r\n");
+            let content = Message::read(raw.as_bytes()).content();
+            content.attachments
+        };
+        let base64 = "\r\nContent-Transfer-Encoding: base64";
+        for fields in [
+            "Content-Type: image/gif",
+            "Content-Type: image/gif; name=\"a.gif\"",
+            "Content-Type: image/GIF; name=logo\r\nContent-Disposition: inline; filename=\"logo.GIF\"",
+        ] {
+            assert_eq!(attachments(&format!("{fields}{base64}"), "R0lGODlhAQABAAAAACw="), 0, "{fields}");
+        }
+        assert_eq!(attachments(&format!("Content-Type: image/png{base64}"), "iVBORw0KGgo="), 0);
+        for fields in [
+            "Content-Type: image/png",
+            "Content-Type: image/gif; name=\"reset.html\"",
+            "Content-Type: image/gif; name=\"a.gif\"\r\nContent-Disposition: attachment; filename=\"a.lnk\"",
+            "Content-Type: image/gif; name=\"a.gif.docm\"",
+            "Content-Type: image/gif\r\nContent-Disposition: inline; filename*=utf-8\'\'a%2elnk",
+            "Content-Type: image/html",
+            "Content-Type: image/svg+xml",
+            "Content-Type: application/octet-stream; name=\"a.gif\"",
+        ] {
+            assert_eq!(attachments(&format!("{fields}{base64}"), "R0lGODlhAQABAAAAACw="), 1, "{fields}");
+        }
+        for kind in [
+            "text/calendar",
+            "text/rtf",
+            "text/x-url",
+            "text/javascript",
+            "text/vcard",
+            "text/x-vcard",
+            "text/csv",
+            "message/rfc822",
+            "text/x-amp-html",
+        ] {
+            assert_eq!(attachments(&format!("Content-Type: {kind}"), "x"), 1, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Where bodies are read: off the threads that move mail, a few at a time, each within a share of processor time.
+//!
+//! Only proven mails come here. A bomb from a sender that is itself broken into takes one of these places, not the service.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::{
+    allowlist::{Finding, Reason},
+    limits,
+};
+
+/// The places for mails that are being read.
+#[derive(Debug)]
+pub(super) struct Readers {
+    places: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+impl Default for Readers {
+    /// Half of the processors read, the other half moves mail.
+    fn default() -> Self {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        Self { places: Arc::new(Semaphore::new((processors / 2).max(1))), waiting: Semaphore::new(limits::READINGS_WAITING) }
+    }
+}
+
+impl Readers {
+    /// Does a piece of work, at most [`limits::READING`] long once it has a place.
+    ///
+    /// # Errors
+    /// The check that failed: no place in time (`busy`), too long (`budget`), a panic (`fault`). Work that takes too long goes on
+    /// to its end and holds its place until then; its result is dropped.
+    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Finding> {
+        let busy = || Finding::fails(Reason::Busy, "too many mails are being read at once");
+        let waiting = self.waiting.try_acquire().map_err(|_| busy())?;
+        let place = timeout(limits::READING_WAIT, Arc::clone(&self.places).acquire_owned()).await;
+        let place = place.ok().and_then(Result::ok).ok_or_else(busy)?;
+        drop(waiting);
+        let job = tokio::task::spawn_blocking(move || {
+            let done = catch_unwind(AssertUnwindSafe(work));
+            drop(place);
+            done
+        });
+        match timeout(limits::READING, job).await {
+            Ok(Ok(Ok(done))) => Ok(done),
+            Ok(_) => Err(Finding::fails(Reason::Fault, "reading the mail failed; please report it with the mail")),
+            Err(_) => Err(Finding::fails(Reason::Budget, format!("reading it takes more than {} ms", millis(limits::READING)))),
+        }
+    }
+}
+
+fn millis(time: Duration) -> u128 {
+    time.as_millis()
+}
