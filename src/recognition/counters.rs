@@ -101,26 +101,39 @@ pub fn counter(link: &Link) -> Option<Counter> {
     let url = link.url();
     let host = url.host_str()?;
     let (service, .., carrying) = COUNTERS.iter().find(|(_, known, path, field, _)| {
-        let same_host = match known.strip_prefix('.') {
-            Some(_) => host.ends_with(known),
-            None => *known == "*" || host == *known,
+        let same_start = || if *path == "/" && *known == "*" { url.path() == "/" } else { url.path().starts_with(path) };
+        let same_host = || match known.as_bytes().first() {
+            Some(b'.') => host.ends_with(known),
+            Some(b'*') => true,
+            _ => host == *known,
         };
-        let start = if *path == "/" && *known == "*" { url.path() == "/" } else { url.path().starts_with(path) };
-        same_host && start && (field.is_empty() || url.query_pairs().any(|(name, value)| name == *field && value.len() >= SHORTEST_FIELD))
+        same_start()
+            && same_host()
+            && (field.is_empty() || url.query_pairs().any(|(name, value)| name == *field && value.len() >= SHORTEST_FIELD))
     })?;
     Some(Counter { service, target: target(url, *carrying).and_then(|target| as_link(&target)) })
 }
 
-/// Where a link leads once every counter that carries its target is undone; the link itself where it is none.
-pub(super) fn opened(link: &Link) -> Cow<'_, Link> {
-    let mut at = Cow::Borrowed(link);
-    for _ in 0..DEEPEST {
-        match counter(&at) {
-            Some(Counter { target: Some(target), .. }) => at = Cow::Owned(target),
-            _ => break,
+/// A link once every counter that carries its target is undone.
+pub(super) struct Opened<'l> {
+    /// Where it leads; the link itself where it is no counter's.
+    pub(super) target: Cow<'l, Link>,
+    /// Whether a counter is left that does not say where it leads.
+    pub(super) opaque: bool,
+}
+
+impl<'l> Opened<'l> {
+    pub(super) fn of(link: &'l Link) -> Self {
+        let mut target = Cow::Borrowed(link);
+        for _ in 0..DEEPEST {
+            match counter(&target) {
+                Some(Counter { target: Some(next), .. }) => target = Cow::Owned(next),
+                Some(Counter { target: None, .. }) => return Self { target, opaque: true },
+                None => return Self { target, opaque: false },
+            }
         }
+        Self { target, opaque: true }
     }
-    at
 }
 
 fn target(url: &Url, carrying: Carrying) -> Option<String> {
@@ -199,7 +212,7 @@ mod tests {
             ("Asana", format!("https://app.asana.com/app/asana/-/log?se=1&dest={encoded}&hash=1")),
         ] {
             assert_eq!(counter(&link(&address)), Some(Counter { service, target: Some(link(target)) }), "{address}");
-            assert_eq!(opened(&link(&address)).expose(), target);
+            assert_eq!(Opened::of(&link(&address)).target.expose(), target);
         }
     }
 
@@ -229,6 +242,6 @@ mod tests {
             let encoded: String = form_urlencoded::byte_serialize(deep.as_bytes()).collect();
             deep = format!("https://abc.r.eu-west-1.awstrack.me/L0/{encoded}/1/0102/x=7");
         }
-        assert!(counter(&opened(&link(&deep))).is_some());
+        assert!(Opened::of(&link(&deep)).opaque);
     }
 }

@@ -338,3 +338,35 @@ impl Said {
         Self { kinds, settled: self.settled.or(other.settled), once: self.once || other.once }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Recogniser, *};
+
+    #[test]
+    fn short_stems_stand_at_the_start_of_a_word() {
+        let wording = Recogniser::built_in().unwrap().wording;
+        let says = |text: &str, concept: Concept| wording.hits(&words::fold(text)).any(|hit| hit.meaning.concept == concept);
+        // Kurdish "erê", German "Team", English "new".
+        assert!(!says("here", Concept::Confirm));
+        assert!(says("erê", Concept::Confirm));
+        assert!(!says("steam", Concept::Join));
+        assert!(says("Ihr Team", Concept::Join));
+        assert!(!says("knew", Concept::Renew));
+        // Compounds, and scripts that write "the" and "and" into the word.
+        assert!(says("Anmeldelink", Concept::Link));
+        assert!(says("הקישור", Concept::Link));
+        assert!(says("新しいリンク", Concept::Link));
+    }
+
+    #[test]
+    fn signing_in_to_a_place_and_having_done_so() {
+        let wording = Recogniser::built_in().unwrap().wording;
+        for text in ["sign in to ", "[acme] log in to ", "anmelden bei "] {
+            assert!(wording.is_about_signing_in(text).is_some(), "{text}");
+        }
+        for text in ["new sign-in to ", "your account at ", "ana wants to sign in to "] {
+            assert!(wording.is_about_signing_in(text).is_none(), "{text}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     Kind, Paths,
-    counters::{self, Counter},
+    counters::Opened,
     tokens::{self, Words},
 };
 use crate::message::{Content, Domain, FoundLink, Link, words};
@@ -28,18 +28,18 @@ pub(super) struct Group {
 }
 
 impl Group {
-    fn new(at: usize, target: &Link, opaque: bool, author: Option<&Domain>) -> Self {
-        let mut words = Words::of(target);
+    fn new(at: usize, opened: &Opened<'_>, mut words: Words, author: Option<&Domain>) -> Self {
+        let Opened { target, opaque } = opened;
         let mut organisation = author.map(|author| match target.host() {
             Some(host) if host == *author || host.is_kin_of(author) => Organisation::Same,
             _ => Organisation::Other,
         });
-        if opaque {
+        if *opaque {
             // The counter's own path says nothing of the page behind it, and a service's host nothing of whose it is.
-            words = Words { path: String::new(), pieces: String::new(), token: words.token.max(1) };
+            words = Words { token: words.token.max(1), ..Words::default() };
             organisation = organisation.filter(|organisation| *organisation == Organisation::Same);
         }
-        Self { members: vec![at], words, organisation, noisy: false, opaque }
+        Self { members: vec![at], words, organisation, noisy: false, opaque: *opaque }
     }
 
     /// Whether it says nothing of where it leads: a token behind letters, as counters have it.
@@ -109,26 +109,24 @@ pub(super) fn grouped(content: &Content, author: Option<&Domain>) -> Vec<Group> 
     let mut by_address: HashMap<String, usize> = HashMap::new();
     let mut by_page: HashMap<String, Vec<(usize, Page)>> = HashMap::new();
     for (at, found) in anchors(content) {
-        let target = counters::opened(&found.link);
-        if let Some(known) = by_address.get(target.expose()).copied() {
+        let opened = Opened::of(&found.link);
+        if let Some(known) = by_address.get(opened.target.expose()).copied() {
             if let Some(group) = groups.get_mut(known) {
                 group.members.push(at);
             }
             continue;
         }
-        let opaque = matches!(counters::counter(&target), Some(Counter { target: None, .. }));
-        let page = Page::of(&target);
-        let same =
-            by_page.get(&page.place).and_then(|pages| pages.iter().find(|(_, known)| known.is_one_with(&page))).map(|(group, _)| *group);
-        let number = same.unwrap_or(groups.len());
-        match groups.get_mut(number) {
-            Some(group) => group.members.push(at),
-            None => {
-                groups.push(Group::new(at, &target, opaque, author));
-                by_page.entry(page.place.clone()).or_default().push((number, page));
-            }
+        let mut words = Words::of(&opened.target);
+        let page = Page::of(&opened.target, std::mem::take(&mut words.tokens));
+        let pages = by_page.entry(page.place.clone()).or_default();
+        let number = pages.iter().find(|(_, known)| known.is_one_with(&page)).map_or(groups.len(), |(number, _)| *number);
+        if let Some(group) = groups.get_mut(number) {
+            group.members.push(at);
+        } else {
+            groups.push(Group::new(at, &opened, words, author));
+            pages.push((number, page));
         }
-        by_address.insert(target.expose().to_owned(), number);
+        by_address.insert(opened.target.expose().to_owned(), number);
     }
     join_shown(content, &mut groups, &by_address);
     join_aligned(content, &mut groups);
@@ -194,8 +192,7 @@ fn join_aligned(content: &Content, groups: &mut [Group]) {
 
 fn join(groups: &mut [Group], to: usize, from: usize) -> bool {
     let Ok([to, from]) = groups.get_disjoint_mut([to, from]) else { return false };
-    let empty = Words { path: String::new(), pieces: String::new(), token: 0 };
-    let taken = Group { members: Vec::new(), words: empty, organisation: None, noisy: false, opaque: true };
+    let taken = Group { members: Vec::new(), words: Words::default(), organisation: None, noisy: false, opaque: true };
     to.join(std::mem::replace(from, taken));
     true
 }
@@ -210,7 +207,7 @@ struct Page {
 }
 
 impl Page {
-    fn of(link: &Link) -> Self {
+    fn of(link: &Link, tokens: Vec<String>) -> Self {
         let url = link.url();
         let query = url.query_pairs().filter(|(name, _)| !tokens::is_tracking(name));
         let mut query: Vec<(String, String)> = query.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
@@ -219,7 +216,7 @@ impl Page {
             place: format!("{}{}", url.host_str().unwrap_or_default(), url.path().trim_end_matches('/')),
             query,
             fragment: url.fragment().unwrap_or_default().to_owned(),
-            tokens: tokens::tokens(link),
+            tokens,
         }
     }
 

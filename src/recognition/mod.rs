@@ -220,9 +220,12 @@ impl Recogniser {
                 if text.once {
                     score.add(w.once, || "text says how long the link lives".into());
                 }
-                score.add(w.token, || match group.opaque {
-                    true => "the link leads through a click counter".into(),
-                    false => format!("the link carries a token of {} characters", group.words.token),
+                score.add(w.token, || {
+                    if group.opaque {
+                        "the link leads through a click counter".into()
+                    } else {
+                        format!("the link carries a token of {} characters", group.words.token)
+                    }
                 });
                 match group.organisation {
                     Some(Organisation::Same) => score.add(w.same_organisation, || "the link leads to the author's organisation".into()),

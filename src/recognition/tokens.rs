@@ -5,6 +5,7 @@ use url::Url;
 use crate::message::link::{Link, is_word};
 
 /// A link as recognition reads it.
+#[derive(Default)]
 pub(super) struct Words {
     /// The words of path, fragment and inner pages in lower case, and `&name=value` of each query field whose value is
     /// made of words. Host names do not count: a sign-in host serves many pages.
@@ -14,42 +15,46 @@ pub(super) struct Words {
     pub(super) pieces: String,
     /// The length of the longest token; 0 where there is none.
     pub(super) token: usize,
+    /// The tokens, in order: what makes two links one.
+    pub(super) tokens: Vec<String>,
 }
 
 impl Words {
     pub(super) fn of(link: &Link) -> Self {
-        let mut words = Self { path: String::new(), pieces: String::from("/"), token: 0 };
+        let mut words = Self { path: String::new(), pieces: String::from("/"), ..Self::default() };
         for piece in pieces(link.url()) {
-            words.add(&piece);
+            words.add(piece);
         }
         words.path.push('/');
         words
     }
 
-    fn add(&mut self, piece: &Piece) {
-        if let Some(length) = piece.token() {
-            self.token = self.token.max(length);
-        }
+    fn add(&mut self, piece: Piece) {
+        let token = piece.token();
         match &piece.name {
             None => {
                 self.path.push('/');
-                if !is_token(&piece.text) && piece.text.len() <= LONGEST_WORDS {
+                // A short token is a word where its path is none: `/reset/password1`.
+                if piece.text.len() <= LONGEST_WORDS && (token.is_none() || piece.text.len() < SHORTEST) {
                     self.path.push_str(&piece.text.to_ascii_lowercase());
                     self.add_pieces(&piece.text);
                 }
             }
             Some(name) => {
-                if is_tracking(name) {
-                    return;
-                }
-                self.path.push('&');
-                self.path.push_str(&name.to_ascii_lowercase());
-                if piece.text.len() <= LONGEST_WORDS && piece.token().is_none() && is_wordy(&piece.text) {
-                    self.path.push('=');
-                    self.path.push_str(&piece.text.to_ascii_lowercase());
-                    self.add_pieces(&piece.text);
+                if !is_tracking(name) {
+                    self.path.push('&');
+                    self.path.push_str(&name.to_ascii_lowercase());
+                    if piece.text.len() <= LONGEST_WORDS && token.is_none() && is_wordy(&piece.text) {
+                        self.path.push('=');
+                        self.path.push_str(&piece.text.to_ascii_lowercase());
+                        self.add_pieces(&piece.text);
+                    }
                 }
             }
+        }
+        if let Some(length) = token {
+            self.token = self.token.max(length);
+            self.tokens.push(piece.text);
         }
     }
 
@@ -70,11 +75,6 @@ impl Words {
 #[must_use]
 pub fn has_token(link: &Link) -> bool {
     pieces(link.url()).any(|piece| piece.token().is_some())
-}
-
-/// The parts of a link that could be its token, apart from words: what makes two links one.
-pub(super) fn tokens(link: &Link) -> Vec<String> {
-    pieces(link.url()).filter(|piece| piece.token().is_some()).map(|piece| piece.text).collect()
 }
 
 /// A path segment, or a value of a query.
@@ -236,7 +236,7 @@ fn is_token(piece: &str) -> bool {
 fn is_short_token(piece: &str, hint: Hint) -> bool {
     let digits = piece.bytes().filter(u8::is_ascii_digit).count();
     let plain = piece.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    if !plain || piece.len() >= SHORTEST {
+    if !plain || piece.len() >= SHORTEST || is_numbered_word(piece) {
         return false;
     }
     if digits == piece.len() {
@@ -245,6 +245,16 @@ fn is_short_token(piece: &str, hint: Hint) -> bool {
     let upper = piece.bytes().skip(1).filter(u8::is_ascii_uppercase).count();
     let is_random = digits >= 1 && !is_slug(piece) || upper >= 2 && turns(piece) * 3 >= piece.len() || !is_wordy(piece) && !is_word(piece);
     piece.len() >= SHORTEST_HINTED && is_random
+}
+
+/// `friends2026`, `BLACKFRIDAY25`: a word with a number behind it, as people make them up.
+fn is_numbered_word(piece: &str) -> bool {
+    let word = piece.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    let one_case = |is_case: fn(&u8) -> bool| word.bytes().all(|byte| is_case(&byte));
+    word.len() >= 5
+        && word.len() < piece.len()
+        && (one_case(u8::is_ascii_lowercase) || one_case(u8::is_ascii_uppercase))
+        && is_word(&word.to_ascii_lowercase())
 }
 
 /// `bob@corp.example`: what a person is reached at is no secret.
@@ -379,6 +389,8 @@ mod tests {
             ("https://a.test/reset/password", 0),
             ("https://a.test/invitations/pending", 0),
             ("https://a.test/items/48213?c=h7Kq2mVx9Z", 0),
+            ("https://a.test/invite/friends2026", 0),
+            ("https://a.test/promo?code=BLACKFRIDAY25", 0),
             ("https://a.test/issues/83693", 0),
             ("https://a.test/", 0),
         ] {
