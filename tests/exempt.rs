@@ -126,7 +126,7 @@ async fn one_thing_changed_and_the_mail_is_ordinary() {
                     .replace("/reset/", "/lunch-menu/"),
             ),
             BOB,
-            "kind",
+            "one_time_link",
         ),
         (
             "attachment",

@@ -214,6 +214,9 @@ impl<'a> Question<'a> {
                 if self.identity.dmarc != AuthResult::Pass {
                     return vec![Err(format!("DMARC is {}; {}", self.identity.dmarc, describe(self.identity)).into())];
                 }
+                if !self.identity.proofs().any(|signature| signature.aligned) {
+                    return vec![Err(format!("DMARC passes, but not by an aligned DKIM signature; {}", describe(self.identity)).into())];
+                }
                 self.signatures("DMARC passes by", |signature| signature.aligned)
             }
             Require::Dkim => self.signatures("signed by", |_| true),

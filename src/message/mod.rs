@@ -262,8 +262,6 @@ pub fn as_sent(saved: Vec<u8>) -> Vec<u8> {
     wire
 }
 
-/// RFC 2045: the fields that decide how a body is read.
-const MIME_FIELDS: &[&str] = &["MIME-Version", "Content-Type", "Content-Transfer-Encoding"];
 
 #[cfg(test)]
 mod tests {
