@@ -12,7 +12,13 @@
 
 mod hop;
 
-use std::{collections::BTreeSet, fs, io::Write as _, path::Path, process::Command};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use firstclick::{
     clock,
@@ -152,7 +158,8 @@ async fn wrapped_links_are_put_back() {
 /// else; read again by Python's email package.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_charset_and_encoding_is_guarded() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/dev");
+    let shared = std::env::var_os("FIRSTCLICK_SHARED").map(PathBuf::from);
+    let root = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join("corpus/dev");
     let Ok(table) = fs::read_to_string(root.join("labels.tsv")) else {
         println!("skipped: needs ../shared/corpus/dev");
         return;
