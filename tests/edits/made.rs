@@ -8,7 +8,7 @@ pub(crate) struct Made {
     pub(crate) tokens: Vec<String>,
 }
 
-/// Numbers without a pattern (SplitMix64).
+/// Numbers without a pattern (`SplitMix64`).
 struct Dice(u64);
 
 impl Dice {
@@ -123,11 +123,10 @@ fn spelled(dice: &mut Dice, link: &str) -> String {
     for letter in link.chars() {
         let pick = |dice: &mut Dice, forms: &[&str]| (*dice.of(forms)).to_owned();
         let piece = match (style, letter) {
-            (0, '&') => "&amp;".to_owned(),
             (1, '&') => "&#038;".to_owned(),
             (2, '/') => "&#x2F;".to_owned(),
             (2, '=') => "&#x3D;".to_owned(),
-            (2 | 5, '&') => "&amp;".to_owned(),
+            (0 | 2 | 5, '&') => "&amp;".to_owned(),
             (3, '&') => pick(dice, &["&amp;", "&#38;", "&#x26;", "&#X26;", "&AMP;", "&#0038;"]),
             (3, '/') => pick(dice, &["/", "&sol;", "&#47;", "&#x2f;", "&#x2F;", "&#X002f;"]),
             (3, '=') => pick(dice, &["=", "&equals;", "&#61;", "&#x3d;"]),

@@ -6,28 +6,91 @@ use url::Url;
 use super::layer::percent_decoded;
 use crate::message::link::is_word;
 
-/// The values that make a link work once: its longest piece that is no word, and every other one as long. Empty for a link
+/// The values that make a link work once, as far as the link alone tells: what stands under a name such as `token`, the last
+/// long piece of the path that is no word, and the longest piece of all. A UUID counts only where there is nothing else, and
+/// then the last one, because workspaces and people have UUIDs too, and their names stand in other links. Empty for a link
 /// whose pieces are all short: such a link is looked for as a whole only.
 #[must_use]
 pub fn tokens(link: &str) -> Vec<String> {
     let Ok(url) = Url::parse(link) else { return Vec::new() };
-    let query = [url.query(), url.fragment()].into_iter().flatten().flat_map(|query| query.split(['&', '?', '/', ';', '=']));
-    let pieces = url.path().split(['/', ';', '=']).chain(query);
-    let mut pieces: Vec<String> = pieces
-        .map(|piece| {
+    let fields = [url.query(), url.fragment()].into_iter().flatten().flat_map(|query| query.split(['&', '?', '/', ';']));
+    let path = url.path().split(['/', ';']).map(|piece| (Standing::Path, piece));
+    let pieces = path.chain(fields.map(|field| match field.split_once('=') {
+        Some((name, value)) if NAMES.contains(&name.to_ascii_lowercase().as_str()) => (Standing::Named, value),
+        Some((_, value)) => (Standing::Field, value),
+        None => (Standing::Field, field),
+    }));
+    let values: Vec<(Standing, String)> = pieces
+        .map(|(standing, piece)| {
             let read = percent_decoded(piece.as_bytes()).and_then(|read| String::from_utf8(read).ok());
-            read.unwrap_or_else(|| piece.to_owned())
+            (standing, read.unwrap_or_else(|| piece.to_owned()))
         })
-        .filter(|piece| piece.len() >= SHORTEST && piece.is_ascii() && !piece.contains(['@', '/', ' ']) && !is_word(piece))
+        .filter(|(_, value)| value.len() >= SHORTEST && value.is_ascii() && !value.contains(['@', '/', ' ']) && !is_word(value))
         .collect();
-    let longest = pieces.iter().map(String::len).max().unwrap_or(0);
-    pieces.retain(|piece| piece.len() == longest);
-    pieces.dedup();
-    pieces
+    let strong: Vec<&(Standing, String)> = values.iter().filter(|(_, value)| !is_uuid(value)).collect();
+    let longest = strong.iter().map(|(_, value)| value.len()).max().unwrap_or(0);
+    let last = strong.iter().rfind(|(standing, value)| *standing == Standing::Path && value.len() >= LONG);
+    let named = values.iter().filter(|(standing, _)| *standing == Standing::Named);
+    let long = strong.iter().filter(|(_, value)| value.len() == longest).copied();
+    let mut found: Vec<String> = named.chain(long).chain(last.copied()).map(|(_, value)| value.clone()).collect();
+    if found.is_empty() {
+        found.extend(values.last().map(|(_, value)| value.clone()));
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Where in a link a value stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Path,
+    /// In the query or the fragment.
+    Field,
+    /// The same, under a name of [`NAMES`].
+    Named,
+}
+
+/// Names that services give what works once, in small letters.
+const NAMES: [&str; 24] = [
+    "token",
+    "t",
+    "code",
+    "c",
+    "key",
+    "k",
+    "hash",
+    "h",
+    "sig",
+    "signature",
+    "s",
+    "secret",
+    "otp",
+    "ticket",
+    "nonce",
+    "jwt",
+    "confirmation_token",
+    "reset_password_token",
+    "invitation_token",
+    "invite",
+    "activation_key",
+    "oobcode",
+    "token_hash",
+    "magic",
+];
+
+fn is_uuid(value: &str) -> bool {
+    value.len() == 36
+        && value
+            .bytes()
+            .enumerate()
+            .all(|(at, octet)| if matches!(at, 8 | 13 | 18 | 23) { octet == b'-' } else { octet.is_ascii_hexdigit() })
 }
 
 /// Octets of the shortest value that is told apart from words and numbers: `{token}` of a shape has as many.
 const SHORTEST: usize = 8;
+/// Octets from which on the last piece of a path counts beside a longer one.
+const LONG: usize = 16;
 /// How often percent-encoding is undone: a link in a link in a link.
 const DEEPEST: usize = 3;
 
@@ -87,6 +150,13 @@ mod tests {
             ("https://a.test/#/verify/Xk29LmQz81PwVt7RbYcD", &["Xk29LmQz81PwVt7RbYcD"]),
             ("https://a.test/org/short/invite?code=123456", &[]),
             ("https://a.test/help/getting-started", &[]),
+            ("https://a.test/t/0198c1d2-4f1e-7c3a-9b8d-2f6e5a4c3b21/invite/Xk29LmQz81PwVt7RbYcD", &["Xk29LmQz81PwVt7RbYcD"]),
+            (
+                "https://a.test/t/0198c1d2-4f1e-7c3a-9b8d-2f6e5a4c3b21/invite/1198c1d2-4f1e-7c3a-9b8d-2f6e5a4c3b21",
+                &["1198c1d2-4f1e-7c3a-9b8d-2f6e5a4c3b21"],
+            ),
+            ("https://a.test/r?u=Ym9iQGNvcnAuZXhhbXBsZS5jb20&t=c1a9d03b7e5f28", &["Ym9iQGNvcnAuZXhhbXBsZS5jb20", "c1a9d03b7e5f28"]),
+            ("https://a.test/r/Ym9iQGNvcnAuZXhhbXBsZS5jb20/c1a9d03b7e5f2846/yes", &["Ym9iQGNvcnAuZXhhbXBsZS5jb20", "c1a9d03b7e5f2846"]),
         ] {
             assert_eq!(tokens(link), values, "{link}");
         }

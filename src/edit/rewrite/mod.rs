@@ -241,7 +241,9 @@ mod tests {
         let message = Message::read(raw);
         let content = message.content().unwrapped();
         let mut swaps: Vec<Swap> = Vec::new();
-        for found in content.links.iter().filter(|found| found.link.expose().contains("Xk29")) {
+        for found in
+            content.links.iter().filter(|found| found.link.url().path().contains("Xk29") || found.link.expose().contains("key=Xk29"))
+        {
             if !swaps.iter().any(|swap| swap.from == found.written()) {
                 swaps.push(Swap::one_time(found.written().to_owned(), format!("{NEW}{}", swaps.len()), found.link.expose()));
             }
@@ -317,6 +319,15 @@ mod tests {
             let after = String::from_utf8(guarded(&raw).unwrap_or_else(|error| panic!("{shown}: {error}"))).unwrap();
             assert!(!after.contains("Xk29") && after.matches(NEW).count() == 2, "{after}");
         }
+        for beside in [
+            "<a data-x='{\"url\":\"https:\\/\\/id.vendor.com\\/c\\/Xk29LmQz81PwVt7RbYcD\"}' href=\"https://id.vendor.com/c/Xk29LmQz81PwVt7RbYcD\">x</a>",
+            "<a href=\"https://eur01.safelinks.protection.outlook.com/?url=https%3A%2F%2Fid.vendor.com%2Fc%2FXk29LmQz81PwVt7RbYcD&amp;data=05\" originalsrc=\"https://id.vendor.com/c/Xk29LmQz81PwVt7RbYcD\">x</a>",
+        ] {
+            let after = String::from_utf8(guarded(&mail(html, beside)).unwrap_or_else(|error| panic!("{beside}: {error}"))).unwrap();
+            assert!(!after.contains("Xk29") && after.matches(NEW).count() == 2, "{after}");
+        }
+        let shouted = mail(html, &format!("<a href=\"HTTPS://ID.vendor.com/c/Xk29LmQz81PwVt7RbYcD\" title=\"{link}\">Go</a>"));
+        assert!(guarded(&shouted).is_ok());
     }
 
     /// A sentence's end, a bracket, another script: no program takes them for a part of the link, or only some do.

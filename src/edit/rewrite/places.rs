@@ -133,16 +133,19 @@ impl<'w> Search<'w> {
 }
 
 /// How a one-time link may be written where it is shown, or told to a program, beside the place that leads there: as the link
-/// that a scanner's link hides, with the other scheme or none, with or without a slash at its end, in JSON.
+/// that a scanner's link hides, with the other scheme or none, with or without a slash at its end, with its host in small letters, in JSON.
 fn forms_of(swap: &Swap) -> Vec<String> {
     let Some(one_time) = &swap.one_time else { return Vec::new() };
     let mut forms = Vec::new();
     for link in [&swap.from, &one_time.link] {
-        let Some((scheme, rest)) = link.split_once("://") else { continue };
+        let Some((_, rest)) = link.split_once("://") else { continue };
+        // Whoever shows an address writes its host in small letters.
+        let host = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let Some((host, behind)) = rest.split_at_checked(host) else { continue };
+        let small = format!("{}{behind}", host.to_ascii_lowercase());
         let slash = rest.strip_suffix('/').map_or_else(|| format!("{rest}/"), str::to_owned);
-        let other = if scheme.eq_ignore_ascii_case("https") { "http" } else { "https" };
-        for rest in [rest, &slash] {
-            forms.extend([format!("{scheme}://{rest}"), format!("{other}://{rest}"), rest.to_owned()]);
+        for rest in [rest, &slash, &small] {
+            forms.extend([format!("https://{rest}"), format!("http://{rest}"), rest.to_owned()]);
         }
         forms.push(link.replace('/', "\\/"));
     }
