@@ -509,9 +509,8 @@ pub fn pass_unread(candidates: Vec<Candidate>, facts: &HeaderFacts<'_>) -> Decis
 }
 
 fn most_held(shown: Option<Decision>, decision: Decision) -> Decision {
-    let held = |decision: &Decision| decision.findings.iter().filter(|finding| finding.ok).count();
     match shown {
-        Some(other) if held(&other) >= held(&decision) => other,
+        Some(other) if other.held() >= decision.held() => other,
         _ => decision,
     }
 }

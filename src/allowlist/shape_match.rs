@@ -57,11 +57,11 @@ impl LinkRules {
         Self { shapes: one_time, other, tenants, shapes_by_host, other_by_host }
     }
 
-    /// The kind of the shape that this link fits; of several, that of the first. `readers` are the addresses that
-    /// `{email}` may be.
+    /// The kind of the shape that this link fits; of several, that of the first. One of `other_links` that carries such a link
+    /// leads there, and is one, too. `readers` are the addresses that `{email}` may be.
     #[must_use]
     pub fn one_time(&self, link: &Link, readers: &[&str]) -> Option<Kind> {
-        Trial::new(self, readers).one_time(link, 0)
+        Trial::new(self, readers).leads(link, 0).ok().flatten()
     }
 
     /// Whether a link that is no one-time link may stand in the mail: listed in `other_links`, and every address in it, too.
@@ -69,7 +69,7 @@ impl LinkRules {
     /// # Errors
     /// [`Stray::Unlisted`], or what it carries.
     pub fn other(&self, link: &Link, readers: &[&str]) -> Result<(), Stray> {
-        Trial::new(self, readers).other(link, 0)
+        Trial::new(self, readers).other(link, 0).map(|_| ())
     }
 
     /// The nearest shape and why the link does not fit it, for `explain`; in words, no secret. None where it fits, or where
@@ -242,7 +242,9 @@ impl<'r> Trial<'r> {
         shapes.into_iter().find(|(_, shape)| self.fits(shape, link, &split, depth).is_ok()).map(|(kind, _)| *kind)
     }
 
-    fn other(&self, link: &Link, depth: u32) -> Result<(), Stray> {
+    /// Whether one of `other_links` names a link, and the kind of a one-time link that it carries.
+    fn other(&self, link: &Link, depth: u32) -> Result<Option<Kind>, Stray> {
+        let mut kind = None;
         let host = link.url().host_str().unwrap_or_default();
         let rest = self.rules.other_for(host).into_iter().find_map(|other| self.listed(other, link)).ok_or(Stray::Unlisted)?;
         if !self.spend(link.expose().len()) {
@@ -252,18 +254,22 @@ impl<'r> Trial<'r> {
             match carried {
                 Carried::Odd(what) => return Err(Stray::Carries(what)),
                 Carried::Address(address) => match Target::read(&address) {
-                    Target::Web(inner) if depth < DEEP && self.may_stand(&inner, depth + 1) => {}
-                    Target::Web(inner) => return Err(Stray::Carries(inner.url().host_str().unwrap_or("an address").to_owned())),
+                    Target::Web(inner) => {
+                        let leads = if depth < DEEP { self.leads(&inner, depth + 1).ok() } else { None };
+                        let stray = || Stray::Carries(inner.url().host_str().unwrap_or("an address").to_owned());
+                        kind = kind.or(leads.ok_or_else(stray)?);
+                    }
                     Target::Harmless => {}
                     Target::Flawed(_) => return Err(Stray::Carries("an address that can be read in two ways".into())),
                 },
             }
         }
-        Ok(())
+        Ok(kind)
     }
 
-    fn may_stand(&self, link: &Link, depth: u32) -> bool {
-        self.one_time(link, depth).is_some() || self.other(link, depth).is_ok()
+    /// The kind of one-time link that a link is or leads to; none where it is another that may stand there.
+    fn leads(&self, link: &Link, depth: u32) -> Result<Option<Kind>, Stray> {
+        self.one_time(link, depth).map_or_else(|| self.other(link, depth), |kind| Ok(Some(kind)))
     }
 
     /// Where one of `other_links` names a link: what of the path it does not spell out.
@@ -446,7 +452,7 @@ impl<'r> Trial<'r> {
             return false;
         }
         if let Target::Web(inner) = Target::read(text) {
-            return self.may_stand(&inner, depth + 1);
+            return self.leads(&inner, depth + 1).is_ok();
         }
         // A reference: nothing in front of its first delimiter that could be a scheme, and no second slash.
         let head = text.split(['/', '?', '#']).next().unwrap_or_default();
@@ -456,7 +462,7 @@ impl<'r> Trial<'r> {
         let Ok(url) = link.url().join(text) else { return false };
         let stays = url.scheme() == link.url().scheme() && url.host() == link.url().host() && url.port() == link.url().port();
         match Target::read(url.as_str()) {
-            Target::Web(inner) => stays && self.may_stand(&inner, depth + 1),
+            Target::Web(inner) => stays && self.leads(&inner, depth + 1).is_ok(),
             Target::Harmless | Target::Flawed(_) => false,
         }
     }

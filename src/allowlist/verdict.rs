@@ -180,6 +180,12 @@ impl Decision {
         }
     }
 
+    /// How many checks held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.ok).count()
+    }
+
     /// The first check that did not hold.
     #[must_use]
     pub fn stopped_by(&self) -> Option<&Finding> {

@@ -128,7 +128,7 @@ struct RecognizedView<'a> {
 
 impl<'a> View<'a> {
     fn new(file: &Path, _raw: &[u8], explained: &'a Explained) -> Self {
-        let Examined { decision, content, identity } = &explained.examined;
+        let Examined { decision, content, identity, mime: _ } = &explained.examined;
         let recognition = decision.recognition.as_ref();
         let links = &mut Vec::new();
         for at in decision.links() {

@@ -262,7 +262,6 @@ pub fn as_sent(saved: Vec<u8>) -> Vec<u8> {
     wire
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -45,7 +45,8 @@ impl Hall {
             }
         }
         if let Some(content) = examined.content.as_ref().filter(|_| !swaps.is_empty()) {
-            patches = rewrite::swap(message, content, &swaps).map_err(|error| error.to_string())?;
+            let read = |changed: &Message<'_>| changed.content_by(examined.mime);
+            patches = rewrite::swap_as_read(message, content, &swaps, &read).map_err(|error| error.to_string())?;
         }
         if sender.actions.contains(&Action::Tag) {
             let changed = edit::apply(message.raw(), &patches).map_err(|error| error.to_string())?;

@@ -33,9 +33,9 @@ use crate::{
     edit::{Patch, seal::Sealer, tag::Tagger},
     identity::{Arrival, Authenticator, Sealing, proof::Identity},
     limits,
-    message::{Author, Content, Domain, Flaw, Message, MimeEvidence},
+    message::{Content, Domain, Flaw, Message, MimeEvidence},
     metrics::{Counted, Metrics},
-    recognition::{Recogniser, Recognition},
+    recognition::Recogniser,
 };
 
 /// Where every mail walks through, whichever door it came by.
@@ -120,11 +120,13 @@ pub struct Examined {
     pub content: Option<Content>,
     /// What is known of its sender, where anybody asked.
     pub identity: Option<Identity>,
+    /// What the reading of the body rests on.
+    pub mime: MimeEvidence,
 }
 
 impl Examined {
     fn nothing(finding: Finding) -> Self {
-        Self { decision: Decision::pass(finding), content: None, identity: None }
+        Self { decision: Decision::pass(finding), content: None, identity: None, mime: MimeEvidence::Fields }
     }
 }
 
@@ -439,48 +441,72 @@ impl Hall {
             };
         }
         if how == Thoroughness::Candidates && !judge::is_worth_reading(&found, &identity) {
-            return Examined { decision: judge::pass_unread(found, &facts), content: None, identity: Some(identity) };
+            let decision = judge::pass_unread(found, &facts);
+            return Examined { decision, content: None, identity: Some(identity), mime: MimeEvidence::Fields };
         }
-        let (content, recognition) = match self.read(message, &author, &found).await {
-            Ok(read) => read,
-            Err(why) => {
-                let mut decision = judge::pass_unread(found, &facts);
-                decision.revoke(why);
-                return Examined { decision, content: None, identity: Some(identity) };
+        // An entry that unwraps is judged by the originals that it puts back, every other one by what stands in the mail.
+        let (unwrapping, others): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|candidate| candidate.entry.actions.contains(&Action::Unwrap));
+        let mut best: Option<Examined> = None;
+        for (group, links) in [(others, Links::AsTheyStand), (unwrapping, Links::Unwrapped)] {
+            if group.is_empty() && (links == Links::Unwrapped || best.is_some()) {
+                continue;
             }
-        };
-        let body = BodyFacts { content: &content, recognition: &recognition, identity: &identity };
-        let decision = catch_unwind(AssertUnwindSafe(|| judge::decide(found, &facts, &body)))
-            .unwrap_or_else(|_| Decision::pass(Finding::fails(Reason::Fault, "judging the mail failed; please report it with the mail")));
-        Examined { decision, content: Some(content), identity: Some(identity) }
+            let next = self.examine_body(message, &facts, group, links, &identity).await;
+            if matches!(next.decision.verdict, Verdict::Act(_)) {
+                return next;
+            }
+            best = match best {
+                Some(best) if best.decision.held() >= next.decision.held() => Some(best),
+                _ => Some(next),
+            };
+        }
+        best.unwrap_or_else(|| nothing(Finding::fails(Reason::Fault, "nothing was decided; please report it with the mail")))
     }
 
-    /// Reads a mail's body, off the threads that move mail.
-    async fn read(
+    /// Reads a mail's body, off the threads that move mail, and decides by these entries.
+    async fn examine_body(
         &self,
         message: &Message<'_>,
-        author: &Result<Author, Flaw>,
-        candidates: &[judge::Candidate],
-    ) -> Result<(Content, Recognition), Finding> {
-        let mime = if candidates.iter().any(|candidate| candidate.mime() == MimeEvidence::Body) {
-            MimeEvidence::Body
-        } else {
-            MimeEvidence::Fields
-        };
-        let unwraps = candidates.iter().any(|candidate| candidate.entry.actions.contains(&Action::Unwrap));
-        let domain = author.as_ref().ok().map(|author| author.domain.clone());
+        facts: &HeaderFacts<'_>,
+        candidates: Vec<judge::Candidate>,
+        links: Links,
+        identity: &Identity,
+    ) -> Examined {
+        let is_bare = candidates.iter().any(|candidate| candidate.mime() == MimeEvidence::Body);
+        let mime = if is_bare { MimeEvidence::Body } else { MimeEvidence::Fields };
+        let domain = facts.author.as_ref().ok().map(|author| author.domain.clone());
         let (raw, recogniser) = (message.raw().to_vec(), Arc::clone(&self.recogniser));
-        self.readers
-            .run(move || {
-                let mut content = Message::read(&raw).content_by(mime);
-                if unwraps {
-                    content = content.unwrapped();
-                }
-                let recognition = recogniser.recognise(&content, domain.as_ref());
-                (content, recognition)
-            })
-            .await
+        let read = self.readers.run(move || {
+            let mut content = Message::read(&raw).content_by(mime);
+            if links == Links::Unwrapped {
+                content = content.unwrapped();
+            }
+            let recognition = recogniser.recognise(&content, domain.as_ref());
+            (content, recognition)
+        });
+        let (content, recognition) = match read.await {
+            Ok(read) => read,
+            Err(why) => {
+                let mut decision = judge::pass_unread(candidates, facts);
+                decision.revoke(why);
+                return Examined { decision, content: None, identity: Some(identity.clone()), mime };
+            }
+        };
+        let body = BodyFacts { content: &content, recognition: &recognition, identity };
+        let decision = catch_unwind(AssertUnwindSafe(|| judge::decide(candidates, facts, &body)))
+            .unwrap_or_else(|_| Decision::pass(Finding::fails(Reason::Fault, "judging the mail failed; please report it with the mail")));
+        Examined { decision, content: Some(content), identity: Some(identity.clone()), mime }
     }
+}
+
+/// How the links of a mail are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Links {
+    /// As they stand.
+    AsTheyStand,
+    /// Those that a scanner wrapped by what they hide.
+    Unwrapped,
 }
 
 /// The address inside a path (RFC 5321 section 4.1.2), without brackets and source route.
