@@ -340,7 +340,7 @@ impl Walk<'_> {
         if inside.trim().is_empty() {
             return;
         }
-        if self.depth >= limits::NESTING {
+        if self.depth >= limits::MARKUP {
             self.state.borrow_mut().flaws.add(Flaw::HtmlAmbiguous);
             return;
         }

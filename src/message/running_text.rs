@@ -205,7 +205,12 @@ impl<'t> Scan<'t> {
             if run.end <= self.taken {
                 return;
             }
-            run.start = self.taken;
+            // The tail ended at another script. Programs that took less of it see the whole run.
+            let rest = self.taken;
+            if self.by == Taken::ByName {
+                self.pieces(&run, |_| false);
+            }
+            run.start = rest;
         }
         let text = self.slice(run.clone());
         if !text.contains(is_dot) {
