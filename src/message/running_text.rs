@@ -499,8 +499,7 @@ mod tests {
             ("ftp://attack.com/ x://", &["http://attack.com/", "link-ambiguous"]),
             ("evil.co.uk github.io evil.ck", &["http://evil.co.uk", "http://github.io", "http://evil.ck"]),
         ] {
-            let text = text.replace("\\\\", "\\\\");
-            assert_eq!(links(&text), found, "{text}");
+            assert_eq!(links(text), found, "{text}");
         }
         assert_eq!(links("evil-login.com/?u=https://allowed.com"), ["http://evil-login.com/?u=https://allowed.com", "https://allowed.com"]);
     }
