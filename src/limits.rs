@@ -65,8 +65,12 @@ pub const RECIPIENTS: usize = 1_000;
 /// Commands that make no progress (errors, NOOP, RSET) before a session is closed.
 pub const IDLE_COMMANDS: usize = 100;
 
-/// Depth to which comments and conditional comments are followed; deeper is a flaw.
+/// Depth to which comments of the header and multiparts are followed; deeper is a flaw.
 pub const NESTING: usize = 8;
+
+/// Depth to which conditional comments and raw-text elements are read as markup; deeper is a flaw. Templates have a style
+/// sheet in a conditional comment in `<noscript>`; each level reads the octets inside once more.
+pub const MARKUP: usize = 4;
 
 /// MIME parts of a mail that may still be exempted.
 pub const PARTS: u32 = 100;

@@ -16,7 +16,7 @@ impl Numbers {
     }
 
     fn pick<'l>(&mut self, list: &[&'l str]) -> &'l str {
-        list[self.below(list.len())]
+        list.get(self.below(list.len())).unwrap()
     }
 }
 

@@ -340,7 +340,7 @@ impl Walk<'_> {
         if inside.trim().is_empty() {
             return;
         }
-        if self.depth >= limits::NESTING {
+        if self.depth >= limits::MARKUP {
             self.state.borrow_mut().flaws.add(Flaw::HtmlAmbiguous);
             return;
         }
@@ -489,8 +489,8 @@ mod tests {
         let shown = "https://a.test/?a=1&b=2";
         let at = found.text.find(shown).unwrap();
         let place = found.place(&(at..at + shown.len())).unwrap();
-        assert_eq!(&html[place], "https:&#x2F;&#x2F;a.test/?a=1&amp;b=2");
-        assert_eq!(&html[found.addresses[0].place.clone().unwrap()], "https://b.test/");
+        assert_eq!(html.get(place).unwrap(), "https:&#x2F;&#x2F;a.test/?a=1&amp;b=2");
+        assert_eq!(html.get(found.addresses[0].place.clone().unwrap()).unwrap(), "https://b.test/");
         assert_eq!(found.addresses[0].label, "b");
     }
 

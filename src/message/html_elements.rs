@@ -45,7 +45,7 @@ pub(super) fn look_at(name: &str, attributes: &[Attribute<'_>]) -> Tag {
     if name == "plaintext" {
         tag.flaws.add(Flaw::HtmlAmbiguous);
     }
-    let has = |key: &str| attributes.iter().any(|attribute| attribute.name() == key);
+    let is_item = attributes.iter().any(|attribute| attribute.name() == "itemprop");
     let mut seen: Vec<String> = Vec::new();
     for attribute in attributes {
         let key = attribute.name();
@@ -58,12 +58,13 @@ pub(super) fn look_at(name: &str, attributes: &[Attribute<'_>]) -> Tag {
             // Programs differ in which of two counts.
             if seen.contains(&key) {
                 tag.flaws.add(Flaw::HtmlAmbiguous);
+            } else {
+                seen.push(key.clone());
             }
-            seen.push(key.clone());
         }
         let place = || attribute.value_source_location().map(|place| place.bytes());
         let value = || htmlize::unescape_attribute(raw.as_str()).into_owned();
-        match purpose(name, &key, has("itemprop")) {
+        match purpose(name, &key, is_item) {
             Use::Leads => tag.pressed.push(Pressed { value: value(), place: place() }),
             Use::Text => {
                 let shown = value();

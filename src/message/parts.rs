@@ -103,7 +103,8 @@ pub fn bodies(raw: &[u8]) -> Vec<Body> {
 pub struct Tree {
     /// Every text part, nested messages included.
     pub texts: Vec<Text>,
-    /// How many parts are neither text nor a picture: a scanner may open what is inside them, and nobody here can.
+    /// How many parts are neither plain text nor HTML nor a picture that is one by type, name and first octets: a scanner may
+    /// open what is inside them, and nobody here can.
     pub attachments: usize,
     /// What is odd about it.
     pub flaws: Flaws,

@@ -205,7 +205,12 @@ impl<'t> Scan<'t> {
             if run.end <= self.taken {
                 return;
             }
-            run.start = self.taken;
+            // The tail ended at another script. Programs that took less of it see the whole run.
+            let rest = self.taken;
+            if self.by == Taken::ByName {
+                self.pieces(&run, |_| false);
+            }
+            run.start = rest;
         }
         let text = self.slice(run.clone());
         if !text.contains(is_dot) {
@@ -494,8 +499,7 @@ mod tests {
             ("ftp://attack.com/ x://", &["http://attack.com/", "link-ambiguous"]),
             ("evil.co.uk github.io evil.ck", &["http://evil.co.uk", "http://github.io", "http://evil.ck"]),
         ] {
-            let text = text.replace("\\\\", "\\\\");
-            assert_eq!(links(&text), found, "{text}");
+            assert_eq!(links(text), found, "{text}");
         }
         assert_eq!(links("evil-login.com/?u=https://allowed.com"), ["http://evil-login.com/?u=https://allowed.com", "https://allowed.com"]);
     }
