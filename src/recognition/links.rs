@@ -108,7 +108,7 @@ pub(super) fn grouped(content: &Content, author: Option<&Domain>) -> Vec<Group> 
     let mut groups: Vec<Group> = Vec::new();
     let mut by_address: HashMap<String, usize> = HashMap::new();
     let mut by_page: HashMap<String, Vec<(usize, Page)>> = HashMap::new();
-    for (at, found) in anchors(content) {
+    for (at, found) in content.links.iter().enumerate() {
         let opened = Opened::of(&found.link);
         if let Some(known) = by_address.get(opened.target.expose()).copied() {
             if let Some(group) = groups.get_mut(known) {
@@ -134,22 +134,21 @@ pub(super) fn grouped(content: &Content, author: Option<&Domain>) -> Vec<Group> 
     groups
 }
 
-fn anchors(content: &Content) -> impl Iterator<Item = (usize, &FoundLink)> {
-    content.links.iter().enumerate()
-}
-
 /// Joins an address that is shown with the link that it is shown on.
 fn join_shown(content: &Content, groups: &mut [Group], by_address: &HashMap<String, usize>) {
     let mut home: HashMap<usize, usize> = HashMap::new();
     let of: HashMap<usize, usize> =
         groups.iter().enumerate().flat_map(|(number, group)| group.members.iter().map(move |at| (*at, number))).collect();
-    for (at, found) in anchors(content) {
-        let shown = found.label.trim();
-        if !shown.contains("://") || shown.contains(char::is_whitespace) || shown == found.link.expose() {
-            continue;
-        }
-        let Some(mut from) = by_address.get(shown).copied() else { continue };
-        let Some(mut to) = of.get(&at).copied() else { continue };
+    for (at, found) in content.links.iter().enumerate() {
+        let label = found.label.trim();
+        let is_address = label.contains("://") && !label.contains(char::is_whitespace) && label != found.link.expose();
+        // The text of another link, or a link whose words are the address that stands elsewhere.
+        let pair = match found.shown_on {
+            Some(anchor) => of.get(&at).copied().zip(of.get(&anchor).copied()),
+            None if is_address => by_address.get(label).copied().zip(of.get(&at).copied()),
+            None => None,
+        };
+        let Some((mut from, mut to)) = pair else { continue };
         while let Some(next) = home.get(&from) {
             from = *next;
         }
