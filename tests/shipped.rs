@@ -242,7 +242,7 @@ fn each_bad_policy_gets_its_one_advice() {
             "advice" => {
                 let advice: Vec<&str> = said.lines().filter(|line| is_advice(line)).collect();
                 complained.is_empty() && code == Some(0) && matches!(advice[..], [only] if only.starts_with(expected.as_str()))
-            },
+            }
             _ => said.is_empty() && code == Some(2) && complained.contains(&expected) && complained.contains("1 mistake\n"),
         };
         if !right {
