@@ -18,12 +18,14 @@ use crate::limits;
 pub(super) enum Carried {
     /// An address, with its scheme, to be judged as a link. It is as secret as the link.
     Address(String),
+    /// A reference on the link's own host, to be judged as a link there.
+    Reference(String),
     /// A form that leads somewhere, or hides something, and is no address that can be judged; for people, no secret.
     Odd(String),
 }
 
 /// Schemes that make a program do something, or that lead off the web. `mailto`, `tel` and the like lead to no page.
-const SCHEMES: [&str; 22] = [
+const SCHEMES: [&str; 30] = [
     "http",
     "https",
     "ftp",
@@ -46,6 +48,14 @@ const SCHEMES: [&str; 22] = [
     "view-source",
     "smb",
     "ldap",
+    "search",
+    "search-ms",
+    "ms-appinstaller",
+    "ms-word",
+    "ms-excel",
+    "ms-powerpoint",
+    "shell",
+    "itms-services",
 ];
 
 /// Names of query fields whose value is a person's address, in lower case and without `-` and `_`. A redirector's field is
@@ -64,6 +74,25 @@ const PEOPLE: [&str; 12] = [
     "recipient",
     "emailhint",
 ];
+
+/// Whether what stands behind a `%` or `\` is a UTF-16 escape: `u002e`.
+fn is_unicode_escape(behind: &str) -> bool {
+    let digits = behind.strip_prefix(['u', 'U']).and_then(|digits| digits.get(..4));
+    digits.is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+/// Whether what stands behind a `[` is an IPv6 address.
+fn is_ipv6_literal(behind: &str) -> bool {
+    behind.split_once(']').is_some_and(|(inside, _)| inside.parse::<std::net::Ipv6Addr>().is_ok())
+}
+
+/// Whether a text starts with a number as some programs read an IPv4 address: `3405803783`, `0xcb007109`.
+fn is_number(text: &str) -> bool {
+    let run = text.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();
+    let digits = run.strip_prefix("0x").or_else(|| run.strip_prefix("0X")).unwrap_or(run);
+    let is_digit = |digit: u8| if digits.len() < run.len() { digit.is_ascii_hexdigit() } else { digit.is_ascii_digit() };
+    digits.len() >= 4 && digits.bytes().all(is_digit)
+}
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -85,9 +114,9 @@ pub(super) fn names_host(text: &str) -> bool {
 fn scheme_before(text: &str, colon: usize) -> Option<(usize, &str)> {
     let before = text.get(..colon)?;
     let run = before.rsplit(|letter: char| !(letter.is_ascii_alphanumeric() || matches!(letter, '+' | '-' | '.'))).next()?;
-    // The longest scheme has 11 letters. `xhttps:` is looked at as `https:`: what stands before may be undone to nothing.
+    // The longest scheme has 15 letters. `xhttps:` is looked at as `https:`: what stands before may be undone to nothing.
     let known = |tail: &&str| SCHEMES.iter().any(|scheme| tail.eq_ignore_ascii_case(scheme));
-    let edge = run.char_indices().rev().take(12).filter_map(|(at, _)| {
+    let edge = run.char_indices().rev().take(16).filter_map(|(at, _)| {
         let fresh = at == 0 || !run.get(..at)?.ends_with(|letter: char| letter.is_ascii_alphanumeric());
         let tail = run.get(at..)?;
         let certain = tail.len() >= 9 || tail.to_ascii_lowercase().starts_with("http");
@@ -268,6 +297,21 @@ impl Search<'_> {
         }
         if text.chars().any(char::is_control) {
             self.odd("a control character");
+        }
+        if text.contains(['\u{ff0f}', '\u{ff3c}', '\u{2044}', '\u{2215}']) {
+            self.odd("a sign that some programs take for a slash");
+        }
+        if text.match_indices(['%', '\\']).any(|(at, _)| is_unicode_escape(text.get(at + 1..).unwrap_or_default())) {
+            self.odd("an escape that some programs undo");
+        }
+        if text.match_indices('[').any(|(at, _)| is_ipv6_literal(text.get(at + 1..).unwrap_or_default())) {
+            self.odd("an IPv6 address");
+        }
+        if text.split('@').skip(1).any(is_number) {
+            self.odd("a number where a host would stand");
+        }
+        if key.is_some() && text.starts_with('/') && !text.starts_with("//") && !text.starts_with("/\\") {
+            self.found.push(Carried::Reference(text.to_owned()));
         }
         let climbs = |segment: &str| matches!(segment.split(';').next(), Some(".." | ".")) && (segment.contains(';') || segment == "..");
         if text.split(['/', '\\']).any(climbs) {

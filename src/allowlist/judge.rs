@@ -376,7 +376,10 @@ fn expiry(entry: &Entry, now: Timestamp) -> Finding {
 /// things worse.
 fn bulk(entry: &Entry, headers: &Headers<'_>) -> Finding {
     let there = |name: &str| headers.named(name).next().is_some();
-    let precedence = |value: &[u8]| value.eq_ignore_ascii_case(b"list") || value.eq_ignore_ascii_case(b"junk");
+    let precedence = |value: &[u8]| {
+        let mut words = value.split(|octet| !octet.is_ascii_alphanumeric());
+        words.any(|word| word.eq_ignore_ascii_case(b"list") || word.eq_ignore_ascii_case(b"junk"))
+    };
     let found = ["List-Post", "List-Archive"]
         .into_iter()
         .find(|name| there(name))

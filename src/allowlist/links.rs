@@ -26,7 +26,7 @@ pub(super) struct Judged {
 pub(super) fn judge(content: &Content, recognition: &Recognition, entry: &Entry, readers: &[&str], author: Option<&Domain>) -> Judged {
     let mut judged = match &entry.decide_by {
         DecideBy::Shapes => by_shapes(content, entry, readers),
-        DecideBy::Words(kinds) => by_words(content, recognition, kinds, author),
+        DecideBy::Words(kinds) => by_words(content, recognition, kinds, author, entry, readers),
         DecideBy::Subjects(subjects) => by_subjects(content, subjects, readers),
     };
     judged.findings.push(other_links(content, &judged.one_time, entry, readers));
@@ -62,7 +62,14 @@ fn by_shapes(content: &Content, entry: &Entry, readers: &[&str]) -> Judged {
 
 /// Words decide, for domains that the company trusts as a whole: the recognised one-time links, which must stand on the
 /// author's organisation and carry a token.
-fn by_words(content: &Content, recognition: &Recognition, kinds: &[Kind], author: Option<&Domain>) -> Judged {
+fn by_words(
+    content: &Content,
+    recognition: &Recognition,
+    kinds: &[Kind],
+    author: Option<&Domain>,
+    entry: &Entry,
+    readers: &[&str],
+) -> Judged {
     let one_time = recognition.one_time_links.clone();
     let name = recognition.kind.map_or("none", Kind::code);
     let kind = match recognition.kind {
@@ -77,8 +84,13 @@ fn by_words(content: &Content, recognition: &Recognition, kinds: &[Kind], author
             && found.link.url().port().is_none()
             && recognition::has_token(&found.link)
     };
+    let carrier = links.iter().find(|found| entry.links.carries(&found.link, readers).is_err());
     let link = match (links.first(), links.iter().find(|found| !is_own(found))) {
         (None, _) => Finding::fails(Reason::OneTimeLink, "the mail has no one-time link"),
+        (Some(_), None) if carrier.is_some() => {
+            let link = carrier.map(|found| found.link.to_string()).unwrap_or_default();
+            Finding::fails(Reason::OneTimeLink, format!("{link} carries an address that is not among other_links"))
+        }
         (_, Some(stray)) => Finding::fails(
             Reason::OneTimeLink,
             format!("{} does not stand on the author's organisation by https, or carries no token", stray.link),

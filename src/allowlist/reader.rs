@@ -138,7 +138,8 @@ impl Readers {
 pub fn meant_for(evidence: &Evidence<'_>, entry: &Entry, recipients: &[Mailbox], readers: &Readers) -> Meant {
     let (to, cc) = (evidence.field("To"), evidence.field("Cc"));
     let unsigned = match (&to, &cc) {
-        (_, Seen::Bare(_)) if entry.reader == Reader::Addressed => {
+        // Beside a covered To too, and for entries that take an unsigned one: anybody could have added it.
+        (_, Seen::Bare(_)) if entry.reader == Reader::Addressed || matches!(to, Seen::Covered(_)) => {
             return Meant::Not(format!("Cc is not covered by {}: anybody could have added it", evidence.by()));
         }
         (Seen::Bare(_), _) if evidence.mentions("To") => {
@@ -327,10 +328,18 @@ mod tests {
             ("To: sales@corp.example\r\n", "from", &["bob@corp.example", "ann@corp.example"], "no"),
             ("To: bob@corp.example\r\nCc: ann@corp.example\r\n", "from", &["bob@corp.example"], "no"),
             ("To: bob@corp.example\r\nTo: mallory@attack.test\r\n", "from:to", &["bob@corp.example"], "no"),
+            ("Cc: bob@corp.example\r\nTo: mallory@attack.test\r\n", "from:to", &["bob@corp.example"], "no"),
+            ("Cc: bob@corp.example\r\nTo:\r\n", "from:to", &["bob@corp.example"], "no"),
             ("", "from", &["bob@corp.example"], "no"),
         ] {
             let meant = said(header, h, &straight, recipients);
             assert_eq!(needs(&meant), needed, "{header:?} {h} {recipients:?}: {meant:?}");
+        }
+        let both = Entry { reader: Reader::Straight, addressees: Addressees::Several, ..entry() };
+        let stolen = "Cc: bob@corp.example, ann@corp.example\r\nTo: mallory@attack.test\r\n";
+        for h in ["from:to", "from"] {
+            let meant = said(stolen, h, &both, &["bob@corp.example", "ann@corp.example"]);
+            assert_eq!(needs(&meant), "no", "{h}: {meant:?}");
         }
     }
 

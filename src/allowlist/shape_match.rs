@@ -72,6 +72,14 @@ impl LinkRules {
         Trial::new(self, readers).other(link, 0).map(|_| ())
     }
 
+    /// Whether a link that no shape and none of `other_links` names carries nothing but what may stand in the mail.
+    ///
+    /// # Errors
+    /// What it carries.
+    pub fn carries(&self, link: &Link, readers: &[&str]) -> Result<(), Stray> {
+        Trial::new(self, readers).carried(link, link.url().path(), 0).map(|_| ())
+    }
+
     /// The nearest shape and why the link does not fit it, for `explain`; in words, no secret. None where it fits, or where
     /// no shape is of the link's owner.
     #[must_use]
@@ -244,15 +252,27 @@ impl<'r> Trial<'r> {
 
     /// Whether one of `other_links` names a link, and the kind of a one-time link that it carries.
     fn other(&self, link: &Link, depth: u32) -> Result<Option<Kind>, Stray> {
-        let mut kind = None;
         let host = link.url().host_str().unwrap_or_default();
         let rest = self.rules.other_for(host).into_iter().find_map(|other| self.listed(other, link)).ok_or(Stray::Unlisted)?;
+        self.carried(link, &rest, depth)
+    }
+
+    /// Judges what a link carries in its query, its fragment and `path`; the kind of a one-time link among it.
+    fn carried(&self, link: &Link, path: &str, depth: u32) -> Result<Option<Kind>, Stray> {
+        let mut kind = None;
         if !self.spend(link.expose().len()) {
             return Err(Stray::Carries("more than is looked into".into()));
         }
-        for carried in carried::search(&rest, link.url().query(), link.url().fragment(), self.readers) {
+        for carried in carried::search(path, link.url().query(), link.url().fragment(), self.readers) {
             match carried {
                 Carried::Odd(what) => return Err(Stray::Carries(what)),
+                // A page that follows its parameter leads to another page of the same host.
+                Carried::Reference(path) => match link.url().join(&path).map(|url| Target::read(url.as_str())) {
+                    Ok(Target::Web(inner)) if depth < DEEP => {
+                        kind = kind.or(self.leads(&inner, depth + 1).map_err(|_| Stray::Carries("another page of its host".into()))?);
+                    }
+                    _ => return Err(Stray::Carries("another page of its host".into())),
+                },
                 Carried::Address(address) => match Target::read(&address) {
                     Target::Web(inner) => {
                         let leads = if depth < DEEP { self.leads(&inner, depth + 1).ok() } else { None };
@@ -455,8 +475,9 @@ impl<'r> Trial<'r> {
             return self.leads(&inner, depth + 1).is_ok();
         }
         // A reference: nothing in front of its first delimiter that could be a scheme, and no second slash.
-        let head = text.split(['/', '?', '#']).next().unwrap_or_default();
-        if text.is_empty() || head.contains(':') || text.starts_with("//") || text.chars().any(char::is_whitespace) {
+        // Sites join texts: one that starts with anything but a single slash could become a part of the host.
+        let is_odd = |letter: char| letter.is_whitespace() || matches!(letter, '\\' | '@');
+        if !text.starts_with('/') || text.starts_with("//") || text.contains("..") || text.contains(is_odd) {
             return false;
         }
         let Ok(url) = link.url().join(text) else { return false };

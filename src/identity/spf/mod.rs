@@ -133,7 +133,11 @@ impl Check<'_> {
         let when = |matched: bool, by: Mechanism| Ok(matched.then_some(by));
         match matcher {
             Matcher::All => when(true, Mechanism::All),
-            Matcher::Network(base, bits) => when(covers(*base, *bits, client), Mechanism::Address),
+            // Half of the internet names no host of the sender's.
+            Matcher::Network(base, bits) => {
+                let wide = if base.is_ipv4() { 8 } else { 16 };
+                when(covers(*base, *bits, client), if *bits < wide { Mechanism::All } else { Mechanism::Address })
+            }
             Matcher::Include(spec) => {
                 self.term()?;
                 let target = self.name(Some(spec), domain);
