@@ -41,9 +41,9 @@ async fn ordinary(hop: &Hop, time: Duration) -> Vec<f64> {
 }
 
 fn print(what: &str, waits: &[f64], peer: Option<&[f64]>) {
-    let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
-    let delay = peer.map_or_else(String::new, |peer| format!("  added at most {:>6.1} ms", at(1.0) - peer[peer.len() - 1]));
-    println!("{what:58} {:>5} mails  median {:>6.2} ms  99 % {:>6.2} ms  most {:>6.2} ms{delay}", waits.len(), at(0.5), at(0.99), at(1.0));
+    let at = |percent: usize| waits[(waits.len() - 1) * percent / 100];
+    let delay = peer.map_or_else(String::new, |peer| format!("  added at most {:>6.1} ms", at(100) - peer[peer.len() - 1]));
+    println!("{what:58} {:>5} mails  median {:>6.2} ms  99 % {:>6.2} ms  most {:>6.2} ms{delay}", waits.len(), at(50), at(99), at(100));
 }
 
 /// Sends the same mails over several sessions at once; the seconds that it took.

@@ -31,11 +31,11 @@ pub const HEADER_BLOCK: usize = 1 << 20;
 /// Time for the reading of one mail's body once it has a place. A mail of 1 MiB takes some 50 ms; all scans are linear.
 pub const READING: Duration = Duration::from_millis(500);
 
-/// Time that a mail waits for a place to be read.
-pub const READING_WAIT: Duration = Duration::from_secs(2);
+/// Time that a proven mail waits for a place to be read, so that a burst of a thousand is read one after another.
+pub const READING_WAIT: Duration = Duration::from_secs(10);
 
-/// Mails that may wait for a place to be read: some seconds' worth.
-pub const READINGS_WAITING: usize = 64;
+/// Mails that may wait for a place to be read: some seconds' worth. What waits is in memory anyway.
+pub const READINGS_WAITING: usize = 1_000;
 
 /// Readers whose exemptions by one entry are counted in one hour: some 5 MiB.
 pub const QUOTA_READERS: usize = 50_000;

@@ -132,7 +132,7 @@ async fn one_thing_changed_and_the_mail_is_ordinary() {
             "attachment",
             signed(&genuine.replace("Content-Type: text/plain; charset=utf-8", "Content-Type: application/octet-stream")),
             BOB,
-            "kind",
+            "one_time_link",
         ),
     ];
     for (count, (name, mail, recipients, check)) in cases.iter().enumerate() {

@@ -177,12 +177,11 @@ async fn every_charset_and_encoding_is_guarded() {
         authors.extend(message.author().ok().map(|author| author.domain.to_string()));
         hosts.extend(message.content().links.iter().filter_map(|found| found.link.url().host_str().map(str::to_owned)));
     }
-    let list = |items: &BTreeSet<String>, end: &str| items.iter().map(|item| format!("\"{item}{end}\"")).collect::<Vec<_>>().join(", ");
+    let list = |items: &BTreeSet<String>| items.iter().map(|item| format!("\"{item}\"")).collect::<Vec<_>>().join(", ");
     let entry = format!(
-        "from = [{}]\nmails = [\"password_reset\", \"invite\", \"email_verify\", \"magic_link\"]\nlinks = [{}]\nother_links = [{}]\nrequire = {{ ip = [\"127.0.0.0/8\"], spf = false }}\nexpanded_recipients = true\nlimit = \"unlimited\"\nowner = \"it@corp.example\"\naction = \"guard\"\n",
-        list(&authors, ""),
-        list(&hosts, "/*"),
-        list(&hosts, "")
+        "from = [{}]\ndecide_by = \"words\"\nother_links = [{}]\nrequire = {{ ip = [\"127.0.0.0/8\"], spf = false }}\nlimit = \"unlimited\"\nowner = \"it@corp.example\"\naction = \"guard\"\n",
+        list(&authors),
+        list(&hosts)
     );
     let (zone, sink) = (Zone::serve().await.unwrap(), Sink::start().await);
     let hop = hop().allow("all", &entry).asking(&zone).guarded_by(sealer(URL)).next_hop(&sink).start().await;
@@ -190,7 +189,7 @@ async fn every_charset_and_encoding_is_guarded() {
     client.greet().await;
     let folder = TempDir::new().unwrap();
     for (count, mail) in mails.iter().enumerate() {
-        assert!(client.send("<a@b.test>", &["<bob@corp.example>"], mail).await.starts_with("250"));
+        assert!(client.send("<a@b.test>", &[&hop::reader_of(mail)], mail).await.starts_with("250"));
         let arrived = sink.mail(count + 1).await.data;
         fs::write(folder.path().join(format!("{count}.before")), mail).unwrap();
         fs::write(folder.path().join(format!("{count}.after")), &arrived).unwrap();

@@ -270,12 +270,11 @@ async fn both_doors_decide_and_edit_alike() {
                 .map(|host| host.to_string()),
         );
     }
-    let list = |items: &BTreeSet<String>, end: &str| items.iter().map(|item| format!("\"{item}{end}\"")).collect::<Vec<_>>().join(", ");
+    let list = |items: &BTreeSet<String>| items.iter().map(|item| format!("\"{item}\"")).collect::<Vec<_>>().join(", ");
     let entry = format!(
-        "from = [{}]\nmails = [\"password_reset\", \"invite\", \"email_verify\", \"magic_link\"]\nlinks = [{}]\nother_links = [{}]\nrequire = {{ ip = [\"127.0.0.0/8\"], spf = false }}\nexpanded_recipients = true\nattachments = true\nlimit = \"unlimited\"\nowner = \"it@corp.example\"\naction = \"tag\"\n",
-        list(&authors, ""),
-        list(&hosts, "/*"),
-        list(&hosts, "")
+        "from = [{}]\ndecide_by = \"words\"\nother_links = [{}]\nrequire = {{ ip = [\"127.0.0.0/8\"], spf = false }}\nattachments = true\nlimit = \"unlimited\"\nowner = \"it@corp.example\"\naction = \"tag\"\n",
+        list(&authors),
+        list(&hosts)
     );
     let (zone, sink) = (Zone::serve().await.unwrap(), Sink::start().await);
     let by_smtp = hop().allow("all", &entry).next_hop(&sink).asking(&zone).start().await;
@@ -286,10 +285,11 @@ async fn both_doors_decide_and_edit_alike() {
     mta.greet("127.0.0.1").await;
     let mut decisions: HashMap<String, usize> = HashMap::new();
     for (count, (name, mail)) in mails.iter().enumerate() {
-        let reply = client.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail).await;
+        let reader = hop::reader_of(mail);
+        let reply = client.send("<bounce@vendor.test>", &[&reader], mail).await;
         assert!(reply.starts_with("250"), "{name}: {reply}");
         let arrived = sink.mail(count + 1).await.data;
-        let told = mta.mail(BOB, mail).await;
+        let told = mta.mail(Way { to: &[&reader], ..BOB }, mail).await;
         assert_eq!(told.verdict, 'a', "{name}");
         assert!(without_signature(&arrived) == without_signature(&told.mail), "{name}: the octets differ");
     }

@@ -200,7 +200,7 @@ proptest! {
         prop_assert!(!fits(&shape, &link), "{shape} {link}");
         // A character more, too, where no placeholder takes it.
         prop_assume!(parts[chosen].link != "!");
-        let mut longer = parts.clone();
+        let mut longer = parts;
         longer[chosen].link.push_str(&other);
         let link: String = longer.iter().map(|part| part.link.as_str()).collect();
         prop_assert!(!fits(&shape, &link), "{shape} {link}");

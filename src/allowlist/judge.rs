@@ -142,7 +142,7 @@ fn examine(
     for proof in asked.proofs() {
         match proof {
             Ok(proof) => {
-                let proven = asked.checks(proof);
+                let proven = asked.checks(&proof);
                 let held = |proven: &Proven| (proven.findings.iter().filter(|finding| finding.ok).count(), proven.wants_spf);
                 if best.as_ref().is_none_or(|other| held(&proven) > held(other)) {
                     best = Some(proven);
@@ -152,18 +152,14 @@ fn examine(
         }
     }
     let headers_hold = findings.iter().all(|finding| finding.ok);
-    match best {
-        Some(proven) => {
-            findings.extend(proven.findings);
-            Candidate { entry, findings, relied: proven.relied, wants_spf: headers_hold && proven.wants_spf }
-        }
-        None => {
-            let wants_spf = headers_hold && matches!(refusal, Some(Unproven::SpfNotAsked));
-            let why = refusal.map_or_else(|| describe(identity), |why| why.to_string());
-            findings.push(Finding::fails(Reason::Identity, why));
-            Candidate { entry, findings, relied: Relied::default(), wants_spf }
-        }
+    if let Some(proven) = best {
+        findings.extend(proven.findings);
+        return Candidate { entry, findings, relied: proven.relied, wants_spf: headers_hold && proven.wants_spf };
     }
+    let wants_spf = headers_hold && matches!(refusal, Some(Unproven::SpfNotAsked));
+    let why = refusal.map_or_else(|| describe(identity), |why| why.to_string());
+    findings.push(Finding::fails(Reason::Identity, why));
+    Candidate { entry, findings, relied: Relied::default(), wants_spf }
 }
 
 /// One entry and one mail.
@@ -207,7 +203,7 @@ impl<'a> Question<'a> {
     /// The proofs that the entry's `require` takes, or why one is none.
     fn proofs(&self) -> Vec<Result<Proof<'a>, Unproven>> {
         if let Some(trouble) = &self.identity.trouble {
-            return vec![Err(trouble.to_string().into())];
+            return vec![Err(trouble.clone().into())];
         }
         match &self.entry.require {
             Require::Dmarc => {
@@ -263,8 +259,8 @@ impl<'a> Question<'a> {
     }
 
     /// All that the header must say besides, seen through one proof.
-    fn checks(&self, proof: Proof<'a>) -> Proven {
-        let (coverage, by, says, signer) = match &proof {
+    fn checks(&self, proof: &Proof<'a>) -> Proven {
+        let (coverage, by, says, signer) = match proof {
             Proof::Signature(signature, says) => {
                 (signature.coverage.clone(), named(signature, &self.identity.source), says.clone(), signature.domain.as_ref())
             }
@@ -272,7 +268,7 @@ impl<'a> Question<'a> {
         };
         let evidence = Evidence::new(self.facts.headers, &coverage, &by);
         let mut findings = vec![Finding::holds(Reason::Identity, says).seen("From").covered(&evidence)];
-        findings.push(match &proof {
+        findings.push(match proof {
             Proof::Signature(signature, _) => fresh(signature, &evidence, self.entry, self.facts.now),
             Proof::Address(_) => Finding::holds(Reason::Freshness, "its own host hands it over now"),
         });

@@ -144,8 +144,7 @@ pub fn meant_for(evidence: &Evidence<'_>, entry: &Entry, recipients: &[Mailbox],
         (Seen::Bare(_), _) if evidence.mentions("To") => {
             return Meant::Not(format!("{} covers another To than the one that readers see", evidence.by()));
         }
-        (Seen::Covered(_), _) => false,
-        (Seen::Absent, Seen::Covered(_)) => false,
+        (Seen::Covered(_), _) | (Seen::Absent, Seen::Covered(_)) => false,
         (Seen::Bare(_) | Seen::Absent, _) => true,
     };
     if unsigned && entry.reader == Reader::Addressed {

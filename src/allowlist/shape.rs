@@ -337,47 +337,46 @@ mod tests {
 
     #[test]
     fn what_is_no_shape() {
-        use ShapeError as E;
         for (text, error) in [
-            ("login.acme.example/reset/{tokn}", E::Placeholder("tokn".into(), "token")),
-            ("login.acme.example/reset/{Token}", E::Placeholder("Token".into(), "token")),
-            ("login.acme.example/reset/{uuid}", E::Placeholder("uuid".into(), "id")),
-            ("login.acme.example/reset/{e-mail}/{token}", E::Placeholder("e-mail".into(), "email")),
-            ("login.acme.example/reset/{token", E::Brace),
-            ("login.acme.example/reset/token}", E::Brace),
-            ("login.acme.example/reset/{word}{token}", E::Adjacent("word", "token")),
-            ("login.acme.example/reset/*", E::Star),
-            ("*.acme.example/reset/{token}", E::Wildcard),
-            ("co.uk/reset/{token}", E::PublicSuffix),
-            ("github.io/reset/{token}", E::PublicSuffix),
-            ("localhost/reset/{token}", E::PublicSuffix),
-            ("{tenant}.com/reset/{token}", E::PublicSuffix),
-            ("us{id}.firebaseapp.com/reset/{token}", E::PublicSuffix),
-            ("{tenant}/reset/{token}", E::PublicSuffix),
-            ("{word}.acme.example/reset/{token}", E::InHost("word")),
-            ("ftp://acme.example/reset/{token}", E::Scheme),
-            ("bob@acme.example/reset/{token}", E::Userinfo),
-            ("acme.example./reset/{token}", E::Host),
-            ("192.0.2.1/reset/{token}", E::Host),
-            ("acme.example:0/reset/{token}", E::Port),
-            ("acme.example:+80/reset/{token}", E::Port),
-            ("acme.example/reset/{token}?lang={word}&lang={word}", E::Twice("lang".into())),
-            ("acme.example/reset?{word}={token}", E::Key),
-            ("acme.example/reset/{token}/{url}", E::Url),
-            ("acme.example/reset/{token}?next=x{url}", E::Url),
-            ("acme.example/reset/{id}", E::NoSecret),
-            ("acme.example/reset", E::NoSecret),
-            ("acme.example/{token}", E::NoLiteral),
-            ("acme.example/a-{token}", E::NoLiteral),
-            ("acme.example/../reset/{token}", E::Dots),
-            ("acme.example/re set/{token}", E::Character),
-            ("acme.example\\reset/{token}", E::Character),
-            ("acme.example/re%2520set/{token}", E::Encoding),
-            ("acme.example/re%ffset/{token}", E::Encoding),
+            ("login.acme.example/reset/{tokn}", ShapeError::Placeholder("tokn".into(), "token")),
+            ("login.acme.example/reset/{Token}", ShapeError::Placeholder("Token".into(), "token")),
+            ("login.acme.example/reset/{uuid}", ShapeError::Placeholder("uuid".into(), "id")),
+            ("login.acme.example/reset/{e-mail}/{token}", ShapeError::Placeholder("e-mail".into(), "email")),
+            ("login.acme.example/reset/{token", ShapeError::Brace),
+            ("login.acme.example/reset/token}", ShapeError::Brace),
+            ("login.acme.example/reset/{word}{token}", ShapeError::Adjacent("word", "token")),
+            ("login.acme.example/reset/*", ShapeError::Star),
+            ("*.acme.example/reset/{token}", ShapeError::Wildcard),
+            ("co.uk/reset/{token}", ShapeError::PublicSuffix),
+            ("github.io/reset/{token}", ShapeError::PublicSuffix),
+            ("localhost/reset/{token}", ShapeError::PublicSuffix),
+            ("{tenant}.com/reset/{token}", ShapeError::PublicSuffix),
+            ("us{id}.firebaseapp.com/reset/{token}", ShapeError::PublicSuffix),
+            ("{tenant}/reset/{token}", ShapeError::PublicSuffix),
+            ("{word}.acme.example/reset/{token}", ShapeError::InHost("word")),
+            ("ftp://acme.example/reset/{token}", ShapeError::Scheme),
+            ("bob@acme.example/reset/{token}", ShapeError::Userinfo),
+            ("acme.example./reset/{token}", ShapeError::Host),
+            ("192.0.2.1/reset/{token}", ShapeError::Host),
+            ("acme.example:0/reset/{token}", ShapeError::Port),
+            ("acme.example:+80/reset/{token}", ShapeError::Port),
+            ("acme.example/reset/{token}?lang={word}&lang={word}", ShapeError::Twice("lang".into())),
+            ("acme.example/reset?{word}={token}", ShapeError::Key),
+            ("acme.example/reset/{token}/{url}", ShapeError::Url),
+            ("acme.example/reset/{token}?next=x{url}", ShapeError::Url),
+            ("acme.example/reset/{id}", ShapeError::NoSecret),
+            ("acme.example/reset", ShapeError::NoSecret),
+            ("acme.example/{token}", ShapeError::NoLiteral),
+            ("acme.example/a-{token}", ShapeError::NoLiteral),
+            ("acme.example/../reset/{token}", ShapeError::Dots),
+            ("acme.example/re set/{token}", ShapeError::Character),
+            ("acme.example\\reset/{token}", ShapeError::Character),
+            ("acme.example/re%2520set/{token}", ShapeError::Encoding),
+            ("acme.example/re%ffset/{token}", ShapeError::Encoding),
         ] {
             assert_eq!(Shape::parse(text), Err(error), "{text}");
         }
-        assert_eq!(Shape::parse(&format!("acme.example/{}/{{token}}", "a".repeat(limits::SHAPE))), Err(E::Long));
+        assert_eq!(Shape::parse(&format!("acme.example/{}/{{token}}", "a".repeat(limits::SHAPE))), Err(ShapeError::Long));
         let error = Shape::parse("acme.example/reset/{tokn}").unwrap_err().to_string();
         assert!(error.starts_with("{tokn} is no placeholder; did you mean {token}?"), "{error}");
     }
@@ -394,16 +393,15 @@ mod tests {
         ] {
             assert!(OtherLink::parse(text).is_ok(), "{text}: {:?}", OtherLink::parse(text));
         }
-        use ShapeError as E;
         for (text, error) in [
-            ("*", E::OtherStar),
-            ("a*.acme.example", E::OtherStar),
-            ("acme.example/he*", E::OtherStar),
-            ("acme.example/*/help", E::OtherStar),
-            ("acme.example/help?x=1", E::OtherQuery),
-            ("com", E::PublicSuffix),
-            ("*.co.uk", E::PublicSuffix),
-            ("", E::Host),
+            ("*", ShapeError::OtherStar),
+            ("a*.acme.example", ShapeError::OtherStar),
+            ("acme.example/he*", ShapeError::OtherStar),
+            ("acme.example/*/help", ShapeError::OtherStar),
+            ("acme.example/help?x=1", ShapeError::OtherQuery),
+            ("com", ShapeError::PublicSuffix),
+            ("*.co.uk", ShapeError::PublicSuffix),
+            ("", ShapeError::Host),
         ] {
             assert_eq!(OtherLink::parse(text), Err(error), "{text}");
         }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{limits, message::Domain};
 
-/// Why a text is no [`Shape`] or no [`OtherLink`].
+/// Why a text is no [`super::Shape`] or no [`super::OtherLink`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
     /// Longer than [`limits::SHAPE`].

@@ -42,7 +42,7 @@ vocabulary! {
         Lists = "lists", "The mail came through no mailing list.";
         Recipients = "recipients", "Every recipient is one that the entry names.";
         Identity = "identity", "The sender is proven as the entry requires.";
-        Freshness = "freshness", "The signature, or the covered Date, is of a time within the entry's max_age.";
+        Freshness = "freshness", "The signature, or the covered Date, is not older than the entry allows.";
         Addressees = "addressees", "The mail is meant for its recipients: the covered To names them, or it was delivered straight.";
         Coverage = "coverage", "The proof covers the fields that decide how the mail is read, or the signed body tells the same.";
         Subject = "subject", "The Subject is covered by the proof.";

@@ -9,7 +9,7 @@ use super::{Answer, Config, printable};
 use crate::{
     audit::{chain, watch::Tallies},
     clock,
-    settings::{Advice, Place, Settings, Severity},
+    settings::{Advice, Place, Settings, Severity, sentences},
 };
 
 pub(super) fn check(config: &Config) -> anyhow::Result<Answer> {
@@ -19,6 +19,12 @@ pub(super) fn check(config: &Config) -> anyhow::Result<Answer> {
     advice.extend(from_the_audit(&settings));
     advice.sort();
     let mut out = io::stdout().lock();
+    for entry in settings.allowlist.entries() {
+        for (at, sentence) in sentences(entry).iter().enumerate() {
+            let name = if at == 0 { format!("{}: ", entry.name) } else { "    ".to_owned() };
+            writeln!(out, "{name}{}", printable(sentence))?;
+        }
+    }
     for one in advice {
         writeln!(out, "{one}")?;
     }

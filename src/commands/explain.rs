@@ -132,9 +132,12 @@ impl<'a> View<'a> {
         let recognition = decision.recognition.as_ref();
         let links = &mut Vec::new();
         for at in decision.links() {
-            let link = content.as_ref().and_then(|content| content.links.get(*at)).map(|found| found.link.expose());
-            if let Some(link) = link.filter(|link| !links.contains(link)) {
-                links.push(link);
+            // Each in every spelling: as it stands in the mail, and what it hides where a scanner wrapped it.
+            let found = content.as_ref().and_then(|content| content.links.get(*at));
+            for link in found.into_iter().flat_map(|found| [found.written(), found.link.expose()]) {
+                if !links.contains(&link) {
+                    links.push(link);
+                }
             }
         }
         Self {

@@ -92,7 +92,7 @@ mod tests {
         places.push(admission.enter(address("2001:db8:1::1")).unwrap());
         places.push(admission.enter(address("2001:db8:1:ffff::1")).unwrap());
         assert!(admission.enter(address("2001:db8:1:2::3")).is_none(), "a third of the same /48");
-        while let Some(place) = admission.enter(if places.len() % 2 == 0 { None } else { address("127.0.0.1") }) {
+        while let Some(place) = admission.enter(if places.len().is_multiple_of(2) { None } else { address("127.0.0.1") }) {
             places.push(place);
         }
         assert_eq!(places.len(), 20);

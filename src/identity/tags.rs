@@ -133,7 +133,7 @@ mod tests {
         ] {
             assert_eq!(read(text), tags, "{text:?}");
         }
-        assert!(read(&"a1=x;".replace("a1", "z").repeat(1)).is_ok());
+        assert!(read("z=x;").is_ok());
         let many: String = (0..=TAGS).map(|at| format!("t{at}=x;")).collect();
         assert_eq!(read(&many), Err(Malformed));
     }

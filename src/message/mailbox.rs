@@ -114,8 +114,7 @@ fn pieces(value: &str) -> Result<Vec<&str>, Flaw> {
 fn second_opinion(value: &str) -> Option<Vec<Mailbox>> {
     let raw = format!("To: {value}\r\n\r\n");
     let message = mail_parser::MessageParser::new().parse(raw.as_bytes())?;
-    let all = message.to()?.mailboxes().map(|mailbox| Mailbox::parse(mailbox.address()?)).collect();
-    all
+    message.to()?.mailboxes().map(|mailbox| Mailbox::parse(mailbox.address()?)).collect()
 }
 
 #[cfg(test)]

@@ -476,15 +476,19 @@ impl Hall {
         let is_bare = candidates.iter().any(|candidate| candidate.mime() == MimeEvidence::Body);
         let mime = if is_bare { MimeEvidence::Body } else { MimeEvidence::Fields };
         let domain = facts.author.as_ref().ok().map(|author| author.domain.clone());
-        let (raw, recogniser) = (message.raw().to_vec(), Arc::clone(&self.recogniser));
-        let read = self.readers.run(move || {
-            let mut content = Message::read(&raw).content_by(mime);
-            if links == Links::Unwrapped {
-                content = content.unwrapped();
-            }
-            let recognition = recogniser.recognise(&content, domain.as_ref());
-            (content, recognition)
-        });
+        let read = async {
+            let place = self.readers.place().await?;
+            let (raw, recogniser) = (message.raw().to_vec(), Arc::clone(&self.recogniser));
+            let work = move || {
+                let mut content = Message::read(&raw).content_by(mime);
+                if links == Links::Unwrapped {
+                    content = content.unwrapped();
+                }
+                let recognition = recogniser.recognise(&content, domain.as_ref());
+                (content, recognition)
+            };
+            place.run(work).await
+        };
         let (content, recognition) = match read.await {
             Ok(read) => read,
             Err(why) => {

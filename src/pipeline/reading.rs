@@ -6,10 +6,12 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
-    time::Duration,
 };
 
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use crate::{
     allowlist::{Finding, Reason},
@@ -32,30 +34,41 @@ impl Default for Readers {
 }
 
 impl Readers {
-    /// Does a piece of work, at most [`limits::READING`] long once it has a place.
+    /// Waits for a place. What the work needs is made once there is one, so that waiting takes no memory.
     ///
     /// # Errors
-    /// The check that failed: no place in time (`busy`), too long (`budget`), a panic (`fault`). Work that takes too long goes on
-    /// to its end and holds its place until then; its result is dropped.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Finding> {
+    /// No place in time (`busy`).
+    pub(super) async fn place(&self) -> Result<Place, Finding> {
         let busy = || Finding::fails(Reason::Busy, "too many mails are being read at once");
         let waiting = self.waiting.try_acquire().map_err(|_| busy())?;
         let place = timeout(limits::READING_WAIT, Arc::clone(&self.places).acquire_owned()).await;
-        let place = place.ok().and_then(Result::ok).ok_or_else(busy)?;
         drop(waiting);
+        place.ok().and_then(Result::ok).map(|permit| Place { _permit: permit }).ok_or_else(busy)
+    }
+}
+
+/// A place for one mail to be read.
+#[derive(Debug)]
+pub(super) struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Does a piece of work, at most [`limits::READING`] long.
+    ///
+    /// # Errors
+    /// The check that failed: too long (`budget`), a panic (`fault`). Work that takes too long goes on to its end and holds its
+    /// place until then; its result is dropped.
+    pub(super) async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Finding> {
         let job = tokio::task::spawn_blocking(move || {
             let done = catch_unwind(AssertUnwindSafe(work));
-            drop(place);
+            drop(self);
             done
         });
         match timeout(limits::READING, job).await {
             Ok(Ok(Ok(done))) => Ok(done),
             Ok(_) => Err(Finding::fails(Reason::Fault, "reading the mail failed; please report it with the mail")),
-            Err(_) => Err(Finding::fails(Reason::Budget, format!("reading it takes more than {} ms", millis(limits::READING)))),
+            Err(_) => Err(Finding::fails(Reason::Budget, format!("reading it takes more than {} ms", limits::READING.as_millis()))),
         }
     }
-}
-
-fn millis(time: Duration) -> u128 {
-    time.as_millis()
 }

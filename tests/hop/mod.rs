@@ -457,6 +457,12 @@ pub(crate) fn stuffed(mail: &[u8]) -> Vec<u8> {
     wire
 }
 
+/// The path of the reader whom a saved mail names in To; of bob where it names nobody.
+pub(crate) fn reader_of(mail: &[u8]) -> String {
+    let to = Message::read(mail).headers().first("To").and_then(|value| firstclick::message::mailbox::list(&value).ok());
+    to.and_then(|list| list.first().map(|reader| format!("<{reader}>"))).unwrap_or_else(|| "<bob@corp.example>".into())
+}
+
 /// A reset mail of the vendor's, not signed.
 pub(crate) fn reset_mail() -> String {
     let date = firstclick::clock::rfc5322(firstclick::clock::now());

@@ -299,7 +299,7 @@ mod tests {
                 let after = guarded(&raw).unwrap_or_else(|error| panic!("{encoding} {link}: {error}"));
                 let body = parts::bodies(&after).remove(0);
                 let octets = Octets::of(&after, &body).unwrap();
-                let text = String::from_utf8_lossy(&octets.layer.text).into_owned();
+                let text = std::str::from_utf8(&octets.layer.text).unwrap().to_owned();
                 assert_eq!(text.trim_end(), format!("{before}{NEW}0{behind}"), "{encoding}");
             }
         }
