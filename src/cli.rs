@@ -27,7 +27,7 @@ pub const DEFAULT_CONFIG: &str = "/etc/firstclick/firstclick.toml";
 pub enum Command {
     /// Run the service that the configuration describes
     Run,
-    /// Validate the configuration and every allowlist file; prints nothing where all is well
+    /// Validate the configuration and every allowlist file, and say what each entry lets through
     Check,
     /// Say what would happen to a mail, and why
     Explain(Explain),

@@ -129,7 +129,11 @@ fn other_links(content: &Content, one_time: &[usize], entry: &Entry, readers: &[
     for (_, found) in others {
         let says = match entry.links.other(&found.link, readers) {
             Ok(()) => continue,
-            Err(Stray::Unlisted) => format!("{} is not among the entry's other_links; {:?} would be", found.link, found.link.pattern()),
+            Err(Stray::Unlisted) => format!(
+                "{} is not among the entry's other_links; if it is the sender's own and no one-time link, {:?} lists it",
+                found.link,
+                found.link.pattern()
+            ),
             Err(Stray::Carries(what)) => format!("{} carries the address of another site ({what})", found.link),
         };
         if !strays.contains(&says) && strays.len() < SHOWN {

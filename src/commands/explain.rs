@@ -179,7 +179,9 @@ fn show(out: &mut impl Write, file: &Path, raw: &[u8], explained: &Explained) ->
     }
     for reason in &view.reasons {
         writeln!(out, "  {} {:14} {}", if reason.ok { "yes" } else { "NO " }, reason.check, printable(reason.detail))?;
-        if let Some(field) = reason.field {
+        // Who the author is needs no proof yet: `identity` says what covers From.
+        let shown = reason.field.filter(|_| reason.check != "author" || reason.covered_by.is_some());
+        if let Some(field) = shown {
             let by = reason.covered_by.map_or_else(|| "not covered by a proof".to_owned(), |by| format!("covered by {by}"));
             writeln!(out, "                     [{field}: {}]", printable(&by))?;
         }

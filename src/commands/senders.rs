@@ -129,6 +129,10 @@ fn show_service(service: &Service) -> anyhow::Result<Answer> {
     } else {
         String::new()
     };
+    if service.links().is_empty() {
+        writeln!(out, "\nNo shape of its links is known: an entry needs [links] of its own, written from a mail of yours.")?;
+        return Ok(Answer::Yes);
+    }
     writeln!(
         out,
         "\nAllow it with a file in the allowlist folder:\n\n  sender = \"{}\"{tenant}{draft}\n  owner = \"you@corp.example\"\n  reason = \"why, and which ticket\"\n  expires = 2027-06-30\n  mode = \"observe\"",

@@ -149,7 +149,11 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
         && !problems.0.iter().skip(before).any(|problem| problem.key.starts_with("links"))
         && !said(&["sender", "product", "host"], problems)
     {
-        problems.add(whole.clone(), "links", missing("[links]"));
+        let what = known.name().map_or_else(
+            || missing("[links]"),
+            |name| format!("missing; {name:?} is known without shapes (`firstclick senders show {name}` says why): write [links] from a mail of yours"),
+        );
+        problems.add(whole.clone(), "links", what);
     }
     let from = each(all.from.clone(), problems, "an address, as in \"no-reply@acme.example\", or a domain", |text| {
         AddressPattern::parse_sender(text).ok()
