@@ -151,7 +151,7 @@ const TOKENS: [&str; 6] = [
 
 /// The first of the listed links that is an address by itself.
 fn listed(other: &str) -> String {
-    fill(&format!("https://{}", other.strip_prefix("*.").unwrap_or(other).replace('*', "page")), "", "corp", 0)
+    format!("https://{}", fill(&other.strip_prefix("*.").unwrap_or(other).replace('*', "page"), "", "corp", 0))
 }
 
 fn encoded(text: &str) -> String {
@@ -164,7 +164,7 @@ fn encoded(text: &str) -> String {
 fn fill(shape: &str, url: &str, tenant: &str, turn: usize) -> String {
     let mut out = String::new();
     let mut rest = shape;
-    let mut turn = turn;
+    let (picked, mut turn) = (turn, turn);
     while let Some((before, behind)) = rest.split_once('{') {
         out.push_str(before);
         let (name, after) = behind.split_once('}').unwrap();
@@ -174,8 +174,9 @@ fn fill(shape: &str, url: &str, tenant: &str, turn: usize) -> String {
                 turn += 1;
                 TOKENS[turn % TOKENS.len()].to_owned()
             }
-            "code" => "482913".into(),
-            "id" => "70415".into(),
+            "code" => ["482913", "48291370", "K7Q2MZ"][picked % 3].into(),
+            "id" if out.contains('/') => ["70415", "f30b33b6-ef3c-4ce9-a1a4-3afe444db4a0"][picked % 2].into(),
+            "id" => "02".into(),
             "word" => "en".into(),
             "text" => "acme-co".into(),
             "email" if in_query => encoded(READER),
@@ -353,18 +354,19 @@ fn each_shape_is_exempted(subjects: &[Subject]) {
     for subject in subjects {
         let others = subject.others();
         for (at, (kind, shape)) in subject.shapes.iter().enumerate() {
-            let link = subject.one_time(shape, "corp", at);
+            // A link of each alphabet, the next of which comes from the next address.
+            let link = |turn: usize| subject.one_time(shape, "corp", turn);
             // An action goes along where another link grants; where all are actions, the admin has granted them.
             let granting = (*kind == Kind::Action).then(|| subject.one_time(subject.granting(), "corp", at));
-            for from in &subject.from {
-                let links = [granting.clone().into_iter().collect(), vec![link.clone()], others.clone()].concat();
+            for (turn, from) in (0..TOKENS.len()).zip(subject.from.iter().cycle()) {
+                let links = [granting.clone().into_iter().collect(), vec![link(turn)], others.clone()].concat();
                 let mail = subject.genuine().with(|mail| {
                     mail.from.clone_from(from);
                     mail.links.clone_from(&links);
                 });
                 mails += 1;
                 if let Some(why) = bench.judge(subject, &mail, Sent::Straight) {
-                    refused.push(format!("{} from {from}, {shape}: {why}", subject.name));
+                    refused.push(format!("{} from {from}, {}: {why}", subject.name, link(turn)));
                 }
             }
         }
