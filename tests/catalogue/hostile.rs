@@ -46,12 +46,12 @@ pub(crate) fn hostile(subject: &Subject) -> Vec<(String, Mail, Sent)> {
     let leads_off = |page: &str| page.contains("attack.com") || page.contains("aHR0cHM6Ly9hdHRhY2suY29tLw");
     let pages = generic.iter().map(|path| format!("{host}{path}")).chain(subject.pages.iter().cloned());
     for page in pages {
-        // An entry that names the whole host says that all its pages may stand there; where they lead to is another matter.
-        if whole && page.strip_prefix(host).is_some_and(|rest| rest.starts_with('/')) && !leads_off(&page) {
-            continue;
-        }
         let link = format!("https://{page}");
-        add(format!("{link} beside the one-time link"), genuine.with(|mail| mail.links.push(link.clone())));
+        // An entry that names the whole host says that all its pages may stand beside; where they lead to is another matter.
+        let may_stand = whole && page.strip_prefix(host).is_some_and(|rest| rest.starts_with('/')) && !leads_off(&page);
+        if !may_stand {
+            add(format!("{link} beside the one-time link"), genuine.with(|mail| mail.links.push(link.clone())));
+        }
         add(format!("{link} in its place"), genuine.with(|mail| mail.links[0].clone_from(&link)));
     }
     // The listed links as open redirectors.
