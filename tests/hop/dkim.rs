@@ -70,6 +70,8 @@ pub(crate) struct Sealing {
     tags: String,
     /// Put in front of `b=` of the ARC-Seal, with its semicolon.
     seal_tags: String,
+    /// Taken out of the ARC-Message-Signature; without its `c=` the fields are hashed as they stand.
+    without: String,
 }
 
 impl Default for Sealing {
@@ -82,6 +84,7 @@ impl Default for Sealing {
             results: "mx.list.test; dkim=pass header.d=bank.test header.s=s1; dmarc=pass header.from=bank.test".into(),
             tags: String::new(),
             seal_tags: String::new(),
+            without: String::new(),
         }
     }
 }
@@ -119,10 +122,12 @@ impl Key {
             "ARC-Message-Signature: i={i}; a=rsa-sha256; c=relaxed/simple; d={d}; s=s1; t={now};{} h={}; bh={hash}; b=",
             how.tags, how.h
         );
+        let unsigned = if how.without.is_empty() { unsigned } else { unsigned.replacen(&how.without, "", 1) };
+        let hashed = |field: &str| if unsigned.contains(" c=") { relaxed(field) } else { format!("{field}\r\n") };
         let signed = how.h.split(':').filter_map(|name| {
-            fields.iter().rev().find(|field| field.split(':').next().unwrap().eq_ignore_ascii_case(name)).map(|field| relaxed(field))
+            fields.iter().rev().find(|field| field.split(':').next().unwrap().eq_ignore_ascii_case(name)).map(|field| hashed(field))
         });
-        let input = signed.collect::<String>() + relaxed(&unsigned).trim_end();
+        let input = signed.collect::<String>() + hashed(&unsigned).trim_end();
         let signature = format!("{unsigned}{}", self.signature(&input));
         let cv = how.cv.clone().unwrap_or_else(|| if i == 1 { "none".into() } else { "pass".into() });
         let unsealed = format!("ARC-Seal: i={i}; a=rsa-sha256; cv={cv}; d={d}; s=s1; t={now};{} b=", how.seal_tags);

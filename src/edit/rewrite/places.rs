@@ -107,7 +107,10 @@ impl<'w> Search<'w> {
         let mut sharing = BTreeMap::new();
         for (number, range) in &known {
             if let Some(over) = overlapping(&chosen, range).filter(|over| over.range != *range) {
-                sharing.insert(*number, link(*number).strip_prefix(over.from).map(|rest| format!("{}{rest}", over.to)));
+                // Whoever reads on over a line's end would have a sealed link with more behind it, which opens nothing.
+                let is_sealed = self.swaps.iter().any(|swap| swap.from == over.from && swap.one_time.is_some());
+                let rest = link(*number).strip_prefix(over.from).filter(|_| !(is_sealed && is_joined(range)));
+                sharing.insert(*number, rest.map(|rest| format!("{}{rest}", over.to)));
             }
         }
         Found { places: chosen.into_values().map(|candidate| (candidate.range, candidate.to)).collect(), sharing }
