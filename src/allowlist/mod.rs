@@ -9,6 +9,8 @@ pub mod entry;
 pub mod evidence;
 pub mod index;
 pub mod judge;
+#[cfg(test)]
+mod judge_tests;
 mod links;
 mod mismatch;
 pub mod placeholder;

@@ -67,3 +67,121 @@ impl Replay {
 
 /// What clocks may differ by.
 const MARGIN: Duration = Duration::from_mins(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allowlist::{
+        LinkRules, Mode,
+        entry::{Addressees, Attachments, DecideBy, Limit, Lists, Reader, Require},
+    };
+
+    const DAY: i64 = 24 * 3_600;
+    const MARGIN_SECONDS: i64 = 600;
+
+    fn entry(name: &str) -> Entry {
+        Entry {
+            name: name.into(),
+            from: Vec::new(),
+            never: Vec::new(),
+            decide_by: DecideBy::Shapes,
+            links: LinkRules::default(),
+            grants: Vec::new(),
+            signed_by: Vec::new(),
+            envelope: Vec::new(),
+            reader: Reader::Straight,
+            addressees: Addressees::One,
+            lists: Lists::Refused,
+            require: Require::Dmarc,
+            recipients: Vec::new(),
+            attachments: Attachments::Refused,
+            max_age: Duration::from_hours(24),
+            limit: Limit::Unlimited,
+            mode: Mode::Enforce,
+            actions: Vec::new(),
+            expires: None,
+        }
+    }
+
+    /// A mail whose signatures cover no To.
+    fn mail(signatures: &[u8]) -> Decision {
+        let signatures = signatures.iter().map(|number| [*number; 32]).collect();
+        Decision { condition: Some(Condition::UnsignedTo), signatures, ..Decision::default() }
+    }
+
+    fn note(replay: &Replay, decision: &Decision, recipient: &str, second: i64) -> bool {
+        replay.note(&entry("bank"), decision, &[recipient.to_owned()], Timestamp::from_second(second).unwrap()).is_ok()
+    }
+
+    #[test]
+    fn once_for_each_signature() {
+        let replay = Replay::default();
+        assert!(note(&replay, &mail(&[1]), "bob@corp.example", 0));
+        assert!(note(&replay, &mail(&[1]), "BOB@corp.example", 1), "tried again for the same reader");
+        assert!(!note(&replay, &mail(&[1]), "ann@corp.example", 1));
+        assert!(!note(&replay, &mail(&[1]), "bob+x@corp.example", 1));
+        assert!(note(&replay, &mail(&[2]), "ann@corp.example", 1), "another mail");
+        let both = ["bob@corp.example".to_owned(), "ann@corp.example".to_owned()];
+        assert!(replay.note(&entry("bank"), &mail(&[1]), &both, Timestamp::UNIX_EPOCH).is_err(), "one more reader");
+        assert!(note(&replay, &mail(&[1]), "bob@corp.example", 2), "what was refused changed nothing");
+    }
+
+    #[test]
+    fn any_of_its_signatures_knows_a_mail() {
+        let replay = Replay::default();
+        assert!(note(&replay, &mail(&[1, 2]), "bob@corp.example", 0));
+        for signatures in [&[1][..], &[2], &[3, 2], &[1, 3]] {
+            assert!(!note(&replay, &mail(signatures), "ann@corp.example", 0), "{signatures:?}");
+        }
+        assert!(note(&replay, &mail(&[3]), "ann@corp.example", 0), "what was refused is not remembered");
+        assert!(!note(&replay, &mail(&[]), "ann@corp.example", 0), "nothing to know it by");
+    }
+
+    #[test]
+    fn where_to_is_covered_it_does_not_count() {
+        let replay = Replay::default();
+        for condition in [None, Some(Condition::AnotherAddress)] {
+            let decision = Decision { condition, ..mail(&[1]) };
+            assert!(note(&replay, &decision, "bob@corp.example", 0));
+            assert!(note(&replay, &decision, "ann@corp.example", 0));
+        }
+        assert!(note(&replay, &Decision { condition: None, ..mail(&[]) }, "ann@corp.example", 0));
+        assert!(note(&replay, &mail(&[1]), "eve@corp.example", 0), "nothing was remembered");
+    }
+
+    #[test]
+    fn as_long_as_a_signature_is_fresh() {
+        let replay = Replay::default();
+        assert!(note(&replay, &mail(&[1]), "bob@corp.example", 0));
+        assert!(!note(&replay, &mail(&[1]), "ann@corp.example", DAY + MARGIN_SECONDS - 1));
+        assert!(note(&replay, &mail(&[1]), "ann@corp.example", DAY + MARGIN_SECONDS));
+        // A signer's clock may run five minutes ahead, and what was signed then is fresh for a day from then on.
+        assert!(MARGIN_SECONDS > 5 * 60);
+        assert!(!note(&replay, &mail(&[1]), "bob@corp.example", DAY + MARGIN_SECONDS + 1), "it is ann's now");
+    }
+
+    #[test]
+    fn each_entry_remembers_for_itself() {
+        let replay = Replay::default();
+        assert!(note(&replay, &mail(&[1]), "bob@corp.example", 0));
+        assert!(replay.note(&entry("shop"), &mail(&[1]), &["ann@corp.example".into()], Timestamp::UNIX_EPOCH).is_ok());
+        assert!(!note(&replay, &mail(&[1]), "ann@corp.example", 0));
+    }
+
+    #[test]
+    fn a_full_table_forgets_only_what_is_over() {
+        let replay = Replay::default();
+        let numbered = |number: usize| {
+            let mut id = [9; 32];
+            id[..8].copy_from_slice(&number.to_be_bytes());
+            Decision { condition: Some(Condition::UnsignedTo), signatures: vec![id], ..Decision::default() }
+        };
+        for number in 0..limits::REPLAYS {
+            assert!(note(&replay, &numbered(number), "bob@corp.example", 0), "{number}");
+        }
+        assert!(!note(&replay, &mail(&[1]), "bob@corp.example", 1), "full");
+        assert!(!note(&replay, &numbered(0), "ann@corp.example", 1), "and nothing was pushed out");
+        assert!(replay.note(&entry("shop"), &mail(&[1]), &["bob@corp.example".into()], Timestamp::UNIX_EPOCH).is_ok());
+        assert!(note(&replay, &mail(&[1]), "bob@corp.example", DAY + MARGIN_SECONDS), "all are over");
+    }
+}
