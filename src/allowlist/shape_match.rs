@@ -305,6 +305,10 @@ impl<'r> Trial<'r> {
             return None;
         }
         let Some(path) = &other.path else { return Some(url.path().to_owned()) };
+        // Behind `#` programs in the browser tell their pages apart: `/#ticket/zoom/1` is another page than `/`.
+        if url.fragment().is_some_and(|fragment| fragment.contains('/')) {
+            return None;
+        }
         let raw: Vec<&str> = url.path().strip_prefix('/')?.split('/').collect();
         let (start, rest) = raw.split_at_checked(path.segments.len())?;
         let ends = match path.end {
