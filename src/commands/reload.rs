@@ -60,6 +60,7 @@ impl Watched {
         }
         files.extend(settings.tag.iter().flat_map(|tag| tag.files.clone()));
         files.extend(settings.audit_keys.file.clone());
+        files.extend(settings.aliases.clone());
         let mut watched = Self { files, folder: settings.allow.clone(), seen: Vec::new() };
         watched.seen = watched.look();
         watched

@@ -69,6 +69,8 @@ pub struct Settings {
     pub audit_keys: AuditKeys,
     /// The allowlist.
     pub allowlist: Allowlist,
+    /// The file of the readers' aliases.
+    pub aliases: Option<PathBuf>,
     /// The folder that the allowlist came from.
     pub allow: Option<PathBuf>,
     /// What is allowed and yet probably not meant.
@@ -137,6 +139,7 @@ impl Settings {
             audit: None,
             audit_keys: AuditKeys::default(),
             allowlist: Allowlist::default(),
+            aliases: None,
             allow: None,
             warnings: Vec::new(),
         }
@@ -186,7 +189,8 @@ impl Settings {
             smtp.trusted_upstreams.clone_from(&settings.identity.trusted_upstreams);
         }
         let section = root.section("readers", problems);
-        let readers = readers::compile(section, &beside, problems);
+        let (readers, aliases) = readers::compile(section, &beside, problems);
+        settings.aliases = aliases;
         let section = root.section("milter", problems);
         settings.milter = milter::compile(section, settings.smtp.as_ref(), &mut settings.warnings, problems);
         let section = root.section("guard", problems);

@@ -1,12 +1,14 @@
 //! `[readers]`: the company's domains, and the file of its aliases.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::reading::{Place, Problems, Section};
 use crate::{allowlist::reader::Readers, message::Domain};
 
 /// Reads `[readers]` and the alias file that it names.
-pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, problems: &mut Problems) -> Readers {
+///
+/// The file comes along, so that its changes are seen.
+pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, problems: &mut Problems) -> (Readers, Option<PathBuf>) {
     let domains = section.strings("domains", problems);
     let aliases = section.string("aliases", problems);
     section.finish(problems);
@@ -16,14 +18,14 @@ pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, problems: &mu
         .filter_map(|item| item.parse(problems, "a domain of the company's, as in \"corp.example\"", |text| Domain::parse(text).ok()))
         .collect::<Vec<_>>();
     let mut readers = Readers::new(domains);
-    if let Some(found) = aliases {
-        let path = beside.join(&found.value);
-        for (number, line) in super::read(&path, problems).unwrap_or_default().lines().enumerate() {
+    let file = aliases.map(|found| beside.join(&found.value));
+    if let Some(path) = &file {
+        for (number, line) in super::read(path, problems).unwrap_or_default().lines().enumerate() {
             if let Err(error) = readers.add_alias(line) {
                 let place = Place { source: path.display().to_string(), at: Some((number + 1, 1)) };
                 problems.add(place, "readers.aliases", format!("found {line:?}: {error}"));
             }
         }
     }
-    readers
+    (readers, file)
 }
