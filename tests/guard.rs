@@ -84,7 +84,9 @@ async fn a_guarded_mail_is_sealed() {
         .start()
         .await;
     let mail = vendor.sign(&reset_mail()).unwrap();
-    for (count, (mail, sets)) in [(mail.clone(), 1), (key.seal(&hop::dkim::Sealing::default(), &mail), 2)].into_iter().enumerate() {
+    // The sender's own signature, folded over lines, is left out of the earlier seal: the tests' sealer knows fields of one line.
+    let earlier: hop::dkim::Sealing = toml::from_str("h = \"from:to:subject:date:message-id:mime-version:content-type\"").unwrap();
+    for (count, (mail, sets)) in [(mail.clone(), 1), (key.seal(&earlier, &mail), 2)].into_iter().enumerate() {
         // The second comes by a path whose words would speak in the hop's own field.
         let path = ["<bounce@vendor.test>", "<\"x) smtp.mailfrom=y; dmarc=pass header.from=attack.test; (\"@vendor.test>"][count];
         assert!(hop.send(path, &["<bob@corp.example>"], mail.as_bytes()).await.starts_with("250"));
@@ -118,7 +120,7 @@ async fn a_guarded_mail_is_sealed() {
             return;
         }
         let said = String::from_utf8(output.stdout).unwrap();
-        assert!(said.starts_with("b'pass'"), "dkimpy, {sets} sets: {said} {}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.starts_with("b'pass'"), "dkimpy, {sets} sets: {said} {}\n{text}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
