@@ -424,6 +424,14 @@ mod tests {
             "<style><a href='https://attack.test/'>x</a></style>",
             "<link itemprop=url href='https://attack.test/'>",
             "<script type='application/ld+json'>{\"potentialAction\":{\"target\":\"https://attack.test/\"}}</script>",
+            "<script type='application/ld+json'>{\"@type\":\"ViewAction\",\"x\":[\"https://attack.test/\"]}</script>",
+            "<script type='application/ld+json'>{\"potentialAction\":{\"target\":{\"@id\":\"https://attack.test/\"}}}</script>",
+            "<script type='application/ld+json'>{\"potentialAct\\u0069on\":{\"URL\":\"https:\\/\\/attack.test/\"}}</script>",
+            "<script type='application/ld+json'>{\"potentialAction\":{\"target\":\"https://attack.test/\",\"target\":\"https://a.test/\"}}</script>",
+            "<script type='application/ld+json'>{\"@type\":\"ParcelDelivery\",\"trackingUrl\":\"https://attack.test/\"}</script>",
+            "<video itemprop=target src='https://attack.test/'></video>",
+            "<data itemprop=target value='https://attack.test/'></data>",
+            "<meta itemprop=x content='https://attack.test/'>",
             "<template><a href='https://attack.test/'>x</a></template>",
             "<textarea><a href='https://attack.test/'>x</a></textarea><a href='https://attack.test/'>",
         ] {
@@ -443,6 +451,8 @@ mod tests {
             "<svg><a><animate attributeName=href values='https://attack.test/'></animate></a></svg>",
             "<svg><a><set attributeName=href to='https://attack.test/'></set></a></svg>",
             "<script type='application/ld+json'>{}<!--<script></script>",
+            "<script type='application/ld+json'>/**/{\"potentialAct\\u0069on\":{\"target\":\"https://attack.test/\"}}</script>",
+            "<script type='application/ld+json'>{\"potentialAction\":{\"target\":\"https://attack.test/\"},}</script>",
         ] {
             assert!(read(html).flaws.has(Flaw::HtmlActive), "{html}");
         }
@@ -475,6 +485,10 @@ mod tests {
             "<script type='application/ld+json'>{\"@context\":\"http://schema.org\",\"url\":\"https://a.test\"}</script>",
             "<!-- <a href='https://a.test/'>x</a> -->",
             "<base target=_blank>",
+            "<meta itemprop=description content='Reset'><meta itemprop=name content='View order'>",
+            "<div itemscope itemtype='http://schema.org/EmailMessage'></div>",
+            "<script type='application/ld+json'>{\"@context\":\"http://schema.org\",\"@type\":\"ViewAction\",\"name\":\"View order\"}</script>",
+            "<script type='application/ld+json'>{\"@type\":\"Organization\",}</script>",
         ] {
             let found = read(html);
             assert!(found.flaws.is_empty() && found.addresses.is_empty(), "{html}: {found:?}");
