@@ -155,15 +155,23 @@ pub(super) fn is_edge(element: &str) -> bool {
     is_block(element) || matches!(element, "a" | "img" | "input" | "button" | "select" | "textarea" | "video" | "svg" | "area")
 }
 
+/// Whether an element is a piece of a table. Browsers ignore its tags outside of one (WHATWG HTML section 13.2.6.4.7), and a
+/// reader sees no edge then. The same goes for the second tags of `html`, `head` and `body` everywhere.
+pub(super) fn is_table_piece(element: &str) -> bool {
+    is_cell(element) || matches!(element, "tr" | "tbody" | "thead" | "tfoot" | "col" | "colgroup")
+}
+
+/// Whether an element of a table holds text.
+pub(super) fn is_cell(element: &str) -> bool {
+    matches!(element, "td" | "th" | "caption")
+}
+
 /// Whether an element starts on a line of its own.
 pub(super) fn is_block(element: &str) -> bool {
     const BLOCKS: &[&str] = &[
         "p",
         "div",
         "br",
-        "tr",
-        "td",
-        "th",
         "table",
         "li",
         "ul",
@@ -175,7 +183,6 @@ pub(super) fn is_block(element: &str) -> bool {
         "h5",
         "h6",
         "hr",
-        "body",
         "title",
         "center",
         "blockquote",
@@ -187,7 +194,6 @@ pub(super) fn is_block(element: &str) -> bool {
         "dl",
         "dt",
         "dd",
-        "caption",
         "main",
         "nav",
         "aside",
@@ -198,8 +204,6 @@ pub(super) fn is_block(element: &str) -> bool {
         "legend",
         "details",
         "summary",
-        "html",
-        "head",
         "option",
         "xmp",
         "noscript",
