@@ -13,6 +13,7 @@ use lol_html::{
 use super::{
     flaw::{Flaw, Flaws},
     html_elements::{self, is_block, is_edge},
+    tables::Tables,
     words::{Space, Tail},
 };
 use crate::limits;
@@ -186,6 +187,7 @@ struct Open {
     run_at: usize,
     /// The raw-text element that is open.
     raw: Raw,
+    tables: Tables,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -200,21 +202,22 @@ enum Raw {
 
 impl Walk<'_> {
     fn run(&self) {
-        let open = Rc::new(RefCell::new(Open::default()));
+        let tables = if self.depth > 0 { Tables::around() } else { Tables::default() };
+        let open = Rc::new(RefCell::new(Open { tables, ..Open::default() }));
         let on_element = {
             let (walk, open) = (self.clone(), Rc::clone(&open));
             element!("*", move |tag| {
                 let name = tag.tag_name();
                 let seen = html_elements::look_at(&name, tag.attributes());
-                walk.element(&name, tag, seen, &mut open.borrow_mut());
-                if tag.can_have_content() && (is_edge(&name) || name.starts_with("v:")) {
+                let divides = walk.element(&name, tag, seen, &mut open.borrow_mut());
+                if tag.can_have_content() && (divides || name.starts_with("v:")) {
                     let (walk, open) = (walk.state.clone(), Rc::clone(&open));
                     tag.on_end_tag(end_tag!(move |end| {
                         let mut html = walk.borrow_mut();
                         let mut open = open.borrow_mut();
                         let name = end.name();
                         html.edge = true;
-                        if is_block(&name) {
+                        if is_block(&name) || html_elements::is_table_piece(&name) {
                             html.text.part();
                         }
                         if name == "a" || name.starts_with("v:") {
@@ -235,8 +238,9 @@ impl Walk<'_> {
             })
         };
         let on_comment = {
-            let walk = self.clone();
+            let (walk, open) = (self.clone(), Rc::clone(&open));
             doc_comments!(move |comment| {
+                open.borrow_mut().tables.reach(walk.source, comment.source_location().bytes());
                 walk.comment(comment);
                 Ok(())
             })
@@ -253,11 +257,19 @@ impl Walk<'_> {
         }
     }
 
-    fn element(&self, name: &str, tag: &lol_html::html_content::Element<'_, '_>, seen: html_elements::Tag, open: &mut Open) {
+    /// Takes a start tag in, and says whether a reader sees an edge there.
+    fn element(&self, name: &str, tag: &lol_html::html_content::Element<'_, '_>, seen: html_elements::Tag, open: &mut Open) -> bool {
         let mut html = self.state.borrow_mut();
-        if is_block(name) {
+        open.tables.reach(self.source, tag.source_location().bytes());
+        if !open.tables.start(name) {
+            html.flaws.add(Flaw::HtmlAmbiguous);
+        }
+        let piece = html_elements::is_table_piece(name) && open.tables.is_open();
+        let hidden = name == "input" && tag.get_attribute("type").is_some_and(|kind| kind.trim().eq_ignore_ascii_case("hidden"));
+        let divides = piece || is_edge(name) && !hidden;
+        if piece || is_block(name) {
             html.break_line();
-        } else if is_edge(name) {
+        } else if divides {
             html.edge = true;
         }
         html.flaws.join(seen.flaws);
@@ -287,11 +299,13 @@ impl Walk<'_> {
             }
             _ => Raw::Markup,
         };
+        divides
     }
 
     fn text(&self, chunk: &TextChunk<'_>, open: &Rc<RefCell<Open>>) {
-        let (raw, at, kind, anchor) = {
+        let (raw, at, kind, anchor, outside) = {
             let mut open = open.borrow_mut();
+            open.tables.reach(self.source, chunk.source_location().bytes());
             if open.run.is_empty() {
                 open.run_at = chunk.source_location().bytes().start;
             }
@@ -299,7 +313,7 @@ impl Walk<'_> {
             if !chunk.last_in_text_node() {
                 return;
             }
-            (std::mem::take(&mut open.run), open.run_at, open.raw, open.anchor)
+            (std::mem::take(&mut open.run), open.run_at, open.raw, open.anchor, open.tables.is_outside_of_cells())
         };
         let markup = || raw.as_bytes().windows(2).any(|pair| matches!(pair, [b'<', next] if next.is_ascii_alphabetic() || *next == b'!'));
         match chunk.text_type() {
@@ -307,6 +321,10 @@ impl Walk<'_> {
                 let entities = if chunk.text_type().allows_html_entities() { Entities::Decoded } else { Entities::Kept };
                 if self.words == Words::Read && !raw.is_empty() {
                     let mut html = self.state.borrow_mut();
+                    // Browsers put such a text in front of the table, next to another one.
+                    if outside && !raw.trim().is_empty() {
+                        html.flaws.add(Flaw::HtmlAmbiguous);
+                    }
                     let start = html.text.len();
                     html.push_text(&raw, self.base + at, entities, anchor);
                     let text = html.text.get(start..).unwrap_or_default().to_owned();
@@ -424,6 +442,14 @@ mod tests {
             "<style><a href='https://attack.test/'>x</a></style>",
             "<link itemprop=url href='https://attack.test/'>",
             "<script type='application/ld+json'>{\"potentialAction\":{\"target\":\"https://attack.test/\"}}</script>",
+            "<script type='application/ld+json'>{\"@type\":\"ViewAction\",\"x\":[\"https://attack.test/\"]}</script>",
+            "<script type='application/ld+json'>{\"potentialAction\":{\"target\":{\"@id\":\"https://attack.test/\"}}}</script>",
+            "<script type='application/ld+json'>{\"potentialAct\\u0069on\":{\"URL\":\"https:\\/\\/attack.test/\"}}</script>",
+            "<script type='application/ld+json'>{\"potentialAction\":{\"target\":\"https://attack.test/\",\"target\":\"https://a.test/\"}}</script>",
+            "<script type='application/ld+json'>{\"@type\":\"ParcelDelivery\",\"trackingUrl\":\"https://attack.test/\"}</script>",
+            "<video itemprop=target src='https://attack.test/'></video>",
+            "<data itemprop=target value='https://attack.test/'></data>",
+            "<meta itemprop=x content='https://attack.test/'>",
             "<template><a href='https://attack.test/'>x</a></template>",
             "<textarea><a href='https://attack.test/'>x</a></textarea><a href='https://attack.test/'>",
         ] {
@@ -443,6 +469,8 @@ mod tests {
             "<svg><a><animate attributeName=href values='https://attack.test/'></animate></a></svg>",
             "<svg><a><set attributeName=href to='https://attack.test/'></set></a></svg>",
             "<script type='application/ld+json'>{}<!--<script></script>",
+            "<script type='application/ld+json'>/**/{\"potentialAct\\u0069on\":{\"target\":\"https://attack.test/\"}}</script>",
+            "<script type='application/ld+json'>{\"potentialAction\":{\"target\":\"https://attack.test/\"},}</script>",
         ] {
             assert!(read(html).flaws.has(Flaw::HtmlActive), "{html}");
         }
@@ -453,6 +481,12 @@ mod tests {
             "<!-- x --!><a href='https://attack.test/'>x</a>",
             "<meta http-equiv=x http-equiv=refresh content='0'>",
             "<plaintext>",
+            "<table>x<tr><td>y</td></tr></table>",
+            "<table><tr>x<td>y</td></tr></table>",
+            "<table><tr><td>y</td>x</tr></table>",
+            "<table><tr><td>y</td></tr></tbody>x</table>",
+            "<table><b>x</b></table>",
+            "<table><table></table><td>x<td>y",
         ] {
             assert!(!read(html).flaws.is_empty(), "{html}");
         }
@@ -475,6 +509,11 @@ mod tests {
             "<script type='application/ld+json'>{\"@context\":\"http://schema.org\",\"url\":\"https://a.test\"}</script>",
             "<!-- <a href='https://a.test/'>x</a> -->",
             "<base target=_blank>",
+            "<table> <caption> </caption><colgroup><col></colgroup>\r\n<tr> <td><table><tr><th> </th></tr></table> </td>\r\n</tr></table>",
+            "<meta itemprop=description content='Reset'><meta itemprop=name content='View order'>",
+            "<div itemscope itemtype='http://schema.org/EmailMessage'></div>",
+            "<script type='application/ld+json'>{\"@context\":\"http://schema.org\",\"@type\":\"ViewAction\",\"name\":\"View order\"}</script>",
+            "<script type='application/ld+json'>{\"@type\":\"Organization\",}</script>",
         ] {
             let found = read(html);
             assert!(found.flaws.is_empty() && found.addresses.is_empty(), "{html}: {found:?}");
@@ -498,6 +537,26 @@ mod tests {
     fn edges_that_a_reader_sees() {
         let edges = |html: &str| read(html).runs.iter().map(|run| run.edge).collect::<Vec<_>>();
         assert_eq!(edges("<a>x</a>y"), [Edge::Seen, Edge::Seen]);
+        for ignored in [
+            "<td>",
+            "<tr>",
+            "<th>",
+            "<body>",
+            "<html>",
+            "<head>",
+            "<caption>",
+            "</td>",
+            "</body>",
+            "</html>",
+            "<col>",
+            "<input type=hidden>",
+        ] {
+            assert_eq!(edges(&format!("<p>x{ignored}y</p>")).get(1), Some(&Edge::Unseen), "{ignored}");
+            let closed = format!("<div><table><td>z</div></table><p>x{ignored}y</p>");
+            assert_eq!(edges(&closed).last(), Some(&Edge::Unseen), "{closed}");
+        }
+        assert_eq!(edges("<table><tr><td>x<td>y</table>"), [Edge::Seen, Edge::Seen]);
+        assert_eq!(edges("<!--[if mso]>x</td><td>y<![endif]-->").last(), Some(&Edge::Seen));
         assert_eq!(edges("<a>x</a><b>y</b>"), [Edge::Seen, Edge::Seen]);
         assert_eq!(edges("<div>x<b>y</b>z<wbr>w</div>v"), [Edge::Seen, Edge::Unseen, Edge::Unseen, Edge::Unseen, Edge::Seen]);
     }

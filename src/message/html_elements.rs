@@ -7,6 +7,7 @@ use lol_html::html_content::Attribute;
 use super::{
     flaw::{Flaw, Flaws},
     html::Pressed,
+    schemes,
 };
 use crate::limits;
 
@@ -45,7 +46,9 @@ pub(super) fn look_at(name: &str, attributes: &[Attribute<'_>]) -> Tag {
     if name == "plaintext" {
         tag.flaws.add(Flaw::HtmlAmbiguous);
     }
-    let is_item = attributes.iter().any(|attribute| attribute.name() == "itemprop");
+    let item = attributes.iter().find(|attribute| attribute.name() == "itemprop").map(Attribute::value);
+    let is_item = item.is_some();
+    let item = item.unwrap_or_default();
     let mut seen: Vec<String> = Vec::new();
     for attribute in attributes {
         let key = attribute.name();
@@ -64,7 +67,15 @@ pub(super) fn look_at(name: &str, attributes: &[Attribute<'_>]) -> Tag {
         }
         let place = || attribute.value_source_location().map(|place| place.bytes());
         let value = || htmlize::unescape_attribute(raw.as_str()).into_owned();
-        match purpose(name, &key, is_item) {
+        let mut purpose = purpose(name, &key, is_item);
+        // Mail programs make buttons of items, and differ in where they look for the address.
+        if is_item && matches!(purpose, Use::Loads | Use::Unknown) && !is_item_frame(&key) {
+            let address = value();
+            if holds_address(&address) || schemes::is_ambiguous(&address) || name == "meta" && key == "content" && names_address(&item) {
+                purpose = Use::Leads;
+            }
+        }
+        match purpose {
             Use::Leads => tag.pressed.push(Pressed { value: value(), place: place() }),
             Use::Text => {
                 let shown = value();
@@ -102,7 +113,6 @@ fn purpose(element: &str, key: &str, is_item: bool) -> Use {
             Use::Loads
         }
         "href" | "xlink:href" | "longdesc" | "o:href" => Use::Leads,
-        "content" if element == "meta" && is_item => Use::Leads,
         "action" | "formaction" | "ping" | "srcdoc" => Use::Acts,
         "src" if element == "xml" => Use::Acts,
                 "title" | "alt" => Use::Text,
@@ -145,15 +155,23 @@ pub(super) fn is_edge(element: &str) -> bool {
     is_block(element) || matches!(element, "a" | "img" | "input" | "button" | "select" | "textarea" | "video" | "svg" | "area")
 }
 
+/// Whether an element is a piece of a table. Browsers ignore its tags outside of one (WHATWG HTML section 13.2.6.4.7), and a
+/// reader sees no edge then. The same goes for the second tags of `html`, `head` and `body` everywhere.
+pub(super) fn is_table_piece(element: &str) -> bool {
+    is_cell(element) || matches!(element, "tr" | "tbody" | "thead" | "tfoot" | "col" | "colgroup")
+}
+
+/// Whether an element of a table holds text.
+pub(super) fn is_cell(element: &str) -> bool {
+    matches!(element, "td" | "th" | "caption")
+}
+
 /// Whether an element starts on a line of its own.
 pub(super) fn is_block(element: &str) -> bool {
     const BLOCKS: &[&str] = &[
         "p",
         "div",
         "br",
-        "tr",
-        "td",
-        "th",
         "table",
         "li",
         "ul",
@@ -165,7 +183,6 @@ pub(super) fn is_block(element: &str) -> bool {
         "h5",
         "h6",
         "hr",
-        "body",
         "title",
         "center",
         "blockquote",
@@ -177,7 +194,6 @@ pub(super) fn is_block(element: &str) -> bool {
         "dl",
         "dt",
         "dd",
-        "caption",
         "main",
         "nav",
         "aside",
@@ -188,8 +204,6 @@ pub(super) fn is_block(element: &str) -> bool {
         "legend",
         "details",
         "summary",
-        "html",
-        "head",
         "option",
         "xmp",
         "noscript",
@@ -213,48 +227,84 @@ fn holds_address(value: &str) -> bool {
         || ["www.", "javascript:", "data:"].iter().any(|mark| start.get(..mark.len()).is_some_and(|start| start.eq_ignore_ascii_case(mark)))
 }
 
-/// The addresses that mail programs make buttons of in a mail's JSON-LD (schema.org's `potentialAction`).
+/// Attributes of an item that say what it is or how it looks.
+fn is_item_frame(key: &str) -> bool {
+    matches!(key, "itemtype" | "itemprop" | "style" | "class" | "id" | "srcset" | "background") || key.starts_with("xmlns")
+}
+
+/// Whether a property of schema.org is an address by its name.
+fn names_address(property: &str) -> bool {
+    let property = property.trim().to_ascii_lowercase();
+    property.ends_with("url") || matches!(property.as_str(), "target" | "urltemplate" | "@id" | "href")
+}
+
+/// The addresses that mail programs may make buttons of in a mail's JSON-LD: all of one that speaks of actions (schema.org's
+/// `potentialAction`), and those of properties such as `trackingUrl`.
 ///
 /// # Errors
-/// Where it could hide markup, or is no JSON and yet speaks of actions.
+/// Where it could hide markup, or is no JSON and may speak of such.
 pub(super) fn json_buttons(json: &str) -> Result<Vec<String>, Flaw> {
     if json.contains('<') {
         return Err(Flaw::HtmlActive);
     }
-    match serde_json::from_str::<serde_json::Value>(json) {
-        Ok(value) => {
-            let mut found = Vec::new();
-            buttons(&value, Inside::Thing, &mut found);
-            Ok(found)
-        }
-        Err(_) if json.to_ascii_lowercase().contains("action") => Err(Flaw::HtmlActive),
-        Err(_) => Ok(Vec::new()),
+    if serde_json::from_str::<serde::de::IgnoredAny>(json).is_err() {
+        let lower = json.to_ascii_lowercase();
+        let address = lower.match_indices("url").any(|(at, _)| lower.get(..at).is_some_and(|front| front.ends_with(char::is_alphabetic)));
+        // Programs that forgive more than others read it all the same.
+        let hidden = lower.contains("\\u") || lower.contains("\\x") || lower.contains("&#");
+        return if address || hidden || lower.contains("action") { Err(Flaw::HtmlActive) } else { Ok(Vec::new()) };
     }
-}
-
-/// Where in JSON-LD a value stands.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Inside {
-    Thing,
-    Action,
-}
-
-/// Recursion is bounded: `serde_json` reads 128 levels and no more.
-fn buttons(value: &serde_json::Value, inside: Inside, found: &mut Vec<String>) {
-    match value {
-        serde_json::Value::Object(fields) => {
-            for (key, value) in fields {
-                let is_target = matches!(key.as_str(), "url" | "target" | "urlTemplate");
-                match value {
-                    serde_json::Value::String(address) if is_target && inside == Inside::Action => found.push(address.clone()),
-                    _ if key.to_ascii_lowercase().ends_with("action") => buttons(value, Inside::Action, found),
-                    _ => buttons(value, inside, found),
+    // Of a key that stands twice, programs take the first or the last: each string counts.
+    let strings = json_strings(json);
+    let acts = strings.iter().any(|(_, text)| text.trim_end().to_ascii_lowercase().ends_with("action"));
+    let mut key = "";
+    let mut found = Vec::new();
+    for (role, text) in &strings {
+        match role {
+            Role::Key => key = text,
+            Role::Value if is_vocabulary(text) => {}
+            Role::Value => {
+                let named = names_address(key) && (acts || key.len() > "url".len());
+                if named || acts && (holds_address(text) || schemes::is_ambiguous(text)) {
+                    found.push(text.clone());
                 }
             }
         }
-        serde_json::Value::Array(items) => items.iter().for_each(|item| buttons(item, inside, found)),
-        _ => {}
     }
+    Ok(found)
+}
+
+/// What a string of a JSON text is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Key,
+    Value,
+}
+
+/// Every string of a valid JSON text (RFC 8259), escapes undone, in order.
+fn json_strings(json: &str) -> Vec<(Role, String)> {
+    let bytes = json.as_bytes();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(start) = bytes.get(at..).and_then(|rest| memchr::memchr(b'"', rest)).map(|quote| at + quote) {
+        let mut end = start + 1;
+        while let Some(byte) = bytes.get(end).filter(|byte| **byte != b'"') {
+            end += if *byte == b'\\' { 2 } else { 1 };
+        }
+        at = end + 1;
+        let text = json.get(start..at).and_then(|literal| serde_json::from_str(literal).ok()).unwrap_or_default();
+        let next = bytes.get(at..).and_then(|rest| rest.iter().find(|byte| !byte.is_ascii_whitespace()));
+        found.push((if next == Some(&b':') { Role::Key } else { Role::Value }, text));
+    }
+    found
+}
+
+/// Whether an address is a word of schema.org, which nobody opens.
+fn is_vocabulary(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.map(|rest| rest.strip_prefix("www.").unwrap_or(rest))
+        .and_then(|rest| rest.strip_prefix("schema.org"))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Attributes of which programs take the first or the last, and where that changes where something leads.

@@ -20,6 +20,8 @@ pub mod mailbox;
 pub mod parts;
 mod pictures;
 pub mod running_text;
+mod schemes;
+mod tables;
 mod unsigned_mime;
 pub mod unwrap;
 pub mod words;

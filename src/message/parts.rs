@@ -159,7 +159,8 @@ impl Tree {
                 let is_html = matches!(subtype.as_str(), "html" | "x-amp-html" | "xhtml+xml" | "xml" | "enriched" | "richtext");
                 let format = if is_html || matches!(part.kind(), PartKind::Html) { Format::Html } else { Format::Plain };
                 let is_read = kind == "text" && matches!(subtype.as_str(), "plain" | "html");
-                if !is_read || part.content_disposition().is_some_and(|how| how.ctype().eq_ignore_ascii_case("attachment")) {
+                let attached = part.content_disposition().is_some_and(|how| how.ctype().eq_ignore_ascii_case("attachment"));
+                if !is_read || attached || !pictures::is_named_as_text(part) {
                     self.attachments += 1;
                 }
                 check_encoding(part, &mut self.flaws);

@@ -23,20 +23,29 @@ pub(super) fn is_picture(subtype: &str, part: &MessagePart<'_>) -> bool {
     let Some(picture) = PICTURES.iter().find(|picture| picture.subtypes.contains(&subtype)) else { return false };
     let octets = part.decoded();
     let webp = subtype != "webp" || octets.get(8..12) == Some(b"WEBP");
+    webp && octets.starts_with(picture.start) && names(part).iter().all(|name| is_file_name(name, picture.endings))
+}
+
+/// Whether a text part is a text for any program, and no file of another kind by a name that its fields give it.
+pub(super) fn is_named_as_text(part: &MessagePart<'_>) -> bool {
+    names(part).iter().all(|name| is_file_name(name, &["txt", "text", "html", "htm"]))
+}
+
+/// Every file name that a part's fields give it, a piece of one that is cut (RFC 2231 section 3) for itself.
+fn names(part: &MessagePart<'_>) -> Vec<String> {
+    let named = |key: &str| {
+        let key = key.to_ascii_lowercase();
+        key.starts_with("name") || key.starts_with("filename")
+    };
     let fields = [part.content_type(), part.content_disposition()];
-    let mut names = fields.iter().flatten().flat_map(mail_parser::ContentType::attributes).filter(|(name, _)| {
-        let name = name.to_ascii_lowercase();
-        name.starts_with("name") || name.starts_with("filename")
-    });
-    webp && octets.starts_with(picture.start)
-        && names.all(|(_, value)| {
-            let value = value.trim_end_matches([' ', '.', '\t', '"']).to_ascii_lowercase();
-            let plain = !value
-                .chars()
-                .any(|letter| letter.is_control() || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '%' | ':'));
-            let plain = plain && !value.contains("=?");
-            plain && value.rsplit_once('.').is_none_or(|(_, ending)| picture.endings.contains(&ending))
-        })
+    let attributes = fields.iter().flatten().flat_map(mail_parser::ContentType::attributes);
+    attributes.filter(|(key, _)| named(key)).map(|(_, value)| value.to_owned()).collect()
+}
+
+/// Whether a name is one plain file name that no program cuts, without an ending or with one of these.
+fn is_file_name(name: &str, endings: &[&str]) -> bool {
+    name.chars().all(|letter| letter.is_alphanumeric() || " ._-()".contains(letter))
+        && name.rsplit_once('.').is_none_or(|(_, ending)| endings.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
 /// Whether a text holds a file as uuencode, yEnc, `BinHex` or in armour (RFC 9580 section 6.2, RFC 7468, RFC 1741).
@@ -87,6 +96,8 @@ mod tests {
         for fields in [
             "Content-Type: image/gif",
             "Content-Type: image/gif; name=\"a.gif\"",
+            "Content-Type: image/gif; name=\"My logo_2 (1).gif\"",
+            "Content-Type: image/gif\r\nContent-Disposition: inline; filename*=utf-8''logo%20b.gif",
             "Content-Type: image/GIF; name=logo\r\nContent-Disposition: inline; filename=\"logo.GIF\"",
         ] {
             assert_eq!(attachments(&format!("{fields}{base64}"), "R0lGODlhAQABAAAAACw="), 0, "{fields}");
@@ -95,6 +106,10 @@ mod tests {
         for fields in [
             "Content-Type: image/png",
             "Content-Type: image/gif; name=\"reset.html\"",
+            "Content-Type: image/gif; name=\"a.js/x.gif\"",
+            "Content-Type: image/gif; name=\"a.js;.gif\"",
+            "Content-Type: image/gif; name=\"a.js\\\\x.gif\"",
+            "Content-Type: image/gif; name=\"a.gif \"\r\nContent-Disposition: inline; filename=\"a.gif,b.js\"",
             "Content-Type: image/gif; name=\"a.gif\"\r\nContent-Disposition: attachment; filename=\"a.lnk\"",
             "Content-Type: image/gif; name=\"a.gif.docm\"",
             "Content-Type: image/gif\r\nContent-Disposition: inline; filename*=utf-8\'\'a%2elnk",
@@ -103,6 +118,25 @@ mod tests {
             "Content-Type: application/octet-stream; name=\"a.gif\"",
         ] {
             assert_eq!(attachments(&format!("{fields}{base64}"), "R0lGODlhAQABAAAAACw="), 1, "{fields}");
+        }
+        for named in [
+            "Content-Type: text/plain; name=\"a.js\"",
+            "Content-Type: text/html; name=a.hta",
+            "Content-Type: text/plain; NAME=\"a.js.\"",
+            "Content-Type: text/plain\r\nContent-Disposition: foo; filename=a.js",
+            "Content-Type: text/plain\r\nContent-Disposition: inline; filename*=utf-8''a%2Ejs",
+            "Content-Type: text/plain\r\nContent-Disposition: inline; filename*0=a.; filename*1=js",
+            "Content-Type: text/plain\r\nContent-Disposition: inline; filename*0*=utf-8''a.j; filename*1*=s",
+            "Content-Type: text/plain; name=\"=?utf-8?q?a=2Ejs?=\"",
+        ] {
+            assert_eq!(attachments(named, "x"), 1, "{named}");
+        }
+        for named in [
+            "Content-Type: text/plain; name=body.txt",
+            "Content-Type: text/html; name=\"Mail.HTML\"",
+            "Content-Type: text/plain; name=body",
+        ] {
+            assert_eq!(attachments(named, "x"), 0, "{named}");
         }
         for kind in [
             "text/calendar",

@@ -13,6 +13,7 @@ use super::{
     Domain,
     flaw::{Flaw, Flaws},
     host_letters::{NAME, is_address, is_break, is_dot, is_dropped, is_ending, is_host, with_ending},
+    schemes,
 };
 use crate::limits;
 
@@ -41,6 +42,9 @@ pub fn read(text: &str, author: Option<&Domain>) -> Reading {
     let mut scan =
         Scan { text, organisation: author.and_then(Domain::registered), reading: Reading::default(), taken: 0, by: Taken::ByName };
     scan.run();
+    if schemes::is_ambiguous(text) {
+        scan.reading.flaws.add(Flaw::LinkAmbiguous);
+    }
     scan.reading.found.sort_by_key(|found| (found.place.start, found.place.end));
     scan.reading.found.dedup();
     scan.reading
@@ -49,7 +53,10 @@ pub fn read(text: &str, author: Option<&Domain>) -> Reading {
 /// Whether a text can hold an address at all: a quick look.
 #[must_use]
 pub fn may_hold(text: &str) -> bool {
-    memchr::memchr3(b'.', b'/', b'\\', text.as_bytes()).is_some() || !text.is_ascii() && text.contains(is_dot)
+    let bytes = text.as_bytes();
+    memchr::memchr3(b'.', b'/', b'\\', bytes).is_some()
+        || memchr::memchr(b':', bytes).is_some()
+        || !text.is_ascii() && text.contains(is_dot)
 }
 
 /// The start of an address that the octets before [`Scan::taken`] belong to.
@@ -150,6 +157,10 @@ impl<'t> Scan<'t> {
             }
             return;
         }
+        if self.letter(colon + 3).is_none_or(char::is_whitespace) {
+            // Words about addresses.
+            return;
+        }
         let tail = self.tail(colon + 3, start);
         if tail.end == colon + 3 && tail.beyond.is_none() {
             self.reading.flaws.add(Flaw::LinkAmbiguous);
@@ -161,6 +172,15 @@ impl<'t> Scan<'t> {
             let ending = authority.rsplit(is_dot).next().and_then(|label| label.split(|letter| !is_host(letter)).next());
             if authority.is_ascii() || authority.contains('@') || ending.is_some_and(is_ending) {
                 self.push(start..beyond, self.slice(start..beyond).to_owned());
+            } else {
+                // No ending, so no name; but numbers are an address in any script. Only a name in front of it stands alone.
+                let plain = self.slice(colon + 3..tail.end);
+                let digits = Self::mapped(authority).is_some_and(|host| {
+                    host.rsplit('.').next().is_some_and(|label| label.starts_with(|letter: char| letter.is_ascii_digit()))
+                });
+                if digits || with_ending(plain) != Some(plain.len()) {
+                    self.reading.flaws.add(Flaw::LinkAmbiguous);
+                }
             }
         }
         if tail.end > colon + 3 {
@@ -300,13 +320,16 @@ impl<'t> Scan<'t> {
         if !text.contains(is_dot) {
             return;
         }
-        if is_address(text) {
-            if piece.end == run.end && self.tail_starts(piece.end) || self.slice(0..piece.start).ends_with("//") {
+        let mapped = Self::mapped(text);
+        let numbers = mapped.is_none() && text.chars().all(|letter| letter.is_numeric() || is_dot(letter) || is_dropped(letter));
+        if numbers || mapped.as_deref().is_some_and(is_address) {
+            let ends = self.slice(piece.end..run.end).chars().all(is_dropped);
+            if ends && self.tail_starts(run.end) || self.slice(0..piece.start).ends_with("//") {
                 self.add(piece, run);
             }
             return;
         }
-        let lower = Self::mapped(text).unwrap_or_default().to_ascii_lowercase();
+        let lower = mapped.unwrap_or_default().to_ascii_lowercase();
         let own = self.organisation.is_some_and(|own| lower.strip_suffix(own).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
         let www = lower.strip_prefix("www.").is_some_and(|rest| rest.contains('.'));
         let ending = with_ending(text);
