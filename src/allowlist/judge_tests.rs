@@ -330,7 +330,8 @@ fn what_proves_the_sender() {
             source: Source::Here,
             ..Identity::default()
         };
-        trial.entry().require = Require::Address { networks: vec![Network::parse("192.0.2.0/24").unwrap()], spf };
+        trial.entry().require =
+            Require::Address { networks: ["198.51.100.7", "192.0.2.0/24"].map(|text| Network::parse(text).unwrap()).to_vec(), spf };
     }
     assert_each(&[
         ("dmarc: none", &[Reason::Identity], |t| t.identity.dmarc = AuthResult::None),
@@ -476,6 +477,10 @@ fn what_straight_delivery_is() {
             list(t, "bank.test", AuthResult::Pass, BY);
             t.signature().domain = Some(domain("bank.test"));
         }),
+        ("From's domain, signed by its parent", ACTS, |t| {
+            list(t, "mail.bank.test", AuthResult::Pass, BY);
+            t.signature().domain = Some(domain("bank.test"));
+        }),
         ("relaxed alignment only", FAILS, |t| list(t, "bank.test", AuthResult::Pass, BY)),
         ("a sibling", FAILS, |t| list(t, "bounce.bank.test", AuthResult::Pass, BY)),
         ("the entry's", ACTS, |t| {
@@ -549,7 +554,11 @@ fn what_straight_delivery_stands_in_for() {
 
 #[test]
 fn spf_is_asked_where_it_can_help() {
-    let cases: [(&str, bool, fn(&mut Trial)); 17] = [
+    let cases: [(&str, bool, fn(&mut Trial)); 18] = [
+        ("a list, by the second of two signatures", true, |t| {
+            t.to_a_list();
+            t.identity.dkim.insert(0, signature("bank.test", "from:subject:date:mime-version:content-type:content-transfer-encoding"));
+        }),
         ("a list", true, Trial::to_a_list),
         ("no signed To", true, Trial::to_unsigned),
         ("a list, and the signature leaves out a MIME field", true, |t| {

@@ -145,6 +145,8 @@ pub fn meant_for(evidence: &Evidence<'_>, entry: &Entry, recipients: &[Mailbox],
         (Seen::Bare(_), _) if evidence.mentions("To") => {
             return Meant::Not(format!("{} covers another To than the one that readers see", evidence.by()));
         }
+        // Only for `reader = "straight"`: whoever the uncovered Cc names, nobody signed that.
+        (_, Seen::Bare(_)) => true,
         (Seen::Covered(_), _) | (Seen::Absent, Seen::Covered(_)) => false,
         (Seen::Bare(_) | Seen::Absent, _) => true,
     };
@@ -215,6 +217,8 @@ mod tests {
             "sales@corp.example: bob@corp.example, ann@corp.example",
             "shop@corp.example\tsales@corp.example",
             "loop@corp.example: loop@corp.example",
+            "info+de@corp.example: bob@corp.example",
+            "team@corp.example: shop+x@corp.example",
         ] {
             readers.add_alias(line).unwrap();
         }
@@ -223,12 +227,16 @@ mod tests {
 
     /// What is said of a header block whose `h=` is given.
     fn said(header: &str, h: &str, entry: &Entry, recipients: &[&str]) -> Meant {
+        said_to(&readers(), header, h, entry, recipients)
+    }
+
+    fn said_to(readers: &Readers, header: &str, h: &str, entry: &Entry, recipients: &[&str]) -> Meant {
         let raw = format!("{header}\r\n");
         let headers = Headers::read(raw.as_bytes());
         let coverage = Coverage::Fields(h.split(':').map(str::to_owned).collect());
         let evidence = Evidence::new(&headers, &coverage, "the signature");
         let recipients: Vec<Mailbox> = recipients.iter().map(|address| Mailbox::parse(address).unwrap()).collect();
-        meant_for(&evidence, entry, &recipients, &readers())
+        meant_for(&evidence, entry, &recipients, readers)
     }
 
     fn entry() -> Entry {
@@ -281,6 +289,9 @@ mod tests {
             ("everybody@corp.example", &["bob@corp.example"], "straight"),
             ("sales@corp.example", &["eve@corp.example"], "straight"),
             ("bob@corp.example", &["bob@corp.example", "eve@corp.example"], "straight"),
+            ("info@corp.example", &["bob@corp.example"], "nothing"),
+            ("team@corp.example", &["ann@corp.example"], "nothing"),
+            ("bob@corp.example", &["bob@foreign.test"], "straight"),
             ("mallory@attack.test", &["bob@corp.example"], "no"),
             ("bob@attack.test", &["bob@corp.example"], "no"),
             ("bob@corp.example, ann@corp.example", &["bob@corp.example"], "no"),
@@ -340,6 +351,44 @@ mod tests {
         for h in ["from:to", "from"] {
             let meant = said(stolen, h, &both, &["bob@corp.example", "ann@corp.example"]);
             assert_eq!(needs(&meant), "no", "{h}: {meant:?}");
+        }
+    }
+
+    #[test]
+    fn several_readers_of_what_is_not_covered() {
+        let several = Entry { addressees: Addressees::Several, ..entry() };
+        let straight = Entry { reader: Reader::Straight, ..several.clone() };
+        let bob = &["bob@corp.example"][..];
+        for (entry, header, h, recipients, needed) in [
+            (&several, "To: bob@corp.example\r\nCc: ann@corp.example\r\n", "to", bob, "no"),
+            (&straight, "To: bob@corp.example\r\nCc: ann@corp.example\r\n", "to", bob, "straight, once"),
+            // A stranger's own mail with a Cc of his making.
+            (&straight, "To: mallory@attack.test\r\nCc: bob@corp.example\r\n", "to", bob, "straight, once"),
+            (&straight, "To: mallory@attack.test\r\nCc: bob@corp.example\r\n", "to:cc", bob, "nothing"),
+            (&straight, "To: bob@corp.example\r\nTo: mallory@attack.test\r\n", "to", bob, "no"),
+            (&straight, "To: bob@corp.example\r\n", "from", &[], "nothing"),
+            (&several, "To: everybody@corp.example, x@attack.test\r\n", "to", bob, "straight"),
+        ] {
+            let meant = said(header, h, entry, recipients);
+            assert_eq!(needs(&meant), needed, "{header:?} {h} {recipients:?}: {meant:?}");
+        }
+        let straight = Entry { reader: Reader::Straight, ..entry() };
+        let meant = said("To:\r\nCc: bob@corp.example\r\n", "to", &straight, bob);
+        assert_eq!(needs(&meant), "straight, once", "{meant:?}");
+    }
+
+    #[test]
+    fn where_no_domains_are_configured_the_recipients_own_are() {
+        for (to, recipients, needed) in [
+            ("bob@corp.example", &["bob@corp.example"][..], "nothing"),
+            ("bob+x@corp.example", &["bob@corp.example"], "nothing"),
+            ("bob@corp.eu", &["bob@corp.example"], "no"),
+            ("sales@corp.example", &["bob@corp.example"], "straight"),
+            ("sales@corp.example", &["bob@corp.example", "ann@foreign.test"], "no"),
+            ("mallory@attack.test", &["bob@corp.example"], "no"),
+        ] {
+            let meant = said_to(&Readers::default(), &format!("To: {to}\r\n"), "to", &entry(), recipients);
+            assert_eq!(needs(&meant), needed, "{to} {recipients:?}: {meant:?}");
         }
     }
 

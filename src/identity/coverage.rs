@@ -112,6 +112,7 @@ mod tests {
         for (one, other, both) in [
             ("from:to:to:date", "to:from:from", "from:to"),
             ("from:from", "from:from:from", "from:from"),
+            ("to:from", "from:to", "from:to"),
             ("from", "", ""),
             ("", "from", ""),
         ] {
