@@ -291,7 +291,9 @@ async fn mails_that_are_exempted() {
     let mut wrong = Vec::new();
     for report in ACTS {
         let told = told(&report.entry.replace("{WORDS}", WORDS), &reported(report.mail)).await;
-        if (told.decision.as_str(), told.kind.as_str(), told.links.len()) != ("act", report.kind, report.links) {
+        // A link that a scanner wrapped is told in both spellings: as it stands, and what it hides.
+        let links = if report.entry.contains("unwrap") { told.links.len() / 2 } else { told.links.len() };
+        if (told.decision.as_str(), told.kind.as_str(), links) != ("act", report.kind, report.links) {
             wrong.push(format!("{}: {} {} {:?} {} {:?}", report.mail, told.decision, told.kind, told.links, told.why, told.flaws));
         }
         if told.decision != "act" {

@@ -108,12 +108,12 @@ impl Trial {
     }
 
     /// To names a list of the company's, so that straight delivery is needed.
-    fn to_a_list(&mut self) {
+    fn send_to_a_list(&mut self) {
         self.set("To", "everybody@corp.example");
     }
 
     /// The signature covers no To, and the entry takes straight delivery for it.
-    fn to_unsigned(&mut self) {
+    fn leave_to_unsigned(&mut self) {
         self.uncover("to");
         self.entry().reader = Reader::Straight;
     }
@@ -211,7 +211,9 @@ fn entry() -> Entry {
 }
 
 /// One change of the genuine mail, and the checks that it fails; none where it is still exempted.
-type Case = (&'static str, &'static [Reason], fn(&mut Trial));
+/// One thing that is changed.
+type Change = fn(&mut Trial);
+type Case = (&'static str, &'static [Reason], Change);
 
 fn assert_each(cases: &[Case]) {
     let mut wrong = Vec::new();
@@ -438,7 +440,7 @@ fn how_old_a_signature_may_be() {
 #[test]
 fn whom_it_is_meant_for() {
     assert_each(&[
-        ("another address of the reader's company, not straight", &[Reason::Addressees], Trial::to_a_list),
+        ("another address of the reader's company, not straight", &[Reason::Addressees], Trial::send_to_a_list),
         ("somebody else", &[Reason::Addressees], |t| t.set("To", "eve@attack.test")),
         ("no To", &[Reason::Addressees], |t| t.drop("To")),
         ("To is not covered", &[Reason::Addressees], |t| t.uncover("to")),
@@ -467,7 +469,7 @@ fn whom_it_is_meant_for() {
 fn what_straight_delivery_is() {
     const FAILS: &[Reason] = &[Reason::Addressees];
     fn list(trial: &mut Trial, from: &str, result: AuthResult, by: Option<Mechanism>) {
-        trial.to_a_list();
+        trial.send_to_a_list();
         trial.spf(from, result, by);
     }
     const BY: Option<Mechanism> = Some(Mechanism::Address);
@@ -501,7 +503,7 @@ fn what_straight_delivery_is() {
         ("by exists", FAILS, |t| list(t, "mail.bank.test", AuthResult::Pass, Some(Mechanism::Exists))),
         ("nobody tells by what", FAILS, |t| list(t, "mail.bank.test", AuthResult::Pass, None)),
         ("no plain domain", FAILS, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.identity.spf = Some(Spf { result: AuthResult::Pass, domain: None, by: BY });
         }),
         ("no client", FAILS, |t| {
@@ -517,15 +519,15 @@ fn what_straight_delivery_is() {
             t.set("To", "eve@attack.test");
         }),
         ("no signed To", ACTS, |t| {
-            t.to_unsigned();
+            t.leave_to_unsigned();
             t.spf("mail.bank.test", AuthResult::Pass, BY);
         }),
         ("no signed To, not straight", FAILS, |t| {
-            t.to_unsigned();
+            t.leave_to_unsigned();
             t.spf("mail.bank.test", AuthResult::SoftFail, BY);
         }),
         ("no signed To, two recipients", FAILS, |t| {
-            t.to_unsigned();
+            t.leave_to_unsigned();
             t.spf("mail.bank.test", AuthResult::Pass, BY);
             t.set("To", "bob@corp.example, ann@corp.example");
             t.entry().addressees = Addressees::Several;
@@ -541,7 +543,7 @@ fn what_straight_delivery_is() {
 #[test]
 fn what_straight_delivery_stands_in_for() {
     for (change, condition) in
-        [(Trial::to_a_list as fn(&mut Trial), Condition::AnotherAddress), (Trial::to_unsigned, Condition::UnsignedTo)]
+        [(Trial::send_to_a_list as Change, Condition::AnotherAddress), (Trial::leave_to_unsigned, Condition::UnsignedTo)]
     {
         let mut trial = Trial::genuine();
         trial.spf("mail.bank.test", AuthResult::Pass, Some(Mechanism::Address));
@@ -554,53 +556,53 @@ fn what_straight_delivery_stands_in_for() {
 
 #[test]
 fn spf_is_asked_where_it_can_help() {
-    let cases: [(&str, bool, fn(&mut Trial)); 18] = [
+    let cases: [(&str, bool, Change); 18] = [
         ("a list, by the second of two signatures", true, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.identity.dkim.insert(0, signature("bank.test", "from:subject:date:mime-version:content-type:content-transfer-encoding"));
         }),
-        ("a list", true, Trial::to_a_list),
-        ("no signed To", true, Trial::to_unsigned),
+        ("a list", true, Trial::send_to_a_list),
+        ("no signed To", true, Trial::leave_to_unsigned),
         ("a list, and the signature leaves out a MIME field", true, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.uncover("content-type");
         }),
         ("a covered To", false, |_| {}),
         ("a stranger in To", false, |t| t.set("To", "eve@attack.test")),
         ("it was asked, and passed", false, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.spf("mail.bank.test", AuthResult::Pass, Some(Mechanism::Address));
         }),
         ("it was asked, and did not pass", false, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.spf("mail.bank.test", AuthResult::Fail, None);
         }),
         ("nobody knows the client", false, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.identity.client = None;
         }),
         ("too old", false, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.signature().signed_at = Some(0);
         }),
         ("an uncovered field that nothing makes good", false, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.set("Content-Base", "https://attack.test/");
         }),
         ("expired", false, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.entry().expires = Some(Timestamp::UNIX_EPOCH);
         }),
         ("through a list", false, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.set("List-Post", "<mailto:x@bank.test>");
         }),
         ("an entry that does not name the author", false, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.entry().from = vec![address("bank.test")];
         }),
         ("not proven", false, |t| {
-            t.to_a_list();
+            t.send_to_a_list();
             t.identity.dmarc = AuthResult::Fail;
         }),
         ("an address, and SPF is wanted", true, |t| {
@@ -648,7 +650,7 @@ fn what_the_proof_must_cover() {
         }),
         ("Content-Transfer-Encoding is left out, and it was not delivered straight", &[Reason::Addressees, Reason::Coverage], |t| {
             t.uncover("content-transfer-encoding");
-            t.to_a_list();
+            t.send_to_a_list();
             t.spf("mail.bank.test", AuthResult::SoftFail, None);
         }),
         ("there are no MIME fields", ACTS, |t| {
@@ -717,7 +719,7 @@ fn which_entry_it_is_for() {
         ("at its end", &[Reason::Expiry], |t| t.entry().expires = Some(Timestamp::from_second(NOW).unwrap())),
         ("long past its end", &[Reason::Expiry], |t| t.entry().expires = Some(Timestamp::UNIX_EPOCH)),
         ("never for this author", &[Reason::Sender], |t| {
-            t.entry().never = vec![address("x@mail.bank.test"), address("no-reply@mail.bank.test")]
+            t.entry().never = vec![address("x@mail.bank.test"), address("no-reply@mail.bank.test")];
         }),
         ("never for another", ACTS, |t| t.entry().never = vec![address("x@mail.bank.test")]),
         ("another address of the owner's", &[Reason::Sender], |t| t.entry().from = vec![address("bank.test")]),

@@ -22,7 +22,7 @@ fn which_links_grant() {
         ("no one-time link", NO_LINK, |t| only(t, &["https://www.bank.test/help"])),
         ("no link at all", NO_LINK, |t| only(t, &[])),
         ("a link whose token is a word", &[Reason::OneTimeLink, Reason::OtherLinks], |t| {
-            only(t, &["https://login.bank.test/reset/documentation"])
+            only(t, &["https://login.bank.test/reset/documentation"]);
         }),
         ("of two, one is a stranger's", &[Reason::OtherLinks], |t| with(t, "https://attack.test/")),
         ("one in front is a stranger's", &[Reason::OtherLinks], |t| t.body = format!("https://attack.test/\r\n{}", t.body)),
@@ -101,7 +101,7 @@ fn the_readers_address_in_a_link() {
         ("the one in a To that is not covered", &[Reason::Addressees, Reason::OneTimeLink, Reason::OtherLinks], |t| {
             to(t, "ann@corp.example");
             t.set("To", "ann@corp.example");
-            t.to_unsigned();
+            t.leave_to_unsigned();
             t.spf("mail.bank.test", AuthResult::Pass, Some(Mechanism::Address));
         }),
     ]);
@@ -262,7 +262,7 @@ fn what_parts_it_may_have() {
 #[test]
 fn a_near_miss_is_the_senders_own() {
     let words = |kind| Recognition { kind, one_time_links: vec![0], ..Recognition::default() };
-    let cases: [(&str, &str, fn(&mut Trial)); 15] = [
+    let cases: [(&str, &str, Change); 15] = [
         ("a stranger's link", "near_miss", |t| with(t, "https://attack.test/")),
         ("too old", "near_miss", |t| t.signature().signed_at = Some(0)),
         ("another address of the owner's", "near_miss", |t| t.entry().from = vec![address("bank.test")]),
@@ -309,7 +309,7 @@ fn a_near_miss_is_the_senders_own() {
 
 #[test]
 fn what_is_read_at_all() {
-    let cases: [(&str, bool, fn(&mut Trial)); 6] = [
+    let cases: [(&str, bool, Change); 6] = [
         ("proven", true, |_| {}),
         ("the sender's, but too old", true, |t| t.signature().signed_at = Some(0)),
         ("not the sender's", false, |t| t.identity.dkim.clear()),
