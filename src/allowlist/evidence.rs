@@ -46,12 +46,6 @@ impl<'m> Evidence<'m> {
         headers.named(name).filter(move |_| bare).map(move |field| headers.unfolded(field))
     }
 
-    /// Whether a field of this name stands in the header, covered or not. For what is a hard no in any case.
-    #[must_use]
-    pub fn stands(&self, name: &str) -> bool {
-        self.headers.named(name).next().is_some()
-    }
-
     /// What proves it, for people: `the DKIM signature of bank.test (s1)`.
     #[must_use]
     pub const fn by(&self) -> &'m str {

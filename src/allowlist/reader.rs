@@ -361,9 +361,9 @@ mod tests {
         let bob = &["bob@corp.example"][..];
         for (entry, header, h, recipients, needed) in [
             (&several, "To: bob@corp.example\r\nCc: ann@corp.example\r\n", "to", bob, "no"),
-            (&straight, "To: bob@corp.example\r\nCc: ann@corp.example\r\n", "to", bob, "straight, once"),
+            (&straight, "To: bob@corp.example\r\nCc: ann@corp.example\r\n", "to", bob, "no"),
             // A stranger's own mail with a Cc of his making.
-            (&straight, "To: mallory@attack.test\r\nCc: bob@corp.example\r\n", "to", bob, "straight, once"),
+            (&straight, "To: mallory@attack.test\r\nCc: bob@corp.example\r\n", "to", bob, "no"),
             (&straight, "To: mallory@attack.test\r\nCc: bob@corp.example\r\n", "to:cc", bob, "nothing"),
             (&straight, "To: bob@corp.example\r\nTo: mallory@attack.test\r\n", "to", bob, "no"),
             (&straight, "To: bob@corp.example\r\n", "from", &[], "nothing"),
@@ -374,7 +374,7 @@ mod tests {
         }
         let straight = Entry { reader: Reader::Straight, ..entry() };
         let meant = said("To:\r\nCc: bob@corp.example\r\n", "to", &straight, bob);
-        assert_eq!(needs(&meant), "straight, once", "{meant:?}");
+        assert_eq!(needs(&meant), "no", "{meant:?}");
     }
 
     #[test]

@@ -156,7 +156,7 @@ mod tests {
         assert!(!note(&replay, &mail(&[1]), "ann@corp.example", DAY + MARGIN_SECONDS - 1));
         assert!(note(&replay, &mail(&[1]), "ann@corp.example", DAY + MARGIN_SECONDS));
         // A signer's clock may run five minutes ahead, and what was signed then is fresh for a day from then on.
-        assert!(MARGIN_SECONDS > 5 * 60);
+        const { assert!(MARGIN_SECONDS > 5 * 60) };
         assert!(!note(&replay, &mail(&[1]), "bob@corp.example", DAY + MARGIN_SECONDS + 1), "it is ann's now");
     }
 
