@@ -464,7 +464,7 @@ impl Hall {
         best.unwrap_or_else(|| nothing(Finding::fails(Reason::Fault, "nothing was decided; please report it with the mail")))
     }
 
-    /// Reads a mail's body, off the threads that move mail, and decides by these entries.
+    /// Reads a mail's body and decides by these entries, off the threads that move mail.
     async fn examine_body(
         &self,
         message: &Message<'_>,
@@ -475,32 +475,34 @@ impl Hall {
     ) -> Examined {
         let is_bare = candidates.iter().any(|candidate| candidate.mime() == MimeEvidence::Body);
         let mime = if is_bare { MimeEvidence::Body } else { MimeEvidence::Fields };
-        let domain = facts.author.as_ref().ok().map(|author| author.domain.clone());
-        let read = async {
+        let judged = async {
             let place = self.readers.place().await?;
             let (raw, recogniser) = (message.raw().to_vec(), Arc::clone(&self.recogniser));
+            let (candidates, identity, recipients, now) = (candidates.clone(), identity.clone(), facts.recipients.to_vec(), facts.now);
             let work = move || {
-                let mut content = Message::read(&raw).content_by(mime);
+                let message = Message::read(&raw);
+                let author = message.author();
+                let mut content = message.content_by(mime);
                 if links == Links::Unwrapped {
                     content = content.unwrapped();
                 }
-                let recognition = recogniser.recognise(&content, domain.as_ref());
-                (content, recognition)
+                let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
+                let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &recipients, now };
+                let body = BodyFacts { content: &content, recognition: &recognition, identity: &identity };
+                let decision = judge::decide(candidates, &facts, &body);
+                (decision, content)
             };
             place.run(work).await
         };
-        let (content, recognition) = match read.await {
-            Ok(read) => read,
+        let (decision, content) = match judged.await {
+            Ok((decision, content)) => (decision, Some(content)),
             Err(why) => {
                 let mut decision = judge::pass_unread(candidates, facts);
                 decision.revoke(why);
-                return Examined { decision, content: None, identity: Some(identity.clone()), mime };
+                (decision, None)
             }
         };
-        let body = BodyFacts { content: &content, recognition: &recognition, identity };
-        let decision = catch_unwind(AssertUnwindSafe(|| judge::decide(candidates, facts, &body)))
-            .unwrap_or_else(|_| Decision::pass(Finding::fails(Reason::Fault, "judging the mail failed; please report it with the mail")));
-        Examined { decision, content: Some(content), identity: Some(identity.clone()), mime }
+        Examined { decision, content, identity: Some(identity.clone()), mime }
     }
 }
 
