@@ -67,7 +67,7 @@ fn flood(hop: &Hop, sessions: usize, mails: &[Vec<u8>]) -> JoinSet<f64> {
 
 async fn beside(what: &str, hop: &Hop, sessions: usize, mails: &[Vec<u8>], peer: &[f64]) {
     let flood = flood(hop, sessions, mails);
-    let waits = ordinary(hop, Duration::from_secs(6)).await;
+    let waits = ordinary(hop, Duration::from_secs(3)).await;
     let took = flood.join_all().await.into_iter().fold(0.0, f64::max);
     print(what, &waits, Some(peer));
     println!("{:58} the hostile ones took {took:.2} s", "");
