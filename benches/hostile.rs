@@ -12,7 +12,7 @@
     reason = "a program that prints figures"
 )]
 
-#[path = "../tests/hop/mod.rs"]
+#[path = "../tests/suite/hop/mod.rs"]
 mod hop;
 
 use std::time::{Duration, Instant};

@@ -12,7 +12,7 @@
 //!   time, [`tls`], [`metrics`], and the macro behind the closed vocabularies;
 //! - above them [`commands`] and [`cli`], what can be typed; [`testbed`] is what the demo and the tests run on.
 //!
-//! The library exists so that tests own listeners, DNS and shutdown. `tests/architecture.rs` holds which module may use which.
+//! The library exists so that tests own listeners, DNS and shutdown. `tests/suite/architecture.rs` holds which module may use which.
 
 pub mod allowlist;
 pub mod audit;

@@ -1,0 +1,41 @@
+//! What users need, at the level that they see it: one program, so that it is linked once. A test that needs a program that is
+//! not there says so, and the list of all that was left out comes last (`skipped`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic,
+    reason = "a test that cannot go on panics"
+)]
+
+mod admin;
+mod architecture;
+mod attacks;
+mod bounds;
+mod browser;
+mod browsers;
+mod catalogue;
+mod dialogues;
+mod edits;
+mod exempt;
+mod faults;
+mod guard;
+mod guardpage;
+mod hop;
+mod identity;
+mod interop;
+mod linkifiers;
+mod milter;
+mod mtas;
+mod mutations;
+mod properties;
+mod public_reports;
+mod recognition;
+mod relay;
+mod senders;
+mod service;
+mod shapes;
+mod shipped;
+mod tls;
