@@ -4,7 +4,8 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{shape_match::LinkRules, verdict::Action};
+use super::shape_match::LinkRules;
+use crate::mail::Action;
 use crate::{
     identity::Network,
     message::{Domain, DomainError},

@@ -14,10 +14,11 @@ use super::{
     evidence::Evidence,
     links,
     reader::{self, Condition, Meant},
-    verdict::{Decision, Finding, Reason, Verdict},
+    verdict::{Decision, Finding, Verdict},
 };
 use crate::{
     identity::proof::{AuthResult, Coverage, Identity, KnownBy, Mechanism, Seen, Signature, Source},
+    mail::Reason,
     message::{Author, Content, Domain, Flaw, Mailbox, MimeEvidence, header::Headers},
     recognition::{Kind, Recognition},
 };

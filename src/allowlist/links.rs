@@ -4,9 +4,10 @@ use super::{
     entry::{DecideBy, Entry, Subjects},
     judge,
     shape_match::Stray,
-    verdict::{Finding, Reason},
+    verdict::Finding,
 };
 use crate::{
+    mail::Reason,
     message::{Content, Domain, FoundLink, Link},
     recognition::{self, Kind, Recognition},
 };

@@ -29,9 +29,10 @@ pub use self::{
     shape::{OtherLink, Shape},
     shape_match::{LinkRules, Stray},
     shape_read::ShapeError,
-    verdict::{Action, Decision, Finding, Reason, Verdict},
+    verdict::{Decision, Finding, Verdict},
 };
 use self::{index::Index, reader::Readers};
+pub use crate::mail::{Action, Reason};
 use crate::message::{Author, Domain};
 
 /// The entries, indexed by From address, and who the readers are.

@@ -2,64 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{entry::Entry, evidence::Evidence, reader::Condition};
+use super::{
+    entry::{Entry, Mode},
+    evidence::Evidence,
+    reader::Condition,
+};
 use crate::{
     identity::proof::Seen,
-    recognition::{Kind, Recognition},
-    vocabulary::vocabulary,
+    mail::{Kind, Reason, VerdictKind},
+    recognition::Recognition,
 };
-
-/// What the hop does to an exempted mail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Action {
-    /// Puts the original in the place of each link that an earlier scanner wrapped.
-    Unwrap,
-    /// Puts a guard link in the one-time link's place.
-    Guard,
-    /// Adds the token that the scanner's rule looks for.
-    Tag,
-}
-
-impl Action {
-    /// The name in configuration, audit and `explain`.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Unwrap => "unwrap",
-            Self::Guard => "guard",
-            Self::Tag => "tag",
-        }
-    }
-}
-
-vocabulary! {
-    /// Something that was checked, in the order in which it is.
-    Reason {
-        Size = "size", "The mail is small enough to be inspected.";
-        Author = "author", "The mail has one From address that every reader agrees on.";
-        Sender = "sender", "An allowlist entry names the From address.";
-        Expiry = "expiry", "The entry has not expired.";
-        Lists = "lists", "The mail came through no mailing list.";
-        Recipients = "recipients", "Every recipient is one that the entry names.";
-        Identity = "identity", "The sender is proven as the entry requires.";
-        Freshness = "freshness", "The signature, or the covered Date, is not older than the entry allows.";
-        Addressees = "addressees", "The mail is meant for its recipients: the covered To names them, or it was delivered straight.";
-        Coverage = "coverage", "The proof covers the fields that decide how the mail is read, or the signed body tells the same.";
-        Subject = "subject", "The Subject is covered by the proof.";
-        Reading = "reading", "No part of the mail can be read in two ways.";
-        Kind = "kind", "The mail is of a kind that the entry grants.";
-        OneTimeLink = "one_time_link", "A link fits one of the entry's shapes.";
-        OtherLinks = "other_links", "Every other link points where the entry says.";
-        Attachments = "attachments", "The mail has no part that cannot be looked into.";
-        Replay = "replay", "The same signed mail has not been exempted for another recipient before.";
-        Limit = "limit", "The recipient has not had too many exemptions in this hour.";
-        Edit = "edit", "The mail can be changed as the entry's actions say.";
-        Audit = "audit", "The decision is on record before it takes effect.";
-        Busy = "busy", "The sender could be looked up and the mail read within the limits on work at once.";
-        Budget = "budget", "The mail was read within its share of processor time.";
-        Fault = "fault", "Nothing went wrong while deciding.";
-    }
-}
 
 /// One check and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,13 +68,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The name in audit and `explain`.
+    /// Which it is, without its entry.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub const fn kind(&self) -> VerdictKind {
         match self {
-            Self::Act(_) => "act",
-            Self::NearMiss(_) => "near_miss",
-            Self::Pass => "pass",
+            Self::Act(_) => VerdictKind::Act,
+            Self::NearMiss(_) => VerdictKind::NearMiss,
+            Self::Pass => VerdictKind::Pass,
         }
     }
 
@@ -178,6 +130,12 @@ impl Decision {
             Some(recognition) if self.one_time_links.is_empty() => &recognition.one_time_links,
             _ => &self.one_time_links,
         }
+    }
+
+    /// Whether it would act, but by an entry that only observes.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        matches!(&self.verdict, Verdict::Act(entry) if entry.mode == Mode::Observe)
     }
 
     /// How many checks held.

@@ -12,10 +12,9 @@ use std::{
 };
 
 use aws_lc_rs::{constant_time, digest};
-use serde_json::Value;
+use serde::Deserialize;
 
-use super::record::Record;
-use crate::edit::tag::Key;
+use crate::{edit::tag::Key, mail::Record};
 
 /// What stands in `prev` of the first line ever.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -87,9 +86,9 @@ impl Tip {
     /// The line of the next record, with its line end, linked to the chain; the chain ends with it then.
     pub(super) fn link(&mut self, record: &Record, key: Option<&Key>) -> String {
         let n = self.n.saturating_add(1);
-        let line = record.chained(&self.hash);
-        let open = line.trim_end().strip_suffix('}').unwrap_or_default();
-        let mut line = format!("{open},\"n\":{n}}}");
+        let mut line = record.json();
+        line.pop();
+        line.push_str(&format!(",\"prev\":\"{}\",\"n\":{n}}}", self.hash));
         if let Some(key) = key {
             let mac = hexadecimal(&derived(key).digest(line.as_bytes()));
             line.pop();
@@ -128,7 +127,7 @@ impl FileEnd {
                 lines = lines.into_iter().skip(1).collect();
             }
             let torn = !ends && lines.last().is_some_and(|line| Linked::read(line).is_none());
-            let newest = lines.iter().rev().find_map(|line| Linked::read(line).map(|found| (found.n.unwrap_or(0), hash(line))));
+            let newest = lines.iter().rev().find_map(|line| Linked::read(line).map(|found| (found.link.n.unwrap_or(0), hash(line))));
             if newest.is_none() && piece < length && piece < TAILS[1] {
                 continue;
             }
@@ -147,26 +146,37 @@ const TAILS: [u64; 2] = [64 << 10, 4 << 20];
 
 /// A line as the chain sees it.
 struct Linked {
+    record: Record,
+    link: Link,
+}
+
+/// What a line says of its place in the chain.
+#[derive(Deserialize)]
+struct Link {
     prev: String,
     n: Option<u64>,
-    /// Whether it says that a line before it was cut short.
-    closes: bool,
-    /// Whether it says that somebody else touched a file.
-    touched: bool,
 }
 
 impl Linked {
     fn read(line: &[u8]) -> Option<Self> {
-        let value: Value = serde_json::from_slice(line).ok()?;
-        let text = |key: &str| value.get(key).and_then(Value::as_str);
-        let closes = text("type") == Some("start") && value.get("torn") == Some(&Value::Bool(true));
-        Some(Self {
-            prev: text("prev")?.to_owned(),
-            n: value.get("n").and_then(Value::as_u64),
-            closes,
-            touched: text("type") == Some("file"),
-        })
+        Some(Self { link: serde_json::from_slice(line).ok()?, record: Record::read(line)? })
     }
+
+    /// Whether it says that a line before it was cut short.
+    const fn closes(&self) -> bool {
+        matches!(&self.record, Record::Start(start) if start.torn)
+    }
+
+    /// Whether it says that somebody else touched a file.
+    const fn touched(&self) -> bool {
+        matches!(&self.record, Record::File(_))
+    }
+}
+
+/// The number of a record, by which records are ordered; none where the line has none.
+#[must_use]
+pub fn number(line: &[u8]) -> Option<u64> {
+    serde_json::from_slice::<Link>(line).ok()?.n
 }
 
 /// A line without its keyed hash, and that hash; none where it has none.
@@ -291,18 +301,18 @@ impl Check {
                 return Err(broken(&self.file, "the line was changed, or written with another key: its keyed hash does not fit"));
             }
         }
-        self.closed += usize::from(found.closes);
-        self.report.touched += usize::from(found.touched);
+        self.closed += usize::from(found.closes());
+        self.report.touched += usize::from(found.touched());
         self.report.lines += 1;
         self.report.keyed += usize::from(mac.is_some());
         let hash = hash(line);
-        let Some(n) = found.n else {
+        let Some(n) = found.link.n else {
             if !self.runs.is_empty() {
                 return Err(broken(&self.file, "the line has no number, and lines before it have one"));
             }
             match &self.unnumbered {
-                None => self.report.from_the_start = found.prev == GENESIS,
-                Some(last) if *last == found.prev || found.closes && self.cut_hash == found.prev => {}
+                None => self.report.from_the_start = found.link.prev == GENESIS,
+                Some(last) if *last == found.link.prev || found.closes() && self.cut_hash == found.link.prev => {}
                 Some(_) => return Err(broken(&self.file, OTHER_BEFORE)),
             }
             self.unnumbered = Some(hash);
@@ -310,7 +320,10 @@ impl Check {
         };
         match self.runs.last_mut() {
             Some(run)
-                if run.file == self.file && run.keyed == mac.is_some() && run.last.checked_add(1) == Some(n) && run.hash == found.prev =>
+                if run.file == self.file
+                    && run.keyed == mac.is_some()
+                    && run.last.checked_add(1) == Some(n)
+                    && run.hash == found.link.prev =>
             {
                 (run.last, run.hash) = (n, hash);
             }
@@ -318,9 +331,9 @@ impl Check {
                 file: self.file.clone(),
                 line: number,
                 keyed: mac.is_some(),
-                touched: found.touched,
+                touched: found.touched(),
                 first: n,
-                prev: found.prev,
+                prev: found.link.prev,
                 last: n,
                 hash,
             }),

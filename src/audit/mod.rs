@@ -7,7 +7,6 @@
 //! same name, behind a `file` record that says so, and no exemption is committed to a file that is not there.
 
 pub mod chain;
-pub mod record;
 pub mod watch;
 
 use std::{
@@ -24,8 +23,15 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot};
 
 use self::chain::Tip;
-pub use self::record::Record;
-use crate::{clock, edit::tag::Key, limits};
+use crate::{
+    clock,
+    edit::tag::Key,
+    limits,
+    mail::{
+        Record,
+        record::{self, FileFault, FileRecord},
+    },
+};
 
 /// The handle by which mails are remembered. Cloning it is cheap; the writer ends with the last handle.
 #[derive(Clone)]
@@ -188,13 +194,13 @@ impl Day {
     }
 
     /// What has become of the file behind the writer's back.
-    fn fault(&self, folder: &Path) -> io::Result<Option<&'static str>> {
+    fn fault(&self, folder: &Path) -> io::Result<Option<FileFault>> {
         let ours = self.file.metadata()?;
         match fs::symlink_metadata(folder.join(&self.name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some("vanished")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(FileFault::Vanished)),
             Err(error) => Err(error),
-            Ok(there) if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) => Ok(Some("replaced")),
-            Ok(there) if there.len() != self.length => Ok(Some("changed")),
+            Ok(there) if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) => Ok(Some(FileFault::Replaced)),
+            Ok(there) if there.len() != self.length => Ok(Some(FileFault::Changed)),
             Ok(_) => Ok(None),
         }
     }
@@ -234,8 +240,12 @@ impl Writer {
         if let Some(day) = &self.open
             && let Some(what) = day.fault(&self.folder)?
         {
-            tracing::error!(file = day.name, what, "the audit file was touched by somebody else; records go on in a file of the same name");
-            self.fault = Some(Record::file(now, &day.name, what));
+            tracing::error!(
+                file = day.name,
+                what = what.code(),
+                "the audit file was touched by somebody else; records go on in a file of the same name"
+            );
+            self.fault = Some(Record::File(FileRecord { v: record::VERSION, time: now, file: day.name.clone(), what: what.into() }));
             self.open = None;
         }
         let day = match self.open.take() {
@@ -274,7 +284,7 @@ impl Writer {
     /// Whether what was written can be found under the file's name.
     fn is_in_place(&self) -> io::Result<()> {
         let Some(day) = &self.open else { return Ok(()) };
-        day.fault(&self.folder)?.map_or(Ok(()), |what| Err(io::Error::other(format!("{} {what} while it was written", day.name))))
+        day.fault(&self.folder)?.map_or(Ok(()), |what| Err(io::Error::other(format!("{} {} while it was written", day.name, what.code()))))
     }
 }
 

@@ -1,11 +1,13 @@
 //! What the audit says of each entry: how often it acted, and how often it failed by little, and why.
 //!
-//! Pure: lines in, counts out. `audit report` prints them, and `check` speaks of the near misses, so that the admin learns
+//! Pure: records in, counts out. `audit report` prints them, and `check` speaks of the near misses, so that the admin learns
 //! of a sender's new address, path or key before the readers do.
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use jiff::Timestamp;
+
+use crate::mail::{Record, VerdictKind};
 
 /// The counts of one entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub struct Tally {
     /// Other mails of its sender.
     pub passed: usize,
     /// The newest near miss: when, and the failed check in words.
-    pub newest: Option<(String, String)>,
+    pub newest: Option<(Timestamp, String)>,
 }
 
 impl Tally {
@@ -33,25 +35,21 @@ impl Tally {
 pub struct Tallies(BTreeMap<String, Tally>);
 
 impl Tallies {
-    /// Counts one line of the audit; what is no record of a mail that an entry was asked for counts nothing.
-    pub fn add(&mut self, record: &Value) {
-        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let entry = text(record, "entry");
-        if entry.is_empty() || text(record, "type") != "mail" {
-            return;
-        }
+    /// Counts a record; what is none of a mail that an entry was asked for counts nothing.
+    pub fn add(&mut self, record: &Record) {
+        let Record::Mail(mail) = record else { return };
+        let Some(entry) = mail.entry.clone().filter(|entry| !entry.is_empty()) else { return };
         let tally = self.0.entry(entry).or_default();
-        match text(record, "decision").as_str() {
-            "act" => tally.acted += 1,
-            "near_miss" => {
-                let reasons = record.get("reasons").and_then(Value::as_array).into_iter().flatten();
-                let failed = reasons.into_iter().find(|reason| reason.get("ok") == Some(&Value::Bool(false)));
-                let check = failed.map_or_else(String::new, |reason| text(reason, "check"));
-                let detail = failed.map_or_else(String::new, |reason| text(reason, "detail"));
-                tally.newest = Some((text(record, "time"), format!("{check}: {detail}")));
+        match mail.decision.known() {
+            Some(VerdictKind::Act) => tally.acted += 1,
+            Some(VerdictKind::NearMiss) => {
+                let failed = mail.stopped_by();
+                let check = failed.map_or_else(String::new, |reason| reason.check.to_string());
+                let detail = failed.map_or_else(String::new, |reason| reason.detail.clone());
+                tally.newest = Some((mail.time, format!("{check}: {detail}")));
                 *tally.near_misses.entry(check).or_default() += 1;
             }
-            _ => tally.passed += 1,
+            Some(VerdictKind::Pass) | None => tally.passed += 1,
         }
     }
 
@@ -74,19 +72,24 @@ mod tests {
     #[test]
     fn counts_by_entry_and_check() {
         let mut tallies = Tallies::default();
+        let mail = |second: u8, entry: &str, decision: &str, reasons: &str| {
+            format!(
+                r#"{{"type":"mail","v":1,"time":"2026-11-25T00:00:0{second}Z","id":"x","from":"<>","to":[],"size":1,"decision":"{decision}","observed":false{entry},"reasons":[{reasons}]}}"#
+            )
+        };
+        let missed = r#"{"check":"author","ok":true,"detail":"x"},{"check":"one_time_link","ok":false,"detail":"y"}"#;
         for line in [
-            r#"{"type":"mail","entry":"a","decision":"act","time":"1"}"#,
-            r#"{"type":"mail","entry":"a","decision":"near_miss","time":"2","reasons":[{"check":"author","ok":true,"detail":"x"},{"check":"one_time_link","ok":false,"detail":"y"}]}"#,
-            r#"{"type":"mail","entry":"a","decision":"pass","time":"3"}"#,
-            r#"{"type":"outcome","entry":"a","decision":"act"}"#,
-            r#"{"type":"mail","decision":"pass"}"#,
-            "[]",
+            mail(1, r#","entry":"a""#, "act", ""),
+            mail(2, r#","entry":"a""#, "near_miss", missed),
+            mail(3, r#","entry":"a""#, "pass", ""),
+            mail(4, "", "pass", ""),
+            r#"{"type":"outcome","v":1,"time":"2026-11-25T00:00:05Z","id":"x","delivery":"accepted"}"#.to_owned(),
         ] {
-            tallies.add(&serde_json::from_str(line).unwrap());
+            tallies.add(&Record::read(line.as_bytes()).unwrap());
         }
         let tally = tallies.of("a");
         assert_eq!((tally.acted, tally.missed(), tally.passed), (1, 1, 1));
-        assert_eq!(tally.newest, Some(("2".into(), "one_time_link: y".into())));
+        assert_eq!(tally.newest, Some(("2026-11-25T00:00:02Z".parse().unwrap(), "one_time_link: y".into())));
         assert_eq!(tallies.entries().count(), 1);
     }
 }

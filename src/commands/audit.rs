@@ -10,13 +10,18 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use serde_json::Value;
+use jiff::Timestamp;
 
 use super::{Answer, Config, printable};
 use crate::{
     audit::{chain, watch::Tallies},
     cli::{Audit, Find},
+    clock,
     edit::tag::Key,
+    mail::{
+        Record,
+        record::{ClickKind, ClickRecord, FileRecord, MailRecord, OutcomeRecord, RefusalRecord, RefusalsRecord, StartRecord},
+    },
     settings::AuditKeys,
 };
 
@@ -101,9 +106,9 @@ fn report(folder: &Path, since: Option<&str>) -> anyhow::Result<Answer> {
     let mut tallies = Tallies::default();
     for path in chain::files(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
         for line in BufReader::new(File::open(&path)?).split(b'\n') {
-            let Ok(value) = serde_json::from_slice::<Value>(&line?) else { continue };
-            if since.is_none_or(|since| text(&value, "time") >= since) {
-                tallies.add(&value);
+            let Some(record) = Record::read(&line?) else { continue };
+            if since.is_none_or(|since| matches!(&record, Record::Mail(mail) if is_since(mail, since))) {
+                tallies.add(&record);
             }
         }
     }
@@ -116,7 +121,7 @@ fn report(folder: &Path, since: Option<&str>) -> anyhow::Result<Answer> {
             writeln!(out, "    near_miss by {check}: {count}")?;
         }
         if let Some((time, why)) = &tally.newest {
-            writeln!(out, "    the newest, {time}: {}", printable(why))?;
+            writeln!(out, "    the newest, {time:.3}: {}", printable(why))?;
         }
     }
     Ok(Answer::Yes)
@@ -131,15 +136,15 @@ fn find(folder: &Path, find: &Find) -> anyhow::Result<Answer> {
     for path in chain::files(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
         for line in BufReader::new(File::open(&path)?).split(b'\n') {
             let line = line?;
-            let Ok(value) = serde_json::from_slice::<Value>(&line) else { continue };
-            match text(&value, "type") {
-                "mail" if matches(&value, find) => {
-                    by_id.insert(text(&value, "id").to_owned(), stories.len());
-                    stories.push(Story { lines: vec![(line, value)], superseded: None });
+            match Record::read(&line) {
+                Some(Record::Mail(mail)) if matches(&mail, find) => {
+                    by_id.insert(mail.id.clone(), stories.len());
+                    stories.push(Story { mail, line, later: Vec::new(), superseded: None });
                 }
-                "outcome" | "click" => {
-                    if let Some(story) = by_id.get(text(&value, "id")).and_then(|at| stories.get_mut(*at)) {
-                        story.lines.push((line, value));
+                Some(record @ (Record::Outcome(_) | Record::Click(_))) => {
+                    let at = record.id().and_then(|id| by_id.get(id));
+                    if let Some(story) = at.and_then(|at| stories.get_mut(*at)) {
+                        story.later.push((line, record));
                     }
                 }
                 _ => {}
@@ -147,21 +152,21 @@ fn find(folder: &Path, find: &Find) -> anyhow::Result<Answer> {
         }
     }
     // From the newest to the oldest: when the next mail of the same entry and kind came for the same readers.
-    let mut next: HashMap<(String, String, String), String> = HashMap::new();
+    let mut next: HashMap<(Option<String>, String, Vec<String>), Timestamp> = HashMap::new();
     for story in stories.iter_mut().rev() {
-        let Some((_, mail)) = story.lines.first() else { continue };
-        let kind = mail.get("recognized").map(|found| text(found, "kind").to_owned()).unwrap_or_default();
-        if !kind.is_empty() {
-            let key = (text(mail, "entry").to_owned(), kind, mail.get("to").map(Value::to_string).unwrap_or_default());
-            story.superseded = next.insert(key, text(mail, "time").to_owned());
+        let mail = &story.mail;
+        if let Some(found) = &mail.recognized {
+            let key = (mail.entry.clone(), found.kind.to_string(), mail.to.clone());
+            story.superseded = next.insert(key, mail.time);
         }
     }
     for story in &stories {
-        for (line, value) in &story.lines {
-            show(&mut out, line, value, form)?;
+        show_mail(&mut out, &story.line, &story.mail, form)?;
+        for (line, record) in &story.later {
+            show(&mut out, line, record, form)?;
         }
         if let (Form::People, Some(time)) = (form, &story.superseded) {
-            writeln!(out, "    another mail of this kind came at {time}: at most services this link is void since then")?;
+            writeln!(out, "    another mail of this kind came at {time:.3}: at most services this link is void since then")?;
         }
     }
     if form == Form::People {
@@ -172,24 +177,30 @@ fn find(folder: &Path, find: &Find) -> anyhow::Result<Answer> {
 
 /// A mail and what became of it.
 struct Story {
-    lines: Vec<(Vec<u8>, Value)>,
+    mail: Box<MailRecord>,
+    line: Vec<u8>,
+    later: Vec<(Vec<u8>, Record)>,
     /// When the next mail of its kind came for the same reader.
-    superseded: Option<String>,
+    superseded: Option<Timestamp>,
 }
 
-fn matches(value: &Value, find: &Find) -> bool {
+fn is_since(mail: &MailRecord, since: &str) -> bool {
+    clock::rfc3339(mail.time).as_str() >= since
+}
+
+fn matches(mail: &MailRecord, find: &Find) -> bool {
     let has = |wanted: &Option<String>, texts: &[&str]| {
         wanted.as_ref().is_none_or(|wanted| texts.iter().any(|text| text.to_lowercase().contains(&wanted.to_lowercase())))
     };
-    let is = |wanted: &Option<String>, key: &str| wanted.as_ref().is_none_or(|wanted| text(value, key) == wanted);
-    let recipients: Vec<&str> = value.get("to").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-    is(&find.id, "id")
+    let is = |wanted: &Option<String>, text: &str| wanted.as_ref().is_none_or(|wanted| text == wanted);
+    let recipients: Vec<&str> = mail.to.iter().map(String::as_str).collect();
+    is(&find.id, &mail.id)
         && has(&find.to, &recipients)
-        && has(&find.from, &[text(value, "from"), text(value, "author")])
-        && has(&find.message_id, &[text(value, "message_id")])
-        && is(&find.entry, "entry")
-        && is(&find.decision, "decision")
-        && find.since.as_ref().is_none_or(|since| text(value, "time") >= since.as_str())
+        && has(&find.from, &[&mail.from, mail.author.as_deref().unwrap_or_default()])
+        && has(&find.message_id, &[&mail.message_id])
+        && is(&find.entry, mail.entry.as_deref().unwrap_or_default())
+        && is(&find.decision, mail.decision.code())
+        && find.since.as_ref().is_none_or(|since| is_since(mail, since))
 }
 
 fn tail(folder: &Path, lines: usize, then: Then, form: Form) -> anyhow::Result<Answer> {
@@ -205,11 +216,11 @@ fn tail(folder: &Path, lines: usize, then: Then, form: Form) -> anyhow::Result<A
         }
     }
     // A clock that stepped back left the newest records in an older file: their numbers tell the order.
-    newest.sort_by_key(|line| serde_json::from_slice::<Value>(line).ok().and_then(|value| value.get("n").and_then(Value::as_u64)));
+    newest.sort_by_key(|line| chain::number(line));
     let skip = newest.len().saturating_sub(lines);
     for line in newest.iter().skip(skip) {
-        if let Ok(value) = serde_json::from_slice(line) {
-            show(&mut out, line, &value, form)?;
+        if let Some(record) = Record::read(line) {
+            show(&mut out, line, &record, form)?;
         }
     }
     if then == Then::End {
@@ -237,8 +248,8 @@ fn tail(folder: &Path, lines: usize, then: Then, form: Form) -> anyhow::Result<A
                 // The rest of a line that is being written comes with the next look.
                 let Some(whole) = line.strip_suffix(b"\n") else { break };
                 *at += u64::try_from(line.len())?;
-                if let Ok(value) = serde_json::from_slice(whole) {
-                    show(&mut out, whole, &value, form)?;
+                if let Some(record) = Record::read(whole) {
+                    show(&mut out, whole, &record, form)?;
                 }
             }
         }
@@ -248,67 +259,61 @@ fn tail(folder: &Path, lines: usize, then: Then, form: Form) -> anyhow::Result<A
 /// How often `tail --follow` looks.
 const POLL: Duration = Duration::from_millis(250);
 
-fn text<'v>(value: &'v Value, key: &str) -> &'v str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn show(out: &mut impl Write, line: &[u8], value: &Value, form: Form) -> io::Result<()> {
+fn show(out: &mut impl Write, line: &[u8], record: &Record, form: Form) -> io::Result<()> {
     if form == Form::Json {
         out.write_all(line)?;
         return out.write_all(b"\n");
     }
-    let reply = printable(text(value, "reply"));
-    let (time, id) = (text(value, "time"), text(value, "id"));
-    match text(value, "type") {
-        "click" => {
-            let what = match text(value, "what") {
-                "open" => "opened the guard page",
-                "press" => "pressed the button, and went on to the link",
-                "wrong_answer" => "chose a wrong sender",
-                _ => "posted something that the guard page did not give",
+    match record {
+        Record::Mail(mail) => show_mail(out, line, mail, form),
+        Record::Outcome(OutcomeRecord { time, id, outcome, .. }) => {
+            writeln!(out, "{time:.3} {id} {} next hop: {}", outcome.delivery, printable(&outcome.reply))
+        }
+        Record::Refusal(refusal) => {
+            let RefusalRecord { time, id, delivery, from, size, reply, .. } = refusal;
+            writeln!(out, "{time:.3} {id} {delivery} by the hop itself: {} from={} size={size}", printable(reply), printable(from))
+        }
+        Record::Refusals(RefusalsRecord { time, code, network, count, .. }) => {
+            writeln!(out, "{time:.3} {count} refusals within a minute: {code} to {network}")
+        }
+        Record::Click(click) => {
+            let what = match click.what.known() {
+                Some(ClickKind::Open) => "opened the guard page",
+                Some(ClickKind::Press) => "pressed the button, and went on to the link",
+                Some(ClickKind::WrongAnswer) => "chose a wrong sender",
+                Some(ClickKind::Refused) => "posted something that the guard page did not give",
+                None => click.what.code(),
             };
-            let after = value.get("after_s").and_then(Value::as_i64).unwrap_or_default();
-            writeln!(
-                out,
-                "    +{after} s {} {what}, from {} ({}; {})",
-                text(value, "likely"),
-                printable(text(value, "address")),
-                printable(text(value, "why")),
-                printable(text(value, "user_agent"))
-            )?;
+            let ClickRecord { after_s, likely, address, why, user_agent, .. } = click;
+            writeln!(out, "    +{after_s} s {likely} {what}, from {address} ({}; {})", printable(why), printable(user_agent))
         }
-        "mail" => {
-            let observed = if value.get("observed") == Some(&Value::Bool(true)) { " (observed)" } else { "" };
-            let kind = value.get("recognized").map_or("-", |found| text(found, "kind"));
-            let entry = if text(value, "entry").is_empty() { "-" } else { text(value, "entry") };
-            let to: Vec<&str> = value.get("to").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-            writeln!(
-                out,
-                "{time} {id} {}{observed} entry={entry} kind={kind} from={} to={}",
-                text(value, "decision"),
-                printable(text(value, "from")),
-                printable(&to.join(","))
-            )?;
-            let stopped = value
-                .get("reasons")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-                .find(|reason| reason.get("ok") == Some(&Value::Bool(false)));
-            if let Some(stopped) = stopped {
-                writeln!(out, "    {}: {}", text(stopped, "check"), printable(text(stopped, "detail")))?;
-            }
-            for link in value.get("one_time_links").and_then(Value::as_array).into_iter().flatten() {
-                writeln!(out, "    one-time link {}", printable(text(link, "link")))?;
-            }
-            if !reply.is_empty() {
-                writeln!(out, "    next hop: {reply}")?;
-            }
+        Record::File(FileRecord { time, file, what, .. }) => {
+            writeln!(out, "{time:.3} the file {} {what}: somebody else touched it", printable(file))
         }
-        "outcome" => writeln!(out, "{time} {id} {} next hop: {reply}", text(value, "delivery"))?,
-        "file" => writeln!(out, "{time} the file {} {}: somebody else touched it", printable(text(value, "file")), text(value, "what"))?,
-        "start" => writeln!(out, "{time} firstclick {} started", text(value, "version"))?,
-        _ => {}
+        Record::Start(StartRecord { time, version, .. }) => writeln!(out, "{time:.3} firstclick {} started", printable(version)),
+        Record::Later => Ok(()),
     }
-    Ok(())
+}
+
+fn show_mail(out: &mut impl Write, line: &[u8], mail: &MailRecord, form: Form) -> io::Result<()> {
+    if form == Form::Json {
+        out.write_all(line)?;
+        return out.write_all(b"\n");
+    }
+    let observed = if mail.observed { " (observed)" } else { "" };
+    let kind = mail.recognized.as_ref().map_or("-", |found| found.kind.code());
+    let entry = mail.entry.as_deref().unwrap_or("-");
+    let MailRecord { time, id, decision, from, to, .. } = mail;
+    let to = to.join(",");
+    writeln!(out, "{time:.3} {id} {decision}{observed} entry={entry} kind={kind} from={} to={}", printable(from), printable(&to))?;
+    if let Some(stopped) = mail.stopped_by() {
+        writeln!(out, "    {}: {}", stopped.check, printable(&stopped.detail))?;
+    }
+    for link in &mail.one_time_links {
+        writeln!(out, "    one-time link {}", printable(&link.link))?;
+    }
+    match &mail.outcome {
+        Some(outcome) if !outcome.reply.is_empty() => writeln!(out, "    next hop: {}", printable(&outcome.reply)),
+        _ => Ok(()),
+    }
 }

@@ -9,6 +9,7 @@ use super::{Answer, Config, printable};
 use crate::{
     audit::{chain, watch::Tallies},
     clock,
+    mail::Record,
     settings::{Advice, Settings, Severity, SourceSpan, sentences},
 };
 
@@ -40,7 +41,9 @@ fn from_the_audit(settings: &Settings) -> Vec<Advice> {
     for file in files.iter().skip(files.len() - days) {
         let lines = File::open(file).map(|file| BufReader::new(file).split(b'\n'));
         for line in lines.into_iter().flatten().map_while(Result::ok) {
-            tallies.add(&serde_json::from_slice(&line).unwrap_or_default());
+            if let Some(record) = Record::read(&line) {
+                tallies.add(&record);
+            }
         }
     }
     let place = SourceSpan::file(folder.display().to_string());
@@ -53,7 +56,7 @@ fn from_the_audit(settings: &Settings) -> Vec<Advice> {
             advice.push(advise(Severity::Note, &sender.name, says));
         }
         if let Some((time, why)) = &tally.newest {
-            let says = format!("{} near misses in the last {days} days; the newest, {time}: {}", tally.missed(), printable(why));
+            let says = format!("{} near misses in the last {days} days; the newest, {time:.3}: {}", tally.missed(), printable(why));
             advice.push(advise(Severity::Warning, &sender.name, says));
         }
     }

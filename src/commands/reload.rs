@@ -135,7 +135,7 @@ impl Reload {
             ("guard", guard.is_some(), settings.guard.is_some()),
         ] {
             if was && !is {
-                anyhow::bail!("[{server}] is gone; to close a server, restart the service");
+                anyhow::bail!("[{server}] is gone; to stop serving it, restart the service");
             }
             if is && !was {
                 tracing::warn!(key = server, "this section is new and takes effect at the next start");

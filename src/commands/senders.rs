@@ -83,7 +83,7 @@ fn line(out: &mut impl Write, what: &str, values: &[String]) -> io::Result<()> {
 }
 
 fn links(out: &mut impl Write, links: &[(Kind, String)], visit: &[(Kind, Visit)]) -> io::Result<()> {
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.iter().copied() {
         let shapes: Vec<String> = links.iter().filter(|(other, _)| *other == kind).map(|(_, shape)| shape.clone()).collect();
         if shapes.is_empty() {
             continue;

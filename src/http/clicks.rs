@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
+use crate::mail::record::Visitor;
+
 /// What is known of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request<'a> {
@@ -45,7 +47,7 @@ const PROGRAMS: &[&str] = &[
 const AT_ONCE: i64 = 5;
 
 /// Who it likely is, and why.
-pub(super) fn likely(request: Request<'_>, at: Timestamp, now: Timestamp) -> (&'static str, String) {
+pub(super) fn likely(request: Request<'_>, at: Timestamp, now: Timestamp) -> (Visitor, String) {
     let agent = request.user_agent.to_ascii_lowercase();
     let delay = now.as_second() - at.as_second();
     let why = if request.method != "GET" && request.method != "POST" {
@@ -61,9 +63,9 @@ pub(super) fn likely(request: Request<'_>, at: Timestamp, now: Timestamp) -> (&'
     } else if request.method == "GET" && delay < AT_ONCE {
         format!("it opened the link {delay} s after the mail")
     } else {
-        return ("person", "nothing speaks for a program".into());
+        return (Visitor::Person, "nothing speaks for a program".into());
     };
-    ("scanner", why)
+    (Visitor::Scanner, why)
 }
 
 #[cfg(test)]
@@ -81,12 +83,12 @@ mod tests {
             accept_language: "de",
             purpose: "",
         };
-        assert_eq!(likely(browser, at, later).0, "person");
-        assert_eq!(likely(browser, at, at).0, "scanner");
-        assert_eq!(likely(Request { method: "HEAD", ..browser }, at, later).0, "scanner");
-        assert_eq!(likely(Request { user_agent: "", ..browser }, at, later).0, "scanner");
-        assert_eq!(likely(Request { user_agent: "HeadlessChrome/150", ..browser }, at, later).0, "scanner");
-        assert_eq!(likely(Request { accept_language: "", ..browser }, at, later).0, "scanner");
-        assert_eq!(likely(Request { purpose: "prefetch", ..browser }, at, later).0, "scanner");
+        assert_eq!(likely(browser, at, later).0, Visitor::Person);
+        assert_eq!(likely(browser, at, at).0, Visitor::Scanner);
+        assert_eq!(likely(Request { method: "HEAD", ..browser }, at, later).0, Visitor::Scanner);
+        assert_eq!(likely(Request { user_agent: "", ..browser }, at, later).0, Visitor::Scanner);
+        assert_eq!(likely(Request { user_agent: "HeadlessChrome/150", ..browser }, at, later).0, Visitor::Scanner);
+        assert_eq!(likely(Request { accept_language: "", ..browser }, at, later).0, Visitor::Scanner);
+        assert_eq!(likely(Request { purpose: "prefetch", ..browser }, at, later).0, Visitor::Scanner);
     }
 }

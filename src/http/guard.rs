@@ -20,10 +20,13 @@ use super::{
     page::{self, After, Ask, Layout, Logo},
 };
 use crate::{
-    audit::record::{Click, ClickKind, Record},
     clock,
     edit::guard_link::{GuardLink, OpenError},
     limits,
+    mail::{
+        Record,
+        record::{self, ClickKind, ClickRecord},
+    },
     message::unwrap,
 };
 
@@ -103,7 +106,7 @@ fn answer(config: &Config, status: StatusCode, kind: &'static str, body: Vec<u8>
     let headers = response.headers_mut();
     // Browsers hold a form's redirect to `form-action`, so the page names where its button leads, and nothing else.
     let policy = format!(
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {}; layout-ancestors 'none'; base-uri 'none'",
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {}; frame-ancestors 'none'; base-uri 'none'",
         towards.unwrap_or_default()
     );
     for (name, value) in [
@@ -180,7 +183,7 @@ async fn link(State(context): State<Context>, Path(value): Path<String>, method:
             accept_language: text(&headers, "accept-language"),
             purpose: &purpose,
         };
-        remember(&context, &sealed, request, kind, now);
+        record_click(&context, &sealed, request, kind, now);
     };
     if method == Method::GET || method == Method::HEAD {
         on_record(ClickKind::Open);
@@ -225,24 +228,28 @@ fn destination(link: &str) -> Option<(String, String)> {
     Some((host, url.origin().ascii_serialization()))
 }
 
-fn remember(context: &Context, sealed: &GuardLink, request: clicks::Request<'_>, kind: ClickKind, now: Timestamp) {
+/// Puts a click on record, in the log and in the metrics.
+fn record_click(context: &Context, sealed: &GuardLink, request: clicks::Request<'_>, kind: ClickKind, now: Timestamp) {
     let (likely, why) = clicks::likely(request, sealed.at, now);
-    let click = Click {
+    let mut user_agent = request.user_agent.escape_debug().to_string();
+    user_agent.truncate(user_agent.floor_char_boundary(limits::LOGGED_PATH));
+    let click = ClickRecord {
+        v: record::VERSION,
         time: now,
-        kind,
-        mail: &sealed.mail,
-        entry: &sealed.entry,
-        recipient: &sealed.recipient,
+        id: sealed.mail.clone(),
+        what: kind.into(),
+        entry: sealed.entry.clone(),
+        to: sealed.recipient.clone(),
         after_s: now.as_second() - sealed.at.as_second(),
         address: request.address,
-        user_agent: request.user_agent,
-        likely,
-        why: &why,
+        user_agent,
+        likely: likely.into(),
+        why,
     };
-    tracing::info!(id = sealed.mail, kind = kind.code(), client = %request.address, after_s = click.after_s, likely, why, "guard link");
-    context.server.metrics.click(kind.code());
+    tracing::info!(id = click.id, kind = kind.code(), client = %click.address, after_s = click.after_s, likely = likely.code(), why = click.why, "guard link");
+    context.server.metrics.click(kind);
     if let Some(audit) = &context.server.audit {
-        audit.note_aside(Record::click(&click));
+        audit.note_aside(Record::Click(click));
     }
 }
 

@@ -9,54 +9,8 @@ pub use super::{
     coverage::{Coverage, Seen},
     weakness::{Trouble, Weakness},
 };
+pub use crate::mail::AuthResult;
 use crate::message::Domain;
-
-/// A result as RFC 8601 section 2.7 names it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum AuthResult {
-    /// It holds.
-    Pass,
-    /// It does not hold.
-    Fail,
-    /// SPF only: probably not.
-    SoftFail,
-    /// There is no statement.
-    Neutral,
-    /// Nothing to check.
-    #[default]
-    None,
-    /// The method's owner does not accept it.
-    Policy,
-    /// It could not be found out now.
-    TempError,
-    /// It can never be found out.
-    PermError,
-}
-
-impl AuthResult {
-    const NAMES: [(Self, &'static str); 8] = [
-        (Self::Pass, "pass"),
-        (Self::Fail, "fail"),
-        (Self::SoftFail, "softfail"),
-        (Self::Neutral, "neutral"),
-        (Self::None, "none"),
-        (Self::Policy, "policy"),
-        (Self::TempError, "temperror"),
-        (Self::PermError, "permerror"),
-    ];
-
-    /// The word in an Authentication-Results field.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        Self::NAMES.iter().find(|(known, _)| *known == self).map_or("none", |(_, name)| name)
-    }
-
-    /// Reads the word of an Authentication-Results field.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(word)).map(|(known, _)| *known)
-    }
-}
 
 impl fmt::Display for AuthResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

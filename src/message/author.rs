@@ -5,9 +5,9 @@
 
 use super::{
     Domain,
-    flaw::Flaw,
     header::{self, Headers},
 };
+use crate::mail::Flaw;
 
 /// The address in From.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,11 +4,11 @@
 //! so that a forged tag cannot hide, and every such laxness is a [`Flaw`], so that nothing that
 //! needs it is exempted.
 
+use crate::mail::{Flaw, Flaws};
 use std::ops::Range;
 
 use memchr::{memchr, memchr2};
 
-use super::flaw::{Flaw, Flaws};
 use crate::limits;
 
 /// One header field, as offsets into the mail.

@@ -11,12 +11,12 @@ use lol_html::{
 };
 
 use super::{
-    flaw::{Flaw, Flaws},
     html_elements::{self, is_block, is_edge},
     tables::Tables,
     words::{Space, Tail},
 };
 use crate::limits;
+use crate::mail::{Flaw, Flaws};
 
 /// An address that a reader can press, found in HTML.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,12 +4,9 @@
 
 use lol_html::html_content::Attribute;
 
-use super::{
-    flaw::{Flaw, Flaws},
-    html::Pressed,
-    schemes,
-};
+use super::{html::Pressed, schemes};
 use crate::limits;
+use crate::mail::{Flaw, Flaws};
 
 /// What an attribute is for.
 #[derive(Clone, Copy, PartialEq, Eq)]

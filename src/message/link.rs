@@ -7,8 +7,9 @@ use std::fmt;
 
 use url::{Host, Url};
 
-use super::{Domain, flaw::Flaw};
+use super::Domain;
 use crate::limits;
+use crate::mail::Flaw;
 
 /// A link as a browser would open it. Its `Debug` and `Display` show scheme, host and shape, never the token.
 #[derive(Clone, PartialEq, Eq, Hash)]

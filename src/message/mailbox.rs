@@ -5,8 +5,9 @@
 
 use std::fmt;
 
-use super::{Domain, author::Author, flaw::Flaw, header};
+use super::{Domain, author::Author, header};
 use crate::limits;
+use crate::mail::Flaw;
 
 /// An addr-spec (RFC 5322 section 3.4.1) in the form in which two of them may be compared: local part in lower case, domain
 /// normalised.

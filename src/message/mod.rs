@@ -8,7 +8,6 @@
 pub mod author;
 mod content_type;
 pub mod domain;
-pub mod flaw;
 pub mod flowed;
 pub mod header;
 mod host_letters;
@@ -31,13 +30,13 @@ use std::ops::Range;
 pub use self::{
     author::Author,
     domain::{Domain, DomainError},
-    flaw::{Flaw, Flaws},
     header::Headers,
     link::{Link, Target},
     mailbox::Mailbox,
 };
 use self::{links::Links, parts::Format, words::Space};
 use crate::limits;
+pub use crate::mail::{Flaw, Flaws};
 
 /// One mail: its bytes and its header block.
 #[derive(Clone, Debug)]

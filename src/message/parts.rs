@@ -9,11 +9,11 @@ use mail_parser::{DecodeProblems, MessageParser, MessagePart, PartFlags, PartKin
 
 use super::{
     content_type::is_plain_content_type,
-    flaw::{Flaw, Flaws},
     header::{Field, Headers},
     pictures,
 };
 use crate::limits;
+use crate::mail::{Flaw, Flaws};
 
 /// A text that a mail program may show.
 #[derive(Debug)]

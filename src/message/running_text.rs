@@ -11,11 +11,11 @@ use idna::AsciiDenyList;
 
 use super::{
     Domain,
-    flaw::{Flaw, Flaws},
     host_letters::{NAME, is_address, is_break, is_dot, is_dropped, is_ending, is_host, with_ending},
     schemes,
 };
 use crate::limits;
+use crate::mail::{Flaw, Flaws};
 
 /// An address where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

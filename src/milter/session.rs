@@ -20,10 +20,10 @@ use super::{
     codec::{self, CodecError, MilterReply, MtaCommand, Negotiation, action, step},
 };
 use crate::{
-    audit::record::{Delivery, Outcome},
     clock::{self, Stopwatch},
     identity::{Arrival, Peer},
     limits,
+    mail::{Delivery, Outcome},
     pipeline::{LineRepair, Pipeline, Transaction, address},
 };
 

@@ -18,45 +18,10 @@ use self::{
     links::{Group, Organisation, last_words},
     quotes::Quotes,
 };
+pub use crate::mail::Kind;
 use crate::message::{Content, Domain, FoundLink, words};
 
 const WEIGHTS: &str = include_str!("../../config/recognition.toml");
-
-/// What a one-time link is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Choose a new password, or unlock the account.
-    PasswordReset,
-    /// Set the first password, or join.
-    Invite,
-    /// Confirm an address or activate an account.
-    EmailVerify,
-    /// Sign in.
-    MagicLink,
-    /// Approve, decline, vote, unsubscribe: whatever a visit carries out by itself. Entries name the shapes of such links;
-    /// recognition never says so of a mail, as no words tell them from links that only lead to a page.
-    Action,
-}
-
-impl Kind {
-    /// Every kind that an entry can name.
-    pub const ALL: [Self; 5] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink, Self::Action];
-    /// The kinds that recognition can tell, in the order in which ties are broken.
-    pub const RECOGNISED: [Self; 4] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink];
-
-    /// The name in configuration, audit and `explain`.
-    #[must_use]
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::PasswordReset => "password_reset",
-            Self::Invite => "invite",
-            Self::EmailVerify => "email_verify",
-            Self::MagicLink => "magic_link",
-            Self::Action => "action",
-        }
-    }
-}
 
 /// What recognition found.
 #[derive(Clone, Debug, Default)]

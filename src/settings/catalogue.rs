@@ -228,7 +228,7 @@ pub(super) fn read_visit(root: &mut Section<'_, '_>, problems: &mut Problems) ->
     let words = [Visit::UsesUp, Visit::Confirms, Visit::Form].map(|visit| (visit.code(), visit));
     let mut table = root.section("visit", problems);
     let mut visits = Vec::new();
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.iter().copied() {
         if let Some(visit) = table.string(kind.code(), problems).and_then(|found| found.word(problems, &words)) {
             visits.push((kind, visit));
         }

@@ -93,9 +93,9 @@ pub(super) fn run(trials: &[PolicyTest], entry: &Entry, beside: &Path, now: Time
         let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
         let body = BodyFacts { content: &content, recognition: &recognition, identity: &identity };
         let decision = judge::decide(candidates, &facts, &body);
-        if decision.verdict.code() != policy_test.expect {
+        if decision.verdict.kind().code() != policy_test.expect {
             let expected = WORDS.iter().find(|(_, code)| *code == policy_test.expect).map_or("", |(word, _)| word);
-            let found = if matches!(decision.verdict, Verdict::Act(_)) { "tag" } else { decision.verdict.code() };
+            let found = if matches!(decision.verdict, Verdict::Act(_)) { "tag" } else { decision.verdict.kind().code() };
             let why = decision.stopped_by().map(|finding| format!("; {}: {}", finding.reason.code(), finding.detail)).unwrap_or_default();
             problems.add(
                 policy_test.place.clone(),

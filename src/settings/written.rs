@@ -12,7 +12,7 @@ pub(super) type List = Found<Vec<Found<String>>>;
 
 /// The kind with this name.
 pub(super) fn kind(code: &str) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|kind| kind.code() == code)
+    Kind::ALL.iter().copied().find(|kind| kind.code() == code)
 }
 
 /// What is known of a sender, as it was written.
@@ -149,7 +149,7 @@ fn links(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<(Kind, List
 
 /// The names of all kinds, for messages.
 pub(super) fn codes() -> String {
-    Kind::ALL.map(Kind::code).join(", ")
+    Kind::ALL.iter().map(|kind| kind.code()).collect::<Vec<_>>().join(", ")
 }
 
 /// Reads kinds; another word is noted with the nearest.

@@ -8,8 +8,8 @@ use super::{
     outgoing::Outgoing,
 };
 use crate::{
-    audit::record::{Delivery, Outcome},
     clock::Stopwatch,
+    mail::{Delivery, Outcome},
     smtp::{
         codec::{
             command::{Attributes, PathCommand, Protocol},

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{Greeted, Next, OpenTransaction, Session};
 use crate::{
-    audit::record::{Delivery, Outcome},
     clock::{self, Stopwatch},
     edit,
     identity::Arrival,
     limits,
+    mail::{Delivery, Outcome},
     pipeline::{Decided, LineRepair, Transaction, address},
     smtp::{
         client::outgoing::Outgoing,

@@ -1,0 +1,132 @@
+//! What is recorded of a mail: the decision and all that led to it, without secrets.
+
+use jiff::Timestamp;
+
+use super::Analysis;
+use crate::{
+    allowlist::{Decision, Finding, Verdict},
+    edit::tag::Key,
+    identity::proof::{Identity, Source, Weakness},
+    limits,
+    mail::{
+        Action, Transaction,
+        record::{IdentityRecord, KindOrNone, MailRecord, ReasonRecord, Recognized, RedactedLink, SignatureRecord, VERSION},
+    },
+    message::{Domain, Link, Message},
+    vocabulary::Code,
+};
+
+/// A record of a mail of which nothing is decided yet: it passes.
+pub(super) fn begin(transaction: &Transaction<'_>, message: &Message<'_>, author: Option<&Domain>, time: Timestamp) -> MailRecord {
+    MailRecord {
+        v: VERSION,
+        time,
+        id: transaction.id.to_owned(),
+        upstream: transaction.client.peer.address(),
+        client: transaction.client.peer.forwarded_client(),
+        helo: cut(transaction.client.helo).to_owned(),
+        from: cut(transaction.envelope.reverse_path).to_owned(),
+        to: transaction.envelope.recipients.to_vec(),
+        message_id: message.message_id(),
+        author: author.map(Domain::to_string),
+        size: transaction.size,
+        decision: crate::mail::VerdictKind::Pass.into(),
+        observed: false,
+        actions: Vec::new(),
+        entry: None,
+        kind: None,
+        recognized: None,
+        one_time_links: Vec::new(),
+        flaws: Vec::new(),
+        identity: None,
+        reasons: Vec::new(),
+        removed: 0,
+        outcome: None,
+    }
+}
+
+/// Puts what was found out into a record. With a key each one-time link has a hash that tells it from others.
+pub(super) fn describe(record: &mut MailRecord, analysis: &Analysis, author: Option<&Domain>, key: Option<&Key>) {
+    let Analysis { decision, content, identity, mime: _ } = analysis;
+    let mut links: Vec<&Link> = Vec::new();
+    for at in decision.links() {
+        if let Some(found) = content.as_ref().and_then(|content| content.links.get(*at))
+            && !links.contains(&&found.link)
+        {
+            links.push(&found.link);
+        }
+    }
+    let link = |link: &Link| RedactedLink { link: link.redacted(), hash: key.map(|key| key.fingerprint(link.expose())) };
+    record.one_time_links = links.into_iter().map(link).collect();
+    record.flaws = content.as_ref().map(|content| content.flaws.iter().map(Code::Known).collect()).unwrap_or_default();
+    record.identity = identity.as_ref().map(|identity| identity_record(identity, author));
+    record.recognized = decision
+        .recognition
+        .as_ref()
+        .map(|found| Recognized { kind: KindOrNone::from(found.kind).into(), confidence: found.confidence });
+    judged(record, decision);
+}
+
+/// Puts a decision into a record.
+pub(super) fn judged(record: &mut MailRecord, decision: &Decision) {
+    record.decision = decision.verdict.kind().into();
+    record.observed = decision.is_observed();
+    record.actions = actions(decision).into_iter().map(Code::Known).collect();
+    record.entry.clone_from(&decision.entry);
+    record.kind = decision.kind.map(Code::Known);
+    record.reasons = reasons(decision);
+}
+
+/// An identity as record and `explain` show it, beside the author that it was asked for.
+#[must_use]
+pub fn identity_record(identity: &Identity, author: Option<&Domain>) -> IdentityRecord {
+    let dkim = identity.dkim.iter().map(|signature| SignatureRecord {
+        domain: signature.domain.as_ref().map(Domain::to_string).unwrap_or_default(),
+        selector: signature.selector.clone(),
+        result: signature.result.into(),
+        aligned: signature.aligned,
+        weakness: signature.weakness.map(Weakness::says).map(str::to_owned),
+    });
+    IdentityRecord {
+        from_domain: author.map(Domain::to_string),
+        spf: identity.spf.as_ref().map_or("not asked", |spf| spf.result.code()).to_owned(),
+        dkim: dkim.collect(),
+        dmarc: identity.dmarc.into(),
+        arc: identity.arc.into(),
+        source: match identity.source {
+            Source::Nobody => "nobody",
+            Source::Here => "here",
+            Source::Upstream => "upstream",
+            Source::Sealer(_) => "sealer",
+        }
+        .to_owned(),
+        trouble: identity.trouble.clone(),
+    }
+}
+
+/// The findings of a decision, in order.
+#[must_use]
+pub fn reasons(decision: &Decision) -> Vec<ReasonRecord> {
+    let reason = |finding: &Finding| ReasonRecord {
+        check: finding.reason.into(),
+        ok: finding.ok,
+        detail: finding.detail.clone(),
+        field: finding.field.map(str::to_owned),
+        covered_by: finding.proof.clone(),
+    };
+    decision.findings.iter().map(reason).collect()
+}
+
+/// The actions that a decision takes or, where it is only observed, would take.
+#[must_use]
+pub fn actions(decision: &Decision) -> Vec<Action> {
+    match &decision.verdict {
+        Verdict::Act(entry) => entry.actions.clone(),
+        Verdict::NearMiss(_) | Verdict::Pass => Vec::new(),
+    }
+}
+
+/// Paths and names are cut to what a log line may hold.
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(limits::LOGGED_PATH)).unwrap_or_default()
+}
