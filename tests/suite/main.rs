@@ -38,4 +38,5 @@ mod senders;
 mod service;
 mod shapes;
 mod shipped;
+mod short_links;
 mod tls;
