@@ -176,8 +176,11 @@ pub const DATA: Duration = Duration::from_hours(1);
 /// Time that sessions get to finish after SIGTERM before they are cut.
 pub const DRAIN: Duration = Duration::from_secs(30);
 
-/// Records that may wait for the audit disk before mails lose their exemption.
-pub const AUDIT_QUEUE: usize = 10_000;
+/// Octets of records that may wait for the audit disk before mails lose their exemption: some ten thousand ordinary mails.
+pub const AUDIT_QUEUE: usize = 16 * 1024 * 1024;
+
+/// Networks whose refusals are counted by themselves in one minute, so that the record of a flood is short.
+pub const REFUSED_NETWORKS: usize = 200;
 
 /// Time that a mail waits for its record to be on disk before it loses its exemption.
 pub const AUDIT_WAIT: Duration = Duration::from_secs(5);

@@ -11,6 +11,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::mail::{
+    self, Outcome, VerdictKind,
+    record::{ClickKind, MailRecord},
+};
+
 /// What was counted.
 pub struct Metrics {
     registry: Registry,
@@ -22,6 +27,7 @@ pub struct Metrics {
     seconds: Histogram,
     sessions: Family<Protocol, Counter>,
     open: Family<Protocol, Gauge>,
+    refusals: Family<Refusal, Counter>,
     audit_failures: Counter,
     clicks: Family<Click, Counter>,
     reloads: Family<Reload, Counter>,
@@ -56,6 +62,13 @@ struct Protocol {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusal {
+    by: &'static str,
+    stage: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Click {
     kind: &'static str,
 }
@@ -63,25 +76,6 @@ struct Click {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reload {
     result: &'static str,
-}
-
-/// A mail that has been dealt with, as it is counted. All texts are codes of closed vocabularies but the entry's name.
-#[derive(Clone, Copy, Debug)]
-pub struct Counted<'a> {
-    /// `act`, `pass` or `near_miss`.
-    pub decision: &'static str,
-    /// Whether it was only observed.
-    pub observed: bool,
-    /// The check that stopped it, where one did.
-    pub stopped_by: Option<&'static str>,
-    /// The entry that acted, or nearly did.
-    pub entry: Option<&'a str>,
-    /// Header fields removed from it that only the hop may write.
-    pub forged: usize,
-    /// What became of it.
-    pub delivery: &'static str,
-    /// From the end of its data to the reply, in milliseconds.
-    pub latency_ms: u64,
 }
 
 impl Default for Metrics {
@@ -96,6 +90,7 @@ impl Default for Metrics {
             seconds: Histogram::new(SECONDS),
             sessions: Family::default(),
             open: Family::default(),
+            refusals: Family::default(),
             audit_failures: Counter::default(),
             clicks: Family::default(),
             reloads: Family::default(),
@@ -118,6 +113,11 @@ impl Metrics {
         registry.register("mail_seconds", "From the end of a mail's data to the reply", self.seconds.clone());
         registry.register("sessions", "Sessions taken, by protocol", self.sessions.clone());
         registry.register("sessions_open", "Sessions that are open, by protocol", self.open.clone());
+        registry.register(
+            "refusals",
+            "Replies of 4xx and 5xx that are no mail's outcome, by whose they were and where",
+            self.refusals.clone(),
+        );
         registry.register("audit_failures", "Exemptions withheld because they could not be put on record", self.audit_failures.clone());
         registry.register("guard_clicks", "What was done with guard links", self.clicks.clone());
         registry.register("reloads", "Readings of the configuration, by whether it was taken", self.reloads.clone());
@@ -125,20 +125,27 @@ impl Metrics {
         registry
     }
 
-    /// Counts a mail that has been dealt with.
-    pub fn mail(&self, mail: &Counted<'_>) {
+    /// Counts a mail that has been dealt with. Labels are codes of closed vocabularies and the names of entries.
+    pub fn mail(&self, mail: &MailRecord, outcome: &Outcome) {
+        let decision = mail.decision.known().map_or("", VerdictKind::code);
         let observed = if mail.observed { "true" } else { "false" };
-        self.mails.get_or_create(&Mail { decision: mail.decision, observed }).inc();
-        if let Some(check) = mail.stopped_by {
-            self.stopped.get_or_create(&Check { check }).inc();
+        self.mails.get_or_create(&Mail { decision, observed }).inc();
+        if let Some(check) = mail.stopped_by().and_then(|reason| reason.check.known()) {
+            self.stopped.get_or_create(&Check { check: check.code() }).inc();
         }
-        if let Some(entry) = mail.entry {
-            self.entries.get_or_create(&Entry { entry: entry.to_owned(), decision: mail.decision }).inc();
+        if let Some(entry) = &mail.entry {
+            self.entries.get_or_create(&Entry { entry: entry.clone(), decision }).inc();
         }
-        self.forged.inc_by(mail.forged as u64);
-        self.deliveries.get_or_create(&Delivery { delivery: mail.delivery }).inc();
+        self.forged.inc_by(mail.removed as u64);
+        let delivery = outcome.delivery.known().map_or("", mail::Delivery::code);
+        self.deliveries.get_or_create(&Delivery { delivery }).inc();
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of one mail")]
-        self.seconds.observe(mail.latency_ms as f64 / 1_000.0);
+        self.seconds.observe(outcome.latency_ms as f64 / 1_000.0);
+    }
+
+    /// Counts a refusal that is no mail's outcome: the hop's own, or the next hop's before any data.
+    pub fn refused(&self, by: &'static str, stage: &'static str, code: u16) {
+        self.refusals.get_or_create(&Refusal { by, stage, code }).inc();
     }
 
     /// Counts a session that starts of a protocol, until what is returned is dropped.
@@ -156,8 +163,8 @@ impl Metrics {
     }
 
     /// Counts what was done with a guard link.
-    pub fn click(&self, kind: &'static str) {
-        self.clicks.get_or_create(&Click { kind }).inc();
+    pub fn click(&self, kind: ClickKind) {
+        self.clicks.get_or_create(&Click { kind: kind.code() }).inc();
     }
 
     /// Counts a reading of the configuration; `entries` are those in force now, none where it was not taken.

@@ -223,7 +223,7 @@ fn assert_each(cases: &[Case]) {
         let outcome = trial.judged();
         if outcome.failed() != *reasons || outcome.acts() != reasons.is_empty() {
             let failed: Vec<_> = outcome.decision.findings.iter().filter(|finding| !finding.ok).collect();
-            wrong.push(format!("{what}: {} {failed:?}", outcome.decision.verdict.code()));
+            wrong.push(format!("{what}: {} {failed:?}", outcome.decision.verdict.kind().code()));
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
@@ -732,11 +732,11 @@ fn an_author_that_no_entry_names() {
     trial.entry().from = vec![address("other.test")];
     let outcome = trial.judged();
     assert_eq!(outcome.failed(), [Reason::Sender]);
-    assert_eq!(outcome.decision.verdict.code(), "pass");
+    assert_eq!(outcome.decision.verdict.kind().code(), "pass");
     assert!(outcome.decision.recognition.is_some() && outcome.decision.entry.is_none() && !outcome.is_worth_reading);
     let mut trial = Trial::genuine();
     trial.header.push("From: eve@attack.test".into());
     let outcome = trial.judged();
     assert_eq!(outcome.failed(), [Reason::Author]);
-    assert_eq!(outcome.decision.verdict.code(), "pass");
+    assert_eq!(outcome.decision.verdict.kind().code(), "pass");
 }

@@ -511,7 +511,7 @@ mod tests {
 
     #[test]
     fn lines_of_before_the_number_go_on_with_it() {
-        let old = |record: &Record, prev: &str| record.chained(prev);
+        let old = |record: &Record, prev: &str| format!("{},\"prev\":\"{prev}\"}}\n", record.json().strip_suffix('}').unwrap());
         let first = old(&record(1), GENESIS);
         let second = old(&record(2), &hash(first.trim_end().as_bytes()));
         let dir = folder(&[("20261124", &[first.clone(), second.clone()])]);

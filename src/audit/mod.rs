@@ -20,7 +20,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::chain::Tip;
 use crate::{
@@ -33,19 +33,54 @@ use crate::{
     },
 };
 
-/// The handle by which mails are remembered. Cloning it is cheap; the writer ends with the last handle.
+/// The handle by which records are written. Cloning it is cheap; the writer ends with the last handle.
 #[derive(Clone)]
 pub struct Audit {
     folder: Arc<Path>,
-    queue: mpsc::Sender<Job>,
+    queue: mpsc::UnboundedSender<Job>,
+    /// What bounds the queue, in octets.
+    room: Arc<Semaphore>,
     key: Arc<ArcSwapOption<Key>>,
 }
 
-enum Job {
-    /// Nobody waits for it.
-    Note(Record),
-    /// Somebody waits until it is on disk.
-    Commit(Record, oneshot::Sender<Result<(), AuditError>>),
+/// A record that is to be written, and its share of the queue.
+struct Job {
+    record: Record,
+    _share: OwnedSemaphorePermit,
+    /// Who waits until it is on disk; nobody for most.
+    waiting: Option<oneshot::Sender<Result<(), AuditError>>>,
+}
+
+/// Room in the queue for one record.
+#[must_use]
+pub struct Slot {
+    record: Record,
+    share: OwnedSemaphorePermit,
+    queue: mpsc::UnboundedSender<Job>,
+}
+
+impl Slot {
+    /// Puts the record into the queue; what comes back tells when it is on disk.
+    pub fn append_durable(self) -> Durable {
+        let (sender, done) = oneshot::channel();
+        // Where the writer is gone nobody answers, which is what `done` says then.
+        let _ = self.queue.send(Job { record: self.record, _share: self.share, waiting: Some(sender) });
+        Durable(done)
+    }
+}
+
+/// A record on its way to the disk.
+#[must_use]
+pub struct Durable(oneshot::Receiver<Result<(), AuditError>>);
+
+impl Durable {
+    /// Waits until the record is on disk.
+    ///
+    /// # Errors
+    /// Where it is not, or nobody knows in time.
+    pub async fn done(self) -> Result<(), AuditError> {
+        tokio::time::timeout(limits::AUDIT_WAIT, self.0).await.map_err(|_| AuditError::Busy)?.map_err(|_| AuditError::Busy)?
+    }
 }
 
 /// Why a record is not on disk.
@@ -81,11 +116,12 @@ impl Audit {
     pub fn open_keyed(folder: &Path, key: Option<Key>) -> Result<Self, AuditError> {
         let key = Arc::new(ArcSwapOption::from_pointee(key));
         let mut writer = Writer::open(folder, Arc::clone(&key))?;
-        writer.append(&[Record::start(clock::now(), writer.torn)]).map_err(|error| AuditError::Folder(folder.into(), error.to_string()))?;
-        let (queue, jobs) = mpsc::channel(limits::AUDIT_QUEUE);
+        let start = Record::start(clock::now(), writer.torn);
+        writer.append(&[&start]).map_err(|error| AuditError::Folder(folder.into(), error.to_string()))?;
+        let (queue, jobs) = mpsc::unbounded_channel();
         let run = move || run(writer, jobs);
         thread::Builder::new().name("audit".into()).spawn(run).map_err(|error| AuditError::Folder(folder.into(), error.to_string()))?;
-        Ok(Self { folder: folder.into(), queue, key })
+        Ok(Self { folder: folder.into(), queue, room: Arc::new(Semaphore::new(limits::AUDIT_QUEUE / STEP)), key })
     }
 
     /// Writes by another key from the next record on.
@@ -99,61 +135,78 @@ impl Audit {
         &self.folder
     }
 
-    /// Remembers a mail that is relayed either way. Waits while the queue is full, so that nothing is forgotten.
-    pub async fn note(&self, record: Record) {
-        if tokio::time::timeout(limits::AUDIT_WAIT, self.queue.send(Job::Note(record))).await.is_err() {
-            tracing::error!("the audit disk is too slow: a record was dropped; mails are relayed, exemptions stop");
-        }
-    }
-
-    /// Remembers what is no mail. Where the queue is more than half full it is dropped: mails come first.
-    pub fn note_aside(&self, record: Record) {
-        if self.queue.capacity() < limits::AUDIT_QUEUE / 2 || self.queue.try_send(Job::Note(record)).is_err() {
-            tracing::warn!("the audit is busy: what was done with a guard link was not put on record");
-        }
-    }
-
-    /// Remembers a mail and waits until that is on disk.
+    /// Waits until there is room for a record of this weight.
     ///
     /// # Errors
-    /// Where it is not; the mail must then not be exempted.
-    pub async fn commit(&self, record: Record) -> Result<(), AuditError> {
-        let (sender, done) = oneshot::channel();
-        let wait = async {
-            self.queue.send(Job::Commit(record, sender)).await.map_err(|_| AuditError::Busy)?;
-            done.await.map_err(|_| AuditError::Busy)?
-        };
-        tokio::time::timeout(limits::AUDIT_WAIT, wait).await.unwrap_or(Err(AuditError::Busy))
+    /// There is none in time.
+    pub async fn wait_for_room(&self, weight: usize) -> Result<(), AuditError> {
+        let room = tokio::time::timeout(limits::AUDIT_WAIT, self.room.acquire_many(steps(weight))).await;
+        room.ok().and_then(Result::ok).map(drop).ok_or(AuditError::Busy)
+    }
+
+    /// Waits for room for a record.
+    ///
+    /// # Errors
+    /// There is none in time.
+    pub async fn slot(&self, record: Record) -> Result<Slot, AuditError> {
+        let room = Arc::clone(&self.room).acquire_many_owned(steps(record.weight()));
+        let share = tokio::time::timeout(limits::AUDIT_WAIT, room).await.ok().and_then(Result::ok).ok_or(AuditError::Busy)?;
+        Ok(Slot { record, share, queue: self.queue.clone() })
+    }
+
+    /// Puts a record into the queue; where there is no room it is dropped, and that is said.
+    pub fn append_now(&self, record: Record) {
+        match Arc::clone(&self.room).try_acquire_many_owned(steps(record.weight())) {
+            Ok(share) => {
+                let _ = self.queue.send(Job { record, _share: share, waiting: None });
+            }
+            Err(_) => tracing::error!(id = record.id().unwrap_or_default(), "the audit disk is too slow: a record was dropped"),
+        }
+    }
+
+    /// Puts what is no mail's into the queue. Where the queue is more than half full it is dropped: mails come first.
+    pub fn append_aside(&self, record: Record) {
+        if self.room.available_permits() < limits::AUDIT_QUEUE / STEP / 2 {
+            tracing::warn!("the audit is busy: what was done with a guard link was not put on record");
+            return;
+        }
+        self.append_now(record);
+    }
+
+    /// Puts a record into the queue and waits until it is on disk.
+    ///
+    /// # Errors
+    /// Where it is not.
+    pub async fn append_durable(&self, record: Record) -> Result<(), AuditError> {
+        self.slot(record).await?.append_durable().done().await
     }
 }
 
-fn run(mut writer: Writer, mut jobs: mpsc::Receiver<Job>) {
+/// Octets of the queue's bound that one permit stands for.
+const STEP: usize = 1024;
+
+/// A record's permits; one that is larger than the queue takes all of it.
+fn steps(weight: usize) -> u32 {
+    u32::try_from(weight.div_ceil(STEP).clamp(1, limits::AUDIT_QUEUE / STEP)).unwrap_or(u32::MAX)
+}
+
+fn run(mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let mut batch = Vec::new();
     while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let mut records = Vec::with_capacity(batch.len());
-        let mut waiting = Vec::new();
-        for job in batch.drain(..) {
-            match job {
-                Job::Note(record) => records.push(record),
-                Job::Commit(record, sender) => {
-                    records.push(record);
-                    waiting.push(sender);
-                }
-            }
-        }
-        let gathers = waiting.is_empty();
+        let records: Vec<&Record> = batch.iter().map(|job| &job.record).collect();
         let mut outcome = writer.append(&records);
-        if outcome.is_ok() && !waiting.is_empty() {
+        let somebody_waits = batch.iter().any(|job| job.waiting.is_some());
+        if outcome.is_ok() && somebody_waits {
             outcome = writer.sync().and_then(|()| writer.is_in_place());
         }
         if let Err(error) = &outcome {
-            tracing::error!(records = records.len(), %error, "audit records could not be written; mails are relayed, exemptions stop");
+            tracing::error!(records = batch.len(), %error, "audit records could not be written; mails are relayed, exemptions stop");
         }
-        for sender in waiting {
+        for sender in batch.drain(..).filter_map(|job| job.waiting) {
             // Whoever waited may have given up.
             let _ = sender.send(outcome.as_ref().copied().map_err(|error| AuditError::Write(error.to_string())));
         }
-        if gathers {
+        if !somebody_waits {
             thread::sleep(GATHER);
         }
     }
@@ -234,7 +287,7 @@ impl Writer {
     }
 
     /// Appends records, all or none.
-    fn append(&mut self, records: &[Record]) -> io::Result<()> {
+    fn append(&mut self, records: &[&Record]) -> io::Result<()> {
         let now = clock::now();
         let name = format!("audit-{}.jsonl", now.strftime("%Y%m%d"));
         if let Some(day) = &self.open
@@ -253,7 +306,7 @@ impl Writer {
             _ => Day::open(&self.folder, &name)?,
         };
         let fault = self.fault.take();
-        let written = self.write(day, fault.iter().chain(records));
+        let written = self.write(day, fault.iter().chain(records.iter().copied()));
         if written.is_err() {
             self.fault = fault;
         }
@@ -307,10 +360,10 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let audit = Audit::open(folder.path()).unwrap();
         for _ in 0..3 {
-            audit.commit(record()).await.unwrap();
+            audit.append_durable(record()).await.unwrap();
         }
         how(&only_file(folder.path()));
-        audit.commit(record()).await.unwrap();
+        audit.append_durable(record()).await.unwrap();
         let text = fs::read_to_string(only_file(folder.path())).unwrap();
         (text, chain::verify(folder.path()).unwrap().broken.map(|broken| broken.what))
     }
@@ -339,10 +392,10 @@ mod tests {
     async fn a_file_that_was_moved_away_can_be_put_back() {
         let folder = TempDir::new().unwrap();
         let audit = Audit::open(folder.path()).unwrap();
-        audit.commit(record()).await.unwrap();
+        audit.append_durable(record()).await.unwrap();
         let (file, away) = (only_file(folder.path()), folder.path().join("audit-20000101.jsonl"));
         fs::rename(&file, &away).unwrap();
-        audit.commit(record()).await.unwrap();
+        audit.append_durable(record()).await.unwrap();
         let report = chain::verify(folder.path()).unwrap();
         assert_eq!((report.broken, report.lines, report.from_the_start), (None, 4, true));
         fs::remove_file(&away).unwrap();
@@ -354,11 +407,11 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let (here, away) = (folder.path().join("audit"), folder.path().join("away"));
         let audit = Audit::open(&here).unwrap();
-        audit.commit(record()).await.unwrap();
+        audit.append_durable(record()).await.unwrap();
         fs::rename(&here, &away).unwrap();
-        assert!(matches!(audit.commit(record()).await, Err(AuditError::Write(_))));
+        assert!(matches!(audit.append_durable(record()).await, Err(AuditError::Write(_))));
         fs::rename(&away, &here).unwrap();
-        audit.commit(record()).await.unwrap();
+        audit.append_durable(record()).await.unwrap();
         let text = fs::read_to_string(only_file(&here)).unwrap();
         assert!(text.contains("\"type\":\"file\""), "{text}");
         assert_eq!(chain::verify(&here).unwrap().broken, None);

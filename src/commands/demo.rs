@@ -30,7 +30,7 @@ use crate::{
     },
     http,
     identity::Authenticator,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, PipelineConfig, Shared},
     recognition::Recogniser,
     settings::{Problems, allow},
     smtp::{
@@ -206,18 +206,20 @@ impl Stage {
         let mut hops = Vec::new();
         for (entry, scanner) in entries.into_iter().zip([&scanner, &deaf]) {
             let authenticator = Authenticator::here(&[zone.address()], Duration::from_secs(5), Vec::new(), hostname.clone())?;
-            let pipeline = Pipeline::new(
-                Allowlist::new(vec![entry]),
-                Recogniser::built_in()?,
-                authenticator,
-                tagger.clone(),
-                Some(audit.clone()),
-                1 << 20,
-            );
+            let pipeline = PipelineConfig {
+                allowlist: Allowlist::new(vec![entry]),
+                authenticator: Arc::new(authenticator),
+                tagger: tagger.clone(),
+                guard_links: Some(Arc::clone(&guard_links)),
+                link_store: None,
+                arc_signer: None,
+                inspect_limit: 1 << 20,
+            };
+            let pipeline = Pipeline::build(pipeline, Arc::new(Shared::new(Recogniser::built_in()?, Some(audit.clone()))));
             let listener = TcpListener::bind("127.0.0.1:0").await.context("the hop's port")?;
             hops.push(listener.local_addr()?.to_string());
             let config = Config::relay(hostname.clone(), vec![scanner.address().to_string()]);
-            let server = Arc::new(Server::new(Snapshot::new(config, Arc::new(pipeline.with_guard(Some(Arc::clone(&guard_links)))))?));
+            let server = Arc::new(Server::new(Snapshot::new(config, Arc::new(pipeline))?));
             let listener = Listener { socket: listener, start: Start::Clear };
             let mut stopped = stopped.clone();
             tokio::spawn(server::run(vec![listener], server, async move {

@@ -11,15 +11,16 @@ use serde::Serialize;
 
 use super::{Answer, Config, build, printable, runtime};
 use crate::{
-    allowlist::{Mode, Verdict},
-    audit::record::{IdentityView, ReasonView, actions, reasons},
     cli::Explain,
     clock,
     edit::{self, Patch},
-    identity::{Arrival, Peer},
-    message::{Domain, Message, as_sent},
-    pipeline::{Analysis, Pipeline, address},
-    recognition::Kind,
+    mail::{
+        Action, Client, Envelope, Flaw, Kind, LineRepair, Peer, Protocol, Reason, Transaction, VerdictKind,
+        record::{IdentityRecord, ReasonRecord},
+    },
+    message::{Message, as_sent},
+    pipeline::{Analysis, Pipeline, Preview, Refusal},
+    vocabulary::Code,
 };
 
 pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<Answer> {
@@ -36,42 +37,52 @@ pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<An
     let mut out = io::stdout().lock();
     for file in files {
         let raw = read(&file)?;
-        let explained = runtime.block_on(explain_one(&pipeline, &raw, arguments));
+        let preview = match runtime.block_on(preview(&pipeline, &raw, arguments)) {
+            Ok(preview) => preview,
+            Err(refusal) => {
+                let form = if arguments.json { Form::Json } else { Form::People };
+                refused(&mut out, &file, refusal, form)?;
+                continue;
+            }
+        };
         if arguments.json {
-            serde_json::to_writer(&mut out, &View::new(&file, &raw, &explained)).context("standard output")?;
+            serde_json::to_writer(&mut out, &View::new(&file, &preview)).context("standard output")?;
             writeln!(out)?;
         } else {
-            show(&mut out, &file, &raw, &explained)?;
+            show(&mut out, &file, &preview)?;
         }
         if arguments.diff {
-            diff(&mut out, &raw, &explained.patches)?;
+            diff(&mut out, &raw, &preview.patches)?;
         }
         if let Some(path) = &arguments.out {
-            let left = edit::apply(&raw, &explained.patches).context("the edits overlap")?;
+            let left = edit::apply(&raw, &preview.patches).context("the edits overlap")?;
             fs::write(path, left).with_context(|| format!("{} cannot be written", path.display()))?;
         }
     }
     Ok(Answer::Yes)
 }
 
-struct Explained {
-    analysis: Analysis,
-    patches: Vec<Patch>,
-    author: Option<Domain>,
-    mode: Mode,
+/// For whom it is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    People,
 }
 
-async fn explain_one(pipeline: &Pipeline, raw: &[u8], arguments: &Explain) -> Explained {
+async fn preview(pipeline: &Pipeline, raw: &[u8], arguments: &Explain) -> Result<Preview, Refusal> {
     let message = Message::read(raw);
     let returned = message.headers().first("Return-Path").and_then(|value| String::from_utf8(value).ok());
-    let reverse_path = arguments.mail_from.clone().or(returned).map(|path| address(path.trim())).unwrap_or_default();
-    let peer = arguments.client_ip.map_or(Peer::TrustedUpstream, Peer::Client);
-    let arrival = Arrival { peer, helo: "explain.invalid", reverse_path: &reverse_path };
-    let recipients: Vec<String> = arguments.recipients.iter().map(|path| address(path)).collect();
-    let now = clock::now();
-    let (analysis, patches) = pipeline.preview("explain", &message, arrival, &recipients, now).await;
-    let mode = analysis.decision.verdict.entry().map_or(Mode::Observe, |entry| entry.mode);
-    Explained { author: message.author().ok().map(|author| author.domain), analysis, patches, mode }
+    let reverse_path = arguments.mail_from.clone().or(returned).map(|path| path.trim().to_owned()).unwrap_or_default();
+    let transaction = Transaction {
+        id: "explain",
+        protocol: Protocol::File,
+        client: Client { peer: arguments.client_ip.map_or(Peer::TrustedUpstream, Peer::Client), helo: "explain.invalid" },
+        envelope: Envelope { reverse_path: &reverse_path, recipients: &arguments.recipients },
+        data: raw,
+        size: raw.len(),
+        repair: LineRepair::None,
+    };
+    pipeline.preview(&transaction, clock::now()).await
 }
 
 /// The files that were named, folders opened, in order.
@@ -107,16 +118,16 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 #[derive(Serialize)]
 struct View<'a> {
     file: String,
-    decision: &'static str,
+    decision: &'a Code<VerdictKind>,
     observed: bool,
-    actions: Vec<&'static str>,
+    actions: &'a [Code<Action>],
     entry: Option<&'a str>,
-    kind: Option<&'static str>,
+    kind: &'a Option<Code<Kind>>,
     recognized: RecognizedView<'a>,
     one_time_links: Vec<&'a str>,
-    identity: Option<IdentityView<'a>>,
-    flaws: Vec<&'static str>,
-    reasons: Vec<ReasonView<'a>>,
+    identity: &'a Option<IdentityRecord>,
+    flaws: &'a [Code<Flaw>],
+    reasons: &'a [ReasonRecord],
 }
 
 #[derive(Serialize)]
@@ -126,11 +137,20 @@ struct RecognizedView<'a> {
     signals: &'a [String],
 }
 
+/// A mail that the hop would refuse.
+#[derive(Serialize)]
+struct RefusedView {
+    file: String,
+    decision: &'static str,
+    reply: &'static str,
+}
+
 impl<'a> View<'a> {
-    fn new(file: &Path, _raw: &[u8], explained: &'a Explained) -> Self {
-        let Analysis { decision, content, identity, mime: _ } = &explained.analysis;
+    fn new(file: &Path, preview: &'a Preview) -> Self {
+        let Analysis { decision, content, .. } = &preview.analysis;
+        let record = &preview.record;
         let recognition = decision.recognition.as_ref();
-        let links = &mut Vec::new();
+        let mut links = Vec::new();
         for at in decision.links() {
             // Each in every spelling: as it stands in the mail, and what it hides where a scanner wrapped it.
             let found = content.as_ref().and_then(|content| content.links.get(*at));
@@ -142,30 +162,30 @@ impl<'a> View<'a> {
         }
         Self {
             file: file.display().to_string(),
-            decision: decision.verdict.code(),
-            observed: matches!(decision.verdict, Verdict::Act(_)) && explained.mode == Mode::Observe,
-            actions: actions(decision),
-            entry: decision.entry.as_deref(),
-            kind: decision.kind.map(Kind::code),
+            decision: &record.decision,
+            observed: record.observed,
+            actions: &record.actions,
+            entry: record.entry.as_deref(),
+            kind: &record.kind,
             recognized: RecognizedView {
                 kind: recognition.and_then(|found| found.kind).map_or("none", Kind::code),
                 confidence: recognition.map_or(0.0, |found| found.confidence),
                 signals: recognition.map(|found| found.signals.as_slice()).unwrap_or_default(),
             },
-            one_time_links: std::mem::take(links),
-            identity: identity.as_ref().map(|identity| IdentityView::new(identity, explained.author.as_ref())),
-            flaws: content.as_ref().map(|content| content.flaws.iter().map(crate::message::Flaw::code).collect()).unwrap_or_default(),
-            reasons: reasons(decision),
+            one_time_links: links,
+            identity: &record.identity,
+            flaws: &record.flaws,
+            reasons: &record.reasons,
         }
     }
 }
 
-fn show(out: &mut impl Write, file: &Path, raw: &[u8], explained: &Explained) -> io::Result<()> {
-    let view = View::new(file, raw, explained);
+fn show(out: &mut impl Write, file: &Path, preview: &Preview) -> io::Result<()> {
+    let view = View::new(file, preview);
     let observed = if view.observed { " (observed only: nothing is done)" } else { "" };
     writeln!(out, "{}: {}{observed}", view.file, view.decision)?;
     if !view.actions.is_empty() {
-        writeln!(out, "  actions       {}", view.actions.join(", "))?;
+        writeln!(out, "  actions       {}", view.actions.iter().map(Code::code).collect::<Vec<_>>().join(", "))?;
     }
     if let Some(kind) = view.kind {
         writeln!(out, "  kind          {kind}")?;
@@ -177,14 +197,30 @@ fn show(out: &mut impl Write, file: &Path, raw: &[u8], explained: &Explained) ->
     for link in &view.one_time_links {
         writeln!(out, "  one-time link {}", printable(link))?;
     }
-    for reason in &view.reasons {
-        writeln!(out, "  {} {:14} {}", if reason.ok { "yes" } else { "NO " }, reason.check, printable(reason.detail))?;
+    for reason in view.reasons {
+        writeln!(out, "  {} {:14} {}", if reason.ok { "yes" } else { "NO " }, reason.check.code(), printable(&reason.detail))?;
         // Who the author is needs no proof yet: `identity` says what covers From.
-        let shown = reason.field.filter(|_| reason.check != "author" || reason.covered_by.is_some());
+        let shown = reason.field.as_ref().filter(|_| reason.check.known() != Some(Reason::Author) || reason.covered_by.is_some());
         if let Some(field) = shown {
-            let by = reason.covered_by.map_or_else(|| "not covered by a proof".to_owned(), |by| format!("covered by {by}"));
+            let by = reason.covered_by.as_ref().map_or_else(|| "not covered by a proof".to_owned(), |by| format!("covered by {by}"));
             writeln!(out, "                     [{field}: {}]", printable(&by))?;
         }
+    }
+    Ok(())
+}
+
+fn refused(out: &mut impl Write, file: &Path, refusal: Refusal, form: Form) -> anyhow::Result<()> {
+    let reply = match refusal {
+        Refusal::Looping => "554 5.4.6 the mail is looping: it has too many Received fields",
+        Refusal::HeaderTooLarge => "552 5.3.4 the header is too large",
+        Refusal::Fault => "451 4.3.0 the mail could not be read",
+    };
+    let view = RefusedView { file: file.display().to_string(), decision: "refused", reply };
+    if form == Form::Json {
+        serde_json::to_writer(&mut *out, &view).context("standard output")?;
+        writeln!(out)?;
+    } else {
+        writeln!(out, "{}: the hop would refuse it: {reply}", view.file)?;
     }
     Ok(())
 }

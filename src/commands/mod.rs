@@ -15,13 +15,15 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use crate::{
+    audit::Audit,
     cli::{Cli, Command, DEFAULT_CONFIG},
     edit::tag::Tagger,
     identity::Authenticator,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
     recognition::Recogniser,
     settings::{Identity, Settings, Verify},
 };
@@ -100,19 +102,27 @@ impl Config {
 #[error("the configuration has mistakes\n{0}")]
 struct Listed(crate::settings::Problems);
 
-/// The pipeline that a configuration asks for.
-fn build(settings: Settings, hostname: &str) -> anyhow::Result<Pipeline> {
-    let authenticator = authenticator(&settings.identity, hostname)?;
-    let tagger = tagger(&settings, hostname);
-    let inspect_limit = settings.inspect_limit().unwrap_or(usize::MAX);
+/// What the pipeline goes by, of a configuration.
+fn pipeline_config(settings: &mut Settings, authenticator: Arc<Authenticator>, hostname: &str) -> PipelineConfig {
+    PipelineConfig {
+        allowlist: std::mem::take(&mut settings.allowlist),
+        authenticator,
+        tagger: tagger(settings, hostname),
+        guard_links: settings.guard.as_ref().map(|guard| Arc::clone(&guard.guard_links)),
+        link_store: settings.guard.as_ref().and_then(|guard| guard.links.clone()),
+        arc_signer: settings.arc.clone(),
+        inspect_limit: settings.inspect_limit().unwrap_or(usize::MAX),
+    }
+}
+
+/// The pipeline that a configuration asks for, with nothing counted and remembered yet.
+fn build(mut settings: Settings, hostname: &str) -> anyhow::Result<Pipeline> {
+    let authenticator = Arc::new(authenticator(&settings.identity, hostname)?);
     let key = settings.audit_keys.keys.first().cloned();
-    let audit = settings.audit.as_deref().map(|folder| crate::audit::Audit::open_keyed(folder, key)).transpose()?;
-    let guard_links = settings.guard.as_ref().map(|guard| std::sync::Arc::clone(&guard.guard_links));
-    let links = settings.guard.as_ref().and_then(|guard| guard.links.clone());
-    Ok(Pipeline::new(settings.allowlist, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit)
-        .with_guard(guard_links)
-        .storing_links(links)
-        .with_arc(settings.arc))
+    let audit = settings.audit.as_deref().map(|folder| Audit::open_keyed(folder, key)).transpose()?;
+    let fault = std::env::var("FIRSTCLICK_FAULT").ok().and_then(|name| FaultPoint::parse(&name));
+    let shared = Shared::new(Recogniser::built_in()?, audit).with_fault(fault);
+    Ok(Pipeline::build(pipeline_config(&mut settings, authenticator, hostname), Arc::new(shared)))
 }
 
 /// Who finds out who sent a mail.

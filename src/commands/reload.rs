@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Config, authenticator, tagger};
+use super::{Config, authenticator, pipeline_config};
 use crate::{
     http,
     link_store::LinkStore,
@@ -96,7 +96,7 @@ impl Reload {
                 for warning in &settings.warnings {
                     tracing::warn!("{warning}");
                 }
-                let entries = pipeline.allowlist.entries().len();
+                let entries = pipeline.config.allowlist.entries().len();
                 if let Some((server, snapshot)) = self.servers.smtp.as_ref().zip(snapshot) {
                     server.replace(snapshot);
                 }
@@ -108,11 +108,14 @@ impl Reload {
                 {
                     tracing::error!(%error, "the guard page keeps its old config");
                 }
-                if let Some(audit) = &pipeline.audit {
+                if let Some(audit) = &pipeline.shared.audit {
                     audit.key_by(settings.audit_keys.keys.first().cloned());
                 }
-                if let Some(links) =
-                    pipeline.links.as_ref().filter(|links| !self.servers.pipeline.links.as_ref().is_some_and(|old| Arc::ptr_eq(old, links)))
+                if let Some(links) = pipeline
+                    .config
+                    .link_store
+                    .as_ref()
+                    .filter(|links| !self.servers.pipeline.config.link_store.as_ref().is_some_and(|old| Arc::ptr_eq(old, links)))
                 {
                     tokio::spawn(LinkStore::keep_swept(Arc::downgrade(links)));
                 }
@@ -121,12 +124,12 @@ impl Reload {
                     hostname.clone_into(&mut self.servers.hostname);
                 }
                 self.watched = Watched::of(self.config.path(), &settings);
-                self.servers.pipeline.metrics.reload(Some(entries));
+                self.servers.pipeline.shared.metrics.reload(Some(entries));
                 tracing::info!(entries, mode = ?settings.mode, "reloaded");
                 self.identity = settings.identity;
             }
             Err(error) => {
-                self.servers.pipeline.metrics.reload(None);
+                self.servers.pipeline.shared.metrics.reload(None);
                 let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
                 tracing::error!(error = causes.join(": "), "not reloaded: the configuration from before stays in force");
             }
@@ -155,7 +158,7 @@ impl Reload {
             ("smtp.listen_tls", smtp.is_some_and(|(old, new)| old.listen_tls != new.listen_tls)),
             ("smtp.bounds.memory", smtp.is_some_and(|(old, new)| old.bounds.memory != new.bounds.memory)),
             ("admin.listen", settings.admin != self.admin),
-            ("audit.directory", settings.audit.as_deref() != before.audit.as_ref().map(crate::audit::Audit::folder)),
+            ("audit.directory", settings.audit.as_deref() != before.shared.audit.as_ref().map(crate::audit::Audit::folder)),
         ] {
             if changed {
                 tracing::warn!(key, "this key has changed and takes effect at the next start");
@@ -163,19 +166,16 @@ impl Reload {
         }
         let hostname = settings.hostname().unwrap_or(known).to_owned();
         let same = settings.identity == self.identity && hostname == *known;
-        let asked = if same { Arc::clone(&before.authenticator) } else { Arc::new(authenticator(&settings.identity, &hostname)?) };
-        let tagger = tagger(&settings, &hostname);
-        let allowlist = std::mem::take(&mut settings.allowlist);
+        let asked = if same { Arc::clone(&before.config.authenticator) } else { Arc::new(authenticator(&settings.identity, &hostname)?) };
         // What the store has counted, and who sweeps it, goes on.
         if let Some(links) = settings.guard.as_mut().and_then(|guard| guard.links.as_mut())
-            && let Some(same) = before.links.as_ref().filter(|old| old.folder() == links.folder())
+            && let Some(same) = before.config.link_store.as_ref().filter(|old| old.folder() == links.folder())
         {
             *links = Arc::clone(same);
         }
-        let links = settings.guard.as_ref().and_then(|guard| guard.links.clone());
-        let guard_links = settings.guard.as_ref().map(|guard| Arc::clone(&guard.guard_links));
-        let pipeline = before.reloaded(allowlist, asked, tagger, settings.inspect_limit().unwrap_or(before.inspect_limit));
-        let pipeline = Arc::new(pipeline.with_guard(guard_links).storing_links(links).with_arc(settings.arc.clone()));
+        let mut config = pipeline_config(&mut settings, asked, &hostname);
+        config.inspect_limit = settings.inspect_limit().unwrap_or(before.config.inspect_limit);
+        let pipeline = Arc::new(Pipeline::build(config, Arc::clone(&before.shared)));
         let snapshot = match settings.smtp.clone().filter(|_| server.is_some()) {
             Some(config) => Some(Snapshot::new(config, Arc::clone(&pipeline))?),
             None => None,

@@ -91,16 +91,16 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
                 anyhow::anyhow!("guard.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
             })?;
             tracing::info!(page = %listener.local_addr()?, url = config.guard_links.url, "the guard page is there");
-            let server = http::Server::new(config, servers.pipeline.audit.clone())?.with_metrics(Arc::clone(&servers.pipeline.metrics));
+            let server = http::Server::new(config, servers.pipeline.shared.audit.clone())?.with_metrics(Arc::clone(&servers.pipeline.shared.metrics));
             let server = Arc::new(server);
             servers.guard = Some(Arc::clone(&server));
             running.spawn(http::run(listener, server, stopped.clone()));
         }
-        if let Some(links) = &servers.pipeline.links {
+        if let Some(links) = &servers.pipeline.config.link_store {
             tokio::spawn(LinkStore::keep_swept(Arc::downgrade(links)));
         }
-        servers.pipeline.metrics.entries_in_force(entries);
-        let page = Arc::new(Admin::new(Arc::clone(&servers.pipeline.metrics)));
+        servers.pipeline.shared.metrics.entries_in_force(entries);
+        let page = Arc::new(Admin::new(Arc::clone(&servers.pipeline.shared.metrics)));
         let (closing, closed) = watch::channel(false);
         let mut admin_page = None;
         if let Some(address) = admin {

@@ -21,14 +21,14 @@ pub(super) struct LookupPermits {
 struct Held {
     all: usize,
     // At most `most` networks hold anything, so the table is bounded too.
-    by_network: HashMap<IpAddr, usize>,
+    by_network: HashMap<Network, usize>,
 }
 
 /// A place, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct LookupPermit {
     held: Arc<Mutex<Held>>,
-    network: Option<IpAddr>,
+    network: Option<Network>,
 }
 
 impl LookupPermits {

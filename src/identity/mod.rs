@@ -12,7 +12,6 @@ mod dkim;
 mod dmarc;
 mod key;
 mod lookup_permits;
-pub mod network;
 pub mod proof;
 mod received;
 mod resolver;
@@ -32,7 +31,6 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::{
     arc_sign::{ArcSignError, ArcSigner},
-    network::Network,
     resolver::ResolverError,
     upstream::{EXCHANGE_ONLINE, ResultsAt},
 };
@@ -45,6 +43,7 @@ use self::{
     spf::Envelope,
     upstream::Question,
 };
+pub use crate::mail::{Network, Peer};
 use crate::{
     clock, limits,
     message::{Domain, Message},
@@ -86,43 +85,6 @@ pub struct Arrival<'a> {
 impl<'a> Arrival<'a> {
     fn envelope(&self, client: IpAddr) -> Envelope<'a> {
         Envelope { client, helo: self.helo, reverse_path: self.reverse_path }
-    }
-}
-
-/// Who handed a mail over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// A host at this address; whether it is a trusted upstream is looked up.
-    Host(IpAddr),
-    /// A host that speaks for a client (XFORWARD); it was let in because it is a trusted upstream.
-    Forwarded {
-        /// The host.
-        upstream: IpAddr,
-        /// The client.
-        client: IpAddr,
-    },
-    /// The sender's own host, as somebody says who knows (`explain --client-ip`).
-    Client(IpAddr),
-    /// A trusted upstream; the mail was saved behind it (`explain`).
-    TrustedUpstream,
-}
-
-impl Peer {
-    /// The client that a trusted upstream named.
-    #[must_use]
-    pub const fn forwarded_client(&self) -> Option<IpAddr> {
-        match self {
-            Self::Forwarded { client, .. } => Some(*client),
-            Self::Host(_) | Self::Client(_) | Self::TrustedUpstream => None,
-        }
-    }
-
-    /// The host at the other end.
-    const fn address(&self) -> Option<IpAddr> {
-        match self {
-            Self::Host(address) | Self::Forwarded { upstream: address, .. } | Self::Client(address) => Some(*address),
-            Self::TrustedUpstream => None,
-        }
     }
 }
 

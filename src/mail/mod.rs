@@ -6,6 +6,7 @@
 mod auth_result;
 mod flaw;
 mod kind;
+mod network;
 mod outcome;
 mod reason;
 pub mod record;
@@ -15,6 +16,7 @@ pub use self::{
     auth_result::AuthResult,
     flaw::{Flaw, Flaws},
     kind::Kind,
+    network::Network,
     outcome::{Delivery, Outcome},
     reason::{Action, Reason, VerdictKind},
     record::Record,

@@ -78,16 +78,8 @@ impl Record {
     /// About how many octets it takes in memory and on disk.
     #[must_use]
     pub fn weight(&self) -> usize {
-        /// Keys, codes and numbers of the largest kind.
-        const FRAME: usize = 1_024;
         let texts = match self {
-            Self::Mail(mail) => {
-                let texts = [&mail.helo, &mail.from, &mail.message_id].map(String::len).iter().sum::<usize>();
-                let to: usize = mail.to.iter().map(|to| to.len() + 4).sum();
-                let reasons: usize = mail.reasons.iter().map(|reason| reason.detail.len() + 64).sum();
-                let links: usize = mail.one_time_links.iter().map(|link| link.link.len() + 96).sum();
-                texts + to + reasons + links + mail.outcome.as_ref().map_or(0, |outcome| outcome.reply.len())
-            }
+            Self::Mail(mail) => return mail.weight(),
             Self::Outcome(outcome) => outcome.outcome.reply.len(),
             Self::Refusal(refusal) => refusal.from.len() + refusal.reply.len(),
             Self::Click(click) => click.user_agent.len() + click.why.len(),
@@ -164,7 +156,20 @@ pub struct MailRecord {
     pub outcome: Option<Outcome>,
 }
 
+/// Octets of keys, codes and numbers in a record.
+const FRAME: usize = 1_024;
+
 impl MailRecord {
+    /// About how many octets it takes in memory and on disk.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let texts = [&self.helo, &self.from, &self.message_id].map(String::len).iter().sum::<usize>();
+        let to: usize = self.to.iter().map(|to| to.len() + 4).sum();
+        let reasons: usize = self.reasons.iter().map(|reason| reason.detail.len() + 64).sum();
+        let links: usize = self.one_time_links.iter().map(|link| link.link.len() + 96).sum();
+        FRAME + texts + to + reasons + links + self.outcome.as_ref().map_or(0, |outcome| outcome.reply.len())
+    }
+
     /// The first check that did not hold.
     #[must_use]
     pub fn stopped_by(&self) -> Option<&ReasonRecord> {

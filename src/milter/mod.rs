@@ -182,7 +182,7 @@ async fn accept(listener: &Listener, server: &Arc<Server>, stop: &watch::Receive
             tracing::warn!(bound = "milter.connections", "turned away");
             continue;
         };
-        let open = server.pipeline().metrics.session("milter");
+        let open = server.pipeline().shared.metrics.session("milter");
         let (server, stop) = (Arc::clone(server), stop.clone());
         let mut sessions = sessions.lock().await;
         while sessions.try_join_next().is_some() {}

@@ -21,10 +21,12 @@ use super::{
 };
 use crate::{
     clock::{self, Stopwatch},
-    identity::{Arrival, Peer},
     limits,
-    mail::{Delivery, Outcome},
-    pipeline::{LineRepair, Pipeline, Transaction, address},
+    mail::{
+        Client, Delivery, Envelope, LineRepair, Outcome, Peer, Protocol, Transaction,
+        record::{self, RefusalRecord},
+    },
+    pipeline::{Pipeline, Refusal, fault::FaultPoint},
 };
 
 /// Why a session ended before the MTA ended it.
@@ -49,14 +51,22 @@ pub(super) enum SessionError {
 
 /// What is known of the client that the MTA speaks with.
 #[derive(Default)]
-struct Client {
+struct MtaClient {
     address: Option<IpAddr>,
     helo: String,
 }
 
+impl MtaClient {
+    /// Somebody at no address (a local program) proves nothing by it.
+    fn address_or_none(&self) -> IpAddr {
+        self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+}
+
 /// A mail on its way in.
-#[derive(Default)]
 struct OpenTransaction {
+    /// What decides about it, from its first command to its record: a reload in between is the next mail's.
+    pipeline: Arc<Pipeline>,
     reverse_path: String,
     recipients: Vec<String>,
     queue_id: Option<String>,
@@ -87,7 +97,7 @@ pub(super) async fn serve(
 ) -> Result<(), SessionError> {
     let (input, mut output) = tokio::io::split(stream);
     let mut input = BufReader::with_capacity(16 * 1024, input);
-    let mut session = Session { server, client: Client::default(), mail: None, queue_id: None, negotiated: false };
+    let mut session = Session { server, client: MtaClient::default(), mail: None, queue_id: None, negotiated: false };
     let mut out = Vec::new();
     loop {
         // Between two mails a stopping hop leaves; the MTA opens another connection for the next one.
@@ -143,7 +153,7 @@ async fn write(output: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(
 
 struct Session<'d> {
     server: &'d Server,
-    client: Client,
+    client: MtaClient,
     mail: Option<Box<OpenTransaction>>,
     queue_id: Option<String>,
     negotiated: bool,
@@ -166,13 +176,13 @@ impl Session<'_> {
                 }
             }
             MtaCommand::Connect(address) => {
-                self.client = Client { address, ..Client::default() };
+                self.client = MtaClient { address, ..MtaClient::default() };
                 self.forget();
             }
             MtaCommand::Helo(name) => self.client.helo = text(&name),
             MtaCommand::Mail(path) => {
                 self.forget();
-                self.mail = Some(Box::new(OpenTransaction { reverse_path: text(&path), ..OpenTransaction::default() }));
+                self.mail = Some(Box::new(OpenTransaction::begin(self.server.pipeline(), text(&path))));
             }
             MtaCommand::Recipient(path) => {
                 let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
@@ -189,7 +199,7 @@ impl Session<'_> {
             MtaCommand::Abort => self.forget(),
             MtaCommand::QuitClient => {
                 self.forget();
-                self.client = Client::default();
+                self.client = MtaClient::default();
             }
             MtaCommand::Other => return Ok(Some(MilterReply::Continue)),
             MtaCommand::EndOfBody(_) | MtaCommand::Quit => return Err(SessionError::OutOfTurn),
@@ -215,12 +225,12 @@ impl Session<'_> {
 
     /// Most mails end here: no entry names their author, and nothing is forged.
     async fn end_of_header(&mut self) -> Result<Option<MilterReply>, SessionError> {
-        let pipeline = self.server.pipeline();
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
+        let pipeline = Arc::clone(&mail.pipeline);
         if mail.size > limits::HEADER_BLOCK {
-            tracing::info!(from = mail.reverse_path, size = mail.size, "refused: the header is too large");
+            let answer = refuse(&pipeline, &self.client, mail, Refusal::HeaderTooLarge);
             self.forget();
-            return Ok(Some(MilterReply::Refuse("552 5.3.4 the header is too large".into())));
+            return Ok(Some(answer));
         }
         mail.assembly.end_of_header();
         mail.size = mail.assembly.raw().len();
@@ -233,13 +243,15 @@ impl Session<'_> {
             return Ok(Some(MilterReply::Continue));
         }
         let mut mail = self.mail.take().ok_or(SessionError::OutOfTurn)?;
-        decide(&pipeline, &self.client, &mut mail).await;
-        Ok(Some(MilterReply::Accept))
+        match decide(&pipeline, &self.client, &mut mail).await {
+            Ok(_) => Ok(Some(MilterReply::Accept)),
+            Err(refusal) => Ok(Some(refuse(&pipeline, &self.client, &mail, refusal))),
+        }
     }
 
     fn body(&mut self, piece: &[u8]) -> Result<Option<MilterReply>, SessionError> {
-        let limit = self.server.pipeline().inspect_limit;
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
+        let limit = mail.pipeline.config.inspect_limit;
         mail.size = mail.size.saturating_add(piece.len());
         if mail.body == Body::Kept && (mail.size > limit || !mail.grow(self.server, piece.len())) {
             mail.body = Body::TooLarge;
@@ -258,17 +270,35 @@ impl Session<'_> {
         {
             self.body(&piece)?;
         }
-        let pipeline = self.server.pipeline();
         let mut mail = self.mail.take().ok_or(SessionError::OutOfTurn)?;
         mail.queue_id = mail.queue_id.take().or_else(|| self.queue_id.clone());
-        let mut answers = decide(&pipeline, &self.client, &mut mail).await;
-        answers.push(MilterReply::Accept);
         self.forget();
-        Ok(answers)
+        let pipeline = Arc::clone(&mail.pipeline);
+        Ok(match decide(&pipeline, &self.client, &mut mail).await {
+            Ok(mut changes) => {
+                changes.push(MilterReply::Accept);
+                changes
+            }
+            Err(refusal) => vec![refuse(&pipeline, &self.client, &mail, refusal)],
+        })
     }
 }
 
 impl OpenTransaction {
+    /// MAIL.
+    fn begin(pipeline: Arc<Pipeline>, reverse_path: String) -> Self {
+        Self {
+            pipeline,
+            reverse_path,
+            recipients: Vec::new(),
+            queue_id: None,
+            assembly: MessageAssembly::default(),
+            size: 0,
+            body: Body::Kept,
+            memory: Vec::new(),
+        }
+    }
+
     /// Takes so much more of the memory budget, if that much is left.
     fn grow(&mut self, server: &Server, octets: usize) -> bool {
         let steps = u32::try_from(octets.div_ceil(limits::MEMORY_STEP)).unwrap_or(u32::MAX);
@@ -280,34 +310,56 @@ impl OpenTransaction {
 }
 
 /// Decides about a mail; the changes that it needs.
-async fn decide(pipeline: &Pipeline, client: &Client, mail: &mut OpenTransaction) -> Vec<MilterReply> {
+///
+/// # Errors
+/// The mail is to be refused.
+async fn decide(pipeline: &Pipeline, client: &MtaClient, mail: &mut OpenTransaction) -> Result<Vec<MilterReply>, Refusal> {
     let watch = Stopwatch::start();
-    // Somebody at no address (a local program) proves nothing by it.
-    let upstream = client.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let reverse_path = address(&mail.reverse_path);
     let id = clock::id();
-    let size = if mail.body == Body::TooLarge { mail.size.max(pipeline.inspect_limit.saturating_add(1)) } else { mail.size };
+    let limit = pipeline.config.inspect_limit;
     let transaction = Transaction {
         id: &id,
-        raw: mail.assembly.raw(),
-        size,
+        protocol: Protocol::Milter,
+        client: Client { peer: Peer::Host(client.address_or_none()), helo: &client.helo },
+        envelope: Envelope { reverse_path: &mail.reverse_path, recipients: &mail.recipients },
+        data: mail.assembly.raw(),
+        size: if mail.body == Body::TooLarge { mail.size.max(limit.saturating_add(1)) } else { mail.size },
         repair: LineRepair::None,
-        arrival: Arrival { peer: Peer::Host(upstream), helo: &client.helo, reverse_path: &reverse_path },
-        upstream,
-        reverse_path: &mail.reverse_path,
-        recipients: &mail.recipients,
     };
-    let decided = pipeline.process(&transaction).await;
-    let changes = mail.assembly.changes(&decided.patches);
+    let ready = pipeline.process(&transaction).await?.commit().await;
+    pipeline.strike(FaultPoint::Delivery);
+    let changes = mail.assembly.changes(ready.patches());
     let outcome = Outcome {
-        delivery: Delivery::LeftToMta,
+        delivery: Delivery::LeftToMta.into(),
         next_hop: String::new(),
         reply: String::new(),
         queue_id: mail.queue_id.clone(),
         latency_ms: u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
-    pipeline.finish(&transaction, &decided, &outcome).await;
-    changes
+    ready.finish(outcome).await;
+    Ok(changes)
+}
+
+/// Refuses a mail on behalf of the MTA, and puts that on record.
+fn refuse(pipeline: &Pipeline, client: &MtaClient, mail: &OpenTransaction, refusal: Refusal) -> MilterReply {
+    let (code, delivery, reply) = match refusal {
+        Refusal::Looping => (554, Delivery::Refused, "554 5.4.6 the mail is looping: it has too many Received fields"),
+        Refusal::HeaderTooLarge => (552, Delivery::Refused, "552 5.3.4 the header is too large"),
+        Refusal::Fault => (451, Delivery::Deferred, "451 4.3.0 the mail could not be read, send it again"),
+    };
+    let record = RefusalRecord {
+        v: record::VERSION,
+        time: clock::now(),
+        id: clock::id(),
+        upstream: client.address,
+        from: mail.reverse_path.clone(),
+        recipients: mail.recipients.len(),
+        size: mail.size,
+        delivery: delivery.into(),
+        reply: reply.to_owned(),
+    };
+    pipeline.shared.refused_mail(record, code);
+    MilterReply::Refuse(reply.to_owned())
 }
 
 /// Takes of an offer what is needed, and leaves out all that is not.

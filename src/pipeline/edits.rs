@@ -2,17 +2,24 @@
 //!
 //! Whatever cannot be carried out in full is not begun: the mail then goes on as an ordinary one.
 
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
 use jiff::Timestamp;
 
-use super::{Analysis, Pipeline, caught};
+use super::{Analysis, Pipeline, caught, fault::FaultPoint};
 use crate::{
-    allowlist::{Action, Entry},
+    allowlist::{Action, Entry, Mode},
     edit::{
         self, Patch,
         guard_link::{GuardLink, StoredLink},
         rewrite::{self, Swap},
     },
     identity::Arrival,
+    link_store::LinkStore,
+    mail::{Transaction, address},
     message::Message,
 };
 
@@ -23,30 +30,48 @@ pub(super) struct Edits {
     pub(super) patches: Vec<Patch>,
     /// The guard links in it that must be stored before it leaves.
     pub(super) links: Vec<StoredLink>,
+    /// Where.
+    pub(super) store: Option<Arc<LinkStore>>,
 }
 
 impl Pipeline {
-    /// The edits of an exemption.
+    /// The edits of an exemption, the ARC seal included; none are made where the entry only observes.
     ///
     /// # Errors
     /// Why an action cannot be carried out, in words.
-    pub(super) fn edits(
+    pub(super) async fn edits(
         &self,
-        id: &str,
+        transaction: &Transaction<'_>,
         message: &Message<'_>,
         analysis: &Analysis,
-        sender: &Entry,
+        entry: &Entry,
         recipients: &[String],
         now: Timestamp,
     ) -> Result<Edits, String> {
+        if entry.mode == Mode::Observe {
+            return Ok(Edits::default());
+        }
+        let mail = Guarded { id: transaction.id, message, analysis, entry, recipients, now };
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            self.strike(FaultPoint::Edits);
+            self.patches(&mail)
+        }));
+        let edits = made.map_err(|_| "editing failed; please report it with the mail")??;
+        self.arc_sealed(transaction, message, edits).await
+    }
+
+    /// Unwrap, guard and tag.
+    fn patches(&self, mail: &Guarded<'_>) -> Result<Edits, String> {
+        let Guarded { message, analysis, entry, now, .. } = *mail;
         let mut swaps: Vec<Swap> = Vec::new();
-        let Edits { mut patches, mut links } = Edits::default();
-        for action in &sender.actions {
+        let mut edits = Edits::default();
+        for action in &entry.actions {
             match action {
                 Action::Unwrap => swaps.extend(unwrapping(analysis)),
                 Action::Guard => {
-                    let (guarded, stored) = self.guarding(id, message, analysis, sender, recipients, now)?;
-                    links = stored;
+                    let (guarded, stored) = self.guarding(mail)?;
+                    edits.links = stored;
+                    edits.store.clone_from(&self.config.link_store);
                     swaps.retain(|swap| !guarded.iter().any(|other| other.from == swap.from));
                     swaps.extend(guarded);
                 }
@@ -56,40 +81,35 @@ impl Pipeline {
         }
         if let Some(content) = analysis.content.as_ref().filter(|_| !swaps.is_empty()) {
             let read = |changed: &Message<'_>| changed.content_by(analysis.mime);
-            patches = rewrite::swap_as_read(message, content, &swaps, &read).map_err(|error| error.to_string())?;
+            edits.patches = rewrite::swap_as_read(message, content, &swaps, &read).map_err(|error| error.to_string())?;
         }
-        if sender.actions.contains(&Action::Tag) {
-            let changed = edit::apply(message.raw(), &patches).map_err(|error| error.to_string())?;
-            let tag = self.tagger.tag(&Message::read(&changed), &sender.name, now);
-            patches.push(tag.ok_or("there is no token or key to tag with")?);
+        if entry.actions.contains(&Action::Tag) {
+            let changed = edit::apply(message.raw(), &edits.patches).map_err(|error| error.to_string())?;
+            let tag = self.config.tagger.tag(&Message::read(&changed), &entry.name, now);
+            edits.patches.push(tag.ok_or("there is no token or key to tag with")?);
         }
-        Ok(Edits { patches, links })
+        Ok(edits)
     }
 
-    /// The same edits, with a seal on top where they change the body.
-    pub(super) async fn arc_signed(&self, message: &Message<'_>, mut edits: Edits, arrival: Arrival<'_>) -> Result<Edits, String> {
-        let Some(arc_signer) = &self.arc_signer else { return Ok(edits) };
+    /// The same edits, with an ARC seal on top where they change the body.
+    async fn arc_sealed(&self, transaction: &Transaction<'_>, message: &Message<'_>, mut edits: Edits) -> Result<Edits, String> {
+        let Some(arc_signer) = &self.config.arc_signer else { return Ok(edits) };
         if !edits.patches.iter().any(|patch| patch.at.end > message.headers().body()) {
             return Ok(edits);
         }
         let changed = edit::apply(message.raw(), &edits.patches).map_err(|error| error.to_string())?;
-        let vouching = self.authenticator.arc_seal(arc_signer, message, &changed, arrival);
-        let sealed = caught(vouching).await.ok_or("sealing failed; please report it with the mail")?;
+        let reverse_path = address(transaction.envelope.reverse_path);
+        let arrival = Arrival { peer: transaction.client.peer, helo: transaction.client.helo, reverse_path: &reverse_path };
+        let sealing = self.config.authenticator.arc_seal(arc_signer, message, &changed, arrival);
+        let sealed = caught(sealing).await.ok_or("sealing failed; please report it with the mail")?;
         edits.patches.insert(0, Patch { at: 0..0, with: sealed.map_err(|error| error.to_string())? });
         Ok(edits)
     }
 
     /// A guard link for each one-time link, and those of them that are to be stored.
-    fn guarding(
-        &self,
-        id: &str,
-        message: &Message<'_>,
-        analysis: &Analysis,
-        sender: &Entry,
-        recipients: &[String],
-        now: Timestamp,
-    ) -> Result<(Vec<Swap>, Vec<StoredLink>), String> {
-        let guard_links = self.guard_links.as_ref().ok_or("there is no [guard] to lead to")?;
+    fn guarding(&self, mail: &Guarded<'_>) -> Result<(Vec<Swap>, Vec<StoredLink>), String> {
+        let Guarded { id, message, analysis, entry, recipients, now } = *mail;
+        let guard_links = self.config.guard_links.as_ref().ok_or("there is no [guard] to lead to")?;
         let content = analysis.content.as_ref().ok_or("the mail was not read")?;
         let author = message.author().map(|author| author.domain.to_string()).unwrap_or_default();
         let until = now.checked_add(guard_links.lifetime).map_err(|error| error.to_string())?;
@@ -102,13 +122,13 @@ impl Pipeline {
             let sealed = GuardLink {
                 link: found.link.expose().to_owned(),
                 mail: id.to_owned(),
-                entry: sender.name.clone(),
+                entry: entry.name.clone(),
                 author: author.clone(),
                 recipient: recipient.clone(),
                 at: now,
                 until,
             };
-            let to = if self.links.is_some() {
+            let to = if self.config.link_store.is_some() {
                 guard_links.shorten(&sealed).map(|short| {
                     links.push(short.stored);
                     short.url
@@ -121,6 +141,17 @@ impl Pipeline {
         }
         Ok((swaps, links))
     }
+}
+
+/// A mail whose exemption is prepared.
+#[derive(Clone, Copy)]
+struct Guarded<'m> {
+    id: &'m str,
+    message: &'m Message<'m>,
+    analysis: &'m Analysis,
+    entry: &'m Entry,
+    recipients: &'m [String],
+    now: Timestamp,
 }
 
 /// The original for each link that a scanner wrapped.

@@ -4,11 +4,14 @@
 //! counts for itself. What is forgotten at a restart errs towards the reader; what cannot be counted, because too many are
 //! counted already, errs towards the scanner.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
 
 use jiff::Timestamp;
 
-use crate::{allowlist::entry::Limit, limits, message::Mailbox};
+use crate::{allowlist::entry::Limit, limits};
 
 /// Counts exemptions by entry and reader.
 #[derive(Debug, Default)]
@@ -20,46 +23,58 @@ struct Spent {
     count: u32,
 }
 
+/// What one exemption has taken: to be given back where the mail was not taken.
+#[derive(Debug)]
+pub(super) struct Spending {
+    entry: String,
+    hour: i64,
+    counts: HashMap<String, u32>,
+}
+
 impl Quota {
-    /// Counts one exemption for each recipient, or none.
+    /// Counts one exemption for each reader, or none. One mail to many addresses of one reader counts as many.
     ///
     /// # Errors
-    /// Names the recipient whose share is used up.
-    pub(super) fn spend(&self, entry: &str, recipients: &[String], limit: Limit, now: Timestamp) -> Result<(), String> {
-        let Limit::PerHour(most) = limit else { return Ok(()) };
-        let hour = now.as_second() / 3_600;
-        let mut tables = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    /// Names the reader whose share is used up.
+    pub(super) fn reserve(&self, entry: &str, readers: &[String], limit: Limit, now: Timestamp) -> Result<Spending, String> {
+        let hour = now.as_second().div_euclid(3_600);
+        let Limit::PerHour(most) = limit else { return Ok(Spending { entry: String::new(), hour, counts: HashMap::new() }) };
+        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let table = tables.entry(entry.to_owned()).or_default();
-        if table.len() + recipients.len() > limits::QUOTA_READERS {
+        if table.len() + readers.len() > limits::QUOTA_READERS {
             table.retain(|_, spent| spent.hour == hour);
         }
-        if table.len() + recipients.len() > limits::QUOTA_READERS {
+        if table.len() + readers.len() > limits::QUOTA_READERS {
             return Err(format!("more than {} readers are counted for this entry in this hour", limits::QUOTA_READERS));
         }
-        let readers: Vec<String> = recipients.iter().map(|recipient| reader(recipient)).collect();
-        // One mail to many addresses of one reader spends as many.
-        let mut wanted: HashMap<&str, u32> = HashMap::new();
-        for reader in &readers {
-            *wanted.entry(reader).or_default() += 1;
+        let mut counts: HashMap<String, u32> = HashMap::new();
+        for reader in readers {
+            *counts.entry(reader.clone()).or_default() += 1;
         }
         let spent = |reader: &str| table.get(reader).filter(|spent| spent.hour == hour).map_or(0, |spent| spent.count);
-        if let Some((reader, _)) = wanted.iter().find(|(reader, count)| spent(reader).saturating_add(**count) > most) {
+        if let Some((reader, _)) = counts.iter().find(|(reader, count)| spent(reader).saturating_add(**count) > most) {
             return Err(format!("{reader:?} had {} exemptions by this entry in this hour, and the limit is {most}", spent(reader)));
         }
-        for (reader, count) in wanted {
-            let spent = table.entry(reader.to_owned()).or_insert(Spent { hour, count: 0 });
+        for (reader, count) in &counts {
+            let spent = table.entry(reader.clone()).or_insert(Spent { hour, count: 0 });
             if spent.hour != hour {
                 *spent = Spent { hour, count: 0 };
             }
-            spent.count = spent.count.saturating_add(count);
+            spent.count = spent.count.saturating_add(*count);
         }
-        Ok(())
+        Ok(Spending { entry: entry.to_owned(), hour, counts })
     }
-}
 
-/// The one person behind an address and its details: a thousand plus-addresses are one reader.
-fn reader(recipient: &str) -> String {
-    Mailbox::parse(recipient).map_or_else(|| recipient.to_lowercase(), |mailbox| mailbox.without_detail().to_string())
+    /// Takes back what one mail was counted for, as far as its hour is still counted.
+    pub(super) fn give_back(&self, spending: Spending) {
+        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(table) = tables.get_mut(&spending.entry) else { return };
+        for (reader, count) in spending.counts {
+            if let Some(spent) = table.get_mut(&reader).filter(|spent| spent.hour == spending.hour) {
+                spent.count = spent.count.saturating_sub(count);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -79,22 +94,36 @@ mod tests {
         let quota = Quota::default();
         let (bob, ann) = (to(&["bob@corp.example"]), to(&["ann@corp.example"]));
         let limit = Limit::PerHour(2);
-        assert!(quota.spend("bank", &bob, limit, at(0)).is_ok());
-        assert!(quota.spend("bank", &to(&["BOB+x@corp.example"]), limit, at(1)).is_ok());
-        assert!(quota.spend("bank", &bob, limit, at(2)).is_err());
-        assert!(quota.spend("bank", &ann, limit, at(2)).is_ok());
-        assert!(quota.spend("shop", &bob, limit, at(2)).is_ok());
-        assert!(quota.spend("bank", &bob, Limit::Unlimited, at(2)).is_ok());
-        assert!(quota.spend("bank", &bob, limit, at(3_600)).is_ok());
+        assert!(quota.reserve("bank", &bob, limit, at(0)).is_ok());
+        assert!(quota.reserve("bank", &bob, limit, at(1)).is_ok());
+        assert!(quota.reserve("bank", &bob, limit, at(2)).is_err());
+        assert!(quota.reserve("bank", &ann, limit, at(2)).is_ok());
+        assert!(quota.reserve("shop", &bob, limit, at(2)).is_ok());
+        assert!(quota.reserve("bank", &bob, Limit::Unlimited, at(2)).is_ok());
+        assert!(quota.reserve("bank", &bob, limit, at(3_600)).is_ok());
     }
 
     #[test]
-    fn one_mail_to_many_spends_as_many() {
+    fn one_mail_to_many_addresses_of_one_reader_spends_as_many() {
         let quota = Quota::default();
         let limit = Limit::PerHour(2);
-        assert!(quota.spend("bank", &to(&["bob+1@corp.example", "bob+2@corp.example", "bob+3@corp.example"]), limit, at(0)).is_err());
-        assert!(quota.spend("bank", &to(&["bob+1@corp.example", "bob+2@corp.example"]), limit, at(0)).is_ok());
-        assert!(quota.spend("bank", &to(&["bob@corp.example"]), limit, at(0)).is_err());
+        assert!(quota.reserve("bank", &to(&["bob@corp.example"; 3]), limit, at(0)).is_err());
+        assert!(quota.reserve("bank", &to(&["bob@corp.example"; 2]), limit, at(0)).is_ok());
+        assert!(quota.reserve("bank", &to(&["bob@corp.example"]), limit, at(0)).is_err());
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_spent_again() {
+        let quota = Quota::default();
+        let (bob, limit) = (to(&["bob@corp.example"]), Limit::PerHour(1));
+        let spending = quota.reserve("bank", &bob, limit, at(0)).unwrap();
+        assert!(quota.reserve("bank", &bob, limit, at(1)).is_err());
+        quota.give_back(spending);
+        let spending = quota.reserve("bank", &bob, limit, at(2)).unwrap();
+        // Of another hour: that hour's count is another one's.
+        quota.reserve("bank", &bob, limit, at(3_600)).unwrap();
+        quota.give_back(spending);
+        assert!(quota.reserve("bank", &bob, limit, at(3_601)).is_err());
     }
 
     #[test]
@@ -102,10 +131,10 @@ mod tests {
         let quota = Quota::default();
         let limit = Limit::PerHour(1);
         for number in 0..limits::QUOTA_READERS {
-            assert!(quota.spend("bank", &[format!("r{number}@corp.example")], limit, at(0)).is_ok());
+            assert!(quota.reserve("bank", &[format!("r{number}@corp.example")], limit, at(0)).is_ok());
         }
-        assert!(quota.spend("bank", &to(&["bob@corp.example"]), limit, at(0)).is_err());
-        assert!(quota.spend("shop", &to(&["bob@corp.example"]), limit, at(0)).is_ok());
-        assert!(quota.spend("bank", &to(&["bob@corp.example"]), limit, at(3_600)).is_ok());
+        assert!(quota.reserve("bank", &to(&["bob@corp.example"]), limit, at(0)).is_err());
+        assert!(quota.reserve("shop", &to(&["bob@corp.example"]), limit, at(0)).is_ok());
+        assert!(quota.reserve("bank", &to(&["bob@corp.example"]), limit, at(3_600)).is_ok());
     }
 }

@@ -9,10 +9,11 @@ use crate::{
     identity::proof::{Identity, Source, Weakness},
     limits,
     mail::{
-        Action, Transaction,
+        Action, Flaw, Kind, Transaction, VerdictKind,
         record::{IdentityRecord, KindOrNone, MailRecord, ReasonRecord, Recognized, RedactedLink, SignatureRecord, VERSION},
     },
     message::{Domain, Link, Message},
+    recognition::Recognition,
     vocabulary::Code,
 };
 
@@ -30,7 +31,7 @@ pub(super) fn begin(transaction: &Transaction<'_>, message: &Message<'_>, author
         message_id: message.message_id(),
         author: author.map(Domain::to_string),
         size: transaction.size,
-        decision: crate::mail::VerdictKind::Pass.into(),
+        decision: VerdictKind::Pass.into(),
         observed: false,
         actions: Vec::new(),
         entry: None,
@@ -45,36 +46,61 @@ pub(super) fn begin(transaction: &Transaction<'_>, message: &Message<'_>, author
     }
 }
 
-/// Puts what was found out into a record. With a key each one-time link has a hash that tells it from others.
-pub(super) fn describe(record: &mut MailRecord, analysis: &Analysis, author: Option<&Domain>, key: Option<&Key>) {
-    let Analysis { decision, content, identity, mime: _ } = analysis;
-    let mut links: Vec<&Link> = Vec::new();
-    for at in decision.links() {
-        if let Some(found) = content.as_ref().and_then(|content| content.links.get(*at))
-            && !links.contains(&&found.link)
-        {
-            links.push(&found.link);
-        }
-    }
-    let link = |link: &Link| RedactedLink { link: link.redacted(), hash: key.map(|key| key.fingerprint(link.expose())) };
-    record.one_time_links = links.into_iter().map(link).collect();
-    record.flaws = content.as_ref().map(|content| content.flaws.iter().map(Code::Known).collect()).unwrap_or_default();
-    record.identity = identity.as_ref().map(|identity| identity_record(identity, author));
-    record.recognized = decision
-        .recognition
-        .as_ref()
-        .map(|found| Recognized { kind: KindOrNone::from(found.kind).into(), confidence: found.confidence });
-    judged(record, decision);
+/// What a record says of an analysis, in its own words, so that the analysis itself need not live on.
+pub(super) struct Description {
+    decision: VerdictKind,
+    observed: bool,
+    actions: Vec<Action>,
+    entry: Option<String>,
+    kind: Option<Kind>,
+    recognized: Option<Recognized>,
+    one_time_links: Vec<RedactedLink>,
+    flaws: Vec<Flaw>,
+    identity: Option<IdentityRecord>,
+    reasons: Vec<ReasonRecord>,
 }
 
-/// Puts a decision into a record.
-pub(super) fn judged(record: &mut MailRecord, decision: &Decision) {
-    record.decision = decision.verdict.kind().into();
-    record.observed = decision.is_observed();
-    record.actions = actions(decision).into_iter().map(Code::Known).collect();
-    record.entry.clone_from(&decision.entry);
-    record.kind = decision.kind.map(Code::Known);
-    record.reasons = reasons(decision);
+impl Description {
+    /// Describes an analysis. With a key each one-time link has a hash that tells it from others.
+    pub(super) fn of(analysis: &Analysis, author: Option<&Domain>, key: Option<&Key>) -> Self {
+        let Analysis { decision, content, identity, mime: _ } = analysis;
+        let mut links: Vec<&Link> = Vec::new();
+        for at in decision.links() {
+            if let Some(found) = content.as_ref().and_then(|content| content.links.get(*at))
+                && !links.contains(&&found.link)
+            {
+                links.push(&found.link);
+            }
+        }
+        let link = |link: &Link| RedactedLink { link: link.redacted(), hash: key.map(|key| key.fingerprint(link.expose())) };
+        let recognized = |found: &Recognition| Recognized { kind: KindOrNone::from(found.kind).into(), confidence: found.confidence };
+        Self {
+            decision: decision.verdict.kind(),
+            observed: decision.is_observed(),
+            actions: actions(decision),
+            entry: decision.entry.clone(),
+            kind: decision.kind,
+            recognized: decision.recognition.as_ref().map(recognized),
+            one_time_links: links.into_iter().map(link).collect(),
+            flaws: content.as_ref().map(|content| content.flaws.iter().collect()).unwrap_or_default(),
+            identity: identity.as_ref().map(|identity| identity_record(identity, author)),
+            reasons: reasons(decision),
+        }
+    }
+
+    /// Writes it into a record.
+    pub(super) fn write(self, record: &mut MailRecord) {
+        record.decision = self.decision.into();
+        record.observed = self.observed;
+        record.actions = self.actions.into_iter().map(Code::Known).collect();
+        record.entry = self.entry;
+        record.kind = self.kind.map(Code::Known);
+        record.recognized = self.recognized;
+        record.one_time_links = self.one_time_links;
+        record.flaws = self.flaws.into_iter().map(Code::Known).collect();
+        record.identity = self.identity;
+        record.reasons = self.reasons;
+    }
 }
 
 /// An identity as record and `explain` show it, beside the author that it was asked for.

@@ -8,7 +8,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -27,41 +27,76 @@ pub(super) struct Replay(Mutex<HashMap<String, HashMap<[u8; 32], Exempted>>>);
 struct Exempted {
     until: i64,
     recipients: HashSet<String>,
+    /// Exemptions that rest on it: a mail that was deferred takes back its own, and no other one's.
+    held: u32,
+}
+
+/// What one exemption has put into the memory: to be given back where the mail was not taken.
+#[derive(Debug)]
+pub(super) struct Seen {
+    entry: String,
+    signatures: Vec<[u8; 32]>,
+}
+
+/// What a mail is known by, where it counts: where straight delivery stands in for a To that no signature covers.
+pub(super) fn known_by(decision: &Decision) -> Option<Vec<[u8; 32]>> {
+    (decision.condition == Some(Condition::UnsignedTo)).then(|| decision.signatures.clone())
 }
 
 impl Replay {
-    /// Remembers an exemption.
+    /// Remembers that a mail with these signatures is exempted for these recipients, whose addresses are in lower case.
     ///
     /// # Errors
-    /// Says that the same signature was exempted for somebody else, where that counts.
-    pub(super) fn note(&self, entry: &Entry, decision: &Decision, recipients: &[String], now: Timestamp) -> Result<(), &'static str> {
-        if decision.condition != Some(Condition::UnsignedTo) {
-            return Ok(());
-        }
-        if decision.signatures.is_empty() {
+    /// Says that the same signature was exempted for somebody else already.
+    pub(super) fn reserve(
+        &self,
+        entry: &Entry,
+        signatures: Vec<[u8; 32]>,
+        recipients: HashSet<String>,
+        now: Timestamp,
+    ) -> Result<Seen, &'static str> {
+        if signatures.is_empty() {
             return Err("there is no signature to know the mail by");
         }
-        let recipients: HashSet<String> = recipients.iter().map(|recipient| recipient.to_lowercase()).collect();
         let now = now.as_second();
         // Past max_age the signature is refused for its age.
         let life = i64::try_from((entry.max_age + MARGIN).as_secs()).unwrap_or(i64::MAX);
-        let mut tables = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let table = tables.entry(entry.name.clone()).or_default();
         let live = |id: &[u8; 32]| table.get(id).filter(|before| before.until > now);
         // Sent again to the same reader: a reply was lost on the way, or the upstream tries again.
-        if decision.signatures.iter().filter_map(live).any(|before| before.recipients != recipients) {
+        if signatures.iter().filter_map(live).any(|before| before.recipients != recipients) {
             return Err("the same signature was exempted for another recipient already");
         }
-        if table.len() + decision.signatures.len() > limits::REPLAYS {
+        if table.len() + signatures.len() > limits::REPLAYS {
             table.retain(|_, before| before.until > now);
         }
-        if table.len() + decision.signatures.len() > limits::REPLAYS {
+        if table.len() + signatures.len() > limits::REPLAYS {
             return Err("too many of the entry's mails are remembered");
         }
-        for id in &decision.signatures {
-            table.insert(*id, Exempted { until: now.saturating_add(life), recipients: recipients.clone() });
+        for id in &signatures {
+            let known = table.entry(*id).or_insert_with(|| Exempted { until: 0, recipients: HashSet::new(), held: 0 });
+            if known.until <= now {
+                *known = Exempted { until: 0, recipients: recipients.clone(), held: 0 };
+            }
+            known.until = now.saturating_add(life);
+            known.held = known.held.saturating_add(1);
         }
-        Ok(())
+        Ok(Seen { entry: entry.name.clone(), signatures })
+    }
+
+    /// Forgets what one mail has put there.
+    pub(super) fn give_back(&self, seen: Seen) {
+        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(table) = tables.get_mut(&seen.entry) else { return };
+        for id in seen.signatures {
+            if let Some(known) = table.get_mut(&id) {
+                known.held = known.held.saturating_sub(1);
+                if known.held == 0 {
+                    table.remove(&id);
+                }
+            }
+        }
     }
 }
 
@@ -109,8 +144,20 @@ mod tests {
         Decision { condition: Some(Condition::UnsignedTo), signatures, ..Decision::default() }
     }
 
+    fn reserve(
+        replay: &Replay,
+        entry_name: &str,
+        decision: &Decision,
+        recipients: &[&str],
+        second: i64,
+    ) -> Result<Option<Seen>, &'static str> {
+        let recipients = recipients.iter().map(|recipient| recipient.to_lowercase()).collect();
+        let now = Timestamp::from_second(second).unwrap();
+        known_by(decision).map(|signatures| replay.reserve(&entry(entry_name), signatures, recipients, now)).transpose()
+    }
+
     fn note(replay: &Replay, decision: &Decision, recipient: &str, second: i64) -> bool {
-        replay.note(&entry("bank"), decision, &[recipient.to_owned()], Timestamp::from_second(second).unwrap()).is_ok()
+        reserve(replay, "bank", decision, &[recipient], second).is_ok()
     }
 
     #[test]
@@ -121,8 +168,8 @@ mod tests {
         assert!(!note(&replay, &mail(&[1]), "ann@corp.example", 1));
         assert!(!note(&replay, &mail(&[1]), "bob+x@corp.example", 1));
         assert!(note(&replay, &mail(&[2]), "ann@corp.example", 1), "another mail");
-        let both = ["bob@corp.example".to_owned(), "ann@corp.example".to_owned()];
-        assert!(replay.note(&entry("bank"), &mail(&[1]), &both, Timestamp::UNIX_EPOCH).is_err(), "one more reader");
+        let both = ["bob@corp.example", "ann@corp.example"];
+        assert!(reserve(&replay, "bank", &mail(&[1]), &both, 0).is_err(), "one more reader");
         assert!(note(&replay, &mail(&[1]), "bob@corp.example", 2), "what was refused changed nothing");
     }
 
@@ -150,6 +197,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_back_is_forgotten_and_no_more() {
+        let replay = Replay::default();
+        let seen = reserve(&replay, "bank", &mail(&[1]), &["bob@corp.example"], 0).unwrap().unwrap();
+        assert!(!note(&replay, &mail(&[1]), "ann@corp.example", 1));
+        replay.give_back(seen);
+        // The same mail twice, of which one was taken.
+        let deferred = reserve(&replay, "bank", &mail(&[1]), &["ann@corp.example"], 2).unwrap().unwrap();
+        assert!(note(&replay, &mail(&[1]), "ann@corp.example", 2));
+        replay.give_back(deferred);
+        assert!(!note(&replay, &mail(&[1]), "bob@corp.example", 3));
+    }
+
+    #[test]
     fn as_long_as_a_signature_is_fresh() {
         let replay = Replay::default();
         assert!(note(&replay, &mail(&[1]), "bob@corp.example", 0));
@@ -164,7 +224,7 @@ mod tests {
     fn each_entry_remembers_for_itself() {
         let replay = Replay::default();
         assert!(note(&replay, &mail(&[1]), "bob@corp.example", 0));
-        assert!(replay.note(&entry("shop"), &mail(&[1]), &["ann@corp.example".into()], Timestamp::UNIX_EPOCH).is_ok());
+        assert!(reserve(&replay, "shop", &mail(&[1]), &["ann@corp.example"], 0).is_ok());
         assert!(!note(&replay, &mail(&[1]), "ann@corp.example", 0));
     }
 
@@ -181,7 +241,7 @@ mod tests {
         }
         assert!(!note(&replay, &mail(&[1]), "bob@corp.example", 1), "full");
         assert!(!note(&replay, &numbered(0), "ann@corp.example", 1), "and nothing was pushed out");
-        assert!(replay.note(&entry("shop"), &mail(&[1]), &["bob@corp.example".into()], Timestamp::UNIX_EPOCH).is_ok());
+        assert!(reserve(&replay, "shop", &mail(&[1]), &["bob@corp.example"], 0).is_ok());
         assert!(note(&replay, &mail(&[1]), "bob@corp.example", DAY + MARGIN_SECONDS), "all are over");
     }
 }

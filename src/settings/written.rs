@@ -142,7 +142,7 @@ fn links(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<(Kind, List
         return Vec::new();
     }
     let mut table = root.section("links", problems);
-    let found = Kind::ALL.into_iter().filter_map(|kind| Some((kind, list(&mut table, kind.code(), problems)?))).collect();
+    let found = Kind::ALL.iter().copied().filter_map(|kind| Some((kind, list(&mut table, kind.code(), problems)?))).collect();
     table.finish(problems);
     found
 }

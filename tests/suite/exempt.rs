@@ -208,7 +208,7 @@ async fn a_trusted_upstream_is_believed_and_nobody_below_it() {
     let received = "Received: from out.vendor.test (out.vendor.test [192.0.2.10])\r\n\tby mx.corp.example with ESMTPS id 1; date\r\n";
     let mail = format!("{}{}", crate::hop::told_signature("vendor.test"), reset_mail());
     let sink = Sink::start().await;
-    let trusting_arc = hop().allow("vendor", VENDOR).trusting_arc("mx.corp.example").next_hop(&sink).start().await;
+    let trusting_arc = hop().allow("vendor", VENDOR).trusting_upstream("mx.corp.example").next_hop(&sink).start().await;
     let other = "Authentication-Results: mx.attack.test; dkim=pass header.d=vendor.test; dmarc=pass header.from=vendor.test\r\n";
     let half = "Authentication-Results: mx.corp.example; dmarc=pass header.from=vendor.test\r\n";
     let foreign = "Authentication-Results: mx.corp.example; dkim=pass header.d=attack.test; dmarc=pass header.from=attack.test\r\n";

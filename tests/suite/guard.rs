@@ -124,7 +124,8 @@ async fn wrapped_links_are_put_back() {
     for (action, guarded) in [("\"unwrap\"", false), ("[\"guard\", \"unwrap\"]", true)] {
         let sink = Sink::start().await;
         let entry = VENDOR.replace("action = \"tag\"", &format!("action = {action}"));
-        let hop = hop().allow("vendor", &entry).trusting_arc("gw.corp.example").with_guard(guard_links(URL)).next_hop(&sink).start().await;
+        let hop =
+            hop().allow("vendor", &entry).trusting_upstream("gw.corp.example").with_guard(guard_links(URL)).next_hop(&sink).start().await;
         assert!(
             hop.send("<bounce@vendor.test>", &["<bob@corp.example>"], format!("{results}{wrapped}").as_bytes()).await.starts_with("250")
         );

@@ -161,7 +161,7 @@ async fn told(entry: &str, mail: &str) -> Told {
 
     let sink = Sink::start().await;
     let hop: Hop =
-        hop().allow("acme", &text_of_entry).trusting_arc("mx.corp.example").with_guard(guard_links(URL)).next_hop(&sink).start().await;
+        hop().allow("acme", &text_of_entry).trusting_upstream("mx.corp.example").with_guard(guard_links(URL)).next_hop(&sink).start().await;
     assert!(hop.send("<bounce@acme.test>", &["<bob@corp.example>"], raw.as_bytes()).await.starts_with("250"));
     let arrived = String::from_utf8(sink.mail(1).await.data).unwrap();
     let record = hop.record(1).await;
@@ -481,7 +481,7 @@ async fn addresses_that_prove_nothing() {
 async fn b145_results_that_name_the_signer_by_i() {
     for (results, exempted) in [("dkim=pass header.i=@bank.test", true), ("dkim=pass header.i=@attack.test", false), ("dkim=pass", false)] {
         let sink = Sink::start().await;
-        let hop = hop().allow("bank", &entry_for("\"bank.test\"", "")).trusting_arc("mx.corp.example").next_hop(&sink).start().await;
+        let hop = hop().allow("bank", &entry_for("\"bank.test\"", "")).trusting_upstream("mx.corp.example").next_hop(&sink).start().await;
         let mail = format!(
             "Authentication-Results: mx.corp.example; {results}; dmarc=pass header.from=bank.test\r\n{}{}",
             crate::hop::told_signature("bank.test"),

@@ -104,7 +104,7 @@ fn tried<'s>(recogniser: &Recogniser, samples: impl Iterator<Item = &'s Sample>)
     let mut misses = Vec::new();
     for Sample { row, content, author } in samples {
         let found = recogniser.recognise(content, author.as_ref());
-        let wanted: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| row.kind.split('|').any(|code| kind.code() == code)).collect();
+        let wanted: Vec<Kind> = Kind::ALL.iter().copied().filter(|kind| row.kind.split('|').any(|code| kind.code() == code)).collect();
         // The link in each of its spellings: as it is, and as a click counter writes it.
         let spellings: Vec<&str> = row.link.split(' ').collect();
         let is_wanted = |at: &usize| spellings.contains(&content.links[*at].link.expose());

@@ -1,6 +1,5 @@
 //! Guard links that are stored: short enough for programs that wrap text, and they open as the long ones do.
 
-
 use std::{
     fs,
     io::Write as _,
@@ -21,7 +20,7 @@ use tempfile::TempDir;
 
 use crate::hop::{
     SECRET, Sink, VENDOR, hop, mta,
-    page::{BROWSER, LINK, Page, URL, ask, nonce, seal_key, guard_links},
+    page::{BROWSER, LINK, Page, URL, ask, guard_links, nonce, seal_key},
     poll,
     process::{Folder, Process},
     reset_mail,
@@ -116,7 +115,7 @@ async fn only_names_of_stored_links_open() {
     fs::write(&outside, "a secret of another program").unwrap();
     let store = Arc::new(LinkStore::new(root.clone()));
     let page = Page::open(|config| config.links = Some(Arc::clone(&store))).await;
-    let stored = |sealer: &GuardLinkKeys, ago: Duration| {
+    let stored = |keys: &GuardLinkKeys, ago: Duration| {
         let at = clock::now() - ago;
         let sealed = GuardLink {
             link: LINK.into(),
@@ -125,9 +124,9 @@ async fn only_names_of_stored_links_open() {
             author: "vendor.test".into(),
             recipient: "bob@corp.example".into(),
             at,
-            until: at + guard_links.lifetime,
+            until: at + keys.lifetime,
         };
-        guard_links.shorten(&sealed).unwrap().stored
+        keys.shorten(&sealed).unwrap().stored
     };
     let foreign = GuardLinkKeys { url: URL.into(), keys: vec![seal_key(9)], lifetime: Duration::from_hours(24) };
     let (fresh, expired) = (stored(&page.guard_links, Duration::ZERO), stored(&page.guard_links, Duration::from_hours(25)));

@@ -300,7 +300,7 @@ fn a_near_miss_is_the_senders_own() {
         trial.words = words(Some(Kind::PasswordReset));
         change(&mut trial);
         let outcome = trial.judged();
-        assert_eq!(outcome.decision.verdict.code(), verdict, "{what}: {outcome:?}");
+        assert_eq!(outcome.decision.verdict.kind().code(), verdict, "{what}: {outcome:?}");
         assert_eq!(outcome.decision.verdict.entry().is_some(), verdict != "pass", "{what}");
         // What is not read cannot be exempted or be a near miss.
         assert!(verdict == "pass" || outcome.is_worth_reading, "{what}");
@@ -390,7 +390,7 @@ fn one_of_several_entries_is_enough() {
         trial.entries = entries.to_vec();
         let outcome = trial.judged();
         assert_eq!(outcome.decision.entry.as_deref(), Some(shown));
-        assert_eq!(outcome.decision.verdict.code(), "near_miss");
+        assert_eq!(outcome.decision.verdict.kind().code(), "near_miss");
         assert!(outcome.decision.recognition.is_some());
     }
 }
@@ -408,7 +408,7 @@ fn a_mail_that_nobody_reads_passes() {
     let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &trial.recipients, now };
     let candidates = judge::candidates(&Allowlist::new(trial.entries), &facts, &trial.identity);
     let decision = judge::pass_unread(candidates, &facts);
-    assert_eq!(decision.verdict.code(), "pass");
+    assert_eq!(decision.verdict.kind().code(), "pass");
     assert_eq!(decision.entry.as_deref(), Some("bank"), "the one of which more holds");
     assert_eq!(decision.stopped_by().map(|finding| finding.reason), Some(Reason::Identity));
     let decision = judge::pass_unread(Vec::new(), &facts);

@@ -210,7 +210,7 @@ impl Relay {
         }
         let queue_id = reply.queue_id().map(str::to_owned);
         let latency_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let outcome = Outcome { delivery, next_hop: name, reply: reply.to_string(), queue_id, latency_ms };
+        let outcome = Outcome { delivery: delivery.into(), next_hop: name, reply: reply.to_string(), queue_id, latency_ms };
         (reply, outcome)
     }
 

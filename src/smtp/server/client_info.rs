@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    identity::Peer,
+    mail::Peer,
     smtp::{codec::command::Attributes, config::Config},
 };
 
@@ -60,8 +60,8 @@ impl ClientInfo {
         known.protocol = more.protocol.or(known.protocol);
     }
 
-    /// Who handed the mail over, for `identity`.
-    pub(super) fn arrival(&self) -> Peer {
+    /// Who handed the mail over.
+    pub(super) fn peer_of_mail(&self) -> Peer {
         match self.mail.as_ref().and_then(|mail| mail.address) {
             Some(client) => Peer::Forwarded { upstream: self.peer, client: client.to_canonical() },
             None => Peer::Host(self.peer),

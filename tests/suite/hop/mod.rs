@@ -31,7 +31,7 @@ use firstclick::{
     link_store::LinkStore,
     message::{Domain, Message},
     milter,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
     recognition::Recogniser,
     settings::{Problems, allow},
     smtp::{
@@ -84,6 +84,7 @@ pub(crate) fn hop() -> Build {
         guard: None,
         links: None,
         arc: None,
+        fault: None,
     }
 }
 
@@ -99,6 +100,7 @@ pub(crate) struct Build {
     guard: Option<Arc<GuardLinkKeys>>,
     links: Option<Arc<LinkStore>>,
     arc: Option<ArcSigner>,
+    fault: Option<FaultPoint>,
 }
 
 enum Who {
@@ -175,7 +177,13 @@ impl Build {
         self
     }
 
-    pub(crate) fn trusting_arc(mut self, authserv_id: &str) -> Self {
+    /// Panics there, with every mail.
+    pub(crate) fn failing(mut self, fault: FaultPoint) -> Self {
+        self.fault = Some(fault);
+        self
+    }
+
+    pub(crate) fn trusting_upstream(mut self, authserv_id: &str) -> Self {
         self.identity = Who::Upstream(authserv_id.into());
         self
     }
@@ -223,17 +231,17 @@ impl Build {
         };
         let audit_folder = self.audit.unwrap_or_else(|| folder.path().join("audit"));
         let audit = Audit::open(&audit_folder).unwrap();
-        let pipeline = Pipeline::new(
-            Allowlist::new(entries).for_readers(self.readers),
-            Recogniser::built_in().unwrap(),
-            authenticator,
-            tagger(),
-            Some(audit),
-            config.inspect_limit,
-        )
-        .with_guard(self.guard)
-        .storing_links(self.links)
-        .with_arc(self.arc);
+        let pipeline = PipelineConfig {
+            allowlist: Allowlist::new(entries).for_readers(self.readers),
+            authenticator: Arc::new(authenticator),
+            tagger: tagger(),
+            guard_links: self.guard,
+            link_store: self.links,
+            arc_signer: self.arc,
+            inspect_limit: config.inspect_limit,
+        };
+        let shared = Shared::new(Recogniser::built_in().unwrap(), Some(audit)).with_fault(self.fault);
+        let pipeline = Pipeline::build(pipeline, Arc::new(shared));
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -271,7 +279,7 @@ impl Hop {
             socket_mode: 0o600,
             socket_owner: None,
             hostname: "hop.test".into(),
-            inspect_limit: self.server.snapshot().pipeline.inspect_limit,
+            inspect_limit: self.server.snapshot().pipeline.config.inspect_limit,
             connections: 600,
             drain: PATIENCE,
         };

@@ -6,10 +6,11 @@ use super::{Greeted, Next, OpenTransaction, Session};
 use crate::{
     clock::{self, Stopwatch},
     edit,
-    identity::Arrival,
-    limits,
-    mail::{Delivery, Outcome},
-    pipeline::{Decided, LineRepair, Transaction, address},
+    mail::{
+        self, Client, Delivery, Envelope, LineRepair, Outcome, Transaction,
+        record::{self, RefusalRecord},
+    },
+    pipeline::{self, fault::FaultPoint},
     smtp::{
         client::outgoing::Outgoing,
         codec::reply::Reply,
@@ -60,65 +61,73 @@ impl Session {
             Ok(()) => None,
         };
         self.idle = 0;
-        let forwarded = self.client_info.mail.clone();
-        if let Some(reply) = refused {
-            self.relay.give_up();
-            self.client_info.mail = None;
-            tracing::info!(upstream = %self.client_info.peer, from = open.mail.path, size = spool.size(), %reply, "refused");
-            self.connection.queue(&reply);
-            return Ok(Next::Go);
-        }
         let id = clock::id();
-        let reverse_path = address(&open.mail.path);
-        let helo = forwarded
-            .as_ref()
-            .and_then(|client| client.helo.as_deref())
-            .or(self.client_info.session.helo.as_deref())
-            .unwrap_or(&greeted.helo);
-        let arrival = Arrival { peer: self.client_info.arrival(), helo, reverse_path: &reverse_path };
         let size = spool.size();
+        if let Some(reply) = refused {
+            return Ok(self.refuse_mail(open, &id, size, &reply));
+        }
+        let forwarded = self.client_info.mail.clone();
+        let helo = forwarded.as_ref().and_then(|client| client.helo.as_deref()).or(self.client_info.session.helo.as_deref());
         let (head, file) = spool.parts();
         let transaction = Transaction {
             id: &id,
-            raw: head,
+            protocol: mail::Protocol::Smtp,
+            client: Client { peer: self.client_info.peer_of_mail(), helo: helo.unwrap_or(&greeted.helo) },
+            envelope: Envelope { reverse_path: &open.mail.path, recipients: &open.recipients },
+            data: head,
             size,
             repair,
-            arrival,
-            upstream: self.client_info.peer,
-            reverse_path: &open.mail.path,
-            recipients: &open.recipients,
         };
-        let decided = snapshot.pipeline.process(&transaction).await;
-        let (reply, outcome) = match refused_by_bounds(&decided) {
-            Some(reply) => {
+        let pipeline = &snapshot.pipeline;
+        let ready = match pipeline.process(&transaction).await {
+            Ok(decided) => decided.commit().await,
+            Err(refusal) => return Ok(self.refuse_mail(open, &id, size, &refused_by_bounds(refusal))),
+        };
+        pipeline.strike(FaultPoint::Delivery);
+        let (reply, outcome) = match edit::pieces(head, ready.patches()) {
+            Ok(mut pieces) => {
+                let body = if file.is_some() { received::Body::Elsewhere } else { received::Body::Here };
+                let received = match config.trace {
+                    Trace::Hidden if !received::hides_a_header(&pieces, body, |block| pipeline.is_forged(block)) => Vec::new(),
+                    Trace::Hidden | Trace::Written => self.received(greeted, open, &id),
+                };
+                pieces.insert(0, &received);
+                self.relay.deliver(Outgoing { pieces, file }, watch).await
+            }
+            // Patches are made of header fields, which do not overlap; were it otherwise, a forged tag might stay.
+            Err(error) => {
+                tracing::error!(id, %error, "the mail cannot be edited");
                 self.relay.give_up();
-                let outcome = Outcome::of_the_hop(Delivery::Refused, reply.to_string());
+                let reply = Reply::new(451, "4.3.0 the mail cannot be edited");
+                let outcome = Outcome::of_the_hop(Delivery::Deferred, reply.to_string());
                 (reply, outcome)
             }
-            None => match edit::pieces(head, &decided.patches) {
-                Ok(mut pieces) => {
-                    let body = if file.is_some() { received::Body::Elsewhere } else { received::Body::Here };
-                    let received = match config.trace {
-                        Trace::Hidden if !received::hides_a_header(&pieces, body, |block| snapshot.pipeline.is_forged(block)) => Vec::new(),
-                        Trace::Hidden | Trace::Written => self.received(greeted, open, &id),
-                    };
-                    pieces.insert(0, &received);
-                    self.relay.deliver(Outgoing { pieces, file }, watch).await
-                }
-                // Patches are made of header fields, which do not overlap; were it otherwise, a forged tag might stay.
-                Err(error) => {
-                    tracing::error!(id, %error, "the mail cannot be edited");
-                    self.relay.give_up();
-                    let reply = Reply::new(451, "4.3.0 the mail cannot be edited");
-                    let outcome = Outcome::of_the_hop(Delivery::Deferred, reply.to_string());
-                    (reply, outcome)
-                }
-            },
         };
-        snapshot.pipeline.finish(&transaction, &decided, &outcome).await;
+        ready.finish(outcome).await;
         self.client_info.mail = None;
         self.connection.queue(&reply);
         Ok(if reply.code() == 421 { Next::HangUp } else { Next::Go })
+    }
+
+    /// Refuses a mail after its data: nothing of it is at the next hop, and a record says so.
+    fn refuse_mail(&mut self, open: &OpenTransaction, id: &str, size: usize, reply: &Reply) -> Next {
+        self.relay.give_up();
+        self.client_info.mail = None;
+        let delivery = if reply.is_refused() { Delivery::Refused } else { Delivery::Deferred };
+        let record = RefusalRecord {
+            v: record::VERSION,
+            time: clock::now(),
+            id: id.to_owned(),
+            upstream: Some(self.client_info.peer),
+            from: open.mail.path.clone(),
+            recipients: open.recipients.len(),
+            size,
+            delivery: delivery.into(),
+            reply: reply.to_string(),
+        };
+        self.snapshot.pipeline.shared.refused_mail(record, reply.code());
+        self.connection.queue(reply);
+        Next::Go
     }
 
     /// The trace field of a mail.
@@ -144,11 +153,12 @@ impl Session {
     }
 }
 
-fn refused_by_bounds(decided: &Decided) -> Option<Reply> {
-    if decided.received > limits::RECEIVED_FIELDS {
-        return Some(Reply::new(554, "5.4.6 the mail is looping: it has too many Received fields"));
+fn refused_by_bounds(refusal: pipeline::Refusal) -> Reply {
+    match refusal {
+        pipeline::Refusal::Looping => Reply::new(554, "5.4.6 the mail is looping: it has too many Received fields"),
+        pipeline::Refusal::HeaderTooLarge => header_too_large(),
+        pipeline::Refusal::Fault => Reply::new(451, "4.3.0 the mail could not be read, send it again"),
     }
-    (decided.header_size > limits::HEADER_BLOCK).then(header_too_large)
 }
 
 fn header_too_large() -> Reply {

@@ -60,7 +60,7 @@ pub(super) async fn serve(
         server.refuse(session.connection, &reply).await;
         return;
     }
-    let _open = session.snapshot.pipeline.metrics.session("smtp");
+    let _open = session.snapshot.pipeline.shared.metrics.session("smtp");
     if start == Start::Tls
         && let Err(error) = session.encrypt().await
     {

@@ -1,0 +1,176 @@
+//! All that is found out about a mail before it is judged: author, entry, the signatures that can speak for the author, and, only
+//! for a mail that these prove, its body.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+use super::{Pipeline, caught, fault, fault::FaultPoint};
+use crate::{
+    allowlist::{
+        Action, Decision, Finding, Reason, Verdict,
+        judge::{self, BodyFacts, HeaderFacts},
+    },
+    identity::{self, Arrival, proof::Identity},
+    mail::{Transaction, address},
+    message::{Content, Message, MimeEvidence},
+};
+
+/// What analysing a mail found out.
+#[derive(Debug)]
+pub struct Analysis {
+    /// What was decided.
+    pub decision: Decision,
+    /// What the mail says, where anybody looked.
+    pub content: Option<Content>,
+    /// What is known of its sender, where anybody asked.
+    pub identity: Option<Identity>,
+    /// What the reading of the body rests on.
+    pub mime: MimeEvidence,
+}
+
+impl Analysis {
+    /// Nothing was looked at, for this reason.
+    pub(super) fn nothing(finding: Finding) -> Self {
+        Self { decision: Decision::pass(finding), content: None, identity: None, mime: MimeEvidence::Fields }
+    }
+}
+
+/// How far a mail is looked into that no entry names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Thoroughness {
+    /// Not further than its header: the hop's way.
+    Candidates,
+    /// All of it, as `explain` does.
+    Everything,
+}
+
+/// How the links of a mail are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Links {
+    /// As they stand.
+    AsTheyStand,
+    /// Those that a scanner wrapped by what they hide.
+    Unwrapped,
+}
+
+impl Pipeline {
+    /// Finds out all that decides about a mail, and judges it. A panic in one of the steps is caught there and is a pass.
+    pub(super) async fn analyse(
+        &self,
+        transaction: &Transaction<'_>,
+        message: &Message<'_>,
+        recipients: &[String],
+        now: Timestamp,
+        how: Thoroughness,
+    ) -> Analysis {
+        let nothing = Analysis::nothing;
+        let allowlist = &self.config.allowlist;
+        let author = message.author();
+        let listed = author.as_ref().is_ok_and(|author| allowlist.may_name(author));
+        if !listed && how == Thoroughness::Candidates {
+            return nothing(match &author {
+                Err(flaw) => Finding::fails(Reason::Author, flaw.says()),
+                Ok(author) => Finding::fails(Reason::Sender, format!("no entry names {}", author.address)),
+            });
+        }
+        let headers = message.headers();
+        let reverse_path = address(transaction.envelope.reverse_path);
+        let arrival = Arrival { peer: transaction.client.peer, helo: transaction.client.helo, reverse_path: &reverse_path };
+        let facts = HeaderFacts { author: &author, headers, recipients, now };
+        let signed = headers.named("DKIM-Signature").next().is_some() || headers.named(identity::results::FIELD).next().is_some();
+        let signers = author.as_ref().map(|author| allowlist.signers(author)).unwrap_or_default();
+        // DNS is asked where it may matter: for a listed author, or where there is a signature to look at.
+        let mut identity = if listed || signed {
+            let identifying = async {
+                self.strike(FaultPoint::Identity);
+                self.config.authenticator.identify(message, arrival, &signers).await
+            };
+            caught(identifying).await.unwrap_or_else(|| Identity::unknown("looking up the sender failed; please report it with the mail"))
+        } else {
+            Identity::default()
+        };
+        let candidates = |identity: &Identity| {
+            catch_unwind(AssertUnwindSafe(|| judge::candidates(allowlist, &facts, identity)))
+                .map_err(|_| Finding::fails(Reason::Fault, "judging the header failed; please report it with the mail"))
+        };
+        let mut found = match candidates(&identity) {
+            Ok(found) => found,
+            Err(fault) => return nothing(fault),
+        };
+        if found.iter().any(judge::Candidate::wants_spf) {
+            identity.spf = caught(self.config.authenticator.spf(message, arrival)).await;
+            found = match candidates(&identity) {
+                Ok(found) => found,
+                Err(fault) => return nothing(fault),
+            };
+        }
+        if how == Thoroughness::Candidates && !judge::is_worth_reading(&found, &identity) {
+            let decision = judge::pass_unread(found, &facts);
+            return Analysis { decision, content: None, identity: Some(identity), mime: MimeEvidence::Fields };
+        }
+        // An entry that unwraps is judged by the originals that it puts back, every other one by what stands in the mail.
+        let (unwrapping, others): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|candidate| candidate.entry.actions.contains(&Action::Unwrap));
+        let mut best: Option<Analysis> = None;
+        for (group, links) in [(others, Links::AsTheyStand), (unwrapping, Links::Unwrapped)] {
+            if group.is_empty() && (links == Links::Unwrapped || best.is_some()) {
+                continue;
+            }
+            let next = self.analyse_body(message, &facts, group, links, &identity).await;
+            if matches!(next.decision.verdict, Verdict::Act(_)) {
+                return next;
+            }
+            best = match best {
+                Some(best) if best.decision.held() >= next.decision.held() => Some(best),
+                _ => Some(next),
+            };
+        }
+        best.unwrap_or_else(|| nothing(Finding::fails(Reason::Fault, "nothing was decided; please report it with the mail")))
+    }
+
+    /// Reads a mail's body and decides by these entries, off the threads that move mail.
+    async fn analyse_body(
+        &self,
+        message: &Message<'_>,
+        facts: &HeaderFacts<'_>,
+        candidates: Vec<judge::Candidate>,
+        links: Links,
+        identity: &Identity,
+    ) -> Analysis {
+        let is_bare = candidates.iter().any(|candidate| candidate.mime() == MimeEvidence::Body);
+        let mime = if is_bare { MimeEvidence::Body } else { MimeEvidence::Fields };
+        let judged = async {
+            let permit = self.shared.reading_pool.permit().await?;
+            let (raw, recogniser, asked) = (message.raw().to_vec(), Arc::clone(&self.shared.recogniser), self.shared.fault);
+            let (candidates, identity, recipients, now) = (candidates.clone(), identity.clone(), facts.recipients.to_vec(), facts.now);
+            let work = move || {
+                fault::strike(asked, FaultPoint::Body);
+                let message = Message::read(&raw);
+                let author = message.author();
+                let mut content = message.content_by(mime);
+                if links == Links::Unwrapped {
+                    content = content.unwrapped();
+                }
+                let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
+                let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &recipients, now };
+                let body = BodyFacts { content: &content, recognition: &recognition, identity: &identity };
+                let decision = judge::decide(candidates, &facts, &body);
+                (decision, content)
+            };
+            permit.run(work).await
+        };
+        let (decision, content) = match judged.await {
+            Ok((decision, content)) => (decision, Some(content)),
+            Err(why) => {
+                let mut decision = judge::pass_unread(candidates, facts);
+                decision.revoke(why);
+                (decision, None)
+            }
+        };
+        Analysis { decision, content, identity: Some(identity.clone()), mime }
+    }
+}

@@ -1,0 +1,274 @@
+//! A decided mail on its way to its record. Each of the two types writes the record, whatever becomes of it: where it is dropped,
+//! because a session was cut or panicked, the record says `unknown, cancelled`.
+
+use std::{collections::HashSet, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::{
+    Shared,
+    edits::Edits,
+    quota::Spending,
+    record::Description,
+    replay::{self, Seen},
+};
+use crate::{
+    allowlist::{Decision, Entry, Finding, Mode, Reason},
+    clock,
+    edit::Patch,
+    mail::{
+        Delivery, Outcome, Record, VerdictKind,
+        record::{MailRecord, ReasonRecord},
+    },
+    message::Mailbox,
+};
+
+/// An exemption that was decided and prepared, and takes no effect yet.
+#[derive(Debug)]
+pub(super) struct Exemption {
+    entry: Arc<Entry>,
+    /// Addresses.
+    recipients: Vec<String>,
+    /// What the mail is known by, where it must not be exempted twice.
+    signatures: Option<Vec<[u8; 32]>>,
+    pub(super) edits: Edits,
+    at: Timestamp,
+}
+
+impl Exemption {
+    pub(super) fn new(entry: Arc<Entry>, decision: &Decision, recipients: Vec<String>, edits: Edits, at: Timestamp) -> Self {
+        Self { entry, recipients, signatures: replay::known_by(decision), edits, at }
+    }
+}
+
+/// What an exemption has taken from quota and replay memory.
+#[derive(Debug, Default)]
+struct Reservation {
+    spending: Option<Spending>,
+    seen: Option<Seen>,
+}
+
+/// The record of a mail, which is written once, at the latest when this is dropped.
+struct OpenRecord {
+    shared: Arc<Shared>,
+    record: Option<Box<MailRecord>>,
+    /// What became of the mail, once that is known.
+    outcome: Option<Outcome>,
+    reservation: Reservation,
+    stands: Stands,
+}
+
+/// Whether a record of the mail is in the audit already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    /// It is not.
+    Nowhere,
+    /// It is, or is on its way to the disk; what became of the mail is still to be said.
+    WithoutOutcome,
+}
+
+impl OpenRecord {
+    /// Log line, metrics and what was reserved; the record that is still to be written. None the second time.
+    fn close(&mut self) -> Option<Record> {
+        let mut record = self.record.take()?;
+        let outcome = self.outcome.take().unwrap_or_else(Outcome::cancelled);
+        if matches!(outcome.delivery.known(), Some(Delivery::Deferred | Delivery::Refused)) {
+            self.give_back();
+        }
+        log(&record, &outcome);
+        self.shared.metrics.mail(&record, &outcome);
+        Some(match self.stands {
+            Stands::Nowhere => {
+                record.outcome = Some(outcome);
+                Record::Mail(record)
+            }
+            Stands::WithoutOutcome => Record::outcome(clock::now(), record.id, outcome),
+        })
+    }
+
+    /// The mail was not taken, so it counts for nothing: it may come again.
+    fn give_back(&mut self) {
+        let Reservation { spending, seen } = std::mem::take(&mut self.reservation);
+        if let Some(spending) = spending {
+            self.shared.quota.give_back(spending);
+        }
+        if let Some(seen) = seen {
+            self.shared.replay.give_back(seen);
+        }
+    }
+
+    fn revoke(&mut self, finding: &Finding) {
+        self.give_back();
+        if let Some(record) = &mut self.record {
+            record.decision = VerdictKind::Pass.into();
+            record.observed = false;
+            record.actions.clear();
+            record.reasons.push(reason(finding));
+        }
+    }
+}
+
+impl Drop for OpenRecord {
+    fn drop(&mut self) {
+        if let Some(record) = self.close()
+            && let Some(audit) = &self.shared.audit
+        {
+            audit.append_now(record);
+        }
+    }
+}
+
+/// A mail that has been decided. Its exemption takes effect by [`Decided::commit`] alone.
+#[must_use = "a decided mail goes on by `commit`"]
+pub struct Decided {
+    record: OpenRecord,
+    removals: Vec<Patch>,
+    exemption: Option<Exemption>,
+}
+
+impl Decided {
+    /// A mail of which nothing is decided yet: it passes, without its forged fields.
+    pub(super) fn begin(shared: Arc<Shared>, mut record: MailRecord, removals: Vec<Patch>) -> Self {
+        record.removed = removals.len();
+        let record = OpenRecord {
+            shared,
+            record: Some(Box::new(record)),
+            outcome: None,
+            reservation: Reservation::default(),
+            stands: Stands::Nowhere,
+        };
+        Self { record, removals, exemption: None }
+    }
+
+    pub(super) fn decide(&mut self, description: Description, exemption: Option<Exemption>) {
+        if let Some(record) = &mut self.record.record {
+            description.write(record);
+        }
+        self.exemption = exemption;
+    }
+
+    pub(super) fn fail(&mut self, finding: Finding) {
+        self.record.revoke(&finding);
+    }
+
+    /// Puts an exemption on record, and only then lets it take effect: replay memory and quota are asked, guard links are
+    /// stored, and the record is on disk before this returns. Where one of them fails the mail is an ordinary one, and the
+    /// record says why.
+    pub async fn commit(mut self) -> Ready {
+        if let Some(exemption) = self.exemption.take()
+            && let Err(finding) = self.exempt(exemption).await
+        {
+            self.record.revoke(&finding);
+        }
+        Ready { record: self.record, patches: self.removals }
+    }
+
+    async fn exempt(&mut self, exemption: Exemption) -> Result<(), Finding> {
+        let Exemption { entry, recipients, signatures, edits, at } = exemption;
+        let shared = Arc::clone(&self.record.shared);
+        if let Some(signatures) = signatures {
+            let recipients: HashSet<String> = recipients.iter().map(|recipient| recipient.to_lowercase()).collect();
+            let seen = shared.replay.reserve(&entry, signatures, recipients, at);
+            self.record.reservation.seen = Some(seen.map_err(|why| Finding::fails(Reason::Replay, why))?);
+        }
+        let readers: Vec<String> = recipients.iter().map(|recipient| reader(recipient)).collect();
+        let spending = shared.quota.reserve(&entry.name, &readers, entry.limit, at);
+        self.record.reservation.spending = Some(spending.map_err(|why| Finding::fails(Reason::Limit, why))?);
+        if entry.mode == Mode::Observe {
+            return Ok(());
+        }
+        let id = self.record.record.as_ref().map(|record| record.id.clone()).unwrap_or_default();
+        if let Some(store) = edits.store {
+            store.store(edits.links).await.map_err(|error| {
+                tracing::error!(id, %error, "exemption withheld");
+                Finding::fails(Reason::Edit, error.to_string())
+            })?;
+        }
+        let Some(audit) = &shared.audit else { return Err(Finding::fails(Reason::Audit, "there is no audit folder")) };
+        let withheld = |error: crate::audit::AuditError| {
+            shared.metrics.audit_failed();
+            tracing::error!(id, %error, "exemption withheld");
+            Finding::fails(Reason::Audit, error.to_string())
+        };
+        let Some(record) = self.record.record.as_deref() else { return Err(Finding::fails(Reason::Fault, "there is no record")) };
+        let mut durable = record.clone();
+        durable.reasons.push(reason(&Finding::holds(Reason::Audit, "on record")));
+        let slot = audit.slot(Record::Mail(Box::new(durable))).await.map_err(&withheld)?;
+        let written = slot.append_durable();
+        // From here on it may be on disk, so whatever follows is about a record that stands.
+        self.record.stands = Stands::WithoutOutcome;
+        if let Err(error) = written.done().await {
+            self.record.stands = Stands::Nowhere;
+            return Err(withheld(error));
+        }
+        self.removals.extend(edits.patches);
+        Ok(())
+    }
+}
+
+/// A mail that can go: its exemption, where it has one, is on record.
+#[must_use = "a mail's record says what became of it by `finish`"]
+pub struct Ready {
+    record: OpenRecord,
+    patches: Vec<Patch>,
+}
+
+impl Ready {
+    /// What to change; empty where the mail goes on as it came.
+    #[must_use]
+    pub fn patches(&self) -> &[Patch] {
+        &self.patches
+    }
+
+    /// What is recorded of the decision.
+    #[must_use]
+    pub fn record(&self) -> Option<&MailRecord> {
+        self.record.record.as_deref()
+    }
+
+    /// Records what became of the mail. Waits while the audit's queue is full; given up meanwhile, the record is written all
+    /// the same if there is room.
+    pub async fn finish(mut self, outcome: Outcome) {
+        self.record.outcome = Some(outcome);
+        let Some(audit) = self.record.shared.audit.clone() else { return };
+        let weight = self.record.record.as_ref().map_or(0, |record| record.weight());
+        if audit.wait_for_room(weight).await.is_err() {
+            tracing::error!("the audit disk is too slow: a record is dropped; mails are relayed, exemptions stop");
+        }
+        // Dropping writes.
+    }
+}
+
+fn reason(finding: &Finding) -> ReasonRecord {
+    ReasonRecord {
+        check: finding.reason.into(),
+        ok: finding.ok,
+        detail: finding.detail.clone(),
+        field: finding.field.map(str::to_owned),
+        covered_by: finding.proof.clone(),
+    }
+}
+
+/// The one person behind an address and its details: a thousand plus-addresses are one reader.
+fn reader(recipient: &str) -> String {
+    Mailbox::parse(recipient).map_or_else(|| recipient.to_lowercase(), |mailbox| mailbox.without_detail().to_string())
+}
+
+/// The log's line of a mail: what the record says in short.
+fn log(record: &MailRecord, outcome: &Outcome) {
+    tracing::info!(
+        id = record.id,
+        from = record.from,
+        recipients = record.to.len(),
+        size = record.size,
+        decision = record.decision.code(),
+        observed = record.observed,
+        entry = record.entry.as_deref().unwrap_or_default(),
+        stopped_by = record.stopped_by().map(|reason| reason.check.code()).unwrap_or_default(),
+        delivery = outcome.delivery.code(),
+        next_hop = outcome.next_hop,
+        reply = outcome.reply,
+        queue_id = outcome.queue_id.as_deref().unwrap_or_default(),
+        "mail"
+    );
+}
