@@ -30,6 +30,7 @@ mod linkifiers;
 mod milter;
 mod mtas;
 mod mutations;
+mod outcomes;
 mod properties;
 mod public_reports;
 mod recognition;
