@@ -156,11 +156,10 @@ impl Audit {
 
     /// Puts a record into the queue; where there is no room it is dropped, and that is said.
     pub fn append_now(&self, record: Record) {
-        match Arc::clone(&self.room).try_acquire_many_owned(steps(record.weight())) {
-            Ok(share) => {
-                let _ = self.queue.send(Job { record, _share: share, waiting: None });
-            }
-            Err(_) => tracing::error!(id = record.id().unwrap_or_default(), "the audit disk is too slow: a record was dropped"),
+        if let Ok(share) = Arc::clone(&self.room).try_acquire_many_owned(steps(record.weight())) {
+            let _ = self.queue.send(Job { record, _share: share, waiting: None });
+        } else {
+            tracing::error!(id = record.id().unwrap_or_default(), "the audit disk is too slow: a record was dropped");
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::{Answer, runtime};
 use crate::{
-    allowlist::{Allowlist, Mode},
+    allowlist::{Allowlist, Entry, Mode},
     audit::{Audit, chain},
     clock::{self, Stopwatch},
     edit::{
@@ -141,6 +141,25 @@ impl Row {
     }
 }
 
+/// The vendor's allowlist entry with this action.
+fn entry(action: &str, site: &Site) -> anyhow::Result<Entry> {
+    let text = format!(
+        r#"
+        from = ["vendor.test"]
+        other_links = ["http://www.vendor.test:{port}"]
+        recipients = ["*@corp.example"]
+        owner = "it-security@corp.example"
+        action = "{action}"
+        [links]
+        password_reset = ["http://login.vendor.test:{port}/reset/{{token}}"]
+        "#,
+        port = site.port(),
+    );
+    let mut problems = Problems::default();
+    let entry = allow::compile("vendor.toml", "vendor", &text, Mode::Enforce, &mut Vec::new(), &mut problems);
+    entry.with_context(|| format!("the demo's allowlist: {problems}"))
+}
+
 impl Stage {
     async fn set(folder: &Folder, stopped: watch::Receiver<bool>) -> anyhow::Result<Self> {
         let zone = Zone::serve().await.context("the demo's DNS")?;
@@ -151,27 +170,7 @@ impl Stage {
         let shop = Signer::publish(&zone, "shop.test")?;
         zone.publish("_dmarc.attack.test", "v=DMARC1; p=none");
 
-        let allowed = |action: &str| {
-            format!(
-                r#"
-            from = ["vendor.test"]
-            other_links = ["http://www.vendor.test:{port}"]
-            recipients = ["*@corp.example"]
-            owner = "it-security@corp.example"
-            action = "{action}"
-            [links]
-            password_reset = ["http://login.vendor.test:{port}/reset/{{token}}"]
-            "#,
-                port = site.port(),
-            )
-        };
-        let mut problems = Problems::default();
-        let mut entry = |action: &str| {
-            let entry = allow::compile("vendor.toml", "vendor", &allowed(action), Mode::Enforce, &mut Vec::new(), &mut problems);
-            entry.with_context(|| format!("the demo's allowlist: {problems}"))
-        };
-        let entries = [entry("tag")?, entry("guard")?];
-
+        let entries = [entry("tag", &site)?, entry("guard", &site)?];
         let mut random = [0_u8; 32];
         let _ = aws_lc_rs::rand::fill(&mut random);
         let hostname = "firstclick.test".to_owned();

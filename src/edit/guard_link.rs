@@ -1,4 +1,4 @@
-//! GuardLink guard links: the one-time link, who it was for and until when, in an address that only the hop can open.
+//! Sealed guard links: the one-time link, who it was for and until when, in an address that only the hop can open.
 //!
 //! AES-256-GCM-SIV (RFC 8452): nothing to store, nothing to tamper with, and any replica with a key of the ring opens what
 //! another one sealed. The nonce is a keyed hash of what is sealed, so that sealing is a pure function; this cipher is made

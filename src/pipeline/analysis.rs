@@ -15,8 +15,8 @@ use crate::{
         judge::{self, BodyFacts, HeaderFacts},
     },
     identity::{self, Arrival, proof::Identity},
-    mail::{Transaction, address},
-    message::{Content, Message, MimeEvidence},
+    mail::{Flaw, Transaction, address},
+    message::{Author, Content, Message, MimeEvidence},
 };
 
 /// What analysing a mail found out.
@@ -57,6 +57,16 @@ enum Links {
     Unwrapped,
 }
 
+/// What is asked about a mail.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    author: &'a Result<Author, Flaw>,
+    is_listed: bool,
+    recipients: &'a [String],
+    now: Timestamp,
+    how: Thoroughness,
+}
+
 impl Pipeline {
     /// Finds out all that decides about a mail, and judges it. A panic in one of the steps is caught there and is a pass.
     pub(super) async fn analyse(
@@ -67,24 +77,31 @@ impl Pipeline {
         now: Timestamp,
         how: Thoroughness,
     ) -> Analysis {
-        let nothing = Analysis::nothing;
-        let allowlist = &self.config.allowlist;
         let author = message.author();
-        let listed = author.as_ref().is_ok_and(|author| allowlist.may_name(author));
+        let listed = author.as_ref().is_ok_and(|author| self.config.allowlist.may_name(author));
         if !listed && how == Thoroughness::Candidates {
-            return nothing(match &author {
+            return Analysis::nothing(match &author {
                 Err(flaw) => Finding::fails(Reason::Author, flaw.says()),
                 Ok(author) => Finding::fails(Reason::Sender, format!("no entry names {}", author.address)),
             });
         }
+        let asked = Asked { author: &author, is_listed: listed, recipients, now, how };
+        // Most mails end above; what follows is large and on the heap, so that sessions are small.
+        Box::pin(self.analyse_candidate(transaction, message, asked)).await
+    }
+
+    async fn analyse_candidate(&self, transaction: &Transaction<'_>, message: &Message<'_>, asked: Asked<'_>) -> Analysis {
+        let Asked { author, is_listed, recipients, now, how } = asked;
+        let nothing = Analysis::nothing;
+        let allowlist = &self.config.allowlist;
         let headers = message.headers();
         let reverse_path = address(transaction.envelope.reverse_path);
         let arrival = Arrival { peer: transaction.client.peer, helo: transaction.client.helo, reverse_path: &reverse_path };
-        let facts = HeaderFacts { author: &author, headers, recipients, now };
+        let facts = HeaderFacts { author, headers, recipients, now };
         let signed = headers.named("DKIM-Signature").next().is_some() || headers.named(identity::results::FIELD).next().is_some();
         let signers = author.as_ref().map(|author| allowlist.signers(author)).unwrap_or_default();
         // DNS is asked where it may matter: for a listed author, or where there is a signature to look at.
-        let mut identity = if listed || signed {
+        let mut identity = if is_listed || signed {
             let identifying = async {
                 self.strike(FaultPoint::Identity);
                 self.config.authenticator.identify(message, arrival, &signers).await

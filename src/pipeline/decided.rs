@@ -147,8 +147,8 @@ impl Decided {
         self.exemption = exemption;
     }
 
-    pub(super) fn fail(&mut self, finding: Finding) {
-        self.record.revoke(&finding);
+    pub(super) fn fail(&mut self, finding: &Finding) {
+        self.record.revoke(finding);
     }
 
     /// Puts an exemption on record, and only then lets it take effect: replay memory and quota are asked, guard links are
@@ -168,7 +168,7 @@ impl Decided {
         let shared = Arc::clone(&self.record.shared);
         if let Some(signatures) = signatures {
             let recipients: HashSet<String> = recipients.iter().map(|recipient| recipient.to_lowercase()).collect();
-            let seen = shared.replay.reserve(&entry, signatures, recipients, at);
+            let seen = shared.replay.reserve(&entry, signatures, &recipients, at);
             self.record.reservation.seen = Some(seen.map_err(|why| Finding::fails(Reason::Replay, why))?);
         }
         let readers: Vec<String> = recipients.iter().map(|recipient| reader(recipient)).collect();

@@ -169,7 +169,7 @@ impl Pipeline {
         };
         match caught(deciding).await {
             Some((description, exemption)) => decided.decide(description, exemption),
-            None => decided.fail(Finding::fails(Reason::Fault, "deciding failed; please report it with the mail")),
+            None => decided.fail(&Finding::fails(Reason::Fault, "deciding failed; please report it with the mail")),
         }
         Ok(decided)
     }
@@ -229,7 +229,7 @@ impl Pipeline {
         let mut analysis = self.analyse(transaction, message, &recipients, now, how).await;
         let Verdict::Act(entry) = &analysis.decision.verdict else { return (analysis, None) };
         let entry = Arc::clone(entry);
-        match self.edits(transaction, message, &analysis, &entry, &recipients, now).await {
+        match Box::pin(self.edits(transaction, message, &analysis, &entry, &recipients, now)).await {
             Ok(edits) => {
                 let exemption = Exemption::new(entry, &analysis.decision, recipients, edits, now);
                 (analysis, Some(exemption))

@@ -77,7 +77,7 @@ impl Refusals {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = (code, Network::around(client).to_string());
         if counts.len() >= limits::REFUSED_NETWORKS && !counts.contains_key(&key) {
-            key.1 = "others".to_owned();
+            "others".clone_into(&mut key.1);
         }
         *counts.entry(key).or_default() += 1;
     }

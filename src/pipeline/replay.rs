@@ -52,7 +52,7 @@ impl Replay {
         &self,
         entry: &Entry,
         signatures: Vec<[u8; 32]>,
-        recipients: HashSet<String>,
+        recipients: &HashSet<String>,
         now: Timestamp,
     ) -> Result<Seen, &'static str> {
         if signatures.is_empty() {
@@ -65,7 +65,7 @@ impl Replay {
         let table = tables.entry(entry.name.clone()).or_default();
         let live = |id: &[u8; 32]| table.get(id).filter(|before| before.until > now);
         // Sent again to the same reader: a reply was lost on the way, or the upstream tries again.
-        if signatures.iter().filter_map(live).any(|before| before.recipients != recipients) {
+        if signatures.iter().filter_map(live).any(|before| before.recipients != *recipients) {
             return Err("the same signature was exempted for another recipient already");
         }
         if table.len() + signatures.len() > limits::REPLAYS {
@@ -153,7 +153,7 @@ mod tests {
     ) -> Result<Option<Seen>, &'static str> {
         let recipients = recipients.iter().map(|recipient| recipient.to_lowercase()).collect();
         let now = Timestamp::from_second(second).unwrap();
-        known_by(decision).map(|signatures| replay.reserve(&entry(entry_name), signatures, recipients, now)).transpose()
+        known_by(decision).map(|signatures| replay.reserve(&entry(entry_name), signatures, &recipients, now)).transpose()
     }
 
     fn note(replay: &Replay, decision: &Decision, recipient: &str, second: i64) -> bool {

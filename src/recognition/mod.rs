@@ -133,109 +133,113 @@ impl Recogniser {
     pub fn recognise(&self, content: &Content, author: Option<&Domain>) -> Recognition {
         let unquoted = self.quotes.unquoted(&content.text);
         let groups = self.candidates(content, unquoted, author);
-        let subject = self.wording.said_in_subject(&content.subject);
-        let signs_in = self.signs_in(content, author);
-        let invites = self.wording.invites(&content.subject);
-        let text = self.wording.said(unquoted);
-        let with_token = groups.iter().filter(|group| !group.noisy && group.words.token > 0).count();
         let at_link = |group: &Group| if group.words.token > 0 { self.at_link(group, content) } else { LabelSaid::default() };
         let labels: Vec<LabelSaid> = groups.iter().map(at_link).collect();
         // What stands in front of "unsubscribe" is the end of what the mail said, and says nothing of that link.
         let is_speaking = |label: &LabelSaid, group: &Group| group.words.token > 0 && !group.noisy && label.at_all().says_any();
         let speaking: Vec<Said> =
             labels.iter().zip(&groups).filter(|(label, group)| is_speaking(label, group)).map(|(label, _)| label.at_all()).collect();
-        // A mail that speaks of several kinds at several links writes about such mails.
-        let about = speaking.len() >= MANY || speaking.iter().any(|left| speaking.iter().any(|right| left.is_apart_from(right)));
-        let in_thread = is_thread(&content.subject);
-        let mut best: Option<(f64, Kind, Vec<String>, &Group)> = None;
+        let mail = MailSaid {
+            subject: self.wording.said_in_subject(&content.subject),
+            signs_in: self.signs_in(content, author),
+            invites: self.wording.invites(&content.subject),
+            text: self.wording.said(unquoted),
+            with_token: groups.iter().filter(|group| !group.noisy && group.words.token > 0).count(),
+            speaking: speaking.len(),
+            // A mail that speaks of several kinds at several links writes about such mails.
+            about: speaking.len() >= MANY || speaking.iter().any(|left| speaking.iter().any(|right| left.is_apart_from(right))),
+            in_thread: is_thread(&content.subject),
+            bulk: content.bulk,
+        };
+        let mut best: Option<(Score, Kind, &Group)> = None;
         for (group, label) in groups.iter().zip(&labels).filter(|(group, _)| group.words.token > 0) {
             for kind in Kind::RECOGNISED {
-                // A counter says nothing of what it hides: the words at it must, or the subject where none stand on it.
-                if group.opaque && label.at_all().kind(kind).is_none() && !(label.bare && subject.kind(kind).is_some()) {
-                    continue;
-                }
-                let mut score = Score::default();
-                let w = &self.weights;
-                if subject.settled.is_some() {
-                    score.add(w.settled, || "subject says that it is done".into());
-                } else if let Some(language) = subject.kind(kind).or(signs_in.filter(|_| kind == Kind::MagicLink && label.signs_in)) {
-                    score.add(w.subject, || format!("subject says {} ({})", kind.code(), self.language(language)));
-                }
-                if let Some(language) = text.kind(kind) {
-                    score.add(w.text, || format!("text says {} ({})", kind.code(), self.language(language)));
-                }
-                if let Some(language) = label.own.kind(kind) {
-                    score.add(w.label, || format!("the words at the link say {} ({})", kind.code(), self.language(language)));
-                } else if let Some(language) = label.front.kind(kind) {
-                    score.add(w.front, || format!("the words before the link say {} ({})", kind.code(), self.language(language)));
-                }
-                if text.settled.is_some() {
-                    score.add(w.settled_text, || "text says that it is done".into());
-                }
-                if let Some(word) = group.purpose(kind, &w.paths) {
-                    score.add(w.purpose, || format!("the link's path has {word:?}"));
-                } else if let Some(word) = group.word(&w.paths.register).filter(|_| kind == Kind::Invite && invites) {
-                    score.add(w.purpose, || format!("the subject invites, and the link's path has {word:?}"));
-                } else if let Some(word) = group.word(&w.paths.account) {
-                    score.add(w.account, || format!("the link's path has {word:?}"));
-                }
-                if score.sum <= 0.0 {
-                    continue;
-                }
-                if text.once {
-                    score.add(w.once, || "text says how long the link lives".into());
-                }
-                score.add(w.token, || {
-                    if group.opaque {
-                        "the link leads through a click counter".into()
-                    } else {
-                        format!("the link carries a token of {} characters", group.words.token)
-                    }
-                });
-                match group.organisation {
-                    Some(Organisation::Same) => score.add(w.same_organisation, || "the link leads to the author's organisation".into()),
-                    Some(Organisation::Other) => score.add(w.other_organisation, || "the link leads to another organisation".into()),
-                    None => {}
-                }
-                if with_token == 1 && !group.noisy {
-                    score.add(w.only, || "no other link carries a token".into());
-                }
-                if about {
-                    score.add(w.many, || format!("the words at {} links say a kind", speaking.len()));
-                }
-                if group.noisy {
-                    score.add(w.noise, || "the link or its words say something else".into());
-                }
-                if in_thread {
-                    score.add(w.thread, || "the subject is a reply's or a ticket's".into());
-                }
-                if content.bulk {
-                    score.add(w.bulk, || "the mail went through a list".into());
-                }
-                if best.as_ref().is_none_or(|(sum, ..)| score.sum > *sum) {
-                    best = Some((score.sum, kind, score.signals, group));
+                let Some(score) = self.score(kind, group, label, &mail) else { continue };
+                if best.as_ref().is_none_or(|(known, ..)| score.sum > known.sum) {
+                    best = Some((score, kind, group));
                 }
             }
         }
-        let Some((sum, kind, signals, chosen)) = best else { return Recognition::default() };
-        let confidence = 1.0 / (1.0 + (self.weights.threshold - sum).exp());
-        let recognised = sum >= self.weights.threshold;
-        let mut members = chosen.members.clone();
-        // A counter in another part whose words say the same is the same link in another spelling.
-        let part_of = |at: &usize| content.links.get(*at).map(|found| found.part);
-        for (group, _) in groups.iter().zip(&labels).filter(|(group, label)| !group.noisy && label.own.kind(kind).is_some()) {
-            let elsewhere = |at: &usize| !chosen.members.iter().any(|known| part_of(known) == part_of(at));
-            if (group.is_wordless() || chosen.is_wordless()) && group.members.iter().all(elsewhere) {
-                members.extend(&group.members);
-            }
-        }
-        members.sort_unstable();
+        let Some((score, kind, chosen)) = best else { return Recognition::default() };
+        let confidence = 1.0 / (1.0 + (self.weights.threshold - score.sum).exp());
+        let recognised = score.sum >= self.weights.threshold;
         Recognition {
             kind: recognised.then_some(kind),
             confidence: (confidence * 1_000.0).round() / 1_000.0,
-            signals,
-            one_time_links: if recognised { members } else { Vec::new() },
+            signals: score.signals,
+            one_time_links: if recognised { spellings(kind, chosen, &groups, &labels, content) } else { Vec::new() },
         }
+    }
+
+    /// How much speaks for one link's being the one-time link of this kind; none where nothing does.
+    fn score(&self, kind: Kind, group: &Group, label: &LabelSaid, mail: &MailSaid) -> Option<Score> {
+        let MailSaid { subject, text, .. } = mail;
+        // A counter says nothing of what it hides: the words at it must, or the subject where none stand on it.
+        if group.opaque && label.at_all().kind(kind).is_none() && !(label.bare && subject.kind(kind).is_some()) {
+            return None;
+        }
+        let mut score = Score::default();
+        let w = &self.weights;
+        if subject.settled.is_some() {
+            score.add(w.settled, || "subject says that it is done".into());
+        } else if let Some(language) = subject.kind(kind).or(mail.signs_in.filter(|_| kind == Kind::MagicLink && label.signs_in)) {
+            score.add(w.subject, || format!("subject says {} ({})", kind.code(), self.language(language)));
+        }
+        if let Some(language) = text.kind(kind) {
+            score.add(w.text, || format!("text says {} ({})", kind.code(), self.language(language)));
+        }
+        if let Some(language) = label.own.kind(kind) {
+            score.add(w.label, || format!("the words at the link say {} ({})", kind.code(), self.language(language)));
+        } else if let Some(language) = label.front.kind(kind) {
+            score.add(w.front, || format!("the words before the link say {} ({})", kind.code(), self.language(language)));
+        }
+        if text.settled.is_some() {
+            score.add(w.settled_text, || "text says that it is done".into());
+        }
+        if let Some(word) = group.purpose(kind, &w.paths) {
+            score.add(w.purpose, || format!("the link's path has {word:?}"));
+        } else if let Some(word) = group.word(&w.paths.register).filter(|_| kind == Kind::Invite && mail.invites) {
+            score.add(w.purpose, || format!("the subject invites, and the link's path has {word:?}"));
+        } else if let Some(word) = group.word(&w.paths.account) {
+            score.add(w.account, || format!("the link's path has {word:?}"));
+        }
+        (score.sum > 0.0).then(|| self.weigh(score, group, mail))
+    }
+
+    /// What else speaks for a link or against it, whichever kind it is of.
+    fn weigh(&self, mut score: Score, group: &Group, mail: &MailSaid) -> Score {
+        let w = &self.weights;
+        if mail.text.once {
+            score.add(w.once, || "text says how long the link lives".into());
+        }
+        score.add(w.token, || {
+            if group.opaque {
+                "the link leads through a click counter".into()
+            } else {
+                format!("the link carries a token of {} characters", group.words.token)
+            }
+        });
+        match group.organisation {
+            Some(Organisation::Same) => score.add(w.same_organisation, || "the link leads to the author's organisation".into()),
+            Some(Organisation::Other) => score.add(w.other_organisation, || "the link leads to another organisation".into()),
+            None => {}
+        }
+        if mail.with_token == 1 && !group.noisy {
+            score.add(w.only, || "no other link carries a token".into());
+        }
+        if mail.about {
+            score.add(w.many, || format!("the words at {} links say a kind", mail.speaking));
+        }
+        if group.noisy {
+            score.add(w.noise, || "the link or its words say something else".into());
+        }
+        if mail.in_thread {
+            score.add(w.thread, || "the subject is a reply's or a ticket's".into());
+        }
+        if mail.bulk {
+            score.add(w.bulk, || "the mail went through a list".into());
+        }
+        score
     }
 
     /// What the words at a link say. In front of a link that has words of its own the mail may speak of anything: "if this
@@ -349,4 +353,36 @@ impl Score {
         self.sum += weight;
         self.signals.push(signal());
     }
+}
+
+/// What a mail says as a whole, beside what it says at each link.
+#[expect(clippy::struct_excessive_bools, reason = "each is a signal that is there or not")]
+struct MailSaid {
+    subject: Said,
+    /// The language in which the subject names the sender's service alone, as sign-in mails do.
+    signs_in: Option<usize>,
+    invites: bool,
+    text: Said,
+    /// Links with a token that no word calls something else.
+    with_token: usize,
+    /// Links whose words say a kind.
+    speaking: usize,
+    about: bool,
+    in_thread: bool,
+    bulk: bool,
+}
+
+/// The chosen link in all its spellings, as indices into the content's links: a counter in another part whose words say the same is
+/// the same link.
+fn spellings(kind: Kind, chosen: &Group, groups: &[Group], labels: &[LabelSaid], content: &Content) -> Vec<usize> {
+    let mut members = chosen.members.clone();
+    let part_of = |at: &usize| content.links.get(*at).map(|found| found.part);
+    for (group, _) in groups.iter().zip(labels).filter(|(group, label)| !group.noisy && label.own.kind(kind).is_some()) {
+        let elsewhere = |at: &usize| !chosen.members.iter().any(|known| part_of(known) == part_of(at));
+        if (group.is_wordless() || chosen.is_wordless()) && group.members.iter().all(elsewhere) {
+            members.extend(&group.members);
+        }
+    }
+    members.sort_unstable();
+    members
 }

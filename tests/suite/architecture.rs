@@ -159,7 +159,7 @@ fn comment(line: &str) -> usize {
 fn used(code: &str) -> BTreeSet<String> {
     let mut modules = BTreeSet::new();
     for at in code.match_indices("crate::").map(|(at, _)| at).chain(code.match_indices("firstclick::").map(|(at, _)| at)) {
-        if code.get(..at).unwrap().ends_with("$") {
+        if code.get(..at).unwrap().ends_with('$') {
             // A macro's own path is used where the macro is.
             continue;
         }

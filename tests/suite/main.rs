@@ -7,7 +7,9 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::panic,
-    reason = "a test that cannot go on panics"
+    clippy::disallowed_methods,
+    clippy::too_many_lines,
+    reason = "a test that cannot go on panics, and a table of cases reads best in one piece"
 )]
 
 mod admin;

@@ -1,4 +1,4 @@
-//! TLS inward and next_hop_tls, and what must not be possible around it.
+//! TLS inward and outward, and what must not be possible around it.
 
 use firstclick::tls::ClientTls;
 use tokio::{

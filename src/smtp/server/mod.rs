@@ -116,7 +116,7 @@ pub struct Listener {
 pub enum Start {
     /// In the clear; STARTTLS may follow.
     Clear,
-    /// ReceivedWith a handshake (RFC 8314 section 3.3).
+    /// With a handshake (RFC 8314 section 3.3).
     Tls,
 }
 

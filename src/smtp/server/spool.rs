@@ -19,7 +19,7 @@ use crate::{limits as bounds, message::header};
 pub struct MemoryBudget(Arc<Semaphore>);
 
 impl MemoryBudget {
-    /// SpoolLimits for so many octets.
+    /// A budget of so many octets.
     #[must_use]
     pub fn of(octets: usize) -> Self {
         Self(Arc::new(Semaphore::new((octets / bounds::MEMORY_STEP).max(1))))

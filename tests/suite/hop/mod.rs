@@ -576,7 +576,7 @@ pub(crate) fn is_tagged(mail: &[u8]) -> bool {
     there
 }
 
-/// A file or folder of the shared data, which stands beside the project or where FIRSTCLICK_SHARED says; none, said, where it
+/// A file or folder of the shared data, which stands beside the project or where `FIRSTCLICK_SHARED` says; none, said, where it
 /// is not at hand.
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("FIRSTCLICK_SHARED").map(PathBuf::from);
