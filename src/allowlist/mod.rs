@@ -7,6 +7,7 @@
 mod carried;
 pub mod entry;
 pub mod evidence;
+mod header_checks;
 pub mod index;
 pub mod judge;
 #[cfg(test)]
