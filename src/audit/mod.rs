@@ -7,6 +7,7 @@
 //! same name, behind a `file` record that says so, and no exemption is committed to a file that is not there.
 
 pub mod chain;
+pub mod verify;
 pub mod watch;
 
 use std::{
@@ -364,7 +365,7 @@ mod tests {
         how(&only_file(folder.path()));
         audit.append_durable(record()).await.unwrap();
         let text = fs::read_to_string(only_file(folder.path())).unwrap();
-        (text, chain::verify(folder.path()).unwrap().broken.map(|broken| broken.what))
+        (text, verify::verify(folder.path()).unwrap().broken.map(|broken| broken.what))
     }
 
     #[tokio::test]
@@ -395,10 +396,10 @@ mod tests {
         let (file, away) = (only_file(folder.path()), folder.path().join("audit-20000101.jsonl"));
         fs::rename(&file, &away).unwrap();
         audit.append_durable(record()).await.unwrap();
-        let report = chain::verify(folder.path()).unwrap();
+        let report = verify::verify(folder.path()).unwrap();
         assert_eq!((report.broken, report.lines, report.from_the_start), (None, 4, true));
         fs::remove_file(&away).unwrap();
-        assert!(chain::verify(folder.path()).unwrap().broken.is_some());
+        assert!(verify::verify(folder.path()).unwrap().broken.is_some());
     }
 
     #[tokio::test]
@@ -413,6 +414,6 @@ mod tests {
         audit.append_durable(record()).await.unwrap();
         let text = fs::read_to_string(only_file(&here)).unwrap();
         assert!(text.contains("\"type\":\"file\""), "{text}");
-        assert_eq!(chain::verify(&here).unwrap().broken, None);
+        assert_eq!(verify::verify(&here).unwrap().broken, None);
     }
 }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::{Answer, Config, printable};
 use crate::{
-    audit::{chain, watch::Tallies},
+    audit::{chain, verify as chain_check, watch::Tallies},
     cli::{Audit, Find},
     clock,
     edit::tag::Key,
@@ -75,7 +75,7 @@ fn keys(config: &Config, named: Option<PathBuf>) -> anyhow::Result<Vec<Key>> {
 }
 
 fn verify(folder: &Path, keys: &[Key]) -> anyhow::Result<Answer> {
-    let report = chain::verify_by(folder, keys).with_context(|| format!("{} cannot be read", folder.display()))?;
+    let report = chain_check::verify_by(folder, keys).with_context(|| format!("{} cannot be read", folder.display()))?;
     let mut out = io::stdout().lock();
     if report.lines == 0 && report.broken.is_none() {
         writeln!(out, "there is no record in {}: nothing was verified", folder.display())?;

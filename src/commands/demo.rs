@@ -22,7 +22,7 @@ use tokio::{net::TcpListener, sync::watch};
 use super::{Answer, runtime};
 use crate::{
     allowlist::{Allowlist, Entry, Mode},
-    audit::{Audit, chain},
+    audit::{Audit, chain, verify},
     clock::{self, Stopwatch},
     edit::{
         guard_link::{self, GuardLinkKeys, SealKey},
@@ -380,7 +380,7 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
 
 /// What the audit says of the demo: its chain holds, and no token is in it.
 fn audit_line(rows: &[Row], folder: &Folder) -> anyhow::Result<String> {
-    let report = chain::verify(&folder.0)?;
+    let report = verify::verify(&folder.0)?;
     ensure!(report.broken.is_none(), "the audit's chain is broken: {:?}", report.broken);
     for file in chain::files(&folder.0)? {
         let written = fs::read_to_string(file)?;

@@ -201,7 +201,7 @@ async fn twenty_thousand_mails_while_the_hop_is_killed_again_and_again() {
     let summary = settle(&told.lock().unwrap(), &faulty.account.lock().unwrap());
     println!("{kills} kills; {summary}");
     assert!(kills >= 5, "the test must hurt: {kills} kills");
-    let report = firstclick::audit::chain::verify(&folder.audit()).unwrap();
+    let report = firstclick::audit::verify::verify(&folder.audit()).unwrap();
     assert_eq!(report.broken, None, "the audit's chain holds over every kill");
 }
 

@@ -119,7 +119,7 @@ async fn s11_sigterm_in_mid_mail_lets_it_finish() {
     assert!(client.reply().await.starts_with("421"));
     assert_eq!(process.ended().await, Some(0));
     assert_eq!(sink.mails().len(), 1);
-    assert_eq!(firstclick::audit::chain::verify(&folder.audit()).unwrap().broken, None);
+    assert_eq!(firstclick::audit::verify::verify(&folder.audit()).unwrap().broken, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,7 +185,7 @@ async fn s11_the_audit_disk_is_full() {
     let tags = sink.mails().iter().filter(|mail| is_tagged(&mail.data)).count();
     let records = read_records(&folder.audit()).iter().filter(|record| record["type"] == "mail" && record["decision"] == "act").count();
     assert_eq!(tags, records);
-    assert_eq!(firstclick::audit::chain::verify(&folder.audit()).unwrap().broken, None, "no half line breaks the chain");
+    assert_eq!(firstclick::audit::verify::verify(&folder.audit()).unwrap().broken, None, "no half line breaks the chain");
     assert!(client.send("<a@b.test>", &["<c@d.test>"], MAIL).await.starts_with("250"), "mails flow");
 }
 
