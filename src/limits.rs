@@ -301,3 +301,7 @@ pub const LINK_STORE_THREADS: usize = 16;
 
 /// How often expired guard links are removed.
 pub const LINK_STORE_SWEEP: Duration = Duration::from_hours(1);
+
+/// Octets of the stack of every thread that reads mails: what nesting the bounds of `message` allow needs a small part of it, in debug
+/// builds too (a test tries).
+pub const STACK: usize = 2 * 1024 * 1024;

@@ -23,6 +23,7 @@ use crate::{
     cli::{Cli, Command, DEFAULT_CONFIG},
     edit::tag::Tagger,
     identity::Authenticator,
+    limits,
     pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
     recognition::Recogniser,
     settings::{Identity, Settings, Verify},
@@ -148,7 +149,7 @@ fn tagger(settings: &Settings, hostname: &str) -> Tagger {
 
 /// A runtime for commands that need one.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    tokio::runtime::Builder::new_multi_thread().thread_stack_size(limits::STACK).enable_all().build()
 }
 
 /// Text from outside as a terminal may show it: control characters and direction marks are escaped.

@@ -11,7 +11,9 @@ use serde_json::Value;
 use crate::hop::{
     Build, Client, Hop, VENDOR, hop,
     mta::{Mta, Way, frame},
-    poll, read_records, reset_mail,
+    poll,
+    process::Folder,
+    read_records, reset_mail,
     sink::{Act, DOT, Sink},
     stuffed, told_signature,
 };
@@ -314,6 +316,31 @@ async fn a_panic_costs_the_mail_its_exemption_and_nothing_else() {
         let wanted: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let row = Row { name, hop: &hop, sink: &sink, reply, client: None };
         poll(name, || ([row.reply(), row.record()] == wanted[1..3]).then_some(())).await;
+    }
+}
+
+/// The same with the program itself; CI tries the release too, where a panic must not abort.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_ends_no_program() {
+    for fault in ["identity", "body", "edits", "header", "delivery"] {
+        let sink = Sink::start().await;
+        let folder = Folder::new(
+            &format!("next_hop = \"{}\"", sink.address),
+            "[identity]\nverify = \"upstream\"\nauthserv_ids = [\"mx.corp.example\"]\ntrusted_upstreams = [\"127.0.0.0/8\"]\n",
+        );
+        fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap();
+        let process = folder.run_after(&format!("export FIRSTCLICK_FAULT={fault}")).await;
+        for mail in [exempt(), PROBE.to_vec()] {
+            let mut client = Client::connect(process.address).await;
+            client.greet().await;
+            let reply = client.send(FROM, &[BOB], &mail).await;
+            let wanted = match fault {
+                "header" => "451 4.3.0",
+                "delivery" => "",
+                _ => "250",
+            };
+            assert!(reply.starts_with(wanted) && (wanted.is_empty() == reply.is_empty()), "{fault}: {reply}");
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use firstclick::{
         tag::{Key, Tagger, Token},
     },
     message::{
-        Message, Target, header,
+        Message, MimeEvidence, Target, header,
         unwrap::{Unwrapped, unwrap},
     },
 };
@@ -215,4 +215,40 @@ proptest! {
         let edited = rewrite::swap(&message, &content, &swaps).map(|patches| edit::apply(raw.as_bytes(), &patches).unwrap());
         prop_assert_eq!(edited, Ok(html(&to).into_bytes()));
     }
+}
+
+/// The deepest that a mail can be nested, in every way that nests, on a thread with the stack that the program gives its own.
+#[test]
+fn deep_nesting_fits_the_stack() {
+    let deep = 20_000;
+    let multipart = |depth: usize| {
+        let mut mail = "From: a@b.test\r\nMIME-Version: 1.0\r\n".to_owned();
+        for level in 0..depth {
+            mail.push_str(&format!("Content-Type: multipart/mixed; boundary=\"b{level}\"\r\n\r\n--b{level}\r\n"));
+        }
+        mail + "Content-Type: text/plain\r\n\r\nx\r\n"
+    };
+    let html = |body: String| format!("From: a@b.test\r\nMIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{body}\r\n");
+    let mails = [
+        multipart(deep),
+        format!("{}{}", "From: a@b.test\r\nMIME-Version: 1.0\r\n", "Content-Type: message/rfc822\r\n\r\n".repeat(deep)),
+        html("<div>".repeat(deep)),
+        html("<a href=https://b.test/>".repeat(deep)),
+        html("<table><tr><td>".repeat(deep)),
+        html("<!--[if mso]>".repeat(deep)),
+        html("<iframe srcdoc=\"&lt;iframe srcdoc='".repeat(deep)),
+        html("<svg><math>".repeat(deep)),
+        format!("From: {}a@b.test{}\r\n\r\nx\r\n", "(".repeat(deep), ")".repeat(deep)),
+        format!("From: a@b.test\r\n\r\n{}\r\n", "> ".repeat(deep)),
+        format!("From: a@b.test\r\n\r\nhttps://b.test/?u={}\r\n", "https%3A%2F%2Fb.test%2F%3Fu%3D".repeat(deep / 10)),
+    ];
+    let read = move || {
+        for mail in &mails {
+            let message = Message::read(mail.as_bytes());
+            let _ = message.author();
+            let _ = message.content();
+            let _ = message.content_by(MimeEvidence::Body).unwrapped();
+        }
+    };
+    std::thread::Builder::new().stack_size(firstclick::limits::STACK).spawn(read).unwrap().join().unwrap();
 }

@@ -14,6 +14,11 @@ use tempfile::TempDir;
 
 use super::poll;
 
+/// The program: the one that was built with the tests or, as CI tries the release, the one that the environment names.
+pub(crate) fn program() -> String {
+    std::env::var("FIRSTCLICK_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_firstclick").to_owned())
+}
+
 /// A folder with a configuration.
 pub(crate) struct Folder {
     folder: TempDir,
@@ -53,7 +58,7 @@ impl Folder {
 
     /// The same, for one that does not listen for mails.
     pub(crate) async fn run_until(&self, words: &str) -> Process {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_firstclick"));
+        let mut command = Command::new(program());
         command.arg("--config").arg(self.path("firstclick.toml")).arg("run").stdin(Stdio::null());
         Process::start_until(&mut command, words).await
     }
@@ -61,21 +66,13 @@ impl Folder {
     /// Runs it from a shell that does this before.
     pub(crate) async fn run_after(&self, words: &str) -> Process {
         let mut command = Command::new("/bin/bash");
-        command
-            .args(["-c", &format!("{words}\nexec \"$@\""), "bash", env!("CARGO_BIN_EXE_firstclick"), "--config"])
-            .arg(self.path("firstclick.toml"))
-            .arg("run");
+        command.args(["-c", &format!("{words}\nexec \"$@\""), "bash", &program(), "--config"]).arg(self.path("firstclick.toml")).arg("run");
         Process::start(command.stdin(Stdio::null())).await
     }
 
     /// The program with other arguments: what it printed, what it complained about, and its exit code.
     pub(crate) fn command(&self, arguments: &[&str]) -> (String, String, Option<i32>) {
-        let output = Command::new(env!("CARGO_BIN_EXE_firstclick"))
-            .arg("--config")
-            .arg(self.path("firstclick.toml"))
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output = Command::new(program()).arg("--config").arg(self.path("firstclick.toml")).args(arguments).output().unwrap();
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap(), output.status.code())
     }
 }
