@@ -38,9 +38,9 @@ use crate::{
     audit::Audit,
     clock,
     edit::{guard_link::GuardLinkKeys, tag::Key},
-    identity::Network,
     limits,
     link_store::LinkStore,
+    mail::Network,
     metrics::Metrics,
     tls::{self, CertificateFiles, TlsError},
 };
