@@ -99,7 +99,6 @@ const PURE: &[&str] = &[
     "edit/",
     "mail/",
     "smtp/codec/",
-    "milter/codec.rs",
     "milter/assembly.rs",
     "pipeline/record.rs",
     "audit/watch.rs",
