@@ -33,6 +33,7 @@ mod mutations;
 mod properties;
 mod public_reports;
 mod recognition;
+mod refusals;
 mod relay;
 mod senders;
 mod service;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{clock, smtp::codec::command::Protocol};
+use crate::{clock, smtp::codec::attributes::Protocol};
 
 /// How a mail came.
 #[derive(Clone, Copy, Debug)]
