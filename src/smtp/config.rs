@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    identity::Network,
     limits,
+    mail::Network,
     tls::{CertificateFiles, ClientTls},
 };
 

@@ -47,7 +47,7 @@ pub enum HopError {
     /// It greeted with a refusal, or answered EHLO or HELO with one.
     #[error("session refused: {0}")]
     Refused(Reply),
-    /// The connection was lost, or what came is no reply.
+    /// The connection was lost, or given up because what came is no reply, or none to the greeting or DATA.
     #[error("{0}")]
     Broken(String),
     /// Its reply does not belong to the command.
@@ -127,7 +127,7 @@ impl NextHop {
         match greeting.code() {
             220 => {}
             400.. => return Err(HopError::Refused(greeting)),
-            _ => return Err(HopError::UnexpectedReply(greeting)),
+            _ => return Err(unexpected(&greeting)),
         }
         hop.hello(config).await?;
         Ok(hop)
@@ -199,7 +199,9 @@ impl NextHop {
         let mut replies = Vec::with_capacity(commands.len());
         if self.extensions.has(Extension::Pipelining) && commands.len() > 1 {
             let mut lines = Vec::new();
-            commands.iter().for_each(|command| command.write(&mut lines));
+            for command in commands {
+                command.write(&mut lines);
+            }
             self.expect_quiet()?;
             self.send(&lines).await?;
             for _ in commands {
@@ -222,7 +224,7 @@ impl NextHop {
             Ok(reply) if reply.code() == 354 => {}
             Ok(reply) if reply.code() >= 400 => return self.replied(reply),
             // 250 to DATA accepts nothing: the mail was not sent.
-            Ok(reply) => return Sent::NotSent(HopError::UnexpectedReply(reply)),
+            Ok(reply) => return Sent::NotSent(unexpected(&reply)),
             Err(error) => return Sent::NotSent(error),
         }
         if let Err(error) = self.expect_quiet() {
@@ -286,6 +288,11 @@ impl NextHop {
         let sent = timeout(self.deadlines.reply, self.connection.send(lines)).await.map_err(|_| HopError::TimedOut)?;
         sent.map_err(|error| HopError::Broken(error.to_string()))
     }
+}
+
+/// A reply after which the two sides do not mean the same: the connection is given up as if it were lost.
+fn unexpected(reply: &Reply) -> HopError {
+    HopError::Broken(format!("unexpected reply: {reply}"))
 }
 
 /// Time for the answer to QUIT, and for the reply of a next hop that has hung up.

@@ -20,7 +20,7 @@ pub struct Outgoing<'a> {
     pub file: Option<&'a mut File>,
 }
 
-/// How far it got.
+/// How much of a mail was written.
 #[derive(Debug)]
 pub(super) enum Written {
     /// All of it, the final dot included.

@@ -28,18 +28,18 @@ use crate::{
 
 /// Where mails go, as one snapshot of the configuration says.
 #[derive(Clone, Copy)]
-pub(in crate::smtp) struct Destination<'a> {
+pub(crate) struct Destination<'a> {
     /// The next hops and the deadlines.
-    pub(in crate::smtp) config: &'a Config,
+    pub(crate) config: &'a Config,
     /// For TLS with them; none where the configuration wants none.
-    pub(in crate::smtp) tls: Option<&'a Arc<ClientConfig>>,
+    pub(crate) tls: Option<&'a Arc<ClientConfig>>,
     /// Which of them could be reached lately.
-    pub(in crate::smtp) route: &'a Route,
+    pub(crate) route: &'a Route,
 }
 
 /// A session's connection to a next hop, where it has one.
 #[derive(Debug, Default)]
-pub(in crate::smtp) struct Relay(Option<Connected>);
+pub(crate) struct Relay(Option<Connected>);
 
 #[derive(Debug)]
 struct Connected {
@@ -71,18 +71,18 @@ enum Age {
 
 /// What a mail starts with: MAIL, the recipients that came in the same group, and for whom it is.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::smtp) struct Beginning<'a> {
+pub(crate) struct Beginning<'a> {
     /// For XFORWARD, where the next hop takes that.
-    pub(in crate::smtp) client: &'a Attributes,
+    pub(crate) client: &'a Attributes,
     /// MAIL.
-    pub(in crate::smtp) mail: &'a PathCommand,
+    pub(crate) mail: &'a PathCommand,
     /// RCPT, each.
-    pub(in crate::smtp) recipients: &'a [PathCommand],
+    pub(crate) recipients: &'a [PathCommand],
 }
 
 /// What became of MAIL.
 #[derive(Debug)]
-pub(in crate::smtp) enum MailOutcome {
+pub(crate) enum MailOutcome {
     /// The next hop has replied. The transaction is open where it accepted MAIL.
     Replied {
         /// The reply to MAIL.
@@ -98,7 +98,7 @@ pub(in crate::smtp) enum MailOutcome {
 
 impl Relay {
     /// What the next hop announces; see [`Extensions::of_an_unknown_next_hop`] where it cannot be reached.
-    pub(in crate::smtp) async fn extensions(&mut self, to: Destination<'_>) -> Extensions {
+    pub(crate) async fn extensions(&mut self, to: Destination<'_>) -> Extensions {
         self.abandon();
         let Ok(connected) = self.checkout(to).await else { return Extensions::of_an_unknown_next_hop() };
         let extensions = connected.hop.extensions();
@@ -107,7 +107,7 @@ impl Relay {
     }
 
     /// Whether commands may go in one group.
-    pub(in crate::smtp) fn takes_pipelines(&self) -> bool {
+    pub(crate) fn takes_pipelines(&self) -> bool {
         self.0.as_ref().is_some_and(|connected| connected.hop.extensions().has(Extension::Pipelining))
     }
 
@@ -130,7 +130,7 @@ impl Relay {
     }
 
     /// Begins a transaction. `announced` is what the upstream was told in reply to its EHLO.
-    pub(in crate::smtp) async fn begin(&mut self, to: Destination<'_>, announced: Extensions, mail: Beginning<'_>) -> MailOutcome {
+    pub(crate) async fn begin(&mut self, to: Destination<'_>, announced: Extensions, mail: Beginning<'_>) -> MailOutcome {
         let mut is_kept = self.0.as_ref().is_some_and(|connected| connected.hop.suits(to.config));
         loop {
             let connected = match self.checkout(to).await {
@@ -158,7 +158,7 @@ impl Relay {
     ///
     /// # Errors
     /// What the upstream is told where the connection, and with it the transaction, is gone.
-    pub(in crate::smtp) async fn recipient(&mut self, recipient: PathCommand) -> Result<Reply, Reply> {
+    pub(crate) async fn recipient(&mut self, recipient: PathCommand) -> Result<Reply, Reply> {
         let hop = self.open_transaction().ok_or_else(lost)?;
         let (hop, replies) = tell(hop, &[Command::Rcpt(recipient)]).await.map_err(|error| failed(&error))?;
         self.release(hop, Transaction::Open);
@@ -172,7 +172,7 @@ impl Relay {
 
     /// Hands over the mail of the open transaction. Returns what the upstream is told, and the outcome for the record, whose
     /// latency is counted from the start of `watch`.
-    pub(in crate::smtp) async fn deliver(&mut self, mail: Outgoing<'_>, watch: Stopwatch) -> (Reply, Outcome) {
+    pub(crate) async fn deliver(&mut self, mail: Outgoing<'_>, watch: Stopwatch) -> (Reply, Outcome) {
         let (name, sent) = match self.open_transaction() {
             None => (Arc::from(""), Sent::NotSent(HopError::Broken("connection closed".into()))),
             Some(hop) => (Arc::clone(hop.name()), hop.data(mail).await),
@@ -191,12 +191,16 @@ impl Relay {
             }
             Sent::NotSent(error) => {
                 tracing::warn!(next_hop = &*name, %error, "next hop: the mail was not sent");
-                (Delivery::Deferred, if matches!(error, HopError::UnexpectedReply(_)) { unexpected_reply() } else { lost() })
+                (Delivery::Deferred, if matches!(error, HopError::TimedOut) { timed_out() } else { lost() })
             }
             Sent::Unknown(error) => {
                 tracing::error!(next_hop = &*name, %error, "next hop: it may have the mail; the upstream is told to send it again");
-                let lost = || Reply::new(451, "4.4.2 connection to the next hop lost after the mail was sent, send it again");
-                (Delivery::Unknown, if matches!(error, HopError::UnexpectedReply(_)) { unexpected_reply() } else { lost() })
+                let reply = match error {
+                    HopError::UnexpectedReply(_) => unexpected_reply(),
+                    HopError::TimedOut => Reply::new(451, "4.4.2 the next hop timed out after the mail was sent, send it again"),
+                    _ => Reply::new(451, "4.4.2 connection to the next hop lost after the mail was sent, send it again"),
+                };
+                (Delivery::Unknown, reply)
             }
         };
         let queue_id = reply.queue_id().map(str::to_owned);
@@ -206,14 +210,14 @@ impl Relay {
     }
 
     /// Abandons the open transaction, where there is one: the next hop hears RSET before it hears of another mail.
-    pub(in crate::smtp) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         if let Some(connected) = self.0.as_mut().filter(|connected| connected.transaction == Transaction::Open) {
             connected.transaction = Transaction::Abandoned;
         }
     }
 
     /// Closes the connection, where there is one.
-    pub(in crate::smtp) async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         if let Some(connected) = self.0.take() {
             connected.hop.quit().await;
         }
@@ -256,8 +260,12 @@ async fn tell(hop: NextHop, commands: &[Command]) -> Result<(NextHop, Vec<Reply>
 }
 
 /// What the upstream is told when a transaction that was open at the next hop is gone.
-pub(in crate::smtp) fn lost() -> Reply {
+pub(crate) fn lost() -> Reply {
     Reply::new(451, "4.4.2 connection to the next hop lost, send the mail again")
+}
+
+fn timed_out() -> Reply {
+    Reply::new(451, "4.4.2 the next hop timed out, send the mail again")
 }
 
 fn unexpected_reply() -> Reply {

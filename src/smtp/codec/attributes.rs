@@ -78,10 +78,10 @@ impl Attributes {
 /// The value of an attribute that is not known.
 const UNAVAILABLE: &str = "[UNAVAILABLE]";
 
-/// An address as XCLIENT writes it: IPv6 behind `IPV6:`.
+/// An address as XCLIENT writes it, IPv6 behind `IPV6:`; an IPv4 address in IPv6 form is an IPv4 address.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let plain = text.get(..5).filter(|head| head.eq_ignore_ascii_case("IPV6:")).map_or(text, |_| text.get(5..).unwrap_or_default());
-    plain.parse().ok()
+    plain.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// `+XX` stands for an octet. None where what comes out is not UTF-8 or holds control characters.
@@ -130,6 +130,11 @@ mod tests {
         );
         let Ok(Command::Xforward(found)) = Command::parse(b"xforward addr=ipv6:2001:db8::1 name=c.test port=25") else { panic!() };
         assert_eq!((found.address, found.name.as_deref()), ("2001:db8::1".parse().ok(), Some("c.test")));
+        let Ok(Command::Xforward(found)) = Command::parse(b"XFORWARD ADDR=IPV6:::ffff:192.0.2.7") else { panic!() };
+        assert_eq!(found.address, "192.0.2.7".parse().ok());
+        let mut wire = Vec::new();
+        Command::Xforward(Attributes { helo: Some("a=b c+é".into()), ..found }).write(&mut wire);
+        assert_eq!(wire, b"XFORWARD NAME=[UNAVAILABLE] ADDR=192.0.2.7 HELO=a+3Db+20c+2B+C3+A9 PROTO=[UNAVAILABLE]\r\n");
         for odd in [
             "XCLIENT",
             "XCLIENT ADDR",

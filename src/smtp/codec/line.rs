@@ -35,9 +35,13 @@ impl LineReader {
     /// line once it has come to its end or has none.
     pub fn read(&mut self, input: &[u8]) -> (usize, Option<CommandLine>) {
         let Some(end) = memchr(b'\n', input) else {
+            let length = self.dropped.saturating_add(input.len());
+            if length > limits::ENDLESS_LINE {
+                return (input.len(), Some(CommandLine::Endless));
+            }
             if input.len() >= limits::COMMAND_LINE {
-                self.dropped = self.dropped.saturating_add(input.len());
-                return (input.len(), (self.dropped > limits::ENDLESS_LINE).then_some(CommandLine::Endless));
+                self.dropped = length;
+                return (input.len(), None);
             }
             return (0, None);
         };
@@ -55,7 +59,7 @@ impl LineReader {
     /// A look at the next line, without its CRLF, where all of it has come and it is a [`CommandLine::Whole`] one.
     #[must_use]
     pub fn peek<'i>(&self, input: &'i [u8]) -> Option<&'i [u8]> {
-        let end = memchr(b'\n', input).filter(|end| self.dropped == 0 && end + 1 <= limits::COMMAND_LINE)?;
+        let end = memchr(b'\n', input).filter(|end| self.dropped == 0 && *end < limits::COMMAND_LINE)?;
         input.get(..end).and_then(whole)
     }
 }

@@ -27,7 +27,7 @@ use crate::{
 pub struct Connection {
     channel: Channel,
     input: Vec<u8>,
-    /// How much of `input` was taken.
+    /// Octets at the start of `input` that were taken.
     taken: usize,
     lines: LineReader,
     /// Replies that wait to be sent.

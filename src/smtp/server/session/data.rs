@@ -60,7 +60,8 @@ impl Session {
         // From here on a refusal is a record, and not counted by `answer`.
         let reply = match refusal_of_data(kept, line_endings, config) {
             Some(reply) => self.refuse_mail(open, &id, spool.size(), reply),
-            None => self.hand_on(greeted, open, Kept { id: &id, spool, line_endings, watch }).await,
+            // On the heap while it lasts, so that a session that waits for a command does not hold the room for it.
+            None => Box::pin(self.hand_on(greeted, open, Kept { id: &id, spool, line_endings, watch })).await,
         };
         self.client_info.mail = None;
         self.connection.queue(&reply);

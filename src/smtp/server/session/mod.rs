@@ -138,7 +138,7 @@ struct Session {
     relay: Relay,
     /// Commands so far that brought no mail nearer.
     idle: usize,
-    /// What is being answered.
+    /// What is being answered, for the count of refusals.
     stage: Stage,
     stop: watch::Receiver<bool>,
 }
