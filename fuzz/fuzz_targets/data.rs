@@ -1,19 +1,23 @@
 #![no_main]
-//! The data reader: any cutting reads the same, only CRLF.CRLF ends, and what is kept holds no end of its own.
+//! A mail's data: any cutting reads the same, only CRLF.CRLF ends, what is kept holds no end of its own, and what is stuffed is
+//! read back.
 use firstclick::smtp::{
+    codec::{
+        data::{DataReader, LineEndings},
+        stuffing::Stuffing,
+    },
     config::BareLineEndings,
-    server::connection::{DataReader, LineEndings},
 };
 
 fn read(bare: BareLineEndings, wire: &[u8], cut: usize) -> (Vec<u8>, Option<LineEndings>, usize) {
     let (mut reader, mut kept, mut waiting, mut total) = (DataReader::new(bare), Vec::new(), Vec::new(), 0);
     for piece in wire.chunks(cut) {
         waiting.extend_from_slice(piece);
-        let (used, done) = reader.read(&waiting, &mut |bytes| kept.extend_from_slice(bytes));
+        let (used, end) = reader.read(&waiting, &mut |bytes| kept.extend_from_slice(bytes));
         waiting.drain(..used);
         total += used;
-        if done {
-            return (kept, Some(reader.line_endings()), total);
+        if end.is_some() {
+            return (kept, end, total);
         }
     }
     (kept, None, total)
@@ -43,6 +47,11 @@ libfuzzer_sys::fuzz_target!(|input: (u8, Vec<u8>)| {
             assert_eq!(whole.1 == Some(LineEndings::Clean), clean && !false_end);
             if bare == BareLineEndings::Normalize || clean {
                 assert!(!firstclick::message::header::has_bare_line_ending(&whole.0));
+                let mut stuffing = Stuffing::default();
+                whole.0.chunks(cut).for_each(|piece| stuffing.push(piece));
+                stuffing.finish();
+                let again = read(BareLineEndings::Reject, stuffing.ready(), cut);
+                assert_eq!((&again.0, again.2), (&whole.0, stuffing.ready().len()));
             }
         }
     }

@@ -4,8 +4,8 @@ use firstclick::{
     edit::tag::Tagger,
     message::Message,
     milter::{
-        codec::{self, MilterReply, MtaCommand},
         assembly::MessageAssembly,
+        codec::{self, MilterReply, MtaCommand},
     },
 };
 

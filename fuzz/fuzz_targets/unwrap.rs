@@ -4,7 +4,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use firstclick::{
     clock::Timestamp,
-    edit::guard_link::{SealKey, GuardLinkKeys},
+    edit::guard_link::{GuardLinkKeys, SealKey},
     message::unwrap::{Unwrapped, unwrap},
 };
 

@@ -17,7 +17,10 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use super::Zone;
 use crate::smtp::{
     client::{next_hop::Sent, outgoing::Outgoing, route::Route},
-    codec::reply::Reply,
+    codec::{
+        command::{Command, PathCommand},
+        reply::Reply,
+    },
     config::Config,
 };
 
@@ -94,18 +97,21 @@ impl Signer {
 /// Where the server refuses the envelope, or breaks off.
 pub async fn post(server: &str, from: &str, to: &[&str], mail: &str) -> anyhow::Result<Reply> {
     let config = Config::relay("sender.test", vec![server.to_owned()]);
-    let mut connection = Route::default().connect(&config, None).await?;
-    let mut lines = vec![format!("MAIL FROM:<{from}>")];
-    lines.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
-    for reply in connection.commands(&lines).await? {
-        if !reply.is_accepted() {
-            bail!("{server} said {reply}");
-        }
+    let path = |address: &str| PathCommand { path: format!("<{address}>"), parameters: String::new() };
+    let mut commands = vec![Command::Mail(path(from))];
+    commands.extend(to.iter().map(|to| Command::Rcpt(path(to))));
+    let hop = Route::default().connect(&config, None).await?;
+    let (hop, replies) = hop.commands(&commands).await?;
+    if let Some(refusal) = replies.iter().find(|reply| !reply.is_accepted()) {
+        bail!("{server} said {refusal}");
     }
-    let reply = match connection.data(Outgoing { pieces: vec![mail.as_bytes()], file: None }).await {
-        Sent::Answered(reply) => reply,
-        Sent::NotSent(error) | Sent::Unknown(error) => return Err(error.into()),
-    };
-    connection.quit().await;
-    Ok(reply)
+    match hop.data(Outgoing { pieces: vec![mail.as_bytes()], file: None }).await {
+        Sent::Replied { reply, hop } => {
+            if let Some(hop) = hop {
+                hop.quit().await;
+            }
+            Ok(reply)
+        }
+        Sent::NotSent(error) | Sent::Unknown(error) => Err(error.into()),
+    }
 }

@@ -54,7 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("testbed", &["smtp::client", "smtp::codec", "smtp::config", "message"]),
     ("smtp::server", &["smtp::client", "smtp::codec", "smtp::config", "pipeline", "edit", "message", "mail", "tls", "clock", "limits"]),
-    ("smtp::client", &["smtp::codec", "smtp::config", "mail", "tls", "clock", "limits"]),
+    ("smtp::client", &["smtp::codec", "smtp::config", "mail", "tls", "clock"]),
     ("smtp::codec", &["smtp::config", "limits"]),
     ("smtp::config", &["mail", "tls", "limits"]),
     ("milter", &["pipeline", "edit", "message", "mail", "clock", "limits"]),

@@ -149,7 +149,7 @@ async fn play(path: PathBuf) {
             }
             "<=" => {
                 last = peer.line().await.unwrap_or_else(|| panic!("{place}: the server hung up"));
-                assert_eq!(last, rest, "{place}");
+                assert_eq!(last, String::from_utf8(octets(rest)).unwrap(), "{place}");
             }
             "<*" => {
                 while last.as_bytes().get(3) == Some(&b'-') {

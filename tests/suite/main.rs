@@ -37,6 +37,7 @@ mod outcomes;
 mod properties;
 mod public_reports;
 mod recognition;
+mod refusals;
 mod relay;
 mod senders;
 mod service;

@@ -1,7 +1,7 @@
-//! The connection to a next hop: lines out, one reply at a time in.
+//! The connection to a next hop: commands out, one reply at a time in.
 //!
 //! One reply at a time, so that nothing that came behind it is taken for the reply to a later command, and nothing that
-//! came in the clear is read once TLS is spoken; bounded, so that a line without an end needs no room.
+//! came in the clear is read once TLS is spoken.
 
 use std::{
     fmt, io,
@@ -15,12 +15,11 @@ use tokio::io::{AsyncBufRead as _, AsyncBufReadExt as _, AsyncWriteExt as _, Buf
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::{
-    limits,
     smtp::codec::reply::{NoReply, Reply, ReplyReader},
     tls::Channel,
 };
 
-/// A connection on which replies are read. Whoever gives a read up half-way must not use it again.
+/// A connection on which replies are read. Not cancel-safe: whoever gives up a call half-way must drop it.
 pub(super) struct Connection {
     stream: BufReader<Channel>,
 }
@@ -31,20 +30,18 @@ pub(super) enum ReadError {
     /// What came is none.
     #[error(transparent)]
     NoReply(#[from] NoReply),
-    /// It said more than [`limits::REPLY_LINES`] lines or [`limits::REPLY_OCTETS`] and had not come to an end.
-    #[error("a reply without an end")]
-    Endless,
     /// The connection ended, or broke.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Connection {
+    /// A connection of which nothing was read.
     pub(super) fn new(channel: Channel) -> Self {
         Self { stream: BufReader::with_capacity(READ_AHEAD, channel) }
     }
 
-    /// Sends commands with their line ends.
+    /// Sends command lines with their line ends.
     pub(super) async fn send(&mut self, lines: &[u8]) -> io::Result<()> {
         self.stream.write_all(lines).await?;
         self.stream.flush().await
@@ -55,35 +52,28 @@ impl Connection {
         self.stream.get_mut()
     }
 
-    /// Reads the next reply, of one line or several. Of each line so much is kept as the bounds allow, and the rest is
-    /// read and dropped: its code counts however much it says.
+    /// Reads the next reply, of one line or several.
     pub(super) async fn reply(&mut self) -> Result<Reply, ReadError> {
-        let (mut reader, mut octets, mut lines) = (ReplyReader::default(), 0_usize, 0_usize);
+        let mut reader = ReplyReader::default();
         loop {
             let available = self.stream.fill_buf().await?;
             if available.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up").into());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "connection closed").into());
             }
             let end = memchr::memchr(b'\n', available).map_or(available.len(), |feed| feed + 1);
-            let piece = available.get(..end).unwrap_or_default();
-            lines += usize::from(piece.ends_with(b"\n"));
-            let found = reader.take(piece)?;
+            let found = reader.take(available.get(..end).unwrap_or_default())?;
             self.stream.consume(end);
             if let Some(reply) = found {
                 return Ok(reply);
-            }
-            octets = octets.saturating_add(end);
-            if octets > limits::REPLY_OCTETS || lines > limits::REPLY_LINES {
-                return Err(ReadError::Endless);
             }
         }
     }
 
     /// Puts TLS underneath. What came in the clear behind the reply to STARTTLS was said by anybody, so its being there
-    /// ends the connection.
+    /// is an error.
     pub(super) async fn encrypt(&mut self, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<()> {
         if !self.stream.buffer().is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it said more in the clear than its answer to STARTTLS"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "octets in the clear behind the reply to STARTTLS"));
         }
         let channel = std::mem::take(self.stream.get_mut());
         *self.stream.get_mut() = channel.connect(config, name).await?;
@@ -96,6 +86,7 @@ impl Connection {
         Pin::new(&mut self.stream).poll_fill_buf(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
+    /// Whether TLS is spoken.
     pub(super) fn is_encrypted(&self) -> bool {
         self.stream.get_ref().is_encrypted()
     }

@@ -1,8 +1,8 @@
-//! The next hop: a session with it, command by command, each with its deadline.
+//! A session with a next hop, command by command, each with its deadline.
 //!
-//! Replies as they came are read by `connection`, a mail's data goes out without a copy by `outgoing`, and `route` chooses
-//! among several hops. No library is underneath: those that send mails refuse legal paths, stop at the first refused
-//! recipient, and take replies that RFC 5321 allows for errors.
+//! A [`NextHop`] that exists can be used: what fails takes it away, and so does a future that is dropped half-way. No library
+//! is underneath: those that send mails refuse legal paths, stop at the first refused recipient, and take replies that
+//! RFC 5321 allows for errors.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,62 +16,46 @@ use super::{
 };
 use crate::{
     smtp::{
-        codec::reply::Reply,
+        codec::{
+            command::Command,
+            extensions::{Extension, Extensions},
+            reply::Reply,
+        },
         config::{Config, Deadlines},
     },
     tls::{Channel, ClientTls},
 };
 
-/// A connection to the next hop.
+/// A connection to a next hop that has greeted.
+#[derive(Debug)]
 pub struct NextHop {
-    connection: Connection,
+    connection: Box<Connection>,
     extensions: Extensions,
     deadlines: Deadlines,
     /// As the configuration names it.
-    name: String,
-    broken: bool,
-}
-
-/// What a hop announces (RFC 1869) and this one can carry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is there or not, in any combination")]
-pub struct Extensions {
-    /// RFC 2920.
-    pub pipelining: bool,
-    /// RFC 6152.
-    pub eight_bit_mime: bool,
-    /// RFC 6531.
-    pub smtputf8: bool,
-    /// RFC 3461.
-    pub dsn: bool,
-    /// RFC 2034.
-    pub enhanced_status_codes: bool,
-    /// RFC 1870; the number, or 0 where there is none.
-    pub size: Option<usize>,
-    /// RFC 3207.
-    pub start_tls: bool,
-    /// Postfix's XFORWARD: it wants to know the client.
-    pub xforward: bool,
+    name: Arc<str>,
+    /// How TLS was to be spoken when it was opened.
+    tls: ClientTls,
 }
 
 /// What went wrong between the hops.
 #[derive(Debug, thiserror::Error)]
 pub enum HopError {
-    /// It cannot be reached.
-    #[error("cannot be reached: {0}")]
+    /// Its name has no address, or no connection is accepted there.
+    #[error("{0}")]
     Unreachable(String),
-    /// It greeted with a refusal.
-    #[error("refused the session: {0}")]
+    /// It greeted with a refusal, or answered EHLO or HELO with one.
+    #[error("session refused: {0}")]
     Refused(Reply),
-    /// It broke off, or said something that is no reply.
-    #[error("broke off: {0}")]
+    /// The connection was lost, or given up because what came is no reply, or none to the greeting or DATA.
+    #[error("{0}")]
     Broken(String),
-    /// It answered with a reply that does not belong to the command.
+    /// Its reply does not belong to the command.
     #[error("unexpected reply: {0}")]
     UnexpectedReply(Reply),
-    /// It said nothing in time.
-    #[error("said nothing in time")]
-    Silent,
+    /// No reply, or no connection, within the deadline.
+    #[error("timed out")]
+    TimedOut,
     /// It speaks no TLS, or not the way that the configuration wants.
     #[error("no TLS: {0}")]
     Tls(String),
@@ -80,8 +64,13 @@ pub enum HopError {
 /// What became of a mail's data.
 #[derive(Debug)]
 pub enum Sent {
-    /// The next hop answered: to DATA where it refused that, to the final dot otherwise.
-    Answered(Reply),
+    /// The next hop replied with 2yz, 4yz or 5yz: to DATA where it refused that, to the final dot otherwise.
+    Replied {
+        /// Its reply.
+        reply: Reply,
+        /// The connection, where it can be used again.
+        hop: Option<NextHop>,
+    },
     /// The connection broke before the final dot was sent: the next hop has nothing.
     NotSent(HopError),
     /// It broke after: the next hop may have the mail.
@@ -89,10 +78,11 @@ pub enum Sent {
 }
 
 impl NextHop {
-    /// Connects, greets, encrypts as the configuration wants, and reads the extensions.
+    /// Connects, greets, encrypts as the configuration wants, and reads the extensions, all within `deadlines.connect`. `tls` is
+    /// none where the configuration wants no TLS.
     ///
     /// # Errors
-    /// Says why there is no session; nothing was sent.
+    /// Why there is no session; no mail was named to it.
     pub async fn connect(address: SocketAddr, name: &str, config: &Config, tls: Option<&Arc<ClientConfig>>) -> Result<Self, HopError> {
         let open = async {
             let mut hop = Self::greet(address, name, config).await?;
@@ -101,7 +91,7 @@ impl NextHop {
                 Ok(()) => Ok(hop),
                 // Better in the clear than not at all is what opportunistic means (RFC 7435).
                 Err(error) if config.next_hop_tls == ClientTls::Opportunistic => {
-                    if hop.extensions.start_tls {
+                    if hop.extensions.has(Extension::StartTls) {
                         tracing::warn!(next_hop = name, %error, "next hop: the mails go in the clear");
                         hop = Self::greet(address, name, config).await?;
                     }
@@ -110,38 +100,43 @@ impl NextHop {
                 Err(error) => Err(error),
             }
         };
-        timeout(config.deadlines.connect, open).await.map_err(|_| HopError::Silent)?
+        timeout(config.deadlines.connect, open).await.map_err(|_| HopError::TimedOut)?
     }
 
+    /// Connects, and reads the greeting and the extensions.
     async fn greet(address: SocketAddr, name: &str, config: &Config) -> Result<Self, HopError> {
-        let stream = TcpStream::connect(address).await.map_err(|error| HopError::Unreachable(error.to_string()))?;
+        let unreachable = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => HopError::Unreachable("connection refused".into()),
+            _ => HopError::Unreachable(error.to_string()),
+        };
+        let stream = TcpStream::connect(address).await.map_err(unreachable)?;
         // A next hop on this machine that is down: the kernel may choose its port to leave from, and the connection meets
         // itself. Held open, it would keep the next hop from its own port.
         if stream.local_addr().is_ok_and(|local| local == address) {
-            return Err(HopError::Unreachable("nobody listens there".into()));
+            return Err(HopError::Unreachable("connection refused".into()));
         }
-        stream.set_nodelay(true).map_err(|error| HopError::Unreachable(error.to_string()))?;
+        stream.set_nodelay(true).map_err(unreachable)?;
         let mut hop = Self {
-            connection: Connection::new(Channel::Clear(stream)),
+            connection: Box::new(Connection::new(Channel::Clear(stream))),
             extensions: Extensions::default(),
             deadlines: config.deadlines,
-            name: name.to_owned(),
-            broken: false,
+            name: name.into(),
+            tls: config.next_hop_tls,
         };
-        let greeting = hop.exchange(None, config.deadlines.reply).await?;
+        let greeting = hop.next_reply(config.deadlines.reply).await?;
         match greeting.code() {
             220 => {}
             400.. => return Err(HopError::Refused(greeting)),
-            _ => return Err(HopError::Broken(format!("its greeting is {greeting}"))),
+            _ => return Err(unexpected(&greeting)),
         }
         hop.hello(config).await?;
         Ok(hop)
     }
 
-    /// EHLO, and HELO where the hop does not know that (RFC 5321 section 3.2). 521 and 554 refuse the session, and 4yz puts
-    /// it off. Behind HELO there is no STARTTLS, so it is not said where TLS must be.
+    /// EHLO, and HELO where the hop does not know that (RFC 5321 section 3.2). 521 (RFC 7504) and 554 refuse the session, and
+    /// 4yz puts it off. Behind HELO there is no STARTTLS, so it is not said where TLS must be.
     async fn hello(&mut self, config: &Config) -> Result<(), HopError> {
-        let reply = self.exchange(Some(&format!("EHLO {}\r\n", config.hostname)), config.deadlines.reply).await?;
+        let reply = self.exchange(&Command::Ehlo(config.hostname.clone()), config.deadlines.reply).await?;
         if reply.is_accepted() {
             self.extensions = Extensions::read(&reply);
             return Ok(());
@@ -150,23 +145,23 @@ impl NextHop {
             return Err(HopError::Refused(reply));
         }
         if matches!(config.next_hop_tls, ClientTls::Required | ClientTls::Verified) {
-            return Err(HopError::Tls(format!("it answered EHLO with {reply}")));
+            return Err(HopError::Tls(format!("EHLO was answered with {reply}")));
         }
         self.extensions = Extensions::default();
-        let reply = self.exchange(Some(&format!("HELO {}\r\n", config.hostname)), config.deadlines.reply).await?;
+        let reply = self.exchange(&Command::Helo(config.hostname.clone()), config.deadlines.reply).await?;
         if reply.is_accepted() { Ok(()) } else { Err(HopError::Refused(reply)) }
     }
 
     /// STARTTLS and a second EHLO: what was announced in the clear counts for nothing (RFC 3207 section 4.2).
     async fn encrypt(&mut self, tls: Arc<ClientConfig>, config: &Config) -> Result<(), HopError> {
-        if !self.extensions.start_tls {
-            return Err(HopError::Tls("it does not offer STARTTLS".into()));
+        if !self.extensions.has(Extension::StartTls) {
+            return Err(HopError::Tls("STARTTLS is not offered".into()));
         }
-        let reply = self.exchange(Some("STARTTLS\r\n"), config.deadlines.reply).await?;
+        let reply = self.exchange(&Command::StartTls, config.deadlines.reply).await?;
         if reply.code() != 220 {
-            return Err(HopError::Tls(format!("it answered STARTTLS with {reply}")));
+            return Err(HopError::Tls(format!("STARTTLS was answered with {reply}")));
         }
-        let host = self.name.rsplit_once(':').map_or(self.name.as_str(), |(host, _)| host).trim_matches(['[', ']']);
+        let host = self.name.rsplit_once(':').map_or(&*self.name, |(host, _)| host).trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned()).map_err(|error| HopError::Tls(error.to_string()))?;
         self.connection.encrypt(tls, name).await.map_err(|error| HopError::Tls(error.to_string()))?;
         self.hello(config).await
@@ -174,13 +169,13 @@ impl NextHop {
 
     /// What it announced.
     #[must_use]
-    pub const fn extensions(&self) -> &Extensions {
-        &self.extensions
+    pub const fn extensions(&self) -> Extensions {
+        self.extensions
     }
 
     /// Its name in the configuration.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub const fn name(&self) -> &Arc<str> {
         &self.name
     }
 
@@ -190,44 +185,46 @@ impl NextHop {
         self.connection.is_encrypted()
     }
 
-    /// Whether the connection is of no more use.
+    /// Whether a configuration still names it and wants the same of TLS: a reload may have changed either.
     #[must_use]
-    pub const fn is_broken(&self) -> bool {
-        self.broken
+    pub fn suits(&self, config: &Config) -> bool {
+        self.tls == config.next_hop_tls && config.next_hops.iter().any(|named| **named == *self.name)
     }
 
-    /// Sends commands and returns each one's reply, in one breath where the hop takes that (RFC 2920).
+    /// Sends commands and returns each one's reply, in one group where the hop takes that (RFC 2920).
     ///
     /// # Errors
-    /// Where it breaks off; how many of the commands it heard is then not known.
-    pub async fn commands(&mut self, lines: &[String]) -> Result<Vec<Reply>, HopError> {
-        let patience = self.deadlines.reply;
-        if !self.extensions.pipelining || lines.len() == 1 {
-            let mut replies = Vec::with_capacity(lines.len());
-            for line in lines {
-                replies.push(self.exchange(Some(&format!("{line}\r\n")), patience).await?);
+    /// Where no reply comes, or one that ends no command (1yz, 3yz); how many of the commands it heard is then not known.
+    pub async fn commands(mut self, commands: &[Command]) -> Result<(Self, Vec<Reply>), HopError> {
+        let mut replies = Vec::with_capacity(commands.len());
+        if self.extensions.has(Extension::Pipelining) && commands.len() > 1 {
+            let mut lines = Vec::new();
+            for command in commands {
+                command.write(&mut lines);
             }
-            return Ok(replies);
+            self.expect_quiet()?;
+            self.send(&lines).await?;
+            for _ in commands {
+                replies.push(self.next_reply(self.deadlines.reply).await?);
+            }
+        } else {
+            for command in commands {
+                replies.push(self.exchange(command, self.deadlines.reply).await?);
+            }
         }
-        let mut text = lines.join("\r\n");
-        text.push_str("\r\n");
-        let mut replies = vec![self.exchange(Some(&text), patience).await?];
-        for _ in 1..lines.len() {
-            replies.push(self.exchange(None, patience).await?);
+        match replies.iter().find(|reply| !reply.is_final()) {
+            Some(odd) => Err(HopError::UnexpectedReply(odd.clone())),
+            None => Ok((self, replies)),
         }
-        Ok(replies)
     }
 
-    /// Sends DATA and the mail.
-    pub async fn data(&mut self, mail: Outgoing<'_>) -> Sent {
-        match self.exchange(Some("DATA\r\n"), self.deadlines.reply).await {
+    /// Sends DATA, the mail, and the final dot.
+    pub async fn data(mut self, mail: Outgoing<'_>) -> Sent {
+        match self.exchange(&Command::Data, self.deadlines.reply).await {
             Ok(reply) if reply.code() == 354 => {}
-            Ok(reply) if reply.code() >= 400 => return Sent::Answered(reply),
+            Ok(reply) if reply.code() >= 400 => return self.replied(reply),
             // 250 to DATA accepts nothing: the mail was not sent.
-            Ok(reply) => {
-                self.broken = true;
-                return Sent::NotSent(HopError::Broken(format!("it answered DATA with {reply}")));
-            }
+            Ok(reply) => return Sent::NotSent(unexpected(&reply)),
             Err(error) => return Sent::NotSent(error),
         }
         if let Err(error) = self.expect_quiet() {
@@ -236,105 +233,67 @@ impl NextHop {
         match mail.write(self.connection.output(), &self.deadlines).await {
             Written::Whole => {}
             Written::NotTheEnd(error) => {
-                self.broken = true;
                 // It may have said why before it hung up.
                 return match timeout(LAST_WORDS, self.connection.reply()).await {
-                    Ok(Ok(reply)) if reply.code() >= 400 => Sent::Answered(reply),
+                    Ok(Ok(reply)) if reply.code() >= 400 => Sent::Replied { reply, hop: None },
                     _ => Sent::NotSent(HopError::Broken(error.to_string())),
                 };
             }
-            Written::PerhapsTheEnd(error) => {
-                self.broken = true;
-                return Sent::Unknown(HopError::Broken(error.to_string()));
-            }
+            Written::PerhapsTheEnd(error) => return Sent::Unknown(HopError::Broken(error.to_string())),
         }
-        match self.exchange(None, self.deadlines.final_reply).await {
-            Ok(reply) => Sent::Answered(reply),
+        match self.next_reply(self.deadlines.final_reply).await {
+            Ok(reply) if reply.is_final() => self.replied(reply),
+            Ok(reply) => Sent::Unknown(HopError::UnexpectedReply(reply)),
             Err(error) => Sent::Unknown(error),
         }
     }
 
-    /// Ends the session politely; nobody waits long for it.
+    /// The reply, and the connection unless 421 closes it.
+    fn replied(self, reply: Reply) -> Sent {
+        let hop = (reply.code() != 421).then_some(self);
+        Sent::Replied { reply, hop }
+    }
+
+    /// Says QUIT; the reply is waited for two seconds at most.
     pub async fn quit(mut self) {
-        if !self.broken {
-            let _ = self.exchange(Some("QUIT\r\n"), LAST_WORDS).await;
-        }
+        let _ = self.exchange(&Command::Quit, LAST_WORDS).await;
     }
 
     /// A next hop that talks without being asked is out of step, or gone.
     fn expect_quiet(&mut self) -> Result<(), HopError> {
-        if self.connection.is_quiet() {
-            return Ok(());
-        }
-        self.broken = true;
-        Err(HopError::Broken("it hung up, or said more than it was asked".into()))
+        if self.connection.is_quiet() { Ok(()) } else { Err(HopError::Broken("connection closed, or a reply too many".into())) }
     }
 
-    async fn exchange(&mut self, lines: Option<&str>, patience: Duration) -> Result<Reply, HopError> {
-        if lines.is_some() {
-            self.expect_quiet()?;
-        }
-        let answer = async {
-            if let Some(lines) = lines {
-                self.connection.send(lines.as_bytes()).await?;
-            }
-            self.connection.reply().await
+    /// One command and its reply.
+    async fn exchange(&mut self, command: &Command, patience: Duration) -> Result<Reply, HopError> {
+        self.expect_quiet()?;
+        let mut line = Vec::new();
+        command.write(&mut line);
+        let exchange = async {
+            self.send(&line).await?;
+            self.reply().await
         };
-        let answer = timeout(patience, answer).await;
-        self.broken |= !matches!(answer, Ok(Ok(_)));
-        match answer {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => Err(HopError::Broken(error.to_string())),
-            Err(_) => Err(HopError::Silent),
-        }
+        timeout(patience, exchange).await.map_err(|_| HopError::TimedOut)?
+    }
+
+    async fn next_reply(&mut self, patience: Duration) -> Result<Reply, HopError> {
+        timeout(patience, self.reply()).await.map_err(|_| HopError::TimedOut)?
+    }
+
+    async fn reply(&mut self) -> Result<Reply, HopError> {
+        self.connection.reply().await.map_err(|error| HopError::Broken(error.to_string()))
+    }
+
+    async fn send(&mut self, lines: &[u8]) -> Result<(), HopError> {
+        let sent = timeout(self.deadlines.reply, self.connection.send(lines)).await.map_err(|_| HopError::TimedOut)?;
+        sent.map_err(|error| HopError::Broken(error.to_string()))
     }
 }
 
-/// Time for the answer to QUIT, and for last words.
+/// A reply after which the two sides do not mean the same: the connection is given up as if it were lost.
+fn unexpected(reply: &Reply) -> HopError {
+    HopError::Broken(format!("unexpected reply: {reply}"))
+}
+
+/// Time for the answer to QUIT, and for the reply of a next hop that has hung up.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-impl Extensions {
-    /// All of them: what is announced while nobody knows what the next hop can carry. Nothing is taken then, so
-    /// nothing is promised; but an upstream must not give a mail up because an extension is missing for a minute.
-    #[must_use]
-    pub const fn all() -> Self {
-        Self {
-            pipelining: true,
-            eight_bit_mime: true,
-            smtputf8: true,
-            dsn: true,
-            enhanced_status_codes: true,
-            size: Some(0),
-            start_tls: false,
-            xforward: false,
-        }
-    }
-
-    /// Whether everything that another set holds is here too.
-    #[must_use]
-    pub const fn covers(&self, other: &Self) -> bool {
-        (self.eight_bit_mime || !other.eight_bit_mime)
-            && (self.smtputf8 || !other.smtputf8)
-            && (self.dsn || !other.dsn)
-            && (self.size.is_some() || other.size.is_none())
-    }
-
-    fn read(ehlo: &Reply) -> Self {
-        let mut found = Self::default();
-        for line in ehlo.text().iter().skip(1) {
-            let (keyword, rest) = line.split_once(' ').unwrap_or((line, ""));
-            match keyword.to_ascii_uppercase().as_str() {
-                "PIPELINING" => found.pipelining = true,
-                "8BITMIME" => found.eight_bit_mime = true,
-                "SMTPUTF8" => found.smtputf8 = true,
-                "DSN" => found.dsn = true,
-                "ENHANCEDSTATUSCODES" => found.enhanced_status_codes = true,
-                "STARTTLS" => found.start_tls = true,
-                "XFORWARD" => found.xforward = true,
-                "SIZE" => found.size = Some(rest.trim().parse().unwrap_or(0)),
-                _ => {}
-            }
-        }
-        found
-    }
-}

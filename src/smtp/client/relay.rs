@@ -1,280 +1,286 @@
 //! A session's side towards the next hop: its connection, opened when it is needed and used for one mail after another.
 //!
-//! Commands go on as they come, so that the next hop's refusals are the upstream's. A connection that went stale between
-//! two mails is opened again, because nothing of the next mail was sent on it; never within one.
+//! Commands go on as they come, so that the next hop's refusals are the upstream's. A connection that was closed between
+//! two mails is opened again, because nothing of the next mail was accepted on it; never within one.
+
+use std::sync::Arc;
+
+use tokio_rustls::rustls::ClientConfig;
 
 use super::{
-    next_hop::{Extensions, HopError, NextHop, Sent},
+    next_hop::{HopError, NextHop, Sent},
     outgoing::Outgoing,
+    route::Route,
 };
 use crate::{
     clock::Stopwatch,
     mail::{Delivery, Outcome},
     smtp::{
         codec::{
-            command::{Attributes, PathCommand, Protocol},
+            attributes::Attributes,
+            command::{Command, PathCommand},
+            extensions::{Extension, Extensions},
             reply::Reply,
         },
-        server::{Server, Snapshot},
+        config::Config,
     },
 };
 
-/// A session's connection to the next hop.
-#[derive(Default)]
-pub(in crate::smtp) struct Relay {
-    hop: Option<Hop>,
+/// Where mails go, as one snapshot of the configuration says.
+#[derive(Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    /// The next hops and the deadlines.
+    pub(crate) config: &'a Config,
+    /// For TLS with them; none where the configuration wants none.
+    pub(crate) tls: Option<&'a Arc<ClientConfig>>,
+    /// Which of them could be reached lately.
+    pub(crate) route: &'a Route,
 }
 
-struct Hop {
-    connection: NextHop,
-    /// Whether it still holds a transaction that our side has given up.
-    stale: bool,
-    /// Whether it has heard a mail already; then it may have been closed meanwhile.
-    used: bool,
+/// A session's connection to a next hop, where it has one.
+#[derive(Debug, Default)]
+pub(crate) struct Relay(Option<Connected>);
+
+#[derive(Debug)]
+struct Connected {
+    hop: NextHop,
+    transaction: Transaction,
+    age: Age,
 }
 
-/// Whether a transaction is open at the next hop.
-pub(in crate::smtp) enum MailOutcome {
-    /// It is, and these are the replies to the recipients that went along.
-    Yes {
+/// The transaction on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transaction {
+    /// There is none.
+    None,
+    /// The next hop has accepted MAIL, and perhaps recipients.
+    Open,
+    /// MAIL was sent and nothing will follow: RSET goes before the next one. After a refusal the next hop may hold nothing, and
+    /// RSET costs nothing then.
+    Abandoned,
+}
+
+/// Whether a connection has served a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    /// It has not.
+    Fresh,
+    /// It has, and may have been closed since.
+    Used,
+}
+
+/// What a mail starts with: MAIL, the recipients that came in the same group, and for whom it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beginning<'a> {
+    /// For XFORWARD, where the next hop takes that.
+    pub(crate) client: &'a Attributes,
+    /// MAIL.
+    pub(crate) mail: &'a PathCommand,
+    /// RCPT, each.
+    pub(crate) recipients: &'a [PathCommand],
+}
+
+/// What became of MAIL.
+#[derive(Debug)]
+pub(crate) enum MailOutcome {
+    /// The next hop has replied. The transaction is open where it accepted MAIL.
+    Replied {
         /// The reply to MAIL.
         mail: Reply,
-        /// Those to RCPT.
+        /// Those to the recipients, in their order.
         recipients: Vec<Reply>,
     },
-    /// It is not, for this reason.
-    No(Reply),
-    /// The next hop is another one by now, and cannot carry what was announced.
+    /// It has not, and this is what the upstream is told.
+    Failed(Reply),
+    /// The next hop is another one by now, and does not announce what the upstream was told.
     Changed,
 }
 
 impl Relay {
-    /// What the next hop announces. Where it is away nobody knows, and see [`Extensions::all`].
-    pub(in crate::smtp) async fn extensions(&mut self, server: &Server, snapshot: &Snapshot) -> Extensions {
-        self.give_up();
-        self.connect(server, snapshot).await.map_or_else(|_| Extensions::all(), |hop| hop.connection.extensions().clone())
+    /// What the next hop announces; see [`Extensions::of_an_unknown_next_hop`] where it cannot be reached.
+    pub(crate) async fn extensions(&mut self, to: Destination<'_>) -> Extensions {
+        self.abandon();
+        let Ok(connected) = self.checkout(to).await else { return Extensions::of_an_unknown_next_hop() };
+        let extensions = connected.hop.extensions();
+        self.0 = Some(connected);
+        extensions
     }
 
-    /// Whether commands may go in one breath.
-    pub(in crate::smtp) fn takes_pipelines(&self) -> bool {
-        self.hop.as_ref().is_some_and(|hop| hop.connection.extensions().pipelining)
+    /// Whether commands may go in one group.
+    pub(crate) fn takes_pipelines(&self) -> bool {
+        self.0.as_ref().is_some_and(|connected| connected.hop.extensions().has(Extension::Pipelining))
     }
 
-    async fn connect(&mut self, server: &Server, snapshot: &Snapshot) -> Result<&mut Hop, HopError> {
-        if self.hop.as_ref().is_some_and(|hop| hop.connection.is_broken()) {
-            self.hop = None;
+    /// Takes a connection for a transaction: the session's own, or a new one. A pool that sessions share is to be asked here.
+    async fn checkout(&mut self, to: Destination<'_>) -> Result<Connected, HopError> {
+        match self.0.take() {
+            Some(connected) if connected.hop.suits(to.config) => return Ok(connected),
+            // Mails go elsewhere since the last reload.
+            Some(connected) => connected.hop.quit().await,
+            None => {}
         }
-        if self.hop.is_none() {
-            let connection = server.route.connect(&snapshot.config, snapshot.client_tls.as_ref()).await?;
-            tracing::debug!(next_hop = connection.name(), tls = connection.is_encrypted(), "next hop: connected");
-            self.hop = Some(Hop { connection, stale: false, used: false });
-        }
-        self.hop.as_mut().ok_or_else(|| HopError::Unreachable("no connection".into()))
+        let hop = to.route.connect(to.config, to.tls).await?;
+        tracing::debug!(next_hop = &**hop.name(), tls = hop.is_encrypted(), "next hop: connected");
+        Ok(Connected { hop, transaction: Transaction::None, age: Age::Fresh })
     }
 
-    /// Opens a transaction: MAIL, and the RCPTs that came in the same breath.
-    pub(in crate::smtp) async fn open(
-        &mut self,
-        server: &Server,
-        snapshot: &Snapshot,
-        announced: &Extensions,
-        client: Option<&Attributes>,
-        mail: &PathCommand,
-        recipients: &[PathCommand],
-    ) -> MailOutcome {
-        // A reload may have named another next hop; mails go there from now on.
-        if self.hop.as_ref().is_some_and(|hop| !snapshot.config.next_hops.iter().any(|named| named == hop.connection.name())) {
-            self.leave().await;
-        }
-        let fresh = self.hop.is_none();
-        match self.connect(server, snapshot).await {
-            Ok(hop) if fresh && !hop.connection.extensions().covers(announced) => return MailOutcome::Changed,
-            Ok(_) => {}
-            Err(error) => return MailOutcome::No(unreachable(&error)),
-        }
-        let mut replies = self.start(server, snapshot, client, mail, recipients).await;
-        let may_be_stale = !fresh;
-        if may_be_stale && matches!(replies, Err(HopError::Broken(_))) {
-            // It was closed since the last mail, and nothing of this one has been accepted on it.
-            self.hop = None;
-            replies = match self.connect(server, snapshot).await {
-                Ok(hop) if !hop.connection.extensions().covers(announced) => return MailOutcome::Changed,
-                Ok(_) => self.start(server, snapshot, client, mail, recipients).await,
-                Err(error) => Err(error),
+    /// Gives a connection back after its transaction. A pool that sessions share is to get it here.
+    fn release(&mut self, hop: NextHop, transaction: Transaction) {
+        self.0 = Some(Connected { hop, transaction, age: Age::Used });
+    }
+
+    /// Begins a transaction. `announced` is what the upstream was told in reply to its EHLO.
+    pub(crate) async fn begin(&mut self, to: Destination<'_>, announced: Extensions, mail: Beginning<'_>) -> MailOutcome {
+        let mut is_kept = self.0.as_ref().is_some_and(|connected| connected.hop.suits(to.config));
+        loop {
+            let connected = match self.checkout(to).await {
+                Ok(connected) => connected,
+                Err(error) => return MailOutcome::Failed(failed(&error)),
             };
-        }
-        match replies {
-            Ok(mut replies) if !replies.is_empty() => {
-                let recipients = replies.split_off(1);
-                match replies.pop() {
-                    Some(mail) => MailOutcome::Yes { mail, recipients },
-                    None => MailOutcome::No(unexpected_reply()),
-                }
+            if !is_kept && !connected.hop.extensions().covers(announced) {
+                self.0 = Some(connected);
+                return MailOutcome::Changed;
             }
-            Ok(_) => MailOutcome::No(unexpected_reply()),
-            Err(error) => MailOutcome::No(unreachable(&error)),
+            match start(connected, mail).await {
+                Ok((hop, mail, recipients)) => {
+                    let is_open = mail.is_accepted();
+                    self.release(hop, if is_open { Transaction::Open } else { Transaction::Abandoned });
+                    return MailOutcome::Replied { mail, recipients };
+                }
+                // It was closed since the last mail, and nothing of this one has been accepted on it.
+                Err(HopError::Broken(_)) if is_kept => is_kept = false,
+                Err(error) => return MailOutcome::Failed(failed(&error)),
+            }
         }
-    }
-
-    /// RSET where something is open, XFORWARD where it is wanted, then MAIL and RCPT; the replies to the last two.
-    async fn start(
-        &mut self,
-        server: &Server,
-        snapshot: &Snapshot,
-        client: Option<&Attributes>,
-        mail: &PathCommand,
-        recipients: &[PathCommand],
-    ) -> Result<Vec<Reply>, HopError> {
-        let Some(hop) = &mut self.hop else { return Err(HopError::Broken("the connection is gone".into())) };
-        // After an error reply a session has still to be told RSET; telling it once too often costs nothing.
-        let mut before = Vec::new();
-        if hop.stale {
-            before.push("RSET".to_owned());
-        }
-        if let Some(client) = client.filter(|_| hop.connection.extensions().xforward) {
-            before.push(xforward(client));
-        }
-        let mut lines = before.clone();
-        lines.push(mail.line("MAIL FROM"));
-        lines.extend(recipients.iter().map(|recipient| recipient.line("RCPT TO")));
-        hop.stale = true;
-        let idle_before = std::mem::replace(&mut hop.used, true);
-        let replies = self.tell(server, snapshot, &lines).await?;
-        // A hop that has closed an idle session says 421 to whatever comes first, and means the session, not this mail.
-        let about_session = if idle_before { before.len() + 1 } else { before.len() };
-        if let Some(closing) = replies.iter().take(about_session).find(|reply| reply.code() == 421) {
-            self.hop = None;
-            return Err(HopError::Broken(closing.to_string()));
-        }
-        Ok(replies.into_iter().skip(before.len()).collect())
-    }
-
-    async fn tell(&mut self, server: &Server, snapshot: &Snapshot, lines: &[String]) -> Result<Vec<Reply>, HopError> {
-        let hop = self.connect(server, snapshot).await?;
-        let answer = hop.connection.commands(lines).await.and_then(|replies| match replies.iter().find(|reply| !reply.is_final()) {
-            Some(odd) => Err(HopError::UnexpectedReply(odd.clone())),
-            None => Ok(replies),
-        });
-        if let Err(error) = &answer {
-            tracing::warn!(next_hop = hop.connection.name(), %error, "next hop");
-            self.hop = None;
-        }
-        answer
     }
 
     /// One more recipient of the open transaction.
     ///
     /// # Errors
-    /// The reply for the upstream where the connection, and with it the transaction, is gone.
-    pub(in crate::smtp) async fn recipient(&mut self, server: &Server, snapshot: &Snapshot, line: &PathCommand) -> Result<Reply, Reply> {
-        if self.hop.is_none() {
-            return Err(broke_off());
-        }
-        match self.tell(server, snapshot, &[line.line("RCPT TO")]).await {
-            Ok(replies) => replies.into_iter().next().ok_or_else(unexpected_reply),
-            Err(error) => Err(unreachable(&error)),
-        }
+    /// What the upstream is told where the connection, and with it the transaction, is gone.
+    pub(crate) async fn recipient(&mut self, recipient: PathCommand) -> Result<Reply, Reply> {
+        let hop = self.open_transaction().ok_or_else(lost)?;
+        let (hop, replies) = tell(hop, &[Command::Rcpt(recipient)]).await.map_err(|error| failed(&error))?;
+        self.release(hop, Transaction::Open);
+        replies.into_iter().next().ok_or_else(unexpected_reply)
     }
 
-    /// Hands a mail over and finds the words for the upstream.
-    pub(in crate::smtp) async fn deliver(&mut self, mail: Outgoing<'_>, watch: Stopwatch) -> (Reply, Outcome) {
-        let (name, sent) = match &mut self.hop {
-            None => (String::new(), Sent::NotSent(HopError::Broken("the connection is gone".into()))),
-            Some(hop) => (hop.connection.name().to_owned(), hop.connection.data(mail).await),
+    /// The connection on which a transaction is open.
+    fn open_transaction(&mut self) -> Option<NextHop> {
+        self.0.take_if(|connected| connected.transaction == Transaction::Open).map(|connected| connected.hop)
+    }
+
+    /// Hands over the mail of the open transaction. Returns what the upstream is told, and the outcome for the record, whose
+    /// latency is counted from the start of `watch`.
+    pub(crate) async fn deliver(&mut self, mail: Outgoing<'_>, watch: Stopwatch) -> (Reply, Outcome) {
+        let (name, sent) = match self.open_transaction() {
+            None => (Arc::from(""), Sent::NotSent(HopError::Broken("connection closed".into()))),
+            Some(hop) => (Arc::clone(hop.name()), hop.data(mail).await),
         };
         let (delivery, reply) = match sent {
-            // A reply that belongs to no mail, as 354, is nothing that the upstream could use.
-            Sent::Answered(reply) if !reply.is_final() => {
-                self.hop = None;
-                (Delivery::Unknown, unexpected_reply())
+            Sent::Replied { reply, hop } => {
+                let delivery = match reply.code() {
+                    200..=299 => Delivery::Accepted,
+                    500.. => Delivery::Refused,
+                    _ => Delivery::Deferred,
+                };
+                if let Some(hop) = hop {
+                    self.release(hop, if delivery == Delivery::Accepted { Transaction::None } else { Transaction::Abandoned });
+                }
+                (delivery, reply)
             }
-            Sent::Answered(reply) if reply.is_accepted() => (Delivery::Accepted, reply),
-            Sent::Answered(reply) if reply.is_refused() => (Delivery::Refused, reply),
-            Sent::Answered(reply) => (Delivery::Deferred, reply),
             Sent::NotSent(error) => {
-                tracing::warn!(next_hop = name, %error, "next hop");
-                self.hop = None;
-                (Delivery::Deferred, broke_off())
+                tracing::warn!(next_hop = &*name, %error, "next hop: the mail was not sent");
+                (Delivery::Deferred, if matches!(error, HopError::TimedOut) { timed_out() } else { lost() })
             }
             Sent::Unknown(error) => {
-                tracing::error!(next_hop = name, %error, "next hop: it may have the mail; the upstream is told to send it again");
-                self.hop = None;
-                (Delivery::Unknown, Reply::new(451, "4.4.2 the next hop broke off after the mail was sent, send it again"))
+                tracing::error!(next_hop = &*name, %error, "next hop: it may have the mail; the upstream is told to send it again");
+                let reply = match error {
+                    HopError::UnexpectedReply(_) => unexpected_reply(),
+                    HopError::TimedOut => Reply::new(451, "4.4.2 the next hop timed out after the mail was sent, send it again"),
+                    _ => Reply::new(451, "4.4.2 connection to the next hop lost after the mail was sent, send it again"),
+                };
+                (Delivery::Unknown, reply)
             }
         };
-        if let Some(hop) = &mut self.hop {
-            hop.stale = delivery != Delivery::Accepted;
-            if reply.code() == 421 || hop.connection.is_broken() {
-                self.hop = None;
-            }
-        }
         let queue_id = reply.queue_id().map(str::to_owned);
         let latency_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let outcome = Outcome { delivery: delivery.into(), next_hop: name, reply: reply.to_string(), queue_id, latency_ms };
+        let outcome = Outcome { delivery: delivery.into(), next_hop: (*name).to_owned(), reply: reply.to_string(), queue_id, latency_ms };
         (reply, outcome)
     }
 
-    /// Gives up what the next hop was told; it hears RSET before it hears anything else.
-    pub(in crate::smtp) fn give_up(&mut self) {
-        if let Some(hop) = &mut self.hop {
-            hop.stale |= hop.used;
+    /// Abandons the open transaction, where there is one: the next hop hears RSET before it hears of another mail.
+    pub(crate) fn abandon(&mut self) {
+        if let Some(connected) = self.0.as_mut().filter(|connected| connected.transaction == Transaction::Open) {
+            connected.transaction = Transaction::Abandoned;
         }
     }
 
-    /// Gives the connection back.
-    pub(in crate::smtp) async fn leave(&mut self) {
-        if let Some(hop) = self.hop.take() {
-            hop.connection.quit().await;
+    /// Closes the connection, where there is one.
+    pub(crate) async fn close(&mut self) {
+        if let Some(connected) = self.0.take() {
+            connected.hop.quit().await;
         }
     }
 }
 
-/// What the upstream hears when a transaction that was open at the next hop is gone.
-pub(in crate::smtp) fn broke_off() -> Reply {
-    Reply::new(451, "4.4.2 the next hop broke off, send the mail again")
+/// RSET where a transaction was abandoned, XFORWARD where it is wanted, then MAIL and RCPT. Returns the replies to MAIL and to
+/// each RCPT.
+async fn start(connected: Connected, beginning: Beginning<'_>) -> Result<(NextHop, Reply, Vec<Reply>), HopError> {
+    let Connected { hop, transaction, age } = connected;
+    let mut commands = Vec::with_capacity(3 + beginning.recipients.len());
+    if transaction != Transaction::None {
+        commands.push(Command::Rset);
+    }
+    if hop.extensions().has(Extension::Xforward) {
+        commands.push(Command::Xforward(beginning.client.clone()));
+    }
+    let before = commands.len();
+    commands.push(Command::Mail(beginning.mail.clone()));
+    commands.extend(beginning.recipients.iter().cloned().map(Command::Rcpt));
+    let (hop, replies) = tell(hop, &commands).await?;
+    // A next hop that closes an idle session says 421 to whatever comes first, and means the session, not this mail.
+    let about_session = if age == Age::Used { before + 1 } else { before };
+    if let Some(closing) = replies.iter().take(about_session).find(|reply| reply.code() == 421) {
+        return Err(HopError::Broken(closing.to_string()));
+    }
+    let mut replies = replies.into_iter().skip(before);
+    let mail = replies.next().ok_or_else(|| HopError::Broken("connection closed".into()))?;
+    Ok((hop, mail, replies.collect()))
+}
+
+/// Sends commands; says in the log why there are no replies.
+async fn tell(hop: NextHop, commands: &[Command]) -> Result<(NextHop, Vec<Reply>), HopError> {
+    let name = Arc::clone(hop.name());
+    let answer = hop.commands(commands).await;
+    if let Err(error) = &answer {
+        tracing::warn!(next_hop = &*name, %error, "next hop: no replies");
+    }
+    answer
+}
+
+/// What the upstream is told when a transaction that was open at the next hop is gone.
+pub(crate) fn lost() -> Reply {
+    Reply::new(451, "4.4.2 connection to the next hop lost, send the mail again")
+}
+
+fn timed_out() -> Reply {
+    Reply::new(451, "4.4.2 the next hop timed out, send the mail again")
 }
 
 fn unexpected_reply() -> Reply {
     Reply::new(451, "4.5.0 unexpected reply from the next hop, send the mail again")
 }
 
-fn xforward(client: &Attributes) -> String {
-    let mut line = "XFORWARD".to_owned();
-    let mut add = |name: &str, value: Option<String>| {
-        line.push_str(&format!(" {name}={}", value.map_or_else(|| "[UNAVAILABLE]".to_owned(), |value| xtext(&value))));
-    };
-    add("NAME", client.name.clone());
-    add(
-        "ADDR",
-        client.address.map(|address| match address.to_canonical() {
-            std::net::IpAddr::V4(address) => address.to_string(),
-            std::net::IpAddr::V6(address) => format!("IPV6:{address}"),
-        }),
-    );
-    add("HELO", client.helo.clone());
-    add("PROTO", client.protocol.map(|protocol| if protocol == Protocol::Smtp { "SMTP".into() } else { "ESMTP".into() }));
-    line
-}
-
-/// RFC 3461 section 4.
-fn xtext(value: &str) -> String {
-    value
-        .bytes()
-        .map(
-            |byte| {
-                if byte.is_ascii_graphic() && byte != b'+' && byte != b'=' { char::from(byte).to_string() } else { format!("+{byte:02X}") }
-            },
-        )
-        .collect()
-}
-
-fn unreachable(error: &HopError) -> Reply {
+/// What the upstream is told of an error between the hops: always 451, because no mail was refused.
+fn failed(error: &HopError) -> Reply {
     match error {
         // A next hop that refuses the whole session refuses no mail in particular: whatever it says, the upstream keeps
         // its mails and tries again.
         HopError::Refused(reply) => Reply::new(451, format!("4.4.1 the next hop refused the session: {reply}")),
-        HopError::Unreachable(_) | HopError::Silent => Reply::new(451, "4.4.1 the next hop cannot be reached, try again later"),
-        HopError::Broken(_) => Reply::new(451, "4.4.2 the next hop broke off, try again later"),
+        HopError::Unreachable(_) => Reply::new(451, "4.4.1 the next hop cannot be reached, try again later"),
+        HopError::TimedOut => Reply::new(451, "4.4.1 the next hop timed out, try again later"),
+        HopError::Broken(_) => Reply::new(451, "4.4.2 connection to the next hop lost, try again later"),
         HopError::UnexpectedReply(_) => unexpected_reply(),
         HopError::Tls(_) => Reply::new(451, "4.7.4 the next hop cannot be reached by TLS, try again later"),
     }

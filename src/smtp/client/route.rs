@@ -1,8 +1,11 @@
-//! Which next hop gets the mail: the first that can be reached, and one that could not a moment ago is tried last.
+//! Which next hop gets the mail: the first that can be reached. One that could not a moment ago is tried last.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    future::Future,
+    io,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -15,63 +18,162 @@ use tokio_rustls::rustls::ClientConfig;
 use super::next_hop::{HopError, NextHop};
 use crate::smtp::config::Config;
 
-/// The memory of next hops that could not be reached.
-#[derive(Debug, Default)]
-pub struct Route(Mutex<HashMap<SocketAddr, Instant>>);
+/// How `HOST:PORT` becomes addresses.
+pub trait Resolve: Send + Sync {
+    /// The addresses of one next hop, in the order in which they are tried.
+    fn resolve<'a>(&'a self, next_hop: &'a str) -> Resolving<'a>;
+}
+
+/// A resolver's answer, when it comes.
+pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
+
+/// The system's resolver.
+#[derive(Debug)]
+struct System;
+
+impl Resolve for System {
+    fn resolve<'a>(&'a self, next_hop: &'a str) -> Resolving<'a> {
+        Box::pin(async move { Ok(lookup_host(next_hop).await?.collect()) })
+    }
+}
+
+/// The way to the next hops, and the memory of those that could not be reached.
+pub struct Route {
+    resolver: Box<dyn Resolve>,
+    dead: Mutex<HashMap<Target, Instant>>,
+}
+
+/// What was tried in vain: a name that gave no address, or an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Target {
+    Name(String),
+    Address(SocketAddr),
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self::resolving(Box::new(System))
+    }
+}
 
 impl Route {
-    /// Connects to the first next hop that answers; every address of every name is tried once.
+    /// A route that asks this resolver.
+    #[must_use]
+    pub fn resolving(resolver: Box<dyn Resolve>) -> Self {
+        Self { resolver, dead: Mutex::default() }
+    }
+
+    /// Connects to the first next hop that answers; every address of every name is tried once, and a name is resolved when it
+    /// is its turn. The only place where a connection is made.
     ///
     /// # Errors
-    /// What the last one did.
+    /// That of the last one tried. None is tried after four times `deadlines.connect`.
     pub async fn connect(&self, config: &Config, tls: Option<&Arc<ClientConfig>>) -> Result<NextHop, HopError> {
-        let mut last = HopError::Unreachable("no address is known".into());
-        let mut candidates: Vec<(SocketAddr, &str)> = Vec::new();
-        for next_hop in &config.next_hops {
-            match timeout(config.deadlines.connect, lookup_host(next_hop)).await {
-                Ok(Ok(addresses)) => candidates.extend(addresses.take(ADDRESSES).map(|address| (address, next_hop.as_str()))),
-                Ok(Err(error)) => last = HopError::Unreachable(format!("{next_hop}: {error}")),
-                Err(_) => last = HopError::Silent,
-            }
-        }
-        candidates.sort_by_key(|(address, _)| self.is_dead(*address, config));
-        // The upstream waits for its answer to MAIL, five minutes at most (RFC 5321 section 4.5.3.2.2).
-        let end = Instant::now() + config.deadlines.connect * 4;
-        for (address, next_hop) in candidates {
-            if Instant::now() >= end {
-                break;
-            }
-            match NextHop::connect(address, next_hop, config, tls).await {
-                Ok(hop) => {
-                    self.note(address, None);
+        let mut search = Search {
+            route: self,
+            config,
+            tls,
+            // The upstream waits for its answer to MAIL, five minutes at most (RFC 5321 section 4.5.3.2.2).
+            end: Instant::now() + config.deadlines.connect * 4,
+            tried: HashSet::new(),
+            last: HopError::Unreachable("no next hop has an address".into()),
+        };
+        let dead = self.dead(config);
+        let (names_for_later, names): (Vec<&str>, Vec<&str>) =
+            config.next_hops.iter().map(String::as_str).partition(|name| dead.contains(&Target::Name((*name).to_owned())));
+        let mut addresses_for_later = Vec::new();
+        for name in names {
+            for address in search.resolve(name).await {
+                if dead.contains(&Target::Address(address)) {
+                    addresses_for_later.push((name, address));
+                } else if let Some(hop) = search.connect(name, address).await {
                     return Ok(hop);
                 }
-                Err(error) => {
-                    tracing::warn!(next_hop, %address, %error, "next hop");
-                    self.note(address, Some(Instant::now()));
-                    last = error;
+            }
+        }
+        for (name, address) in addresses_for_later {
+            if let Some(hop) = search.connect(name, address).await {
+                return Ok(hop);
+            }
+        }
+        for name in names_for_later {
+            for address in search.resolve(name).await {
+                if let Some(hop) = search.connect(name, address).await {
+                    return Ok(hop);
                 }
             }
         }
-        Err(last)
+        Err(search.last)
     }
 
-    fn is_dead(&self, address: SocketAddr, config: &Config) -> bool {
-        let dead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        dead.get(&address).is_some_and(|since| since.elapsed() < config.deadlines.dead_hop)
+    /// What could not be reached within the last `deadlines.dead_hop`.
+    fn dead(&self, config: &Config) -> HashSet<Target> {
+        let mut dead = self.dead.lock().unwrap_or_else(PoisonError::into_inner);
+        dead.retain(|_, since| since.elapsed() < config.deadlines.dead_hop);
+        dead.keys().cloned().collect()
     }
 
-    fn note(&self, address: SocketAddr, died: Option<Instant>) {
-        let mut dead = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match died {
-            Some(at) => {
-                if dead.len() >= REMEMBERED {
-                    dead.clear();
-                }
-                dead.insert(address, at);
+    fn is_alive(&self, target: &Target) {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
+    }
+
+    fn is_dead(&self, target: Target) {
+        let mut dead = self.dead.lock().unwrap_or_else(PoisonError::into_inner);
+        if dead.len() >= REMEMBERED {
+            dead.clear();
+        }
+        dead.insert(target, Instant::now());
+    }
+}
+
+/// One search for a next hop that answers.
+struct Search<'a> {
+    route: &'a Route,
+    config: &'a Config,
+    tls: Option<&'a Arc<ClientConfig>>,
+    /// When nothing more is tried.
+    end: Instant,
+    tried: HashSet<SocketAddr>,
+    /// What became of the last one tried.
+    last: HopError,
+}
+
+impl Search<'_> {
+    /// The addresses of a name; none where there is none, or no more time.
+    async fn resolve(&mut self, next_hop: &str) -> Vec<SocketAddr> {
+        if Instant::now() >= self.end {
+            return Vec::new();
+        }
+        let found = match timeout(self.config.deadlines.connect, self.route.resolver.resolve(next_hop)).await {
+            Ok(Ok(addresses)) if addresses.is_empty() => Err(HopError::Unreachable(format!("{next_hop} has no address"))),
+            Ok(Ok(addresses)) => Ok(addresses.into_iter().take(ADDRESSES).collect()),
+            Ok(Err(error)) => Err(HopError::Unreachable(format!("{next_hop}: {error}"))),
+            Err(_) => Err(HopError::TimedOut),
+        };
+        let target = Target::Name(next_hop.to_owned());
+        found.inspect(|_| self.route.is_alive(&target)).unwrap_or_else(|error| {
+            tracing::warn!(next_hop, %error, "next hop: cannot be resolved");
+            self.route.is_dead(Target::Name(next_hop.to_owned()));
+            self.last = error;
+            Vec::new()
+        })
+    }
+
+    /// A connection to this address; none where there is none, or no more time, or it was tried before.
+    async fn connect(&mut self, next_hop: &str, address: SocketAddr) -> Option<NextHop> {
+        if Instant::now() >= self.end || !self.tried.insert(address) {
+            return None;
+        }
+        match NextHop::connect(address, next_hop, self.config, self.tls).await {
+            Ok(hop) => {
+                self.route.is_alive(&Target::Address(address));
+                Some(hop)
             }
-            None => {
-                dead.remove(&address);
+            Err(error) => {
+                tracing::warn!(next_hop, %address, %error, "next hop: cannot be reached");
+                self.route.is_dead(Target::Address(address));
+                self.last = error;
+                None
             }
         }
     }
@@ -79,5 +181,129 @@ impl Route {
 
 /// Addresses of one name that are tried.
 const ADDRESSES: usize = 8;
-/// Addresses that are remembered; names change theirs.
+/// Names and addresses that are remembered; names change theirs.
 const REMEMBERED: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use tokio::{
+        io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Names with these addresses, and a name that hangs; what was asked is kept.
+    struct Names {
+        names: HashMap<&'static str, SocketAddr>,
+        asked: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Resolve for Names {
+        fn resolve<'a>(&'a self, next_hop: &'a str) -> Resolving<'a> {
+            self.asked.lock().unwrap().push(next_hop.to_owned());
+            Box::pin(async move {
+                match self.names.get(next_hop) {
+                    Some(address) => Ok(vec![*address]),
+                    None if next_hop.starts_with("hangs.") => std::future::pending().await,
+                    None => Err(io::ErrorKind::NotFound.into()),
+                }
+            })
+        }
+    }
+
+    /// A next hop that greets so and says 250 to everything; its address, and the connections that it was asked for.
+    async fn next_hop(greeting: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut stream = BufReader::new(stream);
+                    let mut line = String::new();
+                    let _ = stream.write_all(greeting).await;
+                    while stream.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+                        let _ = stream.write_all(b"250\r\n").await;
+                    }
+                });
+            }
+        });
+        (address, connections)
+    }
+
+    struct Case {
+        route: Route,
+        /// Connections to `refuses.test`.
+        refused: Arc<AtomicUsize>,
+        asked: Arc<Mutex<Vec<String>>>,
+        config: Config,
+    }
+
+    impl Case {
+        /// These next hops; `lives.test` can be reached, `refuses.test` refuses sessions, and of the others there is no address.
+        async fn of(next_hops: &[&str]) -> Self {
+            let (refuses, refused) = next_hop(b"554 5.7.1 no\r\n").await;
+            let (lives, lives2) = (next_hop(b"220\r\n").await.0, next_hop(b"220\r\n").await.0);
+            let names = HashMap::from([("lives.test:25", lives), ("lives2.test:25", lives2), ("refuses.test:25", refuses)]);
+            let asked = Arc::default();
+            let mut config = Config::relay("hop.test", next_hops.iter().map(|name| (*name).to_owned()).collect());
+            config.deadlines.connect = Duration::from_millis(300);
+            Self { route: Route::resolving(Box::new(Names { names, asked: Arc::clone(&asked) })), refused, asked, config }
+        }
+
+        /// The name that was connected to, and the names that were asked for.
+        async fn connect(&self) -> (Option<String>, Vec<String>) {
+            let hop = self.route.connect(&self.config, None).await;
+            (hop.ok().map(|hop| hop.name().to_string()), std::mem::take(&mut *self.asked.lock().unwrap()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_resolved_when_it_is_its_turn() {
+        let case = Case::of(&["lives.test:25", "hangs.test:25", "lives2.test:25"]).await;
+        for _ in 0..2 {
+            assert_eq!(case.connect().await, (Some("lives.test:25".into()), vec!["lives.test:25".into()]));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_dead_is_tried_last() {
+        for dead in ["hangs.test:25", "unknown.test:25"] {
+            let case = Case::of(&[dead, "lives.test:25"]).await;
+            assert_eq!(case.connect().await, (Some("lives.test:25".into()), vec![dead.into(), "lives.test:25".into()]));
+            assert_eq!(case.connect().await, (Some("lives.test:25".into()), vec!["lives.test:25".into()]), "{dead} waits for its turn");
+        }
+        let mut case = Case::of(&["refuses.test:25", "lives.test:25"]).await;
+        for _ in 0..2 {
+            assert_eq!(case.connect().await.0, Some("lives.test:25".into()));
+            assert_eq!(case.refused.load(Ordering::Relaxed), 1, "the second time it waits for its turn");
+        }
+        // Alone it is tried all the same, and its error is told.
+        case.config.next_hops.truncate(1);
+        let error = case.route.connect(&case.config, None).await.unwrap_err();
+        assert_eq!(error.to_string(), "session refused: 554 5.7.1 no");
+        case.asked.lock().unwrap().clear();
+        // It is forgotten after a while.
+        case.config.next_hops = vec!["unknown.test:25".into(), "lives.test:25".into()];
+        case.config.deadlines.dead_hop = Duration::ZERO;
+        for _ in 0..2 {
+            assert_eq!(case.connect().await.1, ["unknown.test:25", "lives.test:25"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_to_connect_to_is_an_error() {
+        let case = Case::of(&["hangs.test:25"]).await;
+        assert!(matches!(case.route.connect(&case.config, None).await, Err(HopError::TimedOut)));
+        let case = Case::of(&["unknown.test:25"]).await;
+        assert!(matches!(case.route.connect(&case.config, None).await, Err(HopError::Unreachable(_))));
+    }
+}

@@ -1,4 +1,18 @@
-//! What goes over the wire in either direction: commands and replies (RFC 5321 section 4).
+//! SMTP as octets, both ways, and nothing but that: no connection, no clock (RFC 5321 sections 2.3.7, 2.3.8, 4.1, 4.2 and 4.5.2).
+//!
+//! | what | read | written |
+//! |---|---|---|
+//! | command lines | [`line`] | with the command |
+//! | commands, their paths and parameters | [`command`] | [`command`] |
+//! | XCLIENT and XFORWARD attributes, xtext | [`attributes`] | [`attributes`] |
+//! | replies | [`reply`] | [`reply`] |
+//! | EHLO keywords | [`extensions`] | [`extensions`] |
+//! | a mail's data | [`data`] | [`stuffing`] |
 
+pub mod attributes;
 pub mod command;
+pub mod data;
+pub mod extensions;
+pub mod line;
 pub mod reply;
+pub mod stuffing;

@@ -1,4 +1,4 @@
-//! SMTP replies (RFC 5321 section 4.2): what the hop says itself, and what it passes on.
+//! SMTP replies (RFC 5321 section 4.2), read and written: the hop's own, and the next hop's that are passed on.
 
 use std::fmt;
 
@@ -24,11 +24,11 @@ impl Reply {
         Self { code, lines }
     }
 
-    /// Reads a whole reply as it came over the connection; none where it is none.
+    /// Reads a whole reply, with or without its last line end; none where it is none.
     #[must_use]
-    pub fn parse(connection: &str) -> Option<Self> {
+    pub fn parse(wire: &str) -> Option<Self> {
         let mut reader = ReplyReader::default();
-        let whole = if connection.ends_with('\n') { connection.to_owned() } else { format!("{connection}\n") };
+        let whole = if wire.ends_with('\n') { wire.to_owned() } else { format!("{wire}\n") };
         whole.as_bytes().split_inclusive(|byte| *byte == b'\n').find_map(|line| reader.take(line).transpose())?.ok()
     }
 
@@ -38,7 +38,7 @@ impl Reply {
         self.code
     }
 
-    /// 2yz.
+    /// Whether the code is 2yz: the command was done.
     #[must_use]
     pub const fn is_accepted(&self) -> bool {
         self.code / 100 == 2
@@ -50,7 +50,7 @@ impl Reply {
         self.is_accepted() || self.code >= 400
     }
 
-    /// 5yz.
+    /// Whether the code is 5yz: the command was refused for good.
     #[must_use]
     pub const fn is_refused(&self) -> bool {
         self.code / 100 == 5
@@ -78,7 +78,7 @@ impl Reply {
         found.get(..end.min(QUEUE_ID)).map(|id| id.trim_end_matches('.')).filter(|id| !id.is_empty())
     }
 
-    /// The reply as it goes over the connection.
+    /// Writes the reply's lines, each with its CRLF.
     pub fn write(&self, out: &mut Vec<u8>) {
         let last = self.lines.len().saturating_sub(1);
         for (at, line) in self.lines.iter().enumerate() {
@@ -88,15 +88,18 @@ impl Reply {
     }
 }
 
-/// What came is no reply.
+/// Why what came is no reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoReply {
-    /// A line that does not start with a code.
-    #[error("it said what is no reply: {0:?}")]
+    /// A line that does not start with a code from 200 to 599; the line's first 80 characters.
+    #[error("malformed reply: {0:?}")]
     NoCode(String),
     /// Lines of one reply with codes of which one accepts, or that are not of one class (RFC 5321 section 4.2.1).
-    #[error("it gave the codes {0} and {1} in one reply")]
+    #[error("malformed reply: the codes {0} and {1} in one")]
     MixedCodes(u16, u16),
+    /// More than [`limits::REPLY_LINES`] lines or [`limits::REPLY_OCTETS`] octets, and no last line.
+    #[error("malformed reply: it has no end")]
+    Endless,
 }
 
 /// Puts a reply together from the octets of its lines (RFC 5321 sections 4.2 and 4.2.1): `NNN`, then nothing, a blank and
@@ -110,6 +113,8 @@ pub struct ReplyReader {
     kept: usize,
     /// The line that is being read, as far as it is kept.
     line: Vec<u8>,
+    /// Lines and octets that have come, kept or not.
+    came: (usize, usize),
 }
 
 impl ReplyReader {
@@ -120,12 +125,18 @@ impl ReplyReader {
     pub fn take(&mut self, piece: &[u8]) -> Result<Option<Reply>, NoReply> {
         let room = (CODE + limits::REPLY_LINE).saturating_sub(self.line.len());
         self.line.extend_from_slice(piece.get(..room).unwrap_or(piece));
-        if !piece.ends_with(b"\n") {
-            return Ok(None);
+        let ends = piece.ends_with(b"\n");
+        self.came = (self.came.0 + usize::from(ends), self.came.1.saturating_add(piece.len()));
+        let is_endless = self.came.0 > limits::REPLY_LINES || self.came.1 > limits::REPLY_OCTETS;
+        if !ends {
+            return if is_endless { Err(NoReply::Endless) } else { Ok(None) };
         }
         let line = std::mem::take(&mut self.line);
         let text = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
         let more = self.read(line.get(..text).unwrap_or_default())?;
+        if more && is_endless {
+            return Err(NoReply::Endless);
+        }
         Ok(self.code.filter(|_| !more).map(|code| Reply { code, lines: std::mem::take(&mut self.lines) }))
     }
 
@@ -191,11 +202,11 @@ mod tests {
 
     #[test]
     fn replies_come_back_as_they_were() {
-        for connection in ["250 2.1.0 Ok\r\n", "550-5.1.1 no\r\n550 5.1.1 such user\r\n", "250 \r\n", "354 go\r\n"] {
-            let reply = Reply::parse(connection).unwrap();
+        for wire in ["250 2.1.0 Ok\r\n", "550-5.1.1 no\r\n550 5.1.1 such user\r\n", "250 \r\n", "354 go\r\n"] {
+            let reply = Reply::parse(wire).unwrap();
             let mut out = Vec::new();
             reply.write(&mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), connection);
+            assert_eq!(String::from_utf8(out).unwrap(), wire);
         }
         for (text, id) in [
             ("2.0.0 Ok: queued as 4XyZ1", Some("4XyZ1")),
@@ -228,7 +239,7 @@ mod tests {
 
     #[test]
     fn bare_codes_are_replies() {
-        for (connection, code, lines) in [
+        for (wire, code, lines) in [
             ("250\r\n", 250, vec![""]),
             ("220\n", 220, vec![""]),
             ("250-\r\n250\r\n", 250, vec!["", ""]),
@@ -236,7 +247,7 @@ mod tests {
             ("250-\r\n250 \r\n", 250, vec!["", ""]),
             ("550-a\r\n554 b\r\n", 554, vec!["a", "b"]),
         ] {
-            let reply = Reply::parse(connection).unwrap();
+            let reply = Reply::parse(wire).unwrap();
             assert_eq!((reply.code(), reply.text()), (code, lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>().as_slice()));
         }
     }
@@ -254,9 +265,34 @@ mod tests {
         }
         let reply = found.unwrap();
         assert_eq!((reply.code(), reply.text()[0].len(), reply.text()[1].len()), (250, limits::REPLY_LINE, limits::REPLY_LINE));
-        let many = format!("{}550 the end\r\n", "550-x\r\n".repeat(100_000));
+        let many = format!("{}550 the end\r\n", format!("550-{}\r\n", "x".repeat(limits::REPLY_LINE)).repeat(limits::REPLY_LINES - 1));
         let reply = Reply::parse(&many).unwrap();
         assert_eq!((reply.code(), reply.text().last().map(String::as_str)), (550, Some("the end")));
         assert!(reply.text().iter().map(|line| line.len() + 1).sum::<usize>() <= limits::REPLY_TEXT + "the end".len() + 1);
+    }
+
+    #[test]
+    fn a_reply_without_end_is_none() {
+        let mut reader = ReplyReader::default();
+        let ended = (0..=limits::REPLY_LINES).find_map(|_| reader.take(b"250-x\r\n").err());
+        assert_eq!(ended, Some(NoReply::Endless));
+        let (mut reader, block) = (ReplyReader::default(), vec![b'x'; 1 << 20]);
+        let ended = (0..=limits::REPLY_OCTETS >> 20).find_map(|_| reader.take(&block).err());
+        assert_eq!(ended, Some(NoReply::Endless));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn replies_are_read_as_they_are_written(code in 200_u16..600, lines in proptest::collection::vec("\\PC{0,40}", 1..5), cut in 1_usize..20) {
+            let reply = Reply::lines(code, lines);
+            let mut wire = Vec::new();
+            reply.write(&mut wire);
+            let (mut reader, mut found) = (ReplyReader::default(), None);
+            for piece in wire.split_inclusive(|byte| *byte == b'\n').flat_map(|line| line.chunks(cut)) {
+                proptest::prop_assert_eq!(&found, &None);
+                found = reader.take(piece).unwrap();
+            }
+            proptest::prop_assert_eq!(found, Some(reply));
+        }
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     mail::Peer,
-    smtp::{codec::command::Attributes, config::Config},
+    smtp::{codec::attributes::Attributes, config::Config},
 };
 
 /// Who hands mails over in a session.

@@ -36,7 +36,7 @@ pub struct Server {
     /// For those who are being sent away.
     refusals: Semaphore,
     memory: MemoryBudget,
-    pub(in crate::smtp) route: Route,
+    route: Route,
 }
 
 /// Configuration, TLS and pipeline of one moment. A reload puts another one in its place; each mail is dealt with by one of them from MAIL to its record.
@@ -46,7 +46,7 @@ pub struct Snapshot {
     /// Where mails are decided.
     pub pipeline: Arc<Pipeline>,
     server_tls: Option<Arc<ServerConfig>>,
-    pub(in crate::smtp) client_tls: Option<Arc<ClientConfig>>,
+    client_tls: Option<Arc<ClientConfig>>,
 }
 
 impl Snapshot {

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::{clock, smtp::codec::command::Protocol};
+use crate::{clock, smtp::codec::attributes::Protocol};
 
-/// How a mail came.
+/// What a mail came with, for the `with` clause.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReceivedWith {
     /// Whether the upstream said EHLO.

@@ -10,18 +10,27 @@ use crate::{
         self, Client, Delivery, Envelope, LineRepair, Outcome, Transaction,
         record::{self, RefusalRecord},
     },
-    pipeline::{self, fault::FaultPoint},
+    pipeline::{self, RefusedBy, fault::FaultPoint},
     smtp::{
         client::outgoing::Outgoing,
-        codec::reply::Reply,
-        config::{BareLineEndings, Trace},
+        codec::{data::LineEndings, reply::Reply},
+        config::{BareLineEndings, Config, Trace},
         server::{
-            connection::{ConnectionError, LineEndings},
+            connection::ConnectionError,
             received,
             spool::{Refusal, Spool, SpoolLimits},
         },
     },
 };
+
+/// A mail whose data has come.
+struct Kept<'a> {
+    id: &'a str,
+    spool: Spool,
+    line_endings: LineEndings,
+    /// Started when the end of data came.
+    watch: Stopwatch,
+}
 
 impl Session {
     /// DATA: 354 is ours, and the next hop's DATA follows once the mail is decided.
@@ -29,12 +38,12 @@ impl Session {
         if self.connection.has_input() {
             // Whoever does not wait for 354 would have its mail taken for commands, were DATA refused (RFC 2920
             // section 3.1 makes DATA the last of a group).
-            self.connection.queue(&Reply::new(554, "5.5.0 wait for the reply to DATA"));
+            self.answer(RefusedBy::Hop, &Reply::new(554, "5.5.0 wait for the reply to DATA"));
             return Ok(Next::HangUp);
         }
         let snapshot = Arc::clone(&self.snapshot);
         let config = &snapshot.config;
-        self.connection.queue(&Reply::new(354, "end with CR LF . CR LF"));
+        self.answer(RefusedBy::Hop, &Reply::new(354, "end with CR LF . CR LF"));
         self.flush().await?;
         let limits = SpoolLimits {
             in_memory: config.inspect_limit,
@@ -43,53 +52,54 @@ impl Session {
             memory: self.server.memory.clone(),
         };
         let mut spool = Spool::new(limits);
-        let endings = self.connection.data(&mut spool, config.bare_line_endings, &config.deadlines).await?;
+        let line_endings = self.connection.data(&mut spool, config.bare_line_endings, &config.deadlines).await?;
         let watch = Stopwatch::start();
         let kept = spool.close().await;
-        let repair = match endings {
-            LineEndings::Clean => LineRepair::None,
-            LineEndings::Bare | LineEndings::FalseEnd => LineRepair::Done,
-        };
-        let refused = match kept {
-            Err(refusal) => Some(refusal_of_mail(&refusal, config.size_limit)),
-            Ok(()) if endings == LineEndings::FalseEnd => {
-                Some(Reply::new(550, "5.5.2 the mail holds a line that is a lone dot but for NULs"))
-            }
-            Ok(()) if endings == LineEndings::Bare && config.bare_line_endings == BareLineEndings::Reject => {
-                Some(Reply::new(550, "5.5.2 the mail holds a CR or an LF that stands alone"))
-            }
-            Ok(()) => None,
-        };
         self.idle = 0;
         let id = clock::id();
-        let size = spool.size();
-        if let Some(reply) = refused {
-            return Ok(self.refuse_mail(open, &id, size, &reply));
-        }
+        // From here on a refusal is a record, and not counted by `answer`.
+        let reply = match refusal_of_data(kept, line_endings, config) {
+            Some(reply) => self.refuse_mail(open, &id, spool.size(), reply),
+            // On the heap while it lasts, so that a session that waits for a command does not hold the room for it.
+            None => Box::pin(self.hand_on(greeted, open, Kept { id: &id, spool, line_endings, watch })).await,
+        };
+        self.client_info.mail = None;
+        self.connection.queue(&reply);
+        Ok(if reply.code() == 421 { Next::HangUp } else { Next::Go })
+    }
+
+    /// Decides a mail and hands it to the next hop; what the upstream is told.
+    async fn hand_on(&mut self, greeted: &Greeted, open: &OpenTransaction, mail: Kept<'_>) -> Reply {
+        let Kept { id, mut spool, line_endings, watch } = mail;
+        let snapshot = Arc::clone(&self.snapshot);
+        let pipeline = &snapshot.pipeline;
         let forwarded = self.client_info.mail.clone();
         let helo = forwarded.as_ref().and_then(|client| client.helo.as_deref()).or(self.client_info.session.helo.as_deref());
+        let size = spool.size();
         let (head, file) = spool.parts();
         let transaction = Transaction {
-            id: &id,
+            id,
             protocol: mail::Protocol::Smtp,
             client: Client { peer: self.client_info.peer_of_mail(), helo: helo.unwrap_or(&greeted.helo) },
             envelope: Envelope { reverse_path: &open.mail.path, recipients: &open.recipients },
             data: head,
             size,
-            repair,
+            repair: match line_endings {
+                LineEndings::Clean => LineRepair::None,
+                LineEndings::Bare | LineEndings::FalseEnd => LineRepair::Done,
+            },
         };
-        let pipeline = &snapshot.pipeline;
         let ready = match pipeline.process(&transaction).await {
             Ok(decided) => decided.commit().await,
-            Err(refusal) => return Ok(self.refuse_mail(open, &id, size, &refused_by_bounds(refusal))),
+            Err(refusal) => return self.refuse_mail(open, id, size, refused_by_bounds(refusal)),
         };
         pipeline.strike(FaultPoint::Delivery);
         let (reply, outcome) = match edit::pieces(head, ready.patches()) {
             Ok(mut pieces) => {
                 let body = if file.is_some() { received::Body::Elsewhere } else { received::Body::Here };
-                let received = match config.trace {
+                let received = match snapshot.config.trace {
                     Trace::Hidden if !received::hides_a_header(&pieces, body, |block| pipeline.is_forged(block)) => Vec::new(),
-                    Trace::Hidden | Trace::Written => self.received(greeted, open, &id),
+                    Trace::Hidden | Trace::Written => self.received(greeted, open, id),
                 };
                 pieces.insert(0, &received);
                 self.relay.deliver(Outgoing { pieces, file }, watch).await
@@ -97,22 +107,19 @@ impl Session {
             // Patches are made of header fields, which do not overlap; were it otherwise, a forged tag might stay.
             Err(error) => {
                 tracing::error!(id, %error, "the mail cannot be edited");
-                self.relay.give_up();
+                self.relay.abandon();
                 let reply = Reply::new(451, "4.3.0 the mail cannot be edited");
                 let outcome = Outcome::of_the_hop(Delivery::Deferred, reply.to_string());
                 (reply, outcome)
             }
         };
         ready.finish(outcome).await;
-        self.client_info.mail = None;
-        self.connection.queue(&reply);
-        Ok(if reply.code() == 421 { Next::HangUp } else { Next::Go })
+        reply
     }
 
-    /// Refuses a mail after its data: nothing of it is at the next hop, and a record says so.
-    fn refuse_mail(&mut self, open: &OpenTransaction, id: &str, size: usize, reply: &Reply) -> Next {
-        self.relay.give_up();
-        self.client_info.mail = None;
+    /// Refuses a mail after its data: nothing of it is at the next hop, and a record says so. Returns the reply.
+    fn refuse_mail(&mut self, open: &OpenTransaction, id: &str, size: usize, reply: Reply) -> Reply {
+        self.relay.abandon();
         let delivery = if reply.is_refused() { Delivery::Refused } else { Delivery::Deferred };
         let record = RefusalRecord {
             v: record::VERSION,
@@ -126,8 +133,7 @@ impl Session {
             reply: reply.to_string(),
         };
         self.snapshot.pipeline.shared.refused_mail(record, reply.code());
-        self.connection.queue(reply);
-        Next::Go
+        reply
     }
 
     /// The trace field of a mail.
@@ -153,6 +159,18 @@ impl Session {
     }
 }
 
+/// Why a mail goes nowhere before anybody has looked at it.
+fn refusal_of_data(kept: Result<(), Refusal>, line_endings: LineEndings, config: &Config) -> Option<Reply> {
+    match (kept, line_endings) {
+        (Err(refusal), _) => Some(refused_by_spool(&refusal, config.size_limit)),
+        (Ok(()), LineEndings::FalseEnd) => Some(Reply::new(550, "5.5.2 the mail holds a line that is a lone dot but for NULs")),
+        (Ok(()), LineEndings::Bare) if config.bare_line_endings == BareLineEndings::Reject => {
+            Some(Reply::new(550, "5.5.2 the mail holds a CR or an LF that stands alone"))
+        }
+        (Ok(()), LineEndings::Bare | LineEndings::Clean) => None,
+    }
+}
+
 fn refused_by_bounds(refusal: pipeline::Refusal) -> Reply {
     match refusal {
         pipeline::Refusal::Looping => Reply::new(554, "5.4.6 the mail is looping: it has too many Received fields"),
@@ -165,7 +183,7 @@ fn header_too_large() -> Reply {
     Reply::new(552, "5.3.4 the header is too large")
 }
 
-fn refusal_of_mail(refusal: &Refusal, most: usize) -> Reply {
+fn refused_by_spool(refusal: &Refusal, most: usize) -> Reply {
     match refusal {
         Refusal::TooLarge => Reply::new(552, format!("5.3.4 the mail is larger than {most} octets")),
         Refusal::HeaderTooLarge => header_too_large(),

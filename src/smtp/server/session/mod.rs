@@ -1,9 +1,10 @@
 //! One upstream's session: its commands go to the next hop as they come, a mail once it is decided.
 //!
-//! The states are types: [`Greeted`] knows what was announced, [`OpenTransaction`] knows what the next hop took. 250 for a
-//! mail goes to the upstream only after the next hop's own.
+//! [`run`](Session::run) reads commands, [`obey`](Session::obey) does what they say, [`Session::answer`] tells the upstream and
+//! counts what was refused. 250 for a mail goes to the upstream only after the next hop's own.
 
 mod data;
+mod envelope;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -16,18 +17,19 @@ use tokio::{
 use super::{
     Server, Snapshot, Start,
     client_info::{self, ClientInfo},
-    connection::{CommandLine, Connection, ConnectionError},
+    connection::{Connection, ConnectionError},
     permits::Permit,
 };
 use crate::{
     limits,
+    pipeline::{RefusedBy, Stage},
     smtp::{
-        client::{
-            next_hop::Extensions,
-            relay::{self, MailOutcome, Relay},
-        },
+        client::relay::{self, Destination, Relay},
         codec::{
-            command::{Attributes, Command, CommandError, PathCommand, Protocol},
+            attributes::Protocol,
+            command::{Command, CommandError, PathCommand},
+            extensions::{Extension, Extensions},
+            line::CommandLine,
             reply::Reply,
         },
         config::Config,
@@ -57,6 +59,7 @@ pub(super) async fn serve(
     if let Err(reply) = admit(&session.client_info, &session.snapshot.config, &mut place) {
         // Those who are sent away take no place from those who are let in.
         drop(place);
+        session.snapshot.pipeline.shared.refused(RefusedBy::Hop, Stage::Connection, reply.code(), peer);
         server.refuse(session.connection, &reply).await;
         return;
     }
@@ -70,14 +73,15 @@ pub(super) async fn serve(
     match session.run().await {
         Ok(()) | Err(ConnectionError::Closed) => {}
         Err(error) => {
-            tracing::debug!(upstream = %peer, %error, "session broke off");
-            if matches!(error, ConnectionError::Silent) {
-                session.connection.queue(&Reply::new(421, format!("4.4.2 {} waited too long", session.snapshot.config.hostname)));
+            tracing::debug!(upstream = %peer, %error, "session ended");
+            if matches!(error, ConnectionError::TimedOut) {
+                let reply = Reply::new(421, format!("4.4.2 {} timed out", session.snapshot.config.hostname));
+                session.answer(RefusedBy::Hop, &reply);
                 let _ = session.flush().await;
             }
         }
     }
-    session.relay.leave().await;
+    session.relay.close().await;
 }
 
 /// What comes before anything else: a proxy's header.
@@ -95,7 +99,16 @@ async fn open(
         input = rest;
     }
     let connection = Connection::new(Channel::Clear(stream), input);
-    Ok(Session { connection, client_info, server: Arc::clone(server), snapshot, relay: Relay::default(), idle: 0, stop })
+    Ok(Session {
+        connection,
+        client_info,
+        server: Arc::clone(server),
+        snapshot,
+        relay: Relay::default(),
+        idle: 0,
+        stage: Stage::Command,
+        stop,
+    })
 }
 
 /// Whether this host may have a session, now that it is known who it is. A proxy's own checks are let in.
@@ -125,30 +138,49 @@ struct Session {
     relay: Relay,
     /// Commands so far that brought no mail nearer.
     idle: usize,
+    /// What is being answered, for the count of refusals.
+    stage: Stage,
     stop: watch::Receiver<bool>,
 }
 
-/// An upstream that has said who it is.
+/// Where a session stands.
+enum State {
+    /// The upstream has not said EHLO or HELO.
+    Connected,
+    /// It has, and no transaction is open.
+    Greeted(Greeted),
+    /// The next hop has accepted MAIL.
+    InTransaction(Greeted, OpenTransaction),
+    /// It had, and the connection to it is lost. The upstream was told 250 for recipients that are gone, so only 4yz may follow.
+    LostTransaction(Greeted),
+}
+
+impl State {
+    /// The state without a transaction.
+    fn reset(self) -> Self {
+        match self {
+            Self::Connected => Self::Connected,
+            Self::Greeted(greeted) | Self::InTransaction(greeted, _) | Self::LostTransaction(greeted) => Self::Greeted(greeted),
+        }
+    }
+
+    const fn is_in_transaction(&self) -> bool {
+        matches!(self, Self::InTransaction(..) | Self::LostTransaction(_))
+    }
+}
+
+/// What an upstream said of itself, and was told.
 struct Greeted {
     helo: String,
     protocol: Protocol,
     announced: Extensions,
 }
 
-/// A mail whose MAIL the next hop took.
+/// A transaction that is open at the next hop.
 struct OpenTransaction {
     mail: PathCommand,
+    /// The paths of the recipients that the next hop has accepted.
     recipients: Vec<String>,
-    standing: Standing,
-}
-
-/// Whether the next hop still has what it took of a transaction.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// It has.
-    Open,
-    /// It broke off. The upstream was told 250 for recipients that are gone, so only 4xx may follow.
-    Lost,
 }
 
 /// What happens after a command.
@@ -160,13 +192,6 @@ enum Next {
     HangUp,
 }
 
-/// Where a session stands.
-#[derive(Default)]
-struct State {
-    greeted: Option<Greeted>,
-    transaction: Option<OpenTransaction>,
-}
-
 impl Session {
     /// TLS from the first octet.
     async fn encrypt(&mut self) -> Result<(), ConnectionError> {
@@ -174,35 +199,35 @@ impl Session {
         self.connection.encrypt(config, self.snapshot.config.deadlines.command).await
     }
 
+    /// Reads commands and obeys them, until the session ends.
     async fn run(&mut self) -> Result<(), ConnectionError> {
-        self.connection.queue(&self.greeting());
-        let mut state = State::default();
+        self.answer(RefusedBy::Hop, &self.greeting());
+        let mut state = State::Connected;
         loop {
             if !self.connection.has_line() {
                 self.flush().await?;
             }
-            let Some(line) = self.next_line(state.transaction.is_some()).await? else {
-                self.connection.queue(&Reply::new(421, format!("4.3.2 {} is stopping, try again soon", self.snapshot.config.hostname)));
+            self.stage = Stage::Command;
+            let Some(line) = self.next_line(state.is_in_transaction()).await? else {
+                let reply = Reply::new(421, format!("4.3.2 {} is stopping, try again soon", self.snapshot.config.hostname));
+                self.answer(RefusedBy::Hop, &reply);
                 return self.flush().await;
             };
-            let command = match line {
-                CommandLine::Whole(line) if is_another_protocol(&line) => {
-                    self.connection.queue(&Reply::new(502, "5.5.2 this is SMTP"));
-                    self.connection.hang_up().await;
-                    return Ok(());
+            let next = match read(&line) {
+                Ok(command) => {
+                    self.stage = stage(&line);
+                    let next;
+                    (state, next) = self.obey(command, state).await?;
+                    next
                 }
-                CommandLine::Endless => {
-                    self.connection.queue(&Reply::new(500, "5.5.2 the line has no end"));
-                    self.connection.hang_up().await;
-                    return Ok(());
+                Err(Misread::Command(reply)) => {
+                    self.stage = stage(&line);
+                    self.idle(RefusedBy::Hop, &reply)
                 }
-                CommandLine::Whole(line) => Command::parse(&line).map_err(|error| refusal(error, &line)),
-                CommandLine::BareLineEnding => Err(Reply::new(500, "5.5.2 a line must end in CR LF")),
-                CommandLine::TooLong => Err(Reply::new(500, "5.5.2 the line is too long")),
-            };
-            let next = match command {
-                Ok(command) => self.obey(command, &mut state).await?,
-                Err(reply) => self.idle_reply(&reply),
+                Err(Misread::Peer(reply)) => {
+                    self.answer(RefusedBy::Hop, &reply);
+                    Next::HangUp
+                }
             };
             match next {
                 Next::Go => {}
@@ -215,100 +240,88 @@ impl Session {
         }
     }
 
-    async fn obey(&mut self, command: Command, state: &mut State) -> Result<Next, ConnectionError> {
-        let greeted = state.greeted.as_ref();
-        let next = match (command, greeted, state.transaction.as_mut()) {
-            (Command::Ehlo(name), ..) => {
-                *state = self.greet(name, Protocol::Esmtp).await;
-                Next::Go
+    /// Does what a command says.
+    async fn obey(&mut self, command: Command, state: State) -> Result<(State, Next), ConnectionError> {
+        Ok(match (command, state) {
+            (Command::Ehlo(name), _) => (self.greet(name, Protocol::Esmtp).await, Next::Go),
+            (Command::Helo(name), _) => (self.greet(name, Protocol::Smtp).await, Next::Go),
+            (Command::Quit, state) => {
+                let reply = Reply::new(221, format!("2.0.0 {} closing connection", self.snapshot.config.hostname));
+                self.answer(RefusedBy::Hop, &reply);
+                (state, Next::Close)
             }
-            (Command::Helo(name), ..) => {
-                *state = self.greet(name, Protocol::Smtp).await;
-                Next::Go
+            (Command::Rset, state) => {
+                self.relay.abandon();
+                (state.reset(), self.idle(RefusedBy::Hop, &ok()))
             }
-            (Command::Quit, ..) => {
-                self.connection.queue(&Reply::new(221, format!("2.0.0 {} says goodbye", self.snapshot.config.hostname)));
-                Next::Close
+            (Command::Noop, state) => (state, self.idle(RefusedBy::Hop, &ok())),
+            (Command::Vrfy(_), state) => (state, self.idle(RefusedBy::Hop, &Reply::new(252, "2.5.0 cannot verify, send the mail"))),
+            (Command::Help, state) => (state, self.idle(RefusedBy::Hop, &Reply::new(214, "2.0.0 firstclick passes mail on; see RFC 5321"))),
+            (Command::StartTls, state) => self.start_tls(state).await?,
+            (command @ (Command::Xclient(_) | Command::Xforward(_)), state) => self.speak_for(command, state),
+            (Command::Mail(mail), State::Greeted(greeted)) => self.mail(mail, greeted).await,
+            (Command::Rcpt(recipient), State::InTransaction(greeted, open)) => self.recipient(recipient, greeted, open).await,
+            (Command::Rcpt(_), state @ State::LostTransaction(_)) => (state, self.idle(RefusedBy::Hop, &relay::lost())),
+            (Command::Data, State::LostTransaction(greeted)) => (State::Greeted(greeted), self.idle(RefusedBy::Hop, &relay::lost())),
+            (Command::Data, State::InTransaction(greeted, open)) if open.recipients.is_empty() => {
+                (State::InTransaction(greeted, open), self.idle(RefusedBy::Hop, &Reply::new(554, "5.5.1 no valid recipients")))
             }
-            (Command::Rset, ..) => {
-                state.transaction = None;
-                self.relay.give_up();
-                self.idle_reply(&Reply::new(250, "2.0.0 ok"))
+            (Command::Data, State::InTransaction(greeted, open)) => {
+                let next = self.data(&greeted, &open).await?;
+                (State::Greeted(greeted), next)
             }
-            (Command::Noop, ..) => self.idle_reply(&Reply::new(250, "2.0.0 ok")),
-            (Command::Vrfy, ..) => self.idle_reply(&Reply::new(252, "2.5.0 send the mail and see")),
-            (Command::Help, ..) => self.idle_reply(&Reply::new(214, "2.0.0 firstclick passes mail on; see RFC 5321")),
-            (Command::StartTls, _, open) => {
-                let (in_mail, encrypted_before) = (open.is_some(), self.connection.is_encrypted());
-                let next = self.start_tls(in_mail).await?;
-                if self.connection.is_encrypted() != encrypted_before {
-                    *state = State::default();
-                }
-                next
-            }
-            (Command::Xclient(client), _, None) if self.client_info.is_trusted(&self.snapshot.config) => {
-                self.client_info.speak_for(client);
-                self.relay.give_up();
-                *state = State::default();
-                self.connection.queue(&self.greeting());
-                Next::Go
-            }
-            (Command::Xforward(client), Some(_), None) if self.client_info.is_trusted(&self.snapshot.config) => {
-                self.client_info.forward(client);
-                self.connection.queue(&Reply::new(250, "2.0.0 ok"));
-                Next::Go
-            }
-            (Command::Xclient(_) | Command::Xforward(_), ..) if !self.client_info.is_trusted(&self.snapshot.config) => {
-                self.idle_reply(&Reply::new(550, "5.7.0 you may not speak for others; see identity.trusted_upstreams"))
-            }
-            (Command::Mail(_), None, _) => self.idle_reply(&Reply::new(503, "5.5.1 say EHLO first")),
-            (Command::Mail(line), Some(greeted), None) => {
-                let (next, open) = self.mail(line, greeted).await;
-                state.transaction = open;
-                next
-            }
-            (Command::Mail(_) | Command::Xclient(_) | Command::Xforward(_), ..) => self.idle_reply(&Reply::new(503, "5.5.1 not now")),
-            (Command::Rcpt(line), Some(_), Some(open)) => self.recipient(line, open).await,
-            (Command::Data, Some(_), Some(open)) if open.standing == Standing::Lost => {
-                state.transaction = None;
-                self.idle_reply(&relay::broke_off())
-            }
-            (Command::Data, Some(_), Some(open)) if open.recipients.is_empty() => {
-                self.idle_reply(&Reply::new(554, "5.5.1 no valid recipients"))
-            }
-            (Command::Data, Some(greeted), Some(_)) => {
-                let open = state.transaction.take();
-                match open {
-                    Some(open) => self.data(greeted, &open).await?,
-                    None => Next::Go,
-                }
-            }
-            (Command::Rcpt(_) | Command::Data, ..) => self.idle_reply(&Reply::new(503, "5.5.1 say MAIL first")),
-        };
-        Ok(next)
+            (Command::Mail(_), State::Connected) => (State::Connected, self.out_of_order("EHLO comes first")),
+            (Command::Mail(_), state) => (state, self.out_of_order("a transaction is open")),
+            (Command::Rcpt(_) | Command::Data, state) => (state, self.out_of_order("MAIL comes first")),
+        })
+    }
+
+    fn out_of_order(&mut self, why: &str) -> Next {
+        self.idle(RefusedBy::Hop, &Reply::new(503, format!("5.5.1 bad sequence of commands, {why}")))
     }
 
     fn greeting(&self) -> Reply {
         Reply::new(220, format!("{} ESMTP firstclick", self.snapshot.config.hostname))
     }
 
+    /// Queues a reply to the upstream. Every refusal before the data goes through here and is counted; those after it are
+    /// records.
+    fn answer(&mut self, by: RefusedBy, reply: &Reply) {
+        if reply.code() >= 400 {
+            let client = self.client_info.peer_of_mail().forwarded_client().unwrap_or(self.client_info.peer);
+            self.snapshot.pipeline.shared.refused(by, self.stage, reply.code(), client);
+        }
+        self.connection.queue(reply);
+    }
+
+    /// Answers a command that brings no mail nearer; too many of them end the session.
+    fn idle(&mut self, by: RefusedBy, reply: &Reply) -> Next {
+        self.idle += 1;
+        self.answer(by, reply);
+        if self.idle <= self.snapshot.config.bounds.idle_commands {
+            return Next::Go;
+        }
+        self.answer(RefusedBy::Hop, &Reply::new(421, "4.7.0 too many commands without a mail"));
+        Next::HangUp
+    }
+
     async fn flush(&mut self) -> Result<(), ConnectionError> {
         self.connection.flush(self.snapshot.config.deadlines.command).await
     }
 
-    /// The next line; none where the hop stops and nothing is open that should be finished. A silent session between
-    /// two mails gives its next hop back, and makes room where it is crowded.
-    async fn next_line(&mut self, in_mail: bool) -> Result<Option<CommandLine>, ConnectionError> {
+    /// The next line; none where the hop stops and no transaction is open. A silent session between two mails closes its
+    /// connection to the next hop, and has less time where sessions are many.
+    async fn next_line(&mut self, in_transaction: bool) -> Result<Option<CommandLine>, ConnectionError> {
         let start = Instant::now();
         loop {
             let config = &self.snapshot.config;
-            let crowded = !in_mail && self.server.permits.is_crowded(&config.bounds);
+            let crowded = !in_transaction && self.server.permits.is_crowded(&config.bounds);
             let patience = if crowded { config.deadlines.command.min(limits::CROWDED_PATIENCE) } else { config.deadlines.command };
             let Some(left) = patience.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) else {
-                return Err(ConnectionError::Silent);
+                return Err(ConnectionError::TimedOut);
             };
             let look = left.min(limits::LOOK);
-            let line = if in_mail {
+            let line = if in_transaction {
                 timeout(look, self.connection.line()).await
             } else {
                 tokio::select! {
@@ -320,159 +333,110 @@ impl Session {
             if let Ok(line) = line {
                 return line.map(Some);
             }
-            if !in_mail && start.elapsed() >= limits::IDLE_NEXT_HOP {
-                self.relay.leave().await;
+            if !in_transaction && start.elapsed() >= limits::IDLE_NEXT_HOP {
+                self.relay.close().await;
             }
         }
     }
 
-    /// Answers a command that brings no mail nearer; too many of them end the session.
-    fn idle_reply(&mut self, reply: &Reply) -> Next {
-        self.idle += 1;
-        self.connection.queue(reply);
-        if self.idle <= self.snapshot.config.bounds.idle_commands {
-            return Next::Go;
-        }
-        self.connection.queue(&Reply::new(421, "4.7.0 too many commands without a mail"));
-        Next::HangUp
-    }
-
+    /// EHLO and HELO. A reload takes effect here.
     async fn greet(&mut self, helo: String, protocol: Protocol) -> State {
         self.snapshot = self.server.snapshot();
-        let announced = self.relay.extensions(&self.server, &self.snapshot).await;
-        let config = &self.snapshot.config;
-        match protocol {
-            Protocol::Smtp => self.connection.queue(&Reply::new(250, config.hostname.clone())),
-            Protocol::Esmtp => {
-                let trusted = self.client_info.is_trusted(config);
-                let mut lines = vec![config.hostname.clone()];
-                let mut offer = |offered: bool, keyword: &str| {
-                    if offered {
-                        lines.push(keyword.to_owned());
-                    }
-                };
-                offer(announced.pipelining, "PIPELINING");
-                offer(announced.eight_bit_mime, "8BITMIME");
-                offer(announced.smtputf8, "SMTPUTF8");
-                offer(announced.dsn, "DSN");
-                offer(announced.enhanced_status_codes, "ENHANCEDSTATUSCODES");
-                offer(self.snapshot.server_tls.is_some() && !self.connection.is_encrypted(), "STARTTLS");
-                offer(trusted, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT");
-                offer(trusted, "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE");
-                if let Some(size) = announced.size {
-                    let most = if size == 0 { config.size_limit } else { size.min(config.size_limit) };
-                    lines.push(format!("SIZE {most}"));
-                }
-                self.connection.queue(&Reply::lines(250, lines));
-            }
-        }
         self.client_info.mail = None;
-        State { greeted: Some(Greeted { helo, protocol, announced }), transaction: None }
+        let extensions = self.relay.extensions(destination(&self.server, &self.snapshot)).await;
+        let config = &self.snapshot.config;
+        let (announced, reply) = match protocol {
+            Protocol::Smtp => (Extensions::default(), Reply::new(250, config.hostname.clone())),
+            Protocol::Esmtp => {
+                let mut announced = extensions.carried(config.size_limit);
+                if self.snapshot.server_tls.is_some() && !self.connection.is_encrypted() {
+                    announced = announced.with(Extension::StartTls);
+                }
+                if self.client_info.is_trusted(config) {
+                    announced = announced.with(Extension::Xclient).with(Extension::Xforward);
+                }
+                (announced, Reply::lines(250, std::iter::once(config.hostname.clone()).chain(announced.lines()).collect()))
+            }
+        };
+        self.answer(RefusedBy::Hop, &reply);
+        State::Greeted(Greeted { helo, protocol, announced })
     }
 
-    async fn start_tls(&mut self, in_mail: bool) -> Result<Next, ConnectionError> {
+    /// STARTTLS. After it the session starts again (RFC 3207 section 4.2).
+    async fn start_tls(&mut self, state: State) -> Result<(State, Next), ConnectionError> {
         let config = match &self.snapshot.server_tls {
-            Some(config) if !self.connection.is_encrypted() && !in_mail => Arc::clone(config),
-            Some(_) => return Ok(self.idle_reply(&Reply::new(503, "5.5.1 not now"))),
-            None => return Ok(self.idle_reply(&Reply::new(502, "5.5.1 TLS is not offered"))),
+            Some(_) if self.connection.is_encrypted() => return Ok((state, self.out_of_order("TLS is spoken already"))),
+            Some(_) if state.is_in_transaction() => return Ok((state, self.out_of_order("a transaction is open"))),
+            Some(config) => Arc::clone(config),
+            None => return Ok((state, self.idle(RefusedBy::Hop, &Reply::new(502, "5.5.1 TLS is not offered")))),
         };
-        self.relay.give_up();
-        self.connection.queue(&Reply::new(220, "2.0.0 go ahead"));
+        self.relay.abandon();
+        self.answer(RefusedBy::Hop, &Reply::new(220, "2.0.0 ready to start TLS"));
         self.flush().await?;
         self.connection.encrypt(config, self.snapshot.config.deadlines.command).await?;
-        Ok(Next::Go)
+        Ok((State::Connected, Next::Go))
     }
 
-    /// MAIL, and the RCPTs that came in the same breath.
-    async fn mail(&mut self, line: PathCommand, greeted: &Greeted) -> (Next, Option<OpenTransaction>) {
-        // A reload takes effect here: a mail is decided by one configuration from its beginning to its end.
-        self.snapshot = self.server.snapshot();
-        let snapshot = Arc::clone(&self.snapshot);
-        let most = snapshot.config.size_limit;
-        if line.parameter("SIZE").and_then(|size| size.parse::<usize>().ok()).is_some_and(|size| size > most) {
-            return (self.idle_reply(&Reply::new(552, format!("5.3.4 the mail is larger than {most} octets"))), None);
+    /// XCLIENT, after which the session starts again, and XFORWARD.
+    fn speak_for(&mut self, command: Command, state: State) -> (State, Next) {
+        if !self.client_info.is_trusted(&self.snapshot.config) {
+            let reply = Reply::new(550, "5.7.0 you may not speak for others; see identity.trusted_upstreams");
+            return (state, self.idle(RefusedBy::Hop, &reply));
         }
-        if line.parameter("REQUIRETLS").is_some() {
-            // RFC 8689 binds every hop; this one does not promise it, so it must not take the mail.
-            return (self.idle_reply(&Reply::new(555, "5.7.30 REQUIRETLS is not offered here")), None);
-        }
-        let mut recipients = Vec::new();
-        while self.relay.takes_pipelines() && recipients.len() < BATCH.min(snapshot.config.bounds.recipients) {
-            let Some(Ok(Command::Rcpt(recipient))) = self.connection.peek().map(Command::parse) else { break };
-            // The line is there already, so reading it waits for nobody.
-            if self.connection.line().await.is_err() {
-                break;
+        match (command, state) {
+            (Command::Xclient(client), State::Connected | State::Greeted(_)) => {
+                self.client_info.speak_for(client);
+                self.relay.abandon();
+                self.answer(RefusedBy::Hop, &self.greeting());
+                (State::Connected, Next::Go)
             }
-            recipients.push(recipient);
-        }
-        let client = self.client_info.client(&greeted.helo);
-        let client = Attributes { protocol: client.protocol.or(Some(greeted.protocol)), ..client };
-        match self.relay.open(&self.server, &snapshot, &greeted.announced, Some(&client), &line, &recipients).await {
-            MailOutcome::Changed => {
-                self.connection.queue(&Reply::new(421, "4.3.2 the next hop's extensions have changed, please say EHLO again"));
-                (Next::HangUp, None)
+            (Command::Xforward(client), state @ State::Greeted(_)) => {
+                self.client_info.forward(client);
+                self.answer(RefusedBy::Hop, &ok());
+                (state, Next::Go)
             }
-            MailOutcome::No(reply) => {
-                let mut next = self.idle_reply(&reply);
-                for _ in &recipients {
-                    next = self.idle_reply(&reply);
-                }
-                (next, None)
-            }
-            MailOutcome::Yes { mail, recipients: replies } => {
-                self.connection.queue(&mail);
-                for reply in &replies {
-                    self.connection.queue(reply);
-                }
-                let closing = std::iter::once(&mail).chain(&replies).any(|reply| reply.code() == 421);
-                let taken =
-                    recipients.into_iter().zip(&replies).filter(|(_, reply)| reply.is_accepted()).map(|(recipient, _)| recipient.path);
-                let open =
-                    mail.is_accepted().then(|| OpenTransaction { mail: line, recipients: taken.collect(), standing: Standing::Open });
-                if open.is_none() {
-                    self.idle += 1;
-                }
-                let over = closing || self.idle > snapshot.config.bounds.idle_commands;
-                (if over { Next::HangUp } else { Next::Go }, open)
-            }
-        }
-    }
-
-    async fn recipient(&mut self, line: PathCommand, open: &mut OpenTransaction) -> Next {
-        if open.recipients.len() >= self.snapshot.config.bounds.recipients {
-            return self.idle_reply(&Reply::new(452, "4.5.3 too many recipients, send the rest in another mail"));
-        }
-        if open.standing == Standing::Lost {
-            return self.idle_reply(&relay::broke_off());
-        }
-        let snapshot = Arc::clone(&self.snapshot);
-        match self.relay.recipient(&self.server, &snapshot, &line).await {
-            Ok(reply) if reply.is_accepted() => {
-                self.connection.queue(&reply);
-                open.recipients.push(line.path);
-                Next::Go
-            }
-            Ok(reply) if reply.code() == 421 => {
-                self.connection.queue(&reply);
-                Next::HangUp
-            }
-            Ok(reply) => self.idle_reply(&reply),
-            Err(reply) => {
-                // What the next hop took before is gone with its connection.
-                open.recipients.clear();
-                open.standing = Standing::Lost;
-                self.idle_reply(&reply)
-            }
+            (_, State::Connected) => (State::Connected, self.out_of_order("EHLO comes first")),
+            (_, state) => (state, self.out_of_order("a transaction is open")),
         }
     }
 }
 
-/// RCPTs that are sent on in one breath.
-const BATCH: usize = 100;
+/// Where a session's mails go.
+fn destination<'a>(server: &'a Server, snapshot: &'a Snapshot) -> Destination<'a> {
+    Destination { config: &snapshot.config, tls: snapshot.client_tls.as_ref(), route: &server.route }
+}
 
-/// A browser, or a script that was told to talk to the wrong port: nothing of what follows may be taken for a command.
-fn is_another_protocol(line: &[u8]) -> bool {
-    line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0") || line.ends_with(b" HTTP/2.0")
+fn ok() -> Reply {
+    Reply::new(250, "2.0.0 ok")
+}
+
+/// A line that is no command, and what its sender is told.
+enum Misread {
+    /// One line is not in order.
+    Command(Reply),
+    /// The peer speaks no SMTP: nothing of what follows may be taken for a command.
+    Peer(Reply),
+}
+
+fn read(line: &CommandLine) -> Result<Command, Misread> {
+    match line {
+        // A browser, or a script that was told to talk to the wrong port.
+        CommandLine::Whole(line) if [" HTTP/1.1", " HTTP/1.0", " HTTP/2.0"].iter().any(|end| line.ends_with(end.as_bytes())) => {
+            Err(Misread::Peer(Reply::new(502, "5.5.2 this is SMTP")))
+        }
+        CommandLine::Endless => Err(Misread::Peer(Reply::new(500, "5.5.2 the line has no end"))),
+        CommandLine::Whole(line) => Command::parse(line).map_err(|error| Misread::Command(refusal(error, line))),
+        CommandLine::BareLineEnding => Err(Misread::Command(Reply::new(500, "5.5.2 a line must end in CR LF"))),
+        CommandLine::TooLong => Err(Misread::Command(Reply::new(500, "5.5.2 the line is too long"))),
+    }
+}
+
+/// What a line is about, in order or not: its verb says.
+fn stage(line: &CommandLine) -> Stage {
+    let CommandLine::Whole(line) = line else { return Stage::Command };
+    let verb = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let stages = [("MAIL", Stage::Mail), ("RCPT", Stage::Recipient), ("DATA", Stage::Data)];
+    stages.into_iter().find(|(name, _)| verb.eq_ignore_ascii_case(name.as_bytes())).map_or(Stage::Command, |(_, stage)| stage)
 }
 
 fn refusal(error: CommandError, line: &[u8]) -> Reply {

@@ -1,0 +1,115 @@
+//! The envelope of one mail: MAIL and RCPT go to the next hop as they come, and its replies to the upstream.
+
+use super::{Greeted, Next, OpenTransaction, Session, State, destination};
+use crate::{
+    pipeline::{RefusedBy, Stage},
+    smtp::{
+        client::relay::{Beginning, MailOutcome},
+        codec::{
+            attributes::Attributes,
+            command::{Command, PathCommand},
+            reply::Reply,
+        },
+        config::Config,
+    },
+};
+
+impl Session {
+    /// MAIL, and the RCPTs that came in the same group. A reload takes effect here: a mail is dealt with by one configuration
+    /// from its beginning to its end.
+    pub(super) async fn mail(&mut self, mail: PathCommand, greeted: Greeted) -> (State, Next) {
+        self.snapshot = self.server.snapshot();
+        if let Some(reply) = refused_by_parameter(&mail, &self.snapshot.config) {
+            return (State::Greeted(greeted), self.idle(RefusedBy::Hop, &reply));
+        }
+        let recipients = self.recipients_of_the_group().await;
+        let client = self.client_info.client(&greeted.helo);
+        let client = Attributes { protocol: client.protocol.or(Some(greeted.protocol)), ..client };
+        let beginning = Beginning { client: &client, mail: &mail, recipients: &recipients };
+        match self.relay.begin(destination(&self.server, &self.snapshot), greeted.announced, beginning).await {
+            MailOutcome::Changed => {
+                let reply = Reply::new(421, "4.3.2 the next hop's extensions have changed, please say EHLO again");
+                self.answer(RefusedBy::Hop, &reply);
+                (State::Greeted(greeted), Next::HangUp)
+            }
+            MailOutcome::Failed(reply) => {
+                let mut next = self.idle(RefusedBy::Hop, &reply);
+                self.stage = Stage::Recipient;
+                for _ in &recipients {
+                    next = self.idle(RefusedBy::Hop, &reply);
+                }
+                (State::Greeted(greeted), next)
+            }
+            MailOutcome::Replied { mail: reply, recipients: replies } => {
+                self.answer(RefusedBy::NextHop, &reply);
+                self.stage = Stage::Recipient;
+                for reply in &replies {
+                    self.answer(RefusedBy::NextHop, reply);
+                }
+                let closing = std::iter::once(&reply).chain(&replies).any(|reply| reply.code() == 421);
+                let state = if reply.is_accepted() {
+                    let accepted = recipients.into_iter().zip(&replies).filter(|(_, reply)| reply.is_accepted());
+                    let recipients = accepted.map(|(recipient, _)| recipient.path).collect();
+                    State::InTransaction(greeted, OpenTransaction { mail, recipients })
+                } else {
+                    self.idle += 1;
+                    State::Greeted(greeted)
+                };
+                let over = closing || self.idle > self.snapshot.config.bounds.idle_commands;
+                (state, if over { Next::HangUp } else { Next::Go })
+            }
+        }
+    }
+
+    /// The RCPTs that have come behind MAIL already, where the next hop takes groups (RFC 2920).
+    async fn recipients_of_the_group(&mut self) -> Vec<PathCommand> {
+        let most = if self.relay.takes_pipelines() { GROUP.min(self.snapshot.config.bounds.recipients) } else { 0 };
+        let mut recipients = Vec::new();
+        while recipients.len() < most {
+            let Some(Ok(Command::Rcpt(recipient))) = self.connection.peek().map(Command::parse) else { break };
+            // The line is there already, so reading it waits for nobody.
+            if self.connection.line().await.is_err() {
+                break;
+            }
+            recipients.push(recipient);
+        }
+        recipients
+    }
+
+    /// RCPT.
+    pub(super) async fn recipient(&mut self, recipient: PathCommand, greeted: Greeted, mut open: OpenTransaction) -> (State, Next) {
+        if open.recipients.len() >= self.snapshot.config.bounds.recipients {
+            let reply = Reply::new(452, "4.5.3 too many recipients, send the rest in another mail");
+            return (State::InTransaction(greeted, open), self.idle(RefusedBy::Hop, &reply));
+        }
+        let path = recipient.path.clone();
+        let next = match self.relay.recipient(recipient).await {
+            Ok(reply) if reply.is_accepted() => {
+                self.answer(RefusedBy::NextHop, &reply);
+                open.recipients.push(path);
+                Next::Go
+            }
+            Ok(reply) if reply.code() == 421 => {
+                self.answer(RefusedBy::NextHop, &reply);
+                Next::HangUp
+            }
+            Ok(reply) => self.idle(RefusedBy::NextHop, &reply),
+            // What the next hop accepted before is gone with its connection.
+            Err(reply) => return (State::LostTransaction(greeted), self.idle(RefusedBy::Hop, &reply)),
+        };
+        (State::InTransaction(greeted, open), next)
+    }
+}
+
+/// RCPTs that are sent on in one group.
+const GROUP: usize = 100;
+
+/// The reply to a MAIL that asks for what cannot be.
+fn refused_by_parameter(mail: &PathCommand, config: &Config) -> Option<Reply> {
+    let most = config.size_limit;
+    if mail.parameter("SIZE").and_then(|size| size.parse::<usize>().ok()).is_some_and(|size| size > most) {
+        return Some(Reply::new(552, format!("5.3.4 the mail is larger than {most} octets")));
+    }
+    // RFC 8689 binds every hop; this one does not promise it, so it must not take the mail.
+    mail.parameter("REQUIRETLS").map(|_| Reply::new(555, "5.7.30 REQUIRETLS is not offered here"))
+}
