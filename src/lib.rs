@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod milter;
 pub mod pipeline;
 pub mod recognition;
+pub mod service;
 pub mod settings;
 pub mod smtp;
 pub mod testbed;

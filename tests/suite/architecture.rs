@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "smtp::config",
             "milter",
             "http",
+            "service",
             "pipeline",
             "allowlist",
             "recognition",
@@ -53,12 +54,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("testbed", &["smtp::client", "smtp::codec", "smtp::config", "message"]),
-    ("smtp::server", &["smtp::client", "smtp::codec", "smtp::config", "pipeline", "edit", "message", "mail", "tls", "clock", "limits"]),
+    (
+        "smtp::server",
+        &["smtp::client", "smtp::codec", "smtp::config", "service", "pipeline", "edit", "message", "mail", "tls", "clock", "limits"],
+    ),
     ("smtp::client", &["smtp::codec", "smtp::config", "mail", "tls", "clock", "limits"]),
     ("smtp::codec", &["smtp::config", "limits"]),
     ("smtp::config", &["mail", "tls", "limits"]),
-    ("milter", &["pipeline", "edit", "message", "mail", "clock", "limits"]),
-    ("http", &["audit", "edit", "link_store", "message", "metrics", "mail", "tls", "clock", "limits"]),
+    ("milter", &["service", "pipeline", "edit", "message", "mail", "clock", "limits"]),
+    ("http", &["service", "audit", "edit", "link_store", "message", "metrics", "mail", "tls", "clock", "limits"]),
+    ("service", &["metrics", "mail", "limits"]),
     (
         "pipeline",
         &[
