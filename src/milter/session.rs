@@ -91,6 +91,7 @@ enum Header {
 }
 
 /// Why a mail is refused on behalf of the MTA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RefusedFor {
     /// What the pipeline says.
     Pipeline(Refusal),

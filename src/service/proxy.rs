@@ -1,4 +1,4 @@
-//! The PROXY protocol, by which a proxy in front says whom a connection is from: versions 1 and 2 (HAProxy's proxy-protocol.txt).
+//! The PROXY protocol, by which a proxy in front says whom a connection is from: versions 1 and 2 (`proxy-protocol.txt` of `HAProxy`).
 
 use std::{io, net::IpAddr, time::Duration};
 

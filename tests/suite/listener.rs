@@ -210,5 +210,5 @@ async fn a_mail_that_is_cut_has_a_record() {
     assert_eq!(records.len(), 1);
     let (delivery, reply) = (records[0]["delivery"].as_str(), records[0]["reply"].as_str());
     assert_eq!((delivery, reply), (Some("unknown"), Some("cancelled")), "{}", records[0]);
-    assert_eq!(firstclick::audit::chain::verify(&folder.audit()).unwrap().broken, None);
+    assert_eq!(firstclick::audit::verify::verify(&folder.audit()).unwrap().broken, None);
 }

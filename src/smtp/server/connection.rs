@@ -15,6 +15,7 @@ use tokio_rustls::rustls::ServerConfig;
 use super::spool::Spool;
 use crate::{
     limits,
+    service::listener,
     smtp::{
         codec::reply::Reply,
         config::{BareLineEndings, Deadlines},
@@ -196,23 +197,10 @@ impl Connection {
         sent.map_err(|_| ConnectionError::Silent)?.map_err(ConnectionError::Io)
     }
 
-    /// Sends what waits, ends our side, and reads on for a moment: a connection that is closed with octets unread is
-    /// reset, and a reset takes the last reply away from a peer that was still talking.
+    /// Sends what waits and closes the connection, so that a peer that is still talking hears it.
     pub async fn hang_up(&mut self) {
-        let drain = async {
-            self.flush(limits::LINGER).await?;
-            self.channel.shutdown().await?;
-            let (mut dropped, mut block) = (0, [0; FIRST_READ]);
-            while dropped < limits::LINGER_OCTETS {
-                match self.channel.read(&mut block).await? {
-                    0 => break,
-                    read => dropped += read,
-                }
-            }
-            Ok::<_, ConnectionError>(())
-        };
-        // Whatever comes of it, the connection is closed.
-        let _ = timeout(limits::LINGER, drain).await;
+        let last = std::mem::take(&mut self.output);
+        listener::hang_up(&mut self.channel, &last).await;
     }
 
     /// Shakes hands. What came in the clear behind STARTTLS is dropped (RFC 3207 section 4.2).
