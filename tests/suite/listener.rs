@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::hop::{
     Client, PATIENCE, Sink, hop,
+    mta::Mta,
     page::{Answer, ask},
     poll,
     process::{Folder, Process},
@@ -84,6 +85,23 @@ async fn whoever_is_turned_away_hears_why_while_sending() {
         let network = if header.is_empty() { "127.0.0.0/24" } else { "198.51.100.0/24" };
         assert_eq!((record["code"].as_str(), record["network"].as_str(), record["count"].as_u64()), (Some(code), Some(network), Some(1)));
     }
+}
+
+/// The milter protocol has no word for it: the MTA does what its default action says. It is counted all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_mta_too_many_is_hung_up_on_and_counted() {
+    let sink = Sink::start().await;
+    let milter = "[milter]\nlisten = [\"inet:127.0.0.1:0\"]\nconnections = 1";
+    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), &format!("{milter}\n{ADMIN}"));
+    let process = folder.run().await;
+    let line = process.says("listening for MTAs").await;
+    let address = line.split("address=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let mut first = Mta::connect(address).await;
+    first.greet("192.0.2.1").await;
+    assert!(Mta::connect(address).await.answer().await.is_none());
+    let metrics = get(&page(&process).await, "metrics").await.body;
+    let line = "firstclick_refusals_total{by=\"hop\",stage=\"connection\",code=\"421\"} 1";
+    assert!(metrics.lines().any(|is| is == line), "{metrics}");
 }
 
 /// What was refused since the last minute is on record when the program ends.
