@@ -7,6 +7,7 @@
 //! - [`pipeline`]: one transaction in, one record out;
 //! - what it uses: [`message`] reads the mail, [`identity`] finds out who sent it, [`recognition`] says what it is about,
 //!   [`allowlist`] judges it, [`edit`] changes it, [`audit`] records it;
+//! - [`service`]: what servers share: listeners, permits, the budget of memory, and how they stop;
 //! - [`http`]: the guard page and the admin page; [`link_store`]: the folder of short guard links;
 //! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, [`clock`], the only reader of
 //!   time, [`tls`], [`metrics`], and the macro behind the closed vocabularies;
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod milter;
 pub mod pipeline;
 pub mod recognition;
+pub mod service;
 pub mod settings;
 pub mod smtp;
 pub mod testbed;

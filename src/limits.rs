@@ -176,6 +176,12 @@ pub const DATA: Duration = Duration::from_hours(1);
 /// Time that sessions get to finish after SIGTERM before they are cut.
 pub const DRAIN: Duration = Duration::from_secs(30);
 
+/// Time for sessions that are cut to be gone: a future is dropped where it stands, so only one that computes takes any.
+pub const CUT: Duration = Duration::from_secs(5);
+
+/// How often the refusals that strangers caused are written to the audit as one record for each network.
+pub const REFUSALS_SUMMARY: Duration = Duration::from_mins(1);
+
 /// Octets of records that may wait for the audit disk before mails lose their exemption: some ten thousand ordinary mails.
 pub const AUDIT_QUEUE: usize = 16 * 1024 * 1024;
 
@@ -201,12 +207,18 @@ pub const CONNECTIONS: usize = 2_500;
 /// Sessions at once from one address. An upstream MTA opens 20 to 100; a flood from one host leaves the rest free.
 pub const CONNECTIONS_PER_ADDRESS: usize = 500;
 
-/// Octets of mails in memory at once. Mails over `inspect_limit` go to disk, so this is room for some hundred large
-/// ordinary mails or some ten thousand usual ones.
+/// Octets of mails in memory at once, of all protocols. Mails over `inspect_limit` go to disk, so this is room for some hundred
+/// large ordinary mails or some four thousand usual ones. Of SMTP and milter each keeps a quarter that the other cannot take.
+/// One client network (IPv4 /24, IPv6 /48; of the client that XFORWARD, XCLIENT or PROXY names, or the MTA tells, else the peer)
+/// takes a tenth at most, or one mail of `inspect_limit` where that is more, so that ten networks are needed to fill it. Trusted
+/// upstreams and loopback speak for many and are not held to a tenth.
 pub const MEMORY: usize = 128 << 20;
 
 /// Octets by which a mail's share of that memory grows.
 pub const MEMORY_STEP: usize = 32 * 1024;
+
+/// Octets that one header field takes in memory besides its text, where a milter keeps it.
+pub const FIELD_OVERHEAD: usize = 64;
 
 /// Octets of a large mail that wait in memory for the disk.
 pub const SPILL: usize = 128 * 1024;

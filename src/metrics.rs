@@ -27,6 +27,7 @@ pub struct Metrics {
     seconds: Histogram,
     sessions: Family<Protocol, Counter>,
     open: Family<Protocol, Gauge>,
+    panics: Family<Protocol, Counter>,
     refusals: Family<Refusal, Counter>,
     audit_failures: Counter,
     clicks: Family<Click, Counter>,
@@ -90,6 +91,7 @@ impl Default for Metrics {
             seconds: Histogram::new(SECONDS),
             sessions: Family::default(),
             open: Family::default(),
+            panics: Family::default(),
             refusals: Family::default(),
             audit_failures: Counter::default(),
             clicks: Family::default(),
@@ -113,6 +115,7 @@ impl Metrics {
         registry.register("mail_seconds", "From the end of a mail's data to the reply", self.seconds.clone());
         registry.register("sessions", "Sessions taken, by protocol", self.sessions.clone());
         registry.register("sessions_open", "Sessions that are open, by protocol", self.open.clone());
+        registry.register("panics", "Sessions that ended because the program has a fault, by protocol", self.panics.clone());
         registry.register(
             "refusals",
             "Replies of 4xx and 5xx that are no mail's outcome, by whose they were and where",
@@ -155,6 +158,11 @@ impl Metrics {
         let open = self.open.get_or_create_owned(&Protocol { protocol });
         open.inc();
         OpenSession(open)
+    }
+
+    /// Counts a session of a protocol that panicked.
+    pub fn panicked(&self, protocol: &'static str) {
+        self.panics.get_or_create(&Protocol { protocol }).inc();
     }
 
     /// Counts an exemption that could not be put on record.

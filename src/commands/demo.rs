@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::Value;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 
 use super::{Answer, runtime};
 use crate::{
@@ -30,8 +30,10 @@ use crate::{
     },
     http,
     identity::Authenticator,
+    mail::Protocol,
     pipeline::{Pipeline, PipelineConfig, Shared},
     recognition::Recogniser,
+    service::{Shutdown, memory::MemoryBudget},
     settings::{Problems, allow},
     smtp::{
         config::Config,
@@ -52,8 +54,8 @@ pub(super) enum After {
 pub(super) fn demo(after: After) -> anyhow::Result<Answer> {
     let runtime = runtime()?;
     let folder = Folder::make()?;
-    let (stop, stopped) = watch::channel(false);
-    let stage = runtime.block_on(Stage::set(&folder, stopped))?;
+    let shutdown = Shutdown::default();
+    let stage = runtime.block_on(Stage::set(&folder, &shutdown))?;
     let mut rows = stage.play(&runtime)?;
     explain(&mut rows, &folder)?;
     let kept = print(&rows)?;
@@ -61,7 +63,7 @@ pub(super) fn demo(after: After) -> anyhow::Result<Answer> {
     if after == After::Stay {
         stage.stay(&runtime, &folder)?;
     }
-    let _ = stop.send(true);
+    shutdown.drain.cancel();
     Ok(if kept { Answer::Yes } else { Answer::No })
 }
 
@@ -161,7 +163,7 @@ fn entry(action: &str, site: &Site) -> anyhow::Result<Entry> {
 }
 
 impl Stage {
-    async fn set(folder: &Folder, stopped: watch::Receiver<bool>) -> anyhow::Result<Self> {
+    async fn set(folder: &Folder, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let zone = Zone::serve().await.context("the demo's DNS")?;
         let site = Site::serve().await.context("the demo's site")?;
         let scanner = Scanner::serve("X-Firstclick", TOKEN)?;
@@ -201,7 +203,7 @@ impl Stage {
             help_desk: http::HelpDesk::Open,
         };
         let server = Arc::new(http::Server::new(guard, Some(audit.clone()))?);
-        tokio::spawn(http::run(page, server, stopped.clone()));
+        tokio::spawn(http::run(page, server, shutdown.clone()));
         let mut hops = Vec::new();
         for (entry, scanner) in entries.into_iter().zip([&scanner, &deaf]) {
             let authenticator = Authenticator::here(&[zone.address()], Duration::from_secs(5), Vec::new(), hostname.clone())?;
@@ -218,12 +220,10 @@ impl Stage {
             let listener = TcpListener::bind("127.0.0.1:0").await.context("the hop's port")?;
             hops.push(listener.local_addr()?.to_string());
             let config = Config::relay(hostname.clone(), vec![scanner.address().to_string()]);
-            let server = Arc::new(Server::new(Snapshot::new(config, Arc::new(pipeline))?));
+            let memory = MemoryBudget::new(config.bounds.memory, &[Protocol::Smtp]);
+            let server = Arc::new(Server::new(Snapshot::new(config, Arc::new(pipeline))?, memory));
             let listener = Listener { socket: listener, start: Start::Clear };
-            let mut stopped = stopped.clone();
-            tokio::spawn(server::run(vec![listener], server, async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            }));
+            tokio::spawn(server::run(vec![listener], server, shutdown.clone()));
         }
         let [hop, guarding_hop] = <[String; 2]>::try_from(hops).map_err(|_| anyhow::anyhow!("two hops"))?;
         Ok(Self { site, scanner, deaf, vendor, shop, hop, guarding_hop, _zone: zone })

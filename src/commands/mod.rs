@@ -26,6 +26,7 @@ use crate::{
     limits,
     pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
     recognition::Recogniser,
+    service::listener::ListenerDied,
     settings::{Identity, Settings, Verify},
 };
 
@@ -66,10 +67,13 @@ pub fn run(cli: Cli) -> ExitCode {
             for cause in causes {
                 let _ = writeln!(err, "  {cause}");
             }
-            ExitCode::from(2)
+            ExitCode::from(if error.is::<ListenerDied>() { TEMPORARY } else { 2 })
         }
     }
 }
+
+/// The exit code for what another start may mend (sysexits.h: `EX_TEMPFAIL`).
+const TEMPORARY: u8 = 75;
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe))

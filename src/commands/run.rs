@@ -10,10 +10,9 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-    task::JoinSet,
-    time::sleep,
+    signal::unix::{Signal, SignalKind, signal},
+    task::{JoinError, JoinSet},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -23,10 +22,15 @@ use super::{
     runtime,
 };
 use crate::{
+    clock,
     http::{self, admin::Admin},
     limits,
     link_store::LinkStore,
+    mail::Protocol,
     milter,
+    pipeline::Shared,
+    service::{Shutdown, listener::ListenerDied, memory::MemoryBudget},
+    settings::Settings,
     smtp::{
         config::Config as SmtpConfig,
         server::{self, Listener, Server, Snapshot, Start},
@@ -41,121 +45,215 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
             config.path().display()
         );
     };
-    let (smtp, milter, guard) = (settings.smtp.clone(), settings.milter.clone(), settings.guard.clone());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let watched = Watched::of(config.path(), &settings);
-    let (mode, entries, identity, admin) = (settings.mode, settings.allowlist.entries().len(), settings.identity.clone(), settings.admin);
-    let connections =
-        smtp.as_ref().map_or(0, |config| config.bounds.connections * 3) + milter.as_ref().map_or(0, |config| config.connections);
-    raise_file_limit(connections);
-    runtime()?.block_on(async {
-        let pipeline = Arc::new(build(settings, &hostname)?);
-        let (stopping, stopped) = watch::channel(false);
-        let mut servers = Servers { smtp: None, milter: None, guard: None, pipeline: Arc::clone(&pipeline), hostname };
-        let mut running = JoinSet::new();
-        if let Some(config) = smtp {
-            let server = Arc::new(Server::new(Snapshot::new(config.clone(), Arc::clone(&pipeline))?));
-            let listeners = listeners(&config).await?;
-            for listener in &listeners {
+    raise_file_limit(&settings);
+    runtime()?.block_on(service(config, settings, hostname))
+}
+
+/// The service, from its sockets to its last record.
+async fn service(config: &Config, settings: Settings, hostname: String) -> anyhow::Result<Answer> {
+    let mut stop = StopSignals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let hangup = signal(SignalKind::hangup())?;
+    let sockets = Sockets::bind(&settings).await?;
+    let (watched, identity, admin) = (Watched::of(config.path(), &settings), settings.identity.clone(), settings.admin);
+    let servers = servers(settings, hostname)?;
+    let shared = Arc::clone(&servers.pipeline.shared);
+    let (mails, page) = (Shutdown::default(), Shutdown::default());
+    let page_ended = sockets.admin.map(|socket| {
+        let admin = Arc::new(Admin::new(Arc::clone(&shared.metrics), mails.clone()));
+        tokio::spawn(http::admin::run(socket, admin, page.clone()))
+    });
+    let mut running = serve(sockets.mails, &servers, &mails);
+    // Ends with this function.
+    let mut keeping = JoinSet::new();
+    keeping.spawn(keep_refusals_told(Arc::clone(&shared)));
+    keeping.spawn(keep_reloading(hangup, Reload { servers, config: config.clone(), identity, watched, admin }));
+    keeping.spawn(keep_watchdog_quiet());
+    notify(&[NotifyState::Ready]);
+
+    let failure = tokio::select! {
+        () = stop.received() => None,
+        () = mails.drain.cancelled() => None,
+        Some(ended) = running.join_next() => failure(ended),
+    };
+    notify(&[NotifyState::Stopping]);
+    let failure = drain(running, &mails).await.or(failure);
+    shared.summarise_refusals(clock::now());
+    if let Some(audit) = &shared.audit {
+        // An empty queue: the last records are written.
+        let _ = audit.wait_for_room(limits::AUDIT_QUEUE).await;
+    }
+    page.drain.cancel();
+    if let Some(ended) = page_ended {
+        let _ = ended.await;
+    }
+    tracing::info!("stopped");
+    failure.map_or(Ok(Answer::Yes), |died| Err(died.into()))
+}
+
+/// The sockets of the service.
+struct Sockets {
+    mails: MailSockets,
+    /// The admin page's, which stays open until the others are closed.
+    admin: Option<TcpListener>,
+}
+
+/// The sockets for mails and their readers.
+struct MailSockets {
+    smtp: Vec<Listener>,
+    milter: Vec<milter::Listener>,
+    guard: Option<TcpListener>,
+}
+
+impl Sockets {
+    /// Binds all that the configuration names.
+    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let (mode, entries) = (settings.mode, settings.allowlist.entries().len());
+        let mut mails = MailSockets { smtp: Vec::new(), milter: Vec::new(), guard: None };
+        if let Some(config) = &settings.smtp {
+            mails.smtp = listeners(config).await?;
+            for listener in &mails.smtp {
                 let tls = listener.start == Start::Tls;
                 tracing::info!(address = %listener.socket.local_addr()?, tls, next_hop = config.next_hops.join(" "), ?mode, entries, "listening");
             }
-            servers.smtp = Some(Arc::clone(&server));
-            let mut stopped = stopped.clone();
-            running.spawn(server::run(listeners, server, async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            }));
         }
-        if let Some(config) = milter {
-            let server = Arc::new(milter::Server::new(pipeline, &config));
-            let listeners = milter::bind(&config).await.map_err(|(address, error)| {
-                anyhow::anyhow!("milter.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
-            })?;
-            for listener in &listeners {
+        if let Some(config) = &settings.milter {
+            mails.milter = milter::bind(config).await.map_err(|(address, error)| cannot_bind("milter.listen", address, &error))?;
+            for listener in &mails.milter {
                 let address = match listener {
                     milter::Listener::Inet(socket) => socket.local_addr()?.to_string(),
-                    milter::Listener::Unix(..) => "a socket in the file system".to_owned(),
+                    milter::Listener::Unix(_) => "a socket in the file system".to_owned(),
                 };
                 tracing::info!(%address, ?mode, entries, "listening for MTAs");
             }
-            servers.milter = Some(Arc::clone(&server));
-            running.spawn(milter::run(listeners, server, config.drain, stopped.clone()));
         }
-        if let Some(config) = guard {
-            let address = config.listen;
-            let listener = TcpListener::bind(address).await.map_err(|error| {
-                anyhow::anyhow!("guard.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
-            })?;
-            tracing::info!(page = %listener.local_addr()?, url = config.guard_links.url, "the guard page is there");
-            let server = http::Server::new(config, servers.pipeline.shared.audit.clone())?.with_metrics(Arc::clone(&servers.pipeline.shared.metrics));
-            let server = Arc::new(server);
-            servers.guard = Some(Arc::clone(&server));
-            running.spawn(http::run(listener, server, stopped.clone()));
+        if let Some(config) = &settings.guard {
+            let socket = bind("guard.listen", config.listen).await?;
+            tracing::info!(page = %socket.local_addr()?, url = config.guard_links.url, "the guard page is there");
+            mails.guard = Some(socket);
         }
-        if let Some(links) = &servers.pipeline.config.link_store {
-            tokio::spawn(LinkStore::keep_swept(Arc::downgrade(links)));
+        let mut admin = None;
+        if let Some(address) = settings.admin {
+            let socket = bind("admin.listen", address).await?;
+            tracing::info!(address = %socket.local_addr()?, "the admin page is there");
+            admin = Some(socket);
         }
-        servers.pipeline.shared.metrics.entries_in_force(entries);
-        let page = Arc::new(Admin::new(Arc::clone(&servers.pipeline.shared.metrics)));
-        let (closing, closed) = watch::channel(false);
-        let mut admin_page = None;
-        if let Some(address) = admin {
-            let listener = TcpListener::bind(address).await.map_err(|error| {
-                anyhow::anyhow!("admin.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
-            })?;
-            tracing::info!(address = %listener.local_addr()?, "the admin page is there");
-            admin_page = Some(tokio::spawn(http::admin::run(listener, Arc::clone(&page), closed)));
-        }
-        let mut hangup = signal(SignalKind::hangup()).context("signals")?;
-        let mut terminate = signal(SignalKind::terminate()).context("signals")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
-        let mut reload = Reload { servers, config: config.clone(), identity, watched, admin };
-        notify(&[NotifyState::Ready]);
-        let reloads = tokio::spawn(async move {
-            loop {
-                let asked = tokio::select! {
-                    _ = hangup.recv() => true,
-                    () = sleep(limits::RELOAD_LOOK) => false,
-                };
-                if asked || reload.has_changed() {
-                    notify(&[NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading), NotifyState::Reloading]);
-                    // It reads files, perhaps of another machine: mails on this thread go on elsewhere.
-                    tokio::task::block_in_place(|| reload.reload());
-                    notify(&[NotifyState::Ready]);
-                }
-            }
-        });
-        let watchdog = sd_notify::watchdog_enabled().map(|interval| {
-            tokio::spawn(async move {
-                loop {
-                    notify(&[NotifyState::Watchdog]);
-                    sleep(interval / 2).await;
-                }
-            })
-        });
+        Ok(Self { mails, admin })
+    }
+}
+
+async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| cannot_bind(key, address, &error))
+}
+
+fn cannot_bind(key: &str, address: impl std::fmt::Display, error: &io::Error) -> anyhow::Error {
+    anyhow::anyhow!("{key}: {address} cannot be bound: {error}; is another program there, or another firstclick?")
+}
+
+/// The servers that the configuration asks for, on one pipeline and one budget of memory.
+fn servers(settings: Settings, hostname: String) -> anyhow::Result<Servers> {
+    let (smtp, milter, guard) = (settings.smtp.clone(), settings.milter.clone(), settings.guard.clone());
+    let served = [(Protocol::Smtp, smtp.is_some()), (Protocol::Milter, milter.is_some())];
+    let protocols: Vec<Protocol> = served.into_iter().filter(|(_, served)| *served).map(|(protocol, _)| protocol).collect();
+    let memory = MemoryBudget::new(smtp.as_ref().map_or(limits::MEMORY, |config| config.bounds.memory), &protocols);
+    let entries = settings.allowlist.entries().len();
+    let pipeline = Arc::new(build(settings, &hostname)?);
+    let metrics = &pipeline.shared.metrics;
+    metrics.entries_in_force(entries);
+    if let Some(links) = &pipeline.config.link_store {
+        tokio::spawn(LinkStore::keep_swept(Arc::downgrade(links)));
+    }
+    let smtp = smtp
+        .map(|config| Snapshot::new(config, Arc::clone(&pipeline)).map(|snapshot| Arc::new(Server::new(snapshot, memory.clone()))))
+        .transpose()?;
+    let milter = milter.map(|config| Arc::new(milter::Server::new(Arc::clone(&pipeline), &config, memory)));
+    let guard = guard.map(|config| http::Server::new(config, pipeline.shared.audit.clone())).transpose()?;
+    let guard = guard.map(|server| Arc::new(server.with_metrics(Arc::clone(metrics))));
+    Ok(Servers { smtp, milter, guard, pipeline, hostname })
+}
+
+/// Starts each server on its sockets.
+fn serve(sockets: MailSockets, servers: &Servers, shutdown: &Shutdown) -> JoinSet<Result<(), ListenerDied>> {
+    let mut running = JoinSet::new();
+    if let Some(server) = &servers.smtp {
+        running.spawn(server::run(sockets.smtp, Arc::clone(server), shutdown.clone()));
+    }
+    if let Some(server) = &servers.milter {
+        running.spawn(milter::run(sockets.milter, Arc::clone(server), shutdown.clone()));
+    }
+    if let Some((server, socket)) = servers.guard.as_ref().zip(sockets.guard) {
+        running.spawn(http::run(socket, Arc::clone(server), shutdown.clone()));
+    }
+    running
+}
+
+/// Lets every server finish what it has; the first listener that had died, if one had.
+async fn drain(mut running: JoinSet<Result<(), ListenerDied>>, shutdown: &Shutdown) -> Option<ListenerDied> {
+    shutdown.drain.cancel();
+    let mut first = None;
+    while let Some(ended) = running.join_next().await {
+        first = first.or_else(|| failure(ended));
+    }
+    first
+}
+
+/// Why a server ended, where nobody had asked it to.
+fn failure(ended: Result<Result<(), ListenerDied>, JoinError>) -> Option<ListenerDied> {
+    ended.unwrap_or_else(|error| Err(ListenerDied { name: "of a server".to_owned(), error: error.into() })).err()
+}
+
+/// The signals that end the service.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    async fn received(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        notify(&[NotifyState::Stopping]);
-        page.stopping();
-        let _ = stopping.send(true);
-        while running.join_next().await.is_some() {}
-        let _ = closing.send(true);
-        if let Some(page) = admin_page {
-            let _ = page.await;
+    }
+}
+
+/// Reads the configuration again on SIGHUP, and where a file of it has changed.
+async fn keep_reloading(mut hangup: Signal, mut reload: Reload) {
+    loop {
+        let asked = tokio::select! {
+            _ = hangup.recv() => true,
+            () = sleep(limits::RELOAD_LOOK) => false,
+        };
+        if asked || reload.has_changed() {
+            notify(&[NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading), NotifyState::Reloading]);
+            // It reads files, perhaps of another machine: mails on this thread go on elsewhere.
+            tokio::task::block_in_place(|| reload.reload());
+            notify(&[NotifyState::Ready]);
         }
-        reloads.abort();
-        if let Some(watchdog) = watchdog {
-            watchdog.abort();
-        }
-        tracing::info!("stopped");
-        Ok(Answer::Yes)
-    })
+    }
+}
+
+/// Writes a record of what was refused in the minute that is over.
+async fn keep_refusals_told(shared: Arc<Shared>) {
+    let mut minutes = interval(limits::REFUSALS_SUMMARY);
+    minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        minutes.tick().await;
+        shared.summarise_refusals(clock::now());
+    }
+}
+
+/// Tells systemd's watchdog, where there is one, that the runtime still runs.
+async fn keep_watchdog_quiet() {
+    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    loop {
+        notify(&[NotifyState::Watchdog]);
+        sleep(patience / 2).await;
+    }
 }
 
 /// Tells systemd; where there is none, nobody hears it.
@@ -168,9 +266,7 @@ fn notify(states: &[NotifyState<'_>]) {
 async fn listeners(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
     let mut handed = ListenFd::from_env();
     if handed.len() == 0 {
-        return server::bind(config).await.map_err(|(address, error)| {
-            anyhow::anyhow!("smtp.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
-        });
+        return server::bind(config).await.map_err(|(address, error)| cannot_bind("smtp.listen", address, &error));
     }
     let mut listeners = Vec::new();
     for number in 0..handed.len() {
@@ -186,8 +282,10 @@ async fn listeners(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
 
 /// An SMTP session takes two file descriptors, and a large mail a third; a milter session takes one. Says so where the
 /// system gives fewer.
-fn raise_file_limit(files: usize) {
+fn raise_file_limit(settings: &Settings) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let smtp = settings.smtp.as_ref().map_or(0, |config| config.bounds.connections * 3);
+    let files = smtp + settings.milter.as_ref().map_or(0, |config| config.connections);
     let wanted = files as u64 + 100;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {

@@ -1,10 +1,7 @@
 //! The admin page: is the service alive, may a load balancer send to it, and what did it count. Plain HTTP, for the
 //! machine itself or a network of its own.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -15,37 +12,72 @@ use axum::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
+    net::{TcpListener, TcpStream},
+    time::timeout,
 };
 
-use crate::{limits, metrics::Metrics};
+use crate::{
+    limits,
+    metrics::Metrics,
+    service::{
+        Shutdown,
+        listener::{Accepted, Listeners, OnDeath, Service, TurnedAway},
+        permits::{ClientKey, Permits},
+    },
+};
 
 /// What the page tells.
 #[derive(Debug)]
 pub struct Admin {
     metrics: Arc<Metrics>,
-    ready: AtomicBool,
+    /// Of the servers that take mails: the service is ready until they drain.
+    mails: Shutdown,
+    permits: Arc<Permits>,
 }
 
 impl Admin {
-    /// A page of a service that is ready.
+    /// A page about the servers that stop by `mails`.
     #[must_use]
-    pub const fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, ready: AtomicBool::new(true) }
-    }
-
-    /// The service stops: new mails go elsewhere.
-    pub fn stopping(&self) {
-        self.ready.store(false, Ordering::Relaxed);
+    pub fn new(metrics: Arc<Metrics>, mails: Shutdown) -> Self {
+        Self { metrics, mails, permits: Arc::new(Permits::new(ClientKey::Address)) }
     }
 }
 
-/// Serves until `stop` turns true, which is when the other listeners are closed: a load balancer hears "stopping" meanwhile.
-pub async fn run(listener: TcpListener, admin: Arc<Admin>, stop: watch::Receiver<bool>) {
-    let permits = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
-    let serve = |stream, peer| Some(super::talk(TokioIo::new(stream), peer, router(Arc::clone(&admin))));
-    drop(super::take(listener, &permits, stop, serve).await);
+/// Serves until the drain of its own begins, which is when the other listeners are closed: a load balancer hears "stopping"
+/// meanwhile. Where its listener dies, that is a warning in the log, and mails go on.
+pub async fn run(listener: TcpListener, admin: Arc<Admin>, shutdown: Shutdown) {
+    let mut all = Listeners::new("admin", Arc::clone(&admin.metrics), OnDeath::Warn, shutdown);
+    let name = listener.local_addr().map_or_else(|_| "admin.listen".to_owned(), |address| format!("admin.listen {address}"));
+    all.listen(name, listener, admin);
+    // A death was told, and is nobody's end.
+    let _ = all.run(|| DRAIN).await;
+}
+
+impl Service<TcpStream> for Admin {
+    fn permits(&self) -> &Arc<Permits> {
+        &self.permits
+    }
+
+    fn most(&self) -> usize {
+        limits::ADMIN_CONNECTIONS
+    }
+
+    /// One collector may have them all.
+    fn most_of(&self, _client: IpAddr) -> usize {
+        limits::ADMIN_CONNECTIONS
+    }
+
+    fn turn_away(&self, _why: TurnedAway, _client: IpAddr) -> Vec<u8> {
+        self.metrics.refused("hop", "connection", StatusCode::SERVICE_UNAVAILABLE.as_u16());
+        Vec::new()
+    }
+
+    async fn serve(self: Arc<Self>, connection: Accepted<TcpStream>) {
+        let Accepted { stream, client, shutdown, .. } = connection;
+        let talk = super::talk(TokioIo::new(stream), client, router(self), &shutdown);
+        // Whatever a client does, it is gone after this.
+        let _ = timeout(limits::HTTP_CONNECTION, talk).await;
+    }
 }
 
 fn router(admin: Arc<Admin>) -> Router {
@@ -58,13 +90,16 @@ fn router(admin: Arc<Admin>) -> Router {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    if admin.ready.load(Ordering::Relaxed) {
-        "ready\n".into_response()
-    } else {
+    if admin.mails.drain.is_cancelled() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
+    } else {
+        "ready\n".into_response()
     }
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], admin.metrics.text()).into_response()
 }
+
+/// For requests that are under way when the page is closed.
+const DRAIN: Duration = Duration::from_secs(1);

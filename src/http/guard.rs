@@ -59,9 +59,11 @@ async fn bounded(State(context): State<Context>, request: Request, next: Next) -
     let config = context.server.current.load_full();
     let refuse = |status| answer(&config, status, "text/plain; charset=utf-8", Vec::new(), None);
     let client = context.client(&config, request.headers());
-    let Some(_place) = context.server.requests.admit(client, limits::GUARD_CONNECTIONS_PER_CLIENT) else {
-        return refuse(StatusCode::TOO_MANY_REQUESTS);
-    };
+    let permit = context.server.requests.admit(limits::GUARD_CONNECTIONS).and_then(|mut permit| {
+        permit.assign(client, limits::GUARD_CONNECTIONS_PER_CLIENT)?;
+        Ok(permit)
+    });
+    let Ok(_permit) = permit else { return refuse(StatusCode::TOO_MANY_REQUESTS) };
     let (head, body) = request.into_parts();
     match timeout(limits::GUARD_BODY, body::to_bytes(body, limits::GUARD_BUFFER)).await {
         Ok(Ok(octets)) => next.run(Request::from_parts(head, Body::from(octets))).await,

@@ -6,7 +6,6 @@
 
 pub mod admin;
 mod clicks;
-mod client_permits;
 mod guard;
 mod page;
 pub mod words;
@@ -15,25 +14,24 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use axum::Router;
+use axum::{Router, http::StatusCode};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
-    task::JoinSet,
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-use self::{client_permits::ClientPermits, words::Languages};
+use self::words::Languages;
 use crate::{
     audit::Audit,
     clock,
@@ -42,6 +40,11 @@ use crate::{
     link_store::LinkStore,
     mail::Network,
     metrics::Metrics,
+    service::{
+        Shutdown,
+        listener::{Accepted, ListenerDied, Listeners, OnDeath, Service, TurnedAway},
+        permits::{ClientKey, Permits},
+    },
     tls::{self, CertificateFiles, TlsError},
 };
 
@@ -107,11 +110,10 @@ pub struct Server {
     metrics: Arc<Metrics>,
     languages: Languages,
     rates: Mutex<HashMap<IpAddr, (i64, u32)>>,
-    permits: Arc<Semaphore>,
-    /// Connections by TCP peer.
-    connections: Arc<ClientPermits>,
+    /// Connections, by TCP peer.
+    connections: Arc<Permits>,
     /// Requests under way, by the client that a trusted proxy names.
-    requests: Arc<ClientPermits>,
+    requests: Arc<Permits>,
 }
 
 impl Server {
@@ -128,9 +130,8 @@ impl Server {
             metrics: Arc::default(),
             languages: Languages::built_in()?,
             rates: Mutex::default(),
-            permits: Arc::new(Semaphore::new(limits::GUARD_CONNECTIONS)),
-            connections: Arc::default(),
-            requests: Arc::default(),
+            connections: Arc::new(Permits::new(ClientKey::Host)),
+            requests: Arc::new(Permits::new(ClientKey::Host)),
         })
     }
 
@@ -154,7 +155,7 @@ impl Server {
 
     /// Whether an address may ask once more in this minute.
     fn admits(&self, address: IpAddr) -> bool {
-        let (address, minute) = (client_permits::network(address), clock::now().as_second() / 60);
+        let (address, minute) = (ClientKey::Host.of(address), clock::now().as_second() / 60);
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         if rates.len() >= limits::GUARD_ADDRESSES {
             rates.retain(|_, (at, _)| *at == minute);
@@ -183,80 +184,73 @@ pub enum GuardError {
     Words(#[from] toml::de::Error),
 }
 
-/// Serves until `stop` turns true; then gives requests that are under way a moment.
-pub async fn run(listener: TcpListener, server: Arc<Server>, stop: watch::Receiver<bool>) {
-    let mut connections = take(listener, &server.permits, stop, |stream, peer| {
-        let is_proxy = server.current.load().proxies.iter().any(|proxy| proxy.contains(peer));
-        let most = if is_proxy { limits::GUARD_CONNECTIONS_PER_PROXY } else { limits::GUARD_CONNECTIONS_PER_CLIENT };
-        // Too many of one peer: the connection is closed at once.
-        let permit = server.connections.admit(peer, most)?;
-        let server = Arc::clone(&server);
-        Some(async move {
-            let _ = serve(stream, peer, server).await;
-            drop(permit);
-        })
-    })
-    .await;
-    let drained = async { while connections.join_next().await.is_some() {} };
-    let _ = timeout(DRAIN, drained).await;
+/// Serves until the drain begins; then gives requests that are under way a moment.
+///
+/// # Errors
+/// The listener died; the drain began because of it.
+pub async fn run(listener: TcpListener, server: Arc<Server>, shutdown: Shutdown) -> Result<(), ListenerDied> {
+    let mut all = Listeners::new("guard", Arc::clone(&server.metrics), OnDeath::Stop, shutdown);
+    let name = listener.local_addr().map_or_else(|_| "guard.listen".to_owned(), |address| format!("guard.listen {address}"));
+    all.listen(name, listener, server);
+    all.run(|| DRAIN).await
 }
 
-/// Takes connections while there are `permits`, until `stop` turns true; those that are still open then. `serve` gives none
-/// for a connection that is to be closed.
-async fn take<Served: Future<Output = ()> + Send + 'static>(
-    listener: TcpListener,
-    permits: &Arc<Semaphore>,
-    mut stop: watch::Receiver<bool>,
-    serve: impl Fn(TcpStream, IpAddr) -> Option<Served>,
-) -> JoinSet<()> {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return connections,
-        };
-        while connections.try_join_next().is_some() {}
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "an HTTP connection could not be taken");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { continue };
-        let Some(served) = serve(stream, peer.ip().to_canonical()) else { continue };
-        connections.spawn(async move {
-            // Whatever a client does, it is gone after this.
-            let _ = timeout(limits::HTTP_CONNECTION, served).await;
-            drop(permit);
-        });
+impl Service<TcpStream> for Server {
+    fn permits(&self) -> &Arc<Permits> {
+        &self.connections
+    }
+
+    fn most(&self) -> usize {
+        limits::GUARD_CONNECTIONS
+    }
+
+    fn most_of(&self, client: IpAddr) -> usize {
+        let is_proxy = self.current.load().proxies.iter().any(|proxy| proxy.contains(client));
+        if is_proxy { limits::GUARD_CONNECTIONS_PER_PROXY } else { limits::GUARD_CONNECTIONS_PER_CLIENT }
+    }
+
+    /// The connection is closed at once: what could be said would have to be said by TLS. It is counted as what HTTP would say.
+    fn turn_away(&self, _why: TurnedAway, _client: IpAddr) -> Vec<u8> {
+        self.metrics.refused("hop", "connection", StatusCode::SERVICE_UNAVAILABLE.as_u16());
+        Vec::new()
+    }
+
+    async fn serve(self: Arc<Self>, connection: Accepted<TcpStream>) {
+        // Whatever a client does, it is gone after this.
+        let _ = timeout(limits::HTTP_CONNECTION, serve(connection, self)).await;
     }
 }
 
-async fn serve(stream: TcpStream, peer: IpAddr, server: Arc<Server>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+async fn serve(connection: Accepted<TcpStream>, server: Arc<Server>) -> io::Result<()> {
+    let Accepted { stream, client: peer, shutdown, .. } = connection;
     let tls = server.tls.load_full();
     match tls.as_ref() {
         Some(config) => {
             let stream = timeout(limits::GUARD_HEADER, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await??;
-            talk(TokioIo::new(stream), peer, guard::router(server, peer)).await;
+            talk(TokioIo::new(stream), peer, guard::router(server, peer), &shutdown).await;
         }
-        None => talk(TokioIo::new(stream), peer, guard::router(server, peer)).await,
+        None => talk(TokioIo::new(stream), peer, guard::router(server, peer), &shutdown).await,
     }
     Ok(())
 }
 
-async fn talk(stream: impl hyper::rt::Read + hyper::rt::Write + Unpin, peer: IpAddr, router: Router) {
+/// One connection's requests. Once the drain begins, the one that is under way is the last.
+async fn talk(stream: impl hyper::rt::Read + hyper::rt::Write + Unpin, peer: IpAddr, router: Router, shutdown: &Shutdown) {
     let service = TowerToHyperService::new(router);
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits::GUARD_HEADER).max_buf_size(limits::GUARD_BUFFER).max_headers(64);
-    if let Err(error) = http.serve_connection(stream, service).await {
+    let mut connection = pin!(http.serve_connection(stream, service));
+    let done = tokio::select! {
+        done = connection.as_mut() => done,
+        () = shutdown.drain.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = done {
         tracing::debug!(client = %peer, %error, "an HTTP connection broke off");
     }
 }
 
-/// Pause after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For requests that are under way when the service stops.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ mod session;
 
 use std::{
     fs, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -20,13 +20,18 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
-    sync::{Semaphore, watch},
-    task::JoinSet,
-    time::timeout,
+    net::{TcpListener, UnixListener, UnixStream},
 };
 
-use crate::{limits, pipeline::Pipeline};
+use crate::{
+    pipeline::{Pipeline, RefusedBy, Stage},
+    service::{
+        Shutdown,
+        listener::{Accepted, ListenerDied, Listeners, OnDeath, Service, Socket, TurnedAway},
+        memory::MemoryBudget,
+        permits::{ClientKey, Permits},
+    },
+};
 
 /// How the server is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,17 +73,20 @@ pub struct Owner {
 /// What all sessions share.
 pub struct Server {
     pipeline: ArcSwap<Pipeline>,
-    memory: Arc<Semaphore>,
-    permits: Arc<Semaphore>,
+    memory: MemoryBudget,
+    permits: Arc<Permits>,
+    /// The most connections at one time.
+    connections: usize,
+    /// For sessions to finish their mails.
+    drain: Duration,
 }
 
 impl Server {
-    /// A server that decides by this pipeline.
+    /// A server that decides by this pipeline, within this memory.
     #[must_use]
-    pub fn new(pipeline: Arc<Pipeline>, config: &Config) -> Self {
-        let memory = Arc::new(Semaphore::new((limits::MEMORY / limits::MEMORY_STEP).min(Semaphore::MAX_PERMITS)));
-        let permits = Arc::new(Semaphore::new(config.connections.min(Semaphore::MAX_PERMITS)));
-        Self { pipeline: ArcSwap::from(pipeline), memory, permits }
+    pub fn new(pipeline: Arc<Pipeline>, config: &Config, memory: MemoryBudget) -> Self {
+        let permits = Arc::new(Permits::new(ClientKey::Address));
+        Self { pipeline: ArcSwap::from(pipeline), memory, permits, connections: config.connections, drain: config.drain }
     }
 
     /// Puts another pipeline in force, from the next mail on; sessions stay.
@@ -98,17 +106,28 @@ impl Server {
 pub enum Listener {
     /// Over the network.
     Inet(TcpListener),
-    /// In the file system; the file goes with it.
-    Unix(UnixListener, SocketFile),
+    /// In the file system.
+    Unix(UnixSocket),
 }
 
-/// A socket's file; it is removed when this is dropped.
+/// A socket in the file system; its file is removed when this is dropped.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct UnixSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
 
-impl Drop for SocketFile {
+impl Socket for UnixSocket {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, IpAddr)> {
+        Socket::accept(&self.listener).await
+    }
+}
+
+impl Drop for UnixSocket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -133,71 +152,58 @@ fn bind_unix(path: &Path, config: &Config) -> io::Result<Listener> {
     if left && std::os::unix::net::UnixStream::connect(path).is_err() {
         fs::remove_file(path)?;
     }
-    let socket = UnixListener::bind(path)?;
-    let file = SocketFile(path.to_owned());
+    let socket = UnixSocket { listener: UnixListener::bind(path)?, path: path.to_owned() };
     if let Some(owner) = config.socket_owner {
         std::os::unix::fs::chown(path, Some(owner.user), Some(owner.group))?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode))?;
-    Ok(Listener::Unix(socket, file))
+    Ok(Listener::Unix(socket))
 }
 
-/// Serves until `stop` turns true; then lets sessions finish their mails, and cuts those that take longer than `drain`.
-pub async fn run(listeners: Vec<Listener>, server: Arc<Server>, drain: Duration, mut stop: watch::Receiver<bool>) {
-    let sessions = Arc::new(tokio::sync::Mutex::new(JoinSet::new()));
-    let mut listening = JoinSet::new();
+/// Serves until the drain begins; then lets sessions finish their mails, and cuts those that take longer than its
+/// configuration says.
+///
+/// # Errors
+/// A listener died; the drain began because of it.
+pub async fn run(listeners: Vec<Listener>, server: Arc<Server>, shutdown: Shutdown) -> Result<(), ListenerDied> {
+    let metrics = Arc::clone(&server.pipeline().shared.metrics);
+    let mut all = Listeners::new("milter", metrics, OnDeath::Stop, shutdown);
     for listener in listeners {
-        let (server, stop, sessions) = (Arc::clone(&server), stop.clone(), Arc::clone(&sessions));
-        listening.spawn(async move { accept(&listener, &server, &stop, &sessions).await });
+        match listener {
+            Listener::Inet(socket) => {
+                let name = socket.local_addr().map_or_else(|_| "milter.listen".to_owned(), |address| format!("milter.listen {address}"));
+                all.listen(name, socket, Arc::clone(&server));
+            }
+            Listener::Unix(socket) => all.listen(format!("milter.listen {}", socket.path.display()), socket, Arc::clone(&server)),
+        }
     }
-    let _ = stop.wait_for(|stop| *stop).await;
-    listening.shutdown().await;
-    let mut sessions = sessions.lock().await;
-    let drained = async { while sessions.join_next().await.is_some() {} };
-    if timeout(drain, drained).await.is_err() {
-        tracing::warn!(cut = sessions.len(), "stopping: milter sessions took too long and are cut");
-        sessions.shutdown().await;
-    }
+    all.run(|| server.drain).await
 }
 
-async fn accept(listener: &Listener, server: &Arc<Server>, stop: &watch::Receiver<bool>, sessions: &tokio::sync::Mutex<JoinSet<()>>) {
-    loop {
-        let accepted = match listener {
-            Listener::Inet(socket) => socket.accept().await.map(|(stream, _)| {
-                let _ = stream.set_nodelay(true);
-                Box::new(stream) as Box<dyn Stream>
-            }),
-            Listener::Unix(socket, _) => socket.accept().await.map(|(stream, _)| Box::new(stream) as Box<dyn Stream>),
-        };
-        let stream = match accepted {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a milter connection could not be taken");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        // Hung up on, the MTA does what its default action says.
-        let Ok(permit) = Arc::clone(&server.permits).try_acquire_owned() else {
-            tracing::warn!(bound = "milter.connections", "turned away");
-            continue;
-        };
-        let open = server.pipeline().shared.metrics.session("milter");
-        let (server, stop) = (Arc::clone(server), stop.clone());
-        let mut sessions = sessions.lock().await;
-        while sessions.try_join_next().is_some() {}
-        sessions.spawn(async move {
-            if let Err(error) = Box::pin(session::serve(stream, &server, stop)).await {
-                tracing::warn!(%error, "milter session broke off");
-            }
-            drop((permit, open));
-        });
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Service<S> for Server {
+    fn permits(&self) -> &Arc<Permits> {
+        &self.permits
+    }
+
+    fn most(&self) -> usize {
+        self.connections
+    }
+
+    /// An MTA, which may have them all.
+    fn most_of(&self, _client: IpAddr) -> usize {
+        self.connections
+    }
+
+    /// Hung up on, the MTA does what its default action says; the protocol has no reply before its first frame. It is counted as
+    /// what SMTP would say.
+    fn turn_away(&self, _why: TurnedAway, client: IpAddr) -> Vec<u8> {
+        self.pipeline().shared.refused(RefusedBy::Hop, Stage::Connection, 421, client);
+        Vec::new()
+    }
+
+    async fn serve(self: Arc<Self>, connection: Accepted<S>) {
+        if let Err(error) = Box::pin(session::serve(connection, &self)).await {
+            tracing::warn!(%error, "milter session broke off");
+        }
     }
 }
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-/// Pause after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

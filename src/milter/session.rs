@@ -10,7 +10,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
-    sync::{OwnedSemaphorePermit, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -27,6 +26,7 @@ use crate::{
         record::{self, RefusalRecord},
     },
     pipeline::{Pipeline, Refusal, fault::FaultPoint},
+    service::{listener::Accepted, memory::MemoryShare},
 };
 
 /// Why a session ended before the MTA ended it.
@@ -73,9 +73,30 @@ struct OpenTransaction {
     assembly: MessageAssembly,
     /// Octets of the mail, kept or not.
     size: usize,
+    header: Header,
     body: Body,
-    /// Its share of the memory budget.
-    memory: Vec<OwnedSemaphorePermit>,
+    /// Its share of the hop's memory.
+    memory: MemoryShare,
+}
+
+/// What becomes of a mail's header. It must be read: a forged field may be in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Header {
+    /// It is kept.
+    Kept,
+    /// It is larger than [`limits::HEADER_BLOCK`].
+    TooLarge,
+    /// There is no memory for it now.
+    NoMemory,
+}
+
+/// Why a mail is refused on behalf of the MTA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RefusedFor {
+    /// What the pipeline says.
+    Pipeline(Refusal),
+    /// There is no memory for its header now.
+    NoMemory,
 }
 
 /// What is done with a mail's body.
@@ -90,11 +111,8 @@ enum Body {
     TooLarge,
 }
 
-pub(super) async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    server: &Server,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), SessionError> {
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(accepted: Accepted<S>, server: &Server) -> Result<(), SessionError> {
+    let Accepted { stream, shutdown, .. } = accepted;
     let (input, mut output) = tokio::io::split(stream);
     let mut input = BufReader::with_capacity(16 * 1024, input);
     let mut session = Session { server, client: MtaClient::default(), mail: None, queue_id: None, negotiated: false };
@@ -105,7 +123,7 @@ pub(super) async fn serve(
         let read = timeout(limits::MILTER_PATIENCE, codec::read(&mut input));
         let frame = tokio::select! {
             read = read => read.map_err(|_| SessionError::Silent)?,
-            _ = stop.wait_for(|stop| *stop), if idle => return Ok(()),
+            () = shutdown.drain.cancelled(), if idle => return Ok(()),
         };
         let frame = match frame {
             Err(CodecError::Closed) | Ok(MtaCommand::Quit) => return Ok(()),
@@ -182,7 +200,7 @@ impl Session<'_> {
             MtaCommand::Helo(name) => self.client.helo = text(&name),
             MtaCommand::Mail(path) => {
                 self.forget();
-                self.mail = Some(Box::new(OpenTransaction::begin(self.server.pipeline(), text(&path))));
+                self.mail = Some(Box::new(OpenTransaction::begin(self.server, &self.client, text(&path))));
             }
             MtaCommand::Recipient(path) => {
                 let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
@@ -217,8 +235,17 @@ impl Session<'_> {
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
         mail.size = mail.size.saturating_add(name.len() + value.len() + 3);
         // Hung up on, an MTA might let the mail go, forged fields and all: it is refused at the end of its header.
-        if mail.size <= limits::HEADER_BLOCK {
+        if mail.size > limits::HEADER_BLOCK {
+            mail.header = Header::TooLarge;
+        } else if !mail.keeps(name.len() + value.len()) {
+            mail.header = Header::NoMemory;
+        }
+        if mail.header == Header::Kept {
             mail.assembly.field(name, value);
+        } else {
+            // It is refused whatever else it holds, so it holds no memory.
+            mail.assembly = MessageAssembly::default();
+            mail.memory.shrink_to(0);
         }
         Ok(None)
     }
@@ -227,8 +254,13 @@ impl Session<'_> {
     async fn end_of_header(&mut self) -> Result<Option<MilterReply>, SessionError> {
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
         let pipeline = Arc::clone(&mail.pipeline);
-        if mail.size > limits::HEADER_BLOCK {
-            let answer = refuse(&pipeline, &self.client, mail, Refusal::HeaderTooLarge);
+        let refused = match mail.header {
+            Header::Kept => None,
+            Header::TooLarge => Some(RefusedFor::Pipeline(Refusal::HeaderTooLarge)),
+            Header::NoMemory => Some(RefusedFor::NoMemory),
+        };
+        if let Some(refused) = refused {
+            let answer = refuse(&pipeline, &self.client, mail, refused);
             self.forget();
             return Ok(Some(answer));
         }
@@ -245,7 +277,7 @@ impl Session<'_> {
         let mut mail = self.mail.take().ok_or(SessionError::OutOfTurn)?;
         match decide(&pipeline, &self.client, &mut mail).await {
             Ok(_) => Ok(Some(MilterReply::Accept)),
-            Err(refusal) => Ok(Some(refuse(&pipeline, &self.client, &mail, refusal))),
+            Err(refusal) => Ok(Some(refuse(&pipeline, &self.client, &mail, RefusedFor::Pipeline(refusal)))),
         }
     }
 
@@ -253,7 +285,7 @@ impl Session<'_> {
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
         let limit = mail.pipeline.config.inspect_limit;
         mail.size = mail.size.saturating_add(piece.len());
-        if mail.body == Body::Kept && (mail.size > limit || !mail.grow(self.server, piece.len())) {
+        if mail.body == Body::Kept && (mail.size > limit || !mail.keeps(piece.len())) {
             mail.body = Body::TooLarge;
         }
         if mail.body != Body::Kept {
@@ -279,14 +311,18 @@ impl Session<'_> {
                 changes.push(MilterReply::Accept);
                 changes
             }
-            Err(refusal) => vec![refuse(&pipeline, &self.client, &mail, refusal)],
+            Err(refusal) => vec![refuse(&pipeline, &self.client, &mail, RefusedFor::Pipeline(refusal))],
         })
     }
 }
 
 impl OpenTransaction {
     /// MAIL.
-    fn begin(pipeline: Arc<Pipeline>, reverse_path: String) -> Self {
+    fn begin(server: &Server, client: &MtaClient, reverse_path: String) -> Self {
+        let pipeline = server.pipeline();
+        // A trusted upstream hands over everybody's mails.
+        let client = client.address.filter(|client| !pipeline.config.authenticator.trusts(*client));
+        let memory = server.memory.share(Protocol::Milter, client, pipeline.config.inspect_limit);
         Self {
             pipeline,
             reverse_path,
@@ -294,18 +330,16 @@ impl OpenTransaction {
             queue_id: None,
             assembly: MessageAssembly::default(),
             size: 0,
+            header: Header::Kept,
             body: Body::Kept,
-            memory: Vec::new(),
+            memory,
         }
     }
 
-    /// Takes so much more of the memory budget, if that much is left.
-    fn grow(&mut self, server: &Server, octets: usize) -> bool {
-        let steps = u32::try_from(octets.div_ceil(limits::MEMORY_STEP)).unwrap_or(u32::MAX);
-        Arc::clone(&server.memory).try_acquire_many_owned(steps).is_ok_and(|permit| {
-            self.memory.push(permit);
-            true
-        })
+    /// Whether there is memory for so many octets more.
+    fn keeps(&mut self, octets: usize) -> bool {
+        let fields = (self.assembly.count() + 1) * limits::FIELD_OVERHEAD;
+        self.memory.grow_to(self.assembly.raw().len() + fields + octets).is_ok()
     }
 }
 
@@ -341,11 +375,14 @@ async fn decide(pipeline: &Pipeline, client: &MtaClient, mail: &mut OpenTransact
 }
 
 /// Refuses a mail on behalf of the MTA, and puts that on record.
-fn refuse(pipeline: &Pipeline, client: &MtaClient, mail: &OpenTransaction, refusal: Refusal) -> MilterReply {
-    let (code, delivery, reply) = match refusal {
-        Refusal::Looping => (554, Delivery::Refused, "554 5.4.6 the mail is looping: it has too many Received fields"),
-        Refusal::HeaderTooLarge => (552, Delivery::Refused, "552 5.3.4 the header is too large"),
-        Refusal::Fault => (451, Delivery::Deferred, "451 4.3.0 the mail could not be read, send it again"),
+fn refuse(pipeline: &Pipeline, client: &MtaClient, mail: &OpenTransaction, refused: RefusedFor) -> MilterReply {
+    let (code, delivery, reply) = match refused {
+        RefusedFor::NoMemory => (452, Delivery::Deferred, "452 4.3.1 too many mails at once, send it again"),
+        RefusedFor::Pipeline(Refusal::Looping) => {
+            (554, Delivery::Refused, "554 5.4.6 the mail is looping: it has too many Received fields")
+        }
+        RefusedFor::Pipeline(Refusal::HeaderTooLarge) => (552, Delivery::Refused, "552 5.3.4 the header is too large"),
+        RefusedFor::Pipeline(Refusal::Fault) => (451, Delivery::Deferred, "451 4.3.0 the mail could not be read, send it again"),
     };
     let record = RefusalRecord {
         v: record::VERSION,

@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "smtp::config",
             "milter",
             "http",
+            "service",
             "pipeline",
             "allowlist",
             "recognition",
@@ -53,12 +54,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("testbed", &["smtp::client", "smtp::codec", "smtp::config", "message"]),
-    ("smtp::server", &["smtp::client", "smtp::codec", "smtp::config", "pipeline", "edit", "message", "mail", "tls", "clock", "limits"]),
+    (
+        "smtp::server",
+        &["smtp::client", "smtp::codec", "smtp::config", "service", "pipeline", "edit", "message", "mail", "tls", "clock", "limits"],
+    ),
     ("smtp::client", &["smtp::codec", "smtp::config", "mail", "tls", "clock"]),
     ("smtp::codec", &["smtp::config", "limits"]),
     ("smtp::config", &["mail", "tls", "limits"]),
-    ("milter", &["pipeline", "edit", "message", "mail", "clock", "limits"]),
-    ("http", &["audit", "edit", "link_store", "message", "metrics", "mail", "tls", "clock", "limits"]),
+    ("milter", &["service", "pipeline", "edit", "message", "mail", "clock", "limits"]),
+    ("http", &["service", "audit", "edit", "link_store", "message", "metrics", "mail", "tls", "clock", "limits"]),
+    ("service", &["metrics", "mail", "limits"]),
     (
         "pipeline",
         &[
@@ -224,7 +229,7 @@ fn module(path: &Path) -> String {
 fn a_module_uses_only_modules_below_it_and_the_table_has_no_arrow_too_many() {
     let mut unused: BTreeSet<(&str, &str)> =
         ARROWS.iter().flat_map(|(module, allowed)| allowed.iter().map(|other| (*module, *other))).collect();
-    let mut seen = 0;
+    let (mut seen, mut wrong) = (0, Vec::new());
     for (path, text) in sources() {
         let here = module(&path);
         if here == "lib" || IN_PARTS.contains(&here.as_str()) {
@@ -232,12 +237,15 @@ fn a_module_uses_only_modules_below_it_and_the_table_has_no_arrow_too_many() {
         }
         let (here, allowed) = ARROWS.iter().find(|(name, _)| *name == here).unwrap_or_else(|| panic!("{here} has no place in the table"));
         for other in used(&code(&text)).into_iter().filter(|other| other != here) {
-            assert!(allowed.contains(&other.as_str()), "{}: {here} must not use {other}", path.display());
+            if !allowed.contains(&other.as_str()) {
+                wrong.push(format!("{}: {here} must not use {other}", path.display()));
+            }
             unused.retain(|(from, to)| (*from, *to) != (*here, other.as_str()));
             seen += 1;
         }
     }
     assert!(seen > 50, "only {seen} arrows were read");
+    assert_eq!(wrong, Vec::<String>::new());
     assert_eq!(unused, BTreeSet::new(), "the code does not use these arrows");
 }
 

@@ -30,6 +30,8 @@ mod hop;
 mod identity;
 mod interop;
 mod linkifiers;
+mod listener;
+mod memory;
 mod milter;
 mod mtas;
 mod mutations;

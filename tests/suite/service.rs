@@ -1,12 +1,6 @@
 //! The real program: its start, its reloads in mid-traffic, its stop, and what it does when the machine runs out.
 
-use std::{
-    fs,
-    net::TcpListener,
-    os::{fd::OwnedFd, unix::net::UnixDatagram},
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{fs, net::TcpListener, os::unix::net::UnixDatagram, process::Command, time::Duration};
 
 use crate::hop::{
     Client, Sink, VENDOR,
@@ -227,20 +221,8 @@ async fn systemd_hands_a_socket_over_and_is_told() {
     let address = socket.local_addr().unwrap();
     let notices = UnixDatagram::bind(folder.path("notify")).unwrap();
     notices.set_read_timeout(Some(crate::hop::PATIENCE)).unwrap();
-    let mut command = Command::new("/bin/bash");
-    command
-        .args([
-            "-c",
-            "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"",
-            "bash",
-            env!("CARGO_BIN_EXE_firstclick"),
-            "--config",
-        ])
-        .arg(folder.path("firstclick.toml"))
-        .arg("run")
-        .env("NOTIFY_SOCKET", folder.path("notify"))
-        .env("WATCHDOG_USEC", "200000")
-        .stdin(Stdio::from(OwnedFd::from(socket)));
+    let mut command = folder.run_on(socket);
+    command.env("NOTIFY_SOCKET", folder.path("notify")).env("WATCHDOG_USEC", "200000");
     let mut process = Process::start(&mut command).await;
     assert_eq!(process.address, address, "the socket that was handed over");
     let heard = |word: &str| {

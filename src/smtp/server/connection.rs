@@ -10,7 +10,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use super::spool::Spool;
 use crate::{
-    limits,
+    service::listener,
     smtp::{
         codec::{
             data::{DataReader, LineEndings},
@@ -150,23 +150,10 @@ impl Connection {
         sent.map_err(|_| ConnectionError::TimedOut)?.map_err(ConnectionError::Io)
     }
 
-    /// Sends the replies that wait, ends our side, and reads on for [`limits::LINGER`]: a connection that is closed with octets unread is
-    /// reset, and a reset takes the last reply away from a peer that was still talking.
+    /// Sends the replies that wait and closes the connection, so that a peer that is still talking hears them.
     pub async fn hang_up(&mut self) {
-        let drain = async {
-            self.flush(limits::LINGER).await?;
-            self.channel.shutdown().await?;
-            let (mut dropped, mut block) = (0, [0; FIRST_READ]);
-            while dropped < limits::LINGER_OCTETS {
-                match self.channel.read(&mut block).await? {
-                    0 => break,
-                    read => dropped += read,
-                }
-            }
-            Ok::<_, ConnectionError>(())
-        };
-        // Whatever comes of it, the connection is closed.
-        let _ = timeout(limits::LINGER, drain).await;
+        let last = std::mem::take(&mut self.output);
+        listener::hang_up(&mut self.channel, &last).await;
     }
 
     /// Puts TLS underneath. What came in the clear behind STARTTLS is dropped (RFC 3207 section 4.2).

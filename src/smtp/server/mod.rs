@@ -5,36 +5,37 @@
 
 mod client_info;
 pub mod connection;
-mod permits;
 mod received;
 mod session;
 pub mod spool;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
-use self::{connection::Connection, permits::Permits, spool::MemoryBudget};
 use crate::{
     limits,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, RefusedBy, Stage},
+    service::{
+        Shutdown,
+        listener::{Accepted, ListenerDied, Listeners, OnDeath, Service, TurnedAway},
+        memory::MemoryBudget,
+        permits::{ClientKey, Permits},
+    },
     smtp::{client::route::Route, codec::reply::Reply, config::Config},
-    tls::{self, Channel, TlsError},
+    tls::{self, TlsError},
 };
 
 /// What all sessions share, for the life of the process.
 pub struct Server {
     snapshot: ArcSwap<Snapshot>,
     permits: Arc<Permits>,
-    /// For those who are being sent away.
-    refusals: Semaphore,
     memory: MemoryBudget,
     route: Route,
 }
@@ -62,15 +63,13 @@ impl Snapshot {
 }
 
 impl Server {
-    /// A server that takes mails as this snapshot says.
+    /// A server that takes mails as this snapshot says, within this memory.
     #[must_use]
-    pub fn new(snapshot: Snapshot) -> Self {
-        let memory = MemoryBudget::of(snapshot.config.bounds.memory);
+    pub fn new(snapshot: Snapshot, memory: MemoryBudget) -> Self {
         Self {
             memory,
             snapshot: ArcSwap::from_pointee(snapshot),
-            permits: Arc::default(),
-            refusals: Semaphore::new(limits::REFUSALS),
+            permits: Arc::new(Permits::new(ClientKey::Address)),
             route: Route::default(),
         }
     }
@@ -86,19 +85,15 @@ impl Server {
         self.snapshot.load_full()
     }
 
-    /// Tells a peer why it has no session, and waits for a moment until it has heard that. Where too many are being told,
-    /// it is only closed: those who are sent away must cost nothing.
-    async fn refuse(&self, mut connection: Connection, reply: &Reply) {
-        if let Ok(_place) = self.refusals.try_acquire() {
-            connection.queue(reply);
-            connection.hang_up().await;
-        }
-    }
-
     /// Sessions that are open.
     #[must_use]
     pub fn open_sessions(&self) -> usize {
         self.permits.open()
+    }
+
+    /// Whether idle sessions should make room.
+    fn is_crowded(&self, config: &Config) -> bool {
+        self.open_sessions() * 100 >= config.bounds.connections * limits::CROWDED
     }
 }
 
@@ -134,55 +129,66 @@ pub async fn bind(config: &Config) -> Result<Vec<Listener>, (SocketAddr, io::Err
     Ok(listeners)
 }
 
-/// Serves until `stop` completes; then lets sessions finish their mails, and cuts those that take longer than the drain
+/// Serves until the drain begins; then lets sessions finish their mails, and cuts those that take longer than the drain
 /// deadline.
-pub async fn run(listeners: Vec<Listener>, server: Arc<Server>, stop: impl Future<Output = ()>) {
-    let (stopping, stopped) = watch::channel(false);
-    let sessions = Arc::new(tokio::sync::Mutex::new(JoinSet::new()));
-    let mut listening = JoinSet::new();
-    for listener in listeners {
-        let (server, stopped, sessions) = (Arc::clone(&server), stopped.clone(), Arc::clone(&sessions));
-        listening.spawn(async move { accept(&listener, &server, &stopped, &sessions).await });
+///
+/// # Errors
+/// A listener died; the drain began because of it.
+pub async fn run(listeners: Vec<Listener>, server: Arc<Server>, shutdown: Shutdown) -> Result<(), ListenerDied> {
+    let metrics = Arc::clone(&server.snapshot().pipeline.shared.metrics);
+    let mut all = Listeners::new("smtp", metrics, OnDeath::Stop, shutdown);
+    for Listener { socket, start } in listeners {
+        let key = if start == Start::Tls { "smtp.listen_tls" } else { "smtp.listen" };
+        let name = socket.local_addr().map_or_else(|_| key.to_owned(), |address| format!("{key} {address}"));
+        all.listen(name, socket, Arc::new(Sessions { server: Arc::clone(&server), start }));
     }
-    stop.await;
-    listening.shutdown().await;
-    let _ = stopping.send(true);
-    let mut sessions = sessions.lock().await;
-    while sessions.try_join_next().is_some() {}
-    tracing::info!(open = sessions.len(), "stopping: sessions finish their mails");
-    let drain = async { while sessions.join_next().await.is_some() {} };
-    if timeout(server.snapshot().config.deadlines.drain, drain).await.is_err() {
-        tracing::warn!(cut = sessions.len(), "stopping: sessions took too long and are cut");
-        sessions.shutdown().await;
-    }
+    all.run(|| server.snapshot().config.deadlines.drain).await
 }
 
-async fn accept(listener: &Listener, server: &Arc<Server>, stopped: &watch::Receiver<bool>, sessions: &tokio::sync::Mutex<JoinSet<()>>) {
-    loop {
-        let (stream, peer) = match listener.socket.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, most likely: wait for sessions to end rather than spin.
-                tracing::warn!(%error, "a connection could not be taken");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
+/// The sessions of one listener.
+struct Sessions {
+    server: Arc<Server>,
+    start: Start,
+}
+
+impl Service<TcpStream> for Sessions {
+    fn permits(&self) -> &Arc<Permits> {
+        &self.server.permits
+    }
+
+    fn most(&self) -> usize {
+        self.server.snapshot.load().config.bounds.connections
+    }
+
+    fn most_of(&self, _client: IpAddr) -> usize {
+        self.server.snapshot.load().config.bounds.connections_per_address
+    }
+
+    fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.server.snapshot.load().config.proxies.iter().any(|network| network.contains(peer))
+    }
+
+    fn accepts(&self, client: IpAddr) -> bool {
+        let snapshot = self.server.snapshot.load();
+        let listed = &snapshot.config.accept_from;
+        listed.is_empty() || listed.iter().any(|network| network.contains(client))
+    }
+
+    fn turn_away(&self, why: TurnedAway, client: IpAddr) -> Vec<u8> {
+        let snapshot = self.server.snapshot.load();
+        let hostname = &snapshot.config.hostname;
+        let reply = match why {
+            TurnedAway::TooMany => Reply::new(421, format!("{hostname} 4.3.2 too many sessions, try again soon")),
+            TurnedAway::TooManyOfClient => Reply::new(421, format!("{hostname} 4.7.0 too many sessions from your address, try again soon")),
+            TurnedAway::NotAccepted => Reply::new(554, "5.7.1 you may not connect here"),
         };
-        let snapshot = server.snapshot();
-        let peer = peer.ip().to_canonical();
-        let (server, stopped, start) = (Arc::clone(server), stopped.clone(), listener.start);
-        let mut sessions = sessions.lock().await;
-        while sessions.try_join_next().is_some() {}
-        if let Ok(place) = server.permits.admit(&snapshot.config.bounds) {
-            sessions.spawn(session::serve(stream, start, peer, server, stopped, place));
-            continue;
-        }
-        tracing::warn!(upstream = %peer, bound = "smtp.bounds.connections", "turned away");
-        let reply = Reply::new(421, format!("{} 4.3.2 too many sessions, try again soon", snapshot.config.hostname));
-        let connection = Connection::new(Channel::Clear(stream), Vec::new());
-        sessions.spawn(async move { server.refuse(connection, &reply).await });
+        snapshot.pipeline.shared.refused(RefusedBy::Hop, Stage::Connection, reply.code(), client);
+        let mut told = Vec::new();
+        reply.write(&mut told);
+        told
+    }
+
+    async fn serve(self: Arc<Self>, connection: Accepted<TcpStream>) {
+        session::serve(connection, self.start, &self.server).await;
     }
 }
-
-/// Pause after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

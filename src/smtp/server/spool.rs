@@ -4,27 +4,14 @@
 //! All mails together have a bounded share of memory. What is too much is read to its true end, dropped, and told as a
 //! [`Refusal`].
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf};
 
 use tokio::{
     fs::File,
     io::{AsyncSeekExt as _, AsyncWriteExt as _},
-    sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-use crate::{limits as bounds, message::header};
-
-/// The memory that all mails share.
-#[derive(Clone, Debug)]
-pub struct MemoryBudget(Arc<Semaphore>);
-
-impl MemoryBudget {
-    /// A budget of so many octets.
-    #[must_use]
-    pub fn of(octets: usize) -> Self {
-        Self(Arc::new(Semaphore::new((octets / bounds::MEMORY_STEP).max(1))))
-    }
-}
+use crate::{limits as bounds, message::header, service::memory::MemoryShare};
 
 /// Why a mail was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +35,6 @@ pub struct SpoolLimits {
     pub most: usize,
     /// Where files without a name are made.
     pub temporary: PathBuf,
-    /// What all mails share.
-    pub memory: MemoryBudget,
 }
 
 /// One mail on its way through.
@@ -63,15 +48,16 @@ pub struct Spool {
     /// What waits for the file.
     pending: Vec<u8>,
     size: usize,
-    share: Option<OwnedSemaphorePermit>,
+    /// What it holds of the hop's memory.
+    memory: MemoryShare,
     refusal: Option<Refusal>,
 }
 
 impl Spool {
-    /// An empty mail.
+    /// An empty mail that takes its memory from this share.
     #[must_use]
-    pub const fn new(limits: SpoolLimits) -> Self {
-        Self { limits, head: Vec::new(), file: None, pending: Vec::new(), size: 0, share: None, refusal: None }
+    pub const fn new(limits: SpoolLimits, memory: MemoryShare) -> Self {
+        Self { limits, head: Vec::new(), file: None, pending: Vec::new(), size: 0, memory, refusal: None }
     }
 
     /// Takes the next octets. What is too much is forgotten and remembered as a refusal.
@@ -111,27 +97,16 @@ impl Spool {
         };
         self.pending = self.head.split_off(end);
         self.head.shrink_to_fit();
-        self.share = None;
+        self.memory.shrink_to(self.head.len());
         self.reserve(self.head.len());
     }
 
     fn reserve(&mut self, octets: usize) -> bool {
-        let wanted = octets.div_ceil(bounds::MEMORY_STEP).max(1);
-        let held = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        if wanted <= held {
-            return true;
-        }
-        let more = u32::try_from(wanted - held).unwrap_or(u32::MAX);
-        if let Ok(permit) = Arc::clone(&self.limits.memory.0).try_acquire_many_owned(more) {
-            match &mut self.share {
-                Some(share) => share.merge(permit),
-                None => self.share = Some(permit),
-            }
-            true
-        } else {
+        let room = self.memory.grow_to(octets).is_ok();
+        if !room {
             self.refuse(Refusal::MemoryFull);
-            false
         }
+        room
     }
 
     fn refuse(&mut self, refusal: Refusal) {
@@ -139,7 +114,7 @@ impl Spool {
         self.head = Vec::new();
         self.pending = Vec::new();
         self.file = None;
-        self.share = None;
+        self.memory.shrink_to(0);
     }
 
     /// Writes what waits for the file; called between two reads of the network.
@@ -213,13 +188,22 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
+    use crate::{mail::Protocol, service::memory::MemoryBudget};
 
-    fn limits(in_memory: usize, most: usize, memory: usize) -> SpoolLimits {
-        SpoolLimits { in_memory, most, temporary: std::env::temp_dir(), memory: MemoryBudget::of(memory) }
+    fn limits(in_memory: usize, most: usize) -> SpoolLimits {
+        SpoolLimits { in_memory, most, temporary: std::env::temp_dir() }
+    }
+
+    fn share(budget: &MemoryBudget) -> MemoryShare {
+        budget.share(Protocol::Smtp, None, 0)
     }
 
     async fn held(limits: SpoolLimits, mail: &[u8], piece: usize) -> Result<Vec<u8>, Refusal> {
-        let mut spool = Spool::new(limits);
+        held_in(&MemoryBudget::new(1 << 20, &[Protocol::Smtp]), limits, mail, piece).await
+    }
+
+    async fn held_in(budget: &MemoryBudget, limits: SpoolLimits, mail: &[u8], piece: usize) -> Result<Vec<u8>, Refusal> {
+        let mut spool = Spool::new(limits, share(budget));
         for bytes in mail.chunks(piece) {
             spool.push(bytes);
             spool.settle().await;
@@ -240,7 +224,7 @@ mod tests {
         for size in [8, 9, 1_000, 100_000, mail.len()] {
             let mail = mail.get(..size).unwrap();
             for piece in [1_000, 65_536] {
-                assert!(held(limits(1_000, 1 << 20, 1 << 20), mail, piece).await.as_deref() == Ok(mail), "{size} by {piece}");
+                assert!(held(limits(1_000, 1 << 20), mail, piece).await.as_deref() == Ok(mail), "{size} by {piece}");
             }
         }
     }
@@ -248,16 +232,16 @@ mod tests {
     #[tokio::test]
     async fn too_much_is_refused_and_room_comes_back() {
         let mail = [b"a: b\r\n\r\n".to_vec(), vec![b'x'; 100_000]].concat();
-        assert_eq!(held(limits(1_000, 50_000, 1 << 20), &mail, 100).await, Err(Refusal::TooLarge));
-        assert_eq!(held(limits(1_000, 1 << 20, 1 << 20), &vec![b'x'; 5_000], 100).await, Err(Refusal::HeaderTooLarge));
-        let full = SpoolLimits { temporary: "/nowhere".into(), ..limits(1_000, 1 << 20, 1 << 20) };
+        assert_eq!(held(limits(1_000, 50_000), &mail, 100).await, Err(Refusal::TooLarge));
+        assert_eq!(held(limits(1_000, 1 << 20), &vec![b'x'; 5_000], 100).await, Err(Refusal::HeaderTooLarge));
+        let full = SpoolLimits { temporary: "/nowhere".into(), ..limits(1_000, 1 << 20) };
         assert!(matches!(held(full, &mail, 100).await, Err(Refusal::Disk(_))));
 
-        let shared = limits(1 << 20, 1 << 20, bounds::MEMORY_STEP * 4);
-        let mut first = Spool::new(shared.clone());
+        let budget = MemoryBudget::new(bounds::MEMORY_STEP * 4, &[Protocol::Smtp]);
+        let mut first = Spool::new(limits(1 << 20, 1 << 20), share(&budget));
         first.push(&mail);
-        assert_eq!(held(shared.clone(), &mail, 1_000).await, Err(Refusal::MemoryFull));
+        assert_eq!(held_in(&budget, limits(1 << 20, 1 << 20), &mail, 1_000).await, Err(Refusal::MemoryFull));
         drop(first);
-        assert!(held(shared, &mail, 1_000).await.is_ok());
+        assert!(held_in(&budget, limits(1 << 20, 1 << 20), &mail, 1_000).await.is_ok());
     }
 }

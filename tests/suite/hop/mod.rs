@@ -29,10 +29,12 @@ use firstclick::{
     },
     identity::{ArcSigner, Authenticator, Network},
     link_store::LinkStore,
+    mail::Protocol,
     message::{Domain, Message},
     milter,
     pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
     recognition::Recogniser,
+    service::{Shutdown, listener::ListenerDied, memory::MemoryBudget},
     settings::{Problems, allow},
     smtp::{
         config::{Config, Trace},
@@ -47,11 +49,11 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::oneshot,
     task::JoinHandle,
 };
 
 use tokio_rustls::rustls::ClientConfig;
+use tokio_util::sync::DropGuard;
 
 pub(crate) use self::sink::Sink;
 
@@ -85,6 +87,7 @@ pub(crate) fn hop() -> Build {
         links: None,
         arc: None,
         fault: None,
+        protocols: &[Protocol::Smtp],
     }
 }
 
@@ -101,6 +104,7 @@ pub(crate) struct Build {
     links: Option<Arc<LinkStore>>,
     arc: Option<ArcSigner>,
     fault: Option<FaultPoint>,
+    protocols: &'static [Protocol],
 }
 
 enum Who {
@@ -183,6 +187,12 @@ impl Build {
         self
     }
 
+    /// Shares its memory with milters.
+    pub(crate) fn beside_milters(mut self) -> Self {
+        self.protocols = &[Protocol::Smtp, Protocol::Milter];
+        self
+    }
+
     pub(crate) fn trusting_upstream(mut self, authserv_id: &str) -> Self {
         self.identity = Who::Upstream(authserv_id.into());
         self
@@ -244,12 +254,11 @@ impl Build {
         let pipeline = Pipeline::build(pipeline, Arc::new(shared));
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let server = Arc::new(Server::new(Snapshot::new(config, Arc::new(pipeline)).unwrap()));
-        let running = tokio::spawn(server::run(vec![Listener { socket, start: self.start }], Arc::clone(&server), async {
-            let _ = stopped.await;
-        }));
-        Hop { address, audit: audit_folder, server, stop: Some(stop), running, _folder: folder }
+        let memory = MemoryBudget::new(config.bounds.memory, self.protocols);
+        let server = Arc::new(Server::new(Snapshot::new(config, Arc::new(pipeline)).unwrap(), memory.clone()));
+        let shutdown = Shutdown::default();
+        let running = tokio::spawn(server::run(vec![Listener { socket, start: self.start }], Arc::clone(&server), shutdown.clone()));
+        Hop { address, audit: audit_folder, server, memory, _stop: shutdown.drain.clone().drop_guard(), shutdown, running, _folder: folder }
     }
 }
 
@@ -266,8 +275,11 @@ pub(crate) struct Hop {
     pub address: SocketAddr,
     pub audit: PathBuf,
     pub(crate) server: Arc<Server>,
-    stop: Option<oneshot::Sender<()>>,
-    running: JoinHandle<()>,
+    pub(crate) memory: MemoryBudget,
+    pub(crate) shutdown: Shutdown,
+    running: JoinHandle<Result<(), ListenerDied>>,
+    /// A hop that is dropped stops.
+    _stop: DropGuard,
     _folder: TempDir,
 }
 
@@ -286,22 +298,23 @@ impl Hop {
         let listeners = milter::bind(&config).await.unwrap();
         let milter::Listener::Inet(socket) = &listeners[0] else { panic!("a socket of the network") };
         let address = socket.local_addr().unwrap();
-        let server = Arc::new(milter::Server::new(Arc::clone(&self.server.snapshot().pipeline), &config));
-        let (stopping, stopped) = tokio::sync::watch::channel(false);
-        tokio::spawn(async move {
-            milter::run(listeners, server, PATIENCE, stopped).await;
-            drop(stopping);
-        });
+        let server = Arc::new(milter::Server::new(Arc::clone(&self.server.snapshot().pipeline), &config, self.memory.clone()));
+        tokio::spawn(milter::run(listeners, server, self.shutdown.clone()));
         address
     }
 
     /// Says stop, as SIGTERM does.
     pub(crate) fn stop(&mut self) {
-        let _ = self.stop.take().unwrap().send(());
+        self.shutdown.drain.cancel();
     }
 
     pub(crate) async fn has_stopped(self) {
-        tokio::time::timeout(PATIENCE, self.running).await.expect("the hop stops").unwrap();
+        self.ended().await.unwrap();
+    }
+
+    /// How it ended.
+    pub(crate) async fn ended(self) -> Result<(), ListenerDied> {
+        tokio::time::timeout(PATIENCE, self.running).await.expect("the hop stops").unwrap()
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -377,6 +390,13 @@ impl Client {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((local, 0))).unwrap();
         Self::on(socket.connect(address).await.ok()?).await
+    }
+
+    /// The same, by a proxy that says for whom it connects.
+    pub(crate) async fn through_proxy(client: &str, address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("PROXY TCP4 {client} 192.0.2.1 4000 25\r\n").as_bytes()).await.unwrap();
+        Self::on(stream).await.expect("a greeting")
     }
 
     async fn on(stream: TcpStream) -> Option<Self> {

@@ -17,10 +17,12 @@ use firstclick::{
         tag::Key,
     },
     http::{self, Config, Confirm, HelpDesk},
+    service::Shutdown,
 };
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio_util::sync::DropGuard;
 
 use super::{PATIENCE, poll, read_records};
 
@@ -34,37 +36,47 @@ pub(crate) fn guard_links(url: &str) -> Arc<GuardLinkKeys> {
     Arc::new(GuardLinkKeys { url: url.into(), keys: vec![seal_key(3)], lifetime: Duration::from_hours(24) })
 }
 
+fn config(address: SocketAddr) -> Config {
+    Config {
+        listen: address,
+        guard_links: guard_links(&format!("http://{address}")),
+        links: None,
+        nonces: Key::parse(&BASE64.encode([4; 32])).unwrap(),
+        certificate: None,
+        proxies: Vec::new(),
+        confirm: Confirm::Press,
+        others: ["google.com", "apple.com", "zoom.us"].map(str::to_owned).to_vec(),
+        logo: None,
+        note: String::new(),
+        help_desk: HelpDesk::Closed,
+    }
+}
+
+/// The server of a guard page, without records.
+pub(crate) fn server() -> Arc<http::Server> {
+    Arc::new(http::Server::new(config(SocketAddr::from(([127, 0, 0, 1], 0))), None).unwrap())
+}
+
 /// A guard page on loopback.
 pub(crate) struct Page {
     pub(crate) address: SocketAddr,
     pub(crate) guard_links: Arc<GuardLinkKeys>,
     pub(crate) audit: TempDir,
-    _stop: tokio::sync::watch::Sender<bool>,
+    _stop: DropGuard,
 }
 
 impl Page {
     pub(crate) async fn open(change: impl FnOnce(&mut Config)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut config = Config {
-            listen: address,
-            guard_links: guard_links(&format!("http://{address}")),
-            links: None,
-            nonces: Key::parse(&BASE64.encode([4; 32])).unwrap(),
-            certificate: None,
-            proxies: Vec::new(),
-            confirm: Confirm::Press,
-            others: ["google.com", "apple.com", "zoom.us"].map(str::to_owned).to_vec(),
-            logo: None,
-            note: String::new(),
-            help_desk: HelpDesk::Closed,
-        };
+        let mut config = config(address);
         change(&mut config);
         let guard_links = Arc::clone(&config.guard_links);
         let audit = TempDir::new().unwrap();
         let server = Arc::new(http::Server::new(config, Some(Audit::open(audit.path()).unwrap())).unwrap());
-        let (stop, stopped) = tokio::sync::watch::channel(false);
-        tokio::spawn(http::run(listener, server, stopped));
+        let shutdown = Shutdown::default();
+        let stop = shutdown.drain.clone().drop_guard();
+        tokio::spawn(http::run(listener, server, shutdown));
         Self { address, guard_links, audit, _stop: stop }
     }
 

@@ -3,7 +3,8 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -68,6 +69,18 @@ impl Folder {
         let mut command = Command::new("/bin/bash");
         command.args(["-c", &format!("{words}\nexec \"$@\""), "bash", &program(), "--config"]).arg(self.path("firstclick.toml")).arg("run");
         Process::start(command.stdin(Stdio::null())).await
+    }
+
+    /// The command that runs it on a socket which is handed over, as systemd does.
+    pub(crate) fn run_on(&self, socket: TcpListener) -> Command {
+        let mut command = Command::new("/bin/bash");
+        command
+            .args(["-c", "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"", "bash"])
+            .args([env!("CARGO_BIN_EXE_firstclick"), "--config"])
+            .arg(self.path("firstclick.toml"))
+            .arg("run")
+            .stdin(Stdio::from(OwnedFd::from(socket)));
+        command
     }
 
     /// The program with other arguments: what it printed, what it complained about, and its exit code.

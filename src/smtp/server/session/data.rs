@@ -45,13 +45,9 @@ impl Session {
         let config = &snapshot.config;
         self.answer(RefusedBy::Hop, &Reply::new(354, "end with CR LF . CR LF"));
         self.flush().await?;
-        let limits = SpoolLimits {
-            in_memory: config.inspect_limit,
-            most: config.size_limit,
-            temporary: config.temporary.clone(),
-            memory: self.server.memory.clone(),
-        };
-        let mut spool = Spool::new(limits);
+        let limits = SpoolLimits { in_memory: config.inspect_limit, most: config.size_limit, temporary: config.temporary.clone() };
+        let client = self.client_info.counted(config);
+        let mut spool = Spool::new(limits, self.server.memory.share(mail::Protocol::Smtp, client, config.inspect_limit));
         let line_endings = self.connection.data(&mut spool, config.bare_line_endings, &config.deadlines).await?;
         let watch = Stopwatch::start();
         let kept = spool.close().await;

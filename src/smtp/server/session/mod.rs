@@ -6,23 +6,22 @@
 mod data;
 mod envelope;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use tokio::{
     net::TcpStream,
-    sync::watch,
     time::{Instant, timeout},
 };
 
 use super::{
     Server, Snapshot, Start,
-    client_info::{self, ClientInfo},
+    client_info::ClientInfo,
     connection::{Connection, ConnectionError},
-    permits::Permit,
 };
 use crate::{
     limits,
     pipeline::{RefusedBy, Stage},
+    service::{Shutdown, listener::Accepted},
     smtp::{
         client::relay::{self, Destination, Relay},
         codec::{
@@ -32,48 +31,33 @@ use crate::{
             line::CommandLine,
             reply::Reply,
         },
-        config::Config,
     },
     tls::Channel,
 };
 
 /// Serves one upstream until it leaves, breaks a bound, or the hop stops.
-pub(super) async fn serve(
-    stream: TcpStream,
-    start: Start,
-    peer: IpAddr,
-    server: Arc<Server>,
-    stop: watch::Receiver<bool>,
-    mut place: Permit,
-) {
-    let _ = stream.set_nodelay(true);
-    let snapshot = server.snapshot();
-    let mut session = match open(stream, peer, &server, snapshot, stop).await {
-        Ok(session) => session,
-        Err(error) => {
-            tracing::debug!(upstream = %peer, %error, "session did not start");
-            return;
-        }
+pub(super) async fn serve(accepted: Accepted<TcpStream>, start: Start, server: &Arc<Server>) {
+    let upstream = accepted.client;
+    let mut session = Session {
+        connection: Connection::new(Channel::Clear(accepted.stream), accepted.input),
+        client_info: ClientInfo::of(upstream),
+        server: Arc::clone(server),
+        snapshot: server.snapshot(),
+        relay: Relay::default(),
+        idle: 0,
+        stage: Stage::Command,
+        shutdown: accepted.shutdown,
     };
-    let peer = session.client_info.peer;
-    if let Err(reply) = admit(&session.client_info, &session.snapshot.config, &mut place) {
-        // Those who are sent away take no place from those who are let in.
-        drop(place);
-        session.snapshot.pipeline.shared.refused(RefusedBy::Hop, Stage::Connection, reply.code(), peer);
-        server.refuse(session.connection, &reply).await;
-        return;
-    }
-    let _open = session.snapshot.pipeline.shared.metrics.session("smtp");
     if start == Start::Tls
         && let Err(error) = session.encrypt().await
     {
-        tracing::debug!(upstream = %peer, %error, "session did not start");
+        tracing::debug!(%upstream, %error, "session did not start");
         return;
     }
     match session.run().await {
         Ok(()) | Err(ConnectionError::Closed) => {}
         Err(error) => {
-            tracing::debug!(upstream = %peer, %error, "session ended");
+            tracing::debug!(%upstream, %error, "session ended");
             if matches!(error, ConnectionError::TimedOut) {
                 let reply = Reply::new(421, format!("4.4.2 {} timed out", session.snapshot.config.hostname));
                 session.answer(RefusedBy::Hop, &reply);
@@ -82,51 +66,6 @@ pub(super) async fn serve(
         }
     }
     session.relay.close().await;
-}
-
-/// What comes before anything else: a proxy's header.
-async fn open(
-    mut stream: TcpStream,
-    peer: IpAddr,
-    server: &Arc<Server>,
-    snapshot: Arc<Snapshot>,
-    stop: watch::Receiver<bool>,
-) -> Result<Session, ConnectionError> {
-    let (mut client_info, mut input) = (ClientInfo::of(peer), Vec::new());
-    if snapshot.config.proxies.iter().any(|network| network.contains(peer)) {
-        let (client, rest) = client_info::read_proxy_header(&mut stream, limits::PROXY_HEADER).await?;
-        client_info = client.map_or_else(|| ClientInfo::proxy_itself(peer), |client| ClientInfo::of(client.to_canonical()));
-        input = rest;
-    }
-    let connection = Connection::new(Channel::Clear(stream), input);
-    Ok(Session {
-        connection,
-        client_info,
-        server: Arc::clone(server),
-        snapshot,
-        relay: Relay::default(),
-        idle: 0,
-        stage: Stage::Command,
-        stop,
-    })
-}
-
-/// Whether this host may have a session, now that it is known who it is. A proxy's own checks are let in.
-///
-/// # Errors
-/// What it is told otherwise.
-fn admit(client_info: &ClientInfo, config: &Config, place: &mut Permit) -> Result<(), Reply> {
-    let upstream = client_info.peer;
-    let listed = config.accept_from.is_empty() || config.accept_from.iter().any(|network| network.contains(upstream));
-    if !listed && !client_info.is_proxy_itself {
-        tracing::warn!(%upstream, "turned away: not in smtp.accept_from");
-        return Err(Reply::new(554, "5.7.1 you may not connect here"));
-    }
-    if place.of(upstream, &config.bounds).is_err() {
-        tracing::warn!(%upstream, bound = "smtp.bounds.connections_per_address", "turned away");
-        return Err(Reply::new(421, format!("{} 4.7.0 too many sessions from your address, try again soon", config.hostname)));
-    }
-    Ok(())
 }
 
 struct Session {
@@ -140,7 +79,7 @@ struct Session {
     idle: usize,
     /// What is being answered, for the count of refusals.
     stage: Stage,
-    stop: watch::Receiver<bool>,
+    shutdown: Shutdown,
 }
 
 /// Where a session stands.
@@ -315,7 +254,7 @@ impl Session {
         let start = Instant::now();
         loop {
             let config = &self.snapshot.config;
-            let crowded = !in_transaction && self.server.permits.is_crowded(&config.bounds);
+            let crowded = !in_transaction && self.server.is_crowded(config);
             let patience = if crowded { config.deadlines.command.min(limits::CROWDED_PATIENCE) } else { config.deadlines.command };
             let Some(left) = patience.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) else {
                 return Err(ConnectionError::TimedOut);
@@ -327,7 +266,7 @@ impl Session {
                 tokio::select! {
                     biased;
                     line = timeout(look, self.connection.line()) => line,
-                    _ = self.stop.wait_for(|stop| *stop) => return Ok(None),
+                    () = self.shutdown.drain.cancelled() => return Ok(None),
                 }
             };
             if let Ok(line) = line {
