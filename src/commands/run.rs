@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Answer, Config, build,
-    reload::{Reload, Servers, Watched},
+    reload::{InForce, Reload, Servers},
     runtime,
 };
 use crate::{
@@ -47,8 +47,8 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let watched = Watched::of(config.path(), &settings);
-    let (mode, entries, identity, admin) = (settings.mode, settings.allowlist.entries().len(), settings.identity.clone(), settings.admin);
+    let in_force = InForce::of(&settings);
+    let (mode, entries, admin) = (settings.mode, settings.allowlist.entries().len(), settings.admin);
     let connections =
         smtp.as_ref().map_or(0, |config| config.bounds.connections * 3) + milter.as_ref().map_or(0, |config| config.connections);
     raise_file_limit(connections);
@@ -113,7 +113,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
         let mut hangup = signal(SignalKind::hangup()).context("signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
-        let mut reload = Reload { servers, config: config.clone(), identity, watched, admin };
+        let mut reload = Reload::new(servers, config.clone(), in_force);
         notify(&[NotifyState::Ready]);
         let reloads = tokio::spawn(async move {
             loop {
