@@ -234,4 +234,32 @@ mod tests {
         files.replace(later, Ended::Well);
         assert_eq!(files.paths().count(), 1);
     }
+
+    /// The configuration names a pipe, at which reading it waits: time for a change of a file that was read before.
+    #[test]
+    fn a_change_while_the_rest_is_read_is_seen_by_the_next_look() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let text =
+            "[readers]\ndomains = [\"corp.example\"]\naliases = \"aliases\"\n[tag]\ntoken_file = \"tag.token\"\nkey_file = \"tag.key\"\n";
+        fs::write(path("firstclick.toml"), text).unwrap();
+        fs::write(path("aliases"), "").unwrap();
+        fs::write(path("tag.key"), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n").unwrap();
+        let pipe = path("tag.token");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+        let reading = {
+            let config = path("firstclick.toml");
+            std::thread::spawn(move || super::super::Settings::load(&config).unwrap().files)
+        };
+        // Opening waits for the reader: the aliases are read by then.
+        let mut token = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        fs::write(path("aliases"), "all: bob@corp.example\n").unwrap();
+        std::io::Write::write_all(&mut token, b"test-token-1234\n").unwrap();
+        drop(token);
+        let mut files = reading.join().unwrap();
+        // The pipe itself looks changed; nothing else is left but the aliases.
+        files.seen.remove(&pipe);
+        assert!(files.have_changed());
+        assert!(!files.have_changed());
+    }
 }

@@ -217,11 +217,6 @@ impl<'t> Layers<'t> {
         self.value(section).map_or_else(|| SourceSpan::file(&self.name), |value| self.span(value.span()))
     }
 
-    /// The folder of the file.
-    pub(super) fn beside(&self) -> &Path {
-        &self.beside
-    }
-
     fn span(&self, span: Range<usize>) -> SourceSpan {
         schema::place(&self.name, self.text, span)
     }

@@ -24,6 +24,8 @@ pub mod reference;
 pub mod schema;
 mod sentences;
 mod smtp;
+#[cfg(test)]
+mod table_tests;
 mod tag;
 mod written;
 

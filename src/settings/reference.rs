@@ -111,3 +111,22 @@ fn row(key: &Key) -> String {
     let cell = |text: &str| text.replace('|', "\\|");
     format!("| `{}` | {} | {} | {} | {restart} |\n", key.name(), cell(&key.kind.expects()), cell(&default), cell(key.doc))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    /// `UPDATE=1 cargo suite --lib reference` writes the files.
+    #[test]
+    fn the_example_and_the_reference_say_what_the_table_says() {
+        for (name, text) in [("config/firstclick.toml", super::example()), ("docs/reference.md", super::markdown())] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+            if std::env::var_os("UPDATE").is_some() {
+                fs::write(&path, &text).unwrap();
+            }
+            let there = fs::read_to_string(&path).unwrap_or_default();
+            let differing = text.lines().zip(there.lines()).find(|(wanted, found)| wanted != found);
+            assert!(there == text, "{name} is not what src/settings/keys.rs says (UPDATE=1 writes it): {differing:?}");
+        }
+    }
+}
