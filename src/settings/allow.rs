@@ -161,14 +161,7 @@ fn entry(
     });
     let never =
         each(all.never.clone(), problems, "an address, as in \"shares@acme.example\"", |text| AddressPattern::parse_sender(text).ok());
-    for dead in from.iter().filter(|pattern| never.contains(pattern)) {
-        advice.push(Advice::new(
-            Severity::Warning,
-            whole.clone(),
-            "never",
-            format!("{dead} stands in `from` and in `never`, so it grants nothing"),
-        ));
-    }
+    check_never(&from, &never, &whole, advice);
     let links = link_rules(&all, tenants, problems);
     let grants = grants(&mut root, &all, decide_by.as_ref(), problems);
     let signed_by = signed_by(all.signed_by.clone(), &from, problems);
@@ -183,14 +176,7 @@ fn entry(
     let terms = Terms::read(&mut root, mode, problems);
     let tests = policy_test::read(&mut root, problems);
     root.finish(problems);
-    let accepts = accepted.as_ref().is_some_and(|found| found.value);
-    if let Some(found) = accepted.filter(|found| found.value) {
-        if owner.is_none() {
-            problems.add(found.place, found.key, "a draft is accepted by somebody: add owner = \"you@corp.example\"");
-        } else if drafts.is_empty() {
-            advice.push(Advice::new(Severity::Note, found.place, found.key, "nothing of this entry is a draft; take the line out"));
-        }
-    }
+    let accepts = check_accepted(accepted, owner.as_ref(), &drafts, advice, problems);
     if problems.0.len() > before {
         return None;
     }
@@ -254,6 +240,31 @@ impl Terms {
             expires: expiry(root, problems),
         }
     }
+}
+
+/// Senders that are named and excluded at once grant nothing.
+fn check_never(from: &[AddressPattern], never: &[AddressPattern], whole: &SourceSpan, advice: &mut Vec<Advice>) {
+    for dead in from.iter().filter(|pattern| never.contains(pattern)) {
+        let what = format!("{dead} stands in `from` and in `never`, so it grants nothing");
+        advice.push(Advice::new(Severity::Warning, whole.clone(), "never", what));
+    }
+}
+
+/// Whether a draft is accepted, which takes somebody who answers for it.
+fn check_accepted(
+    accepted: Option<Found<bool>>,
+    owner: Option<&Found<String>>,
+    drafts: &[Fact],
+    advice: &mut Vec<Advice>,
+    problems: &mut Problems,
+) -> bool {
+    let Some(found) = accepted.filter(|found| found.value) else { return false };
+    if owner.is_none() {
+        problems.add(found.place, found.key, "a draft is accepted by somebody: add owner = \"you@corp.example\"");
+    } else if drafts.is_empty() {
+        advice.push(Advice::new(Severity::Note, found.place, found.key, "nothing of this entry is a draft; take the line out"));
+    }
+    true
 }
 
 /// Where strangers have names of their own, the entry must say which is the company's.

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::limits;
+use crate::{clock, limits};
 
 /// Files and folders, as they looked before they were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -144,7 +144,7 @@ pub(super) fn entries(folder: &Path) -> BTreeSet<PathBuf> {
 
 /// Seconds since 1970, on the clock that files are dated by.
 fn now() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+    clock::now().as_second()
 }
 
 #[cfg(test)]

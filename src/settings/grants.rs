@@ -146,7 +146,7 @@ pub(super) fn grants(root: &mut Section<'_, '_>, all: &Written, decide_by: Optio
                     );
                 }
             }
-            written::kinds(Some(list), &Kind::ALL, problems)
+            written::kinds(Some(list), Kind::ALL, problems)
         }
         (None, Some(DecideBy::Words(kinds))) => kinds.clone(),
         (None, _) => named.into_iter().filter(|kind| *kind != Kind::Action).collect(),

@@ -152,9 +152,9 @@ fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0 => format!("{}ms", time.as_millis()),
-        _ if seconds % 86_400 == 0 && seconds > 86_400 => format!("{}d", seconds / 86_400),
-        _ if seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
-        _ if seconds % 60 == 0 && seconds > 60 => format!("{}m", seconds / 60),
+        _ if seconds.is_multiple_of(86_400) && seconds > 86_400 => format!("{}d", seconds / 86_400),
+        _ if seconds.is_multiple_of(3_600) => format!("{}h", seconds / 3_600),
+        _ if seconds.is_multiple_of(60) && seconds > 60 => format!("{}m", seconds / 60),
         _ => format!("{seconds}s"),
     }
 }
@@ -462,8 +462,13 @@ pub const KEYS: &[Key] = &[
         Preset::Unset("[\"list.example\"]"),
         "Domains of mailing lists and gateways whose ARC seal tells what held before they changed a mail. Nobody else's is looked at.",
     ),
-    Key::new("readers.domains", Kind::List, Preset::Unset("[\"corp.example\", \"corp.eu\"]"), "The company's domains."),
-    Key::new("readers.aliases", Kind::File, Preset::Unset("\"aliases\""), "A file of aliases, `alias: address, address` on each line."),
+    Key::new("readers.domains", Kind::List, Preset::Unset("[\"corp.example\"]"), "The company's domains."),
+    Key::new(
+        "readers.aliases",
+        Kind::File,
+        Preset::Unset("\"aliases\""),
+        "A file of aliases, `alias@corp.example: address, address` on each line.",
+    ),
     Key::new("tag.header", Kind::Text, Preset::Default("\"X-Firstclick\""), "The header's name."),
     Key::new(
         "tag.token_file",

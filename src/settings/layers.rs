@@ -65,7 +65,7 @@ impl Value {
             Self::Size(octets) => octets.to_string(),
             Self::Time(time) => format!("{time:?}"),
             Self::Word(word) => format!("{word:?}"),
-            Self::Path(path) => format!("{path:?}"),
+            Self::Path(path) => path.display().to_string(),
         }
     }
 }
@@ -162,7 +162,7 @@ pub(super) struct Layers<'t> {
     text: &'t str,
     root: Spanned<DeTable<'t>>,
     environment: Environment,
-    layers: config::Config,
+    variables: config::Config,
     /// The folder that relative names are beside.
     beside: PathBuf,
     written: WrittenKeys,
@@ -179,25 +179,23 @@ impl<'t> Layers<'t> {
         let root = schema::parse(&name, text, problems);
         let variables: HashMap<String, String> = environment.0.iter().cloned().collect();
         let source = config::Environment::with_prefix("FIRSTCLICK").prefix_separator("_").separator("__").source(Some(variables));
-        let layers = config::Config::builder().add_source(source).build().unwrap_or_else(|error| {
+        let overlay = config::Config::builder().add_source(source).build().unwrap_or_else(|error| {
             problems.add(SourceSpan::file("environment"), "", error.to_string());
             config::Config::default()
         });
         let beside = path.parent().unwrap_or(Path::new("")).to_owned();
         let (written, read, files) = (WrittenKeys::default(), BTreeSet::new(), Files::default());
-        Self { name, text, root, environment, layers, beside, written, read, files }
+        Self { name, text, root, environment, variables: overlay, beside, written, read, files }
     }
 
     /// Takes a key: what the environment says, or else the file. What is wrong with it is noted.
     pub(super) fn take<H: Handle>(&mut self, handle: H, problems: &mut Problems) -> Option<Found<H::Value>> {
         let key = handle.row();
         self.read.insert(key.path);
-        let found = match self.layers.get::<String>(key.path) {
-            Ok(text) => from_variable(key, text, problems),
-            Err(_) => {
-                let value = self.table(key.section())?.iter().find(|(name, _)| name.get_ref() == key.name()).map(|(_, value)| value)?;
-                from_toml(key, value, &mut |span| self.span(span), problems)
-            }
+        let found = if let Ok(text) = self.variables.get::<String>(key.path) {
+            from_variable(key, &text, problems)
+        } else {
+            from_toml(key, self.value(key.path)?, &mut |span| self.span(span), problems)
         };
         let Found { value, place, key: path } = refine(key, found?, &self.beside, problems)?;
         self.written.0.insert(key.path, value.plain());
@@ -209,7 +207,7 @@ impl<'t> Layers<'t> {
 
     /// Whether a section stands in the file, or the environment names one of its keys.
     pub(super) fn has(&self, section: &str) -> bool {
-        self.table(section).is_some() || keys::of_section(section).any(|key| self.layers.get::<String>(key.path).is_ok())
+        self.table(section).is_some() || keys::of_section(section).any(|key| self.variables.get::<String>(key.path).is_ok())
     }
 
     /// Where a section stands; the file, where the environment alone has it.
@@ -233,39 +231,11 @@ impl<'t> Layers<'t> {
     /// Notes every key that the table does not have, with the nearest known spelling; what was written comes back.
     pub(super) fn finish(self, problems: &mut Problems) -> (WrittenKeys, Files) {
         for (variable, _) in &self.environment.0 {
-            self.check_variable(variable, problems);
+            check_variable(variable, problems);
         }
         self.check_table("", self.root.get_ref(), problems);
         debug_assert!(KEYS.iter().all(|key| self.read.contains(key.path)), "a key of the table is never asked for");
         (self.written, self.files)
-    }
-
-    fn check_variable(&self, variable: &str, problems: &mut Problems) {
-        let Some(rest) = variable.strip_prefix(PREFIX) else { return };
-        let path = rest.to_lowercase().replace("__", ".");
-        // On the top level a variable without `__` may be somebody else's.
-        if !path.contains('.') || KEYS.iter().any(|key| key.path == path) {
-            return;
-        }
-        // The first part that is not known says what is wrong.
-        let (mut above, mut name) = ("", path.as_str());
-        for (at, _) in path.match_indices('.') {
-            let (section, rest) = (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default());
-            if !is_section(section) {
-                name = section.rsplit('.').next().unwrap_or_default();
-                break;
-            }
-            (above, name) = (section, rest);
-        }
-        let known = names(above);
-        let full = if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") };
-        let near = nearest(name, &known);
-        let spelling = near.map(|near| {
-            let near = if above.is_empty() { near.to_owned() } else { format!("{above}.{near}") };
-            format!("; did you mean {PREFIX}{}?", near.to_uppercase().replace('.', "__"))
-        });
-        let what = format!("unknown key, expected {}{}", one_of(&known), spelling.unwrap_or_default());
-        problems.add_unknown(SourceSpan::file(variable), &full, near, what);
     }
 
     fn check_table(&self, section: &str, table: &DeTable<'t>, problems: &mut Problems) {
@@ -276,11 +246,11 @@ impl<'t> Layers<'t> {
                 continue;
             }
             if is_section(&full) {
-                match value.get_ref().as_table() {
-                    Some(table) => self.check_table(&full, table, problems),
-                    None => {
-                        problems.add(self.span(value.span()), &full, format!("found {}, expected a table: [{full}]", kind(value.get_ref())))
-                    }
+                if let Some(table) = value.get_ref().as_table() {
+                    self.check_table(&full, table, problems);
+                } else {
+                    let what = format!("found {}, expected a table: [{full}]", kind(value.get_ref()));
+                    problems.add(self.span(value.span()), &full, what);
                 }
                 continue;
             }
@@ -290,6 +260,35 @@ impl<'t> Layers<'t> {
             problems.add_unknown(self.span(name.span()), &full, near, format!("unknown key, expected {}{spelling}", one_of(&known)));
         }
     }
+}
+
+/// Notes a variable that starts as ours do and names no key.
+fn check_variable(variable: &str, problems: &mut Problems) {
+    let Some(rest) = variable.strip_prefix(PREFIX) else { return };
+    let path = rest.to_lowercase().replace("__", ".");
+    // On the top level a variable without `__` may be somebody else's.
+    if !path.contains('.') || KEYS.iter().any(|key| key.path == path) {
+        return;
+    }
+    // The first part that is not known says what is wrong.
+    let (mut above, mut name) = ("", path.as_str());
+    for (at, _) in path.match_indices('.') {
+        let (section, rest) = (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default());
+        if !is_section(section) {
+            name = section.rsplit('.').next().unwrap_or_default();
+            break;
+        }
+        (above, name) = (section, rest);
+    }
+    let known = names(above);
+    let full = if above.is_empty() { name.to_owned() } else { format!("{above}.{name}") };
+    let near = nearest(name, &known);
+    let spelling = near.map(|near| {
+        let near = if above.is_empty() { near.to_owned() } else { format!("{above}.{near}") };
+        format!("; did you mean {PREFIX}{}?", near.to_uppercase().replace('.', "__"))
+    });
+    let what = format!("unknown key, expected {}{}", one_of(&known), spelling.unwrap_or_default());
+    problems.add_unknown(SourceSpan::file(variable), &full, near, what);
 }
 
 fn is_section(path: &str) -> bool {
@@ -308,7 +307,7 @@ fn names(section: &str) -> Vec<&'static str> {
 }
 
 /// A value of the environment: texts as they are, lists with commas.
-fn from_variable(key: &'static Key, text: String, problems: &mut Problems) -> Option<Found<Value>> {
+fn from_variable(key: &'static Key, text: &str, problems: &mut Problems) -> Option<Found<Value>> {
     let place = SourceSpan::file(key.variable());
     let value = match key.kind {
         Kind::List | Kind::TextOrList => {
@@ -318,7 +317,7 @@ fn from_variable(key: &'static Key, text: String, problems: &mut Problems) -> Op
         }
         Kind::Number(..) => text.trim().parse().ok().map(Value::Number),
         Kind::Flag => text.trim().to_ascii_lowercase().parse().ok().map(Value::Flag),
-        _ => Some(Value::Text(text.clone())),
+        _ => Some(Value::Text(text.to_owned())),
     };
     if value.is_none() {
         problems.add(place.clone(), key.path, format!("found {text:?}, expected {}", key.kind.expects()));

@@ -228,25 +228,22 @@ const MODES: [(&str, Mode); 2] = [("observe", Mode::Observe), ("enforce", Mode::
 
 /// Reads a text file, bounded; what is wrong with it is noted.
 fn read(path: &Path, problems: &mut Problems) -> Option<String> {
-    let place = SourceSpan::file(path.display().to_string());
-    match fs::metadata(path) {
-        Ok(about) if about.len() > limits::SETTINGS_FILE => {
-            problems.add(place, "", format!("the file is larger than {} octets", limits::SETTINGS_FILE));
-            return None;
-        }
-        Ok(_) => {}
-        Err(error) => {
-            problems.add(place, "", format!("cannot be read: {error}"));
-            return None;
-        }
-    }
-    match fs::read_to_string(path) {
+    match read_text(path) {
         Ok(text) => Some(text),
-        Err(error) => {
-            problems.add(place, "", format!("cannot be read: {error}"));
+        Err(what) => {
+            problems.add(SourceSpan::file(path.display().to_string()), "", what);
             None
         }
     }
+}
+
+/// A text file of at most [`limits::SETTINGS_FILE`] octets, or what is wrong with it.
+fn read_text(path: &Path) -> Result<String, String> {
+    let unread = |error: std::io::Error| format!("cannot be read: {error}");
+    if fs::metadata(path).map_err(unread)?.len() > limits::SETTINGS_FILE {
+        return Err(format!("the file is larger than {} octets", limits::SETTINGS_FILE));
+    }
+    fs::read_to_string(path).map_err(unread)
 }
 
 fn addresses(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<SocketAddr> {

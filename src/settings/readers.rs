@@ -3,7 +3,7 @@
 use super::{
     keys::{File, List},
     layers::Layers,
-    schema::{Problems, SourceSpan},
+    schema::{Found, Problems, SourceSpan},
 };
 use crate::{allowlist::reader::Readers, message::Domain};
 
@@ -17,12 +17,15 @@ pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> Readers
         .filter_map(|item| item.parse(problems, "a domain of the company's, as in \"corp.example\"", |text| Domain::parse(text).ok()))
         .collect::<Vec<_>>();
     let mut readers = Readers::new(domains);
-    if let Some(path) = aliases.map(|found| found.value) {
-        for (number, line) in super::read(&path, problems).unwrap_or_default().lines().enumerate() {
-            if let Err(error) = readers.add_alias(line) {
-                let place = SourceSpan { source: path.display().to_string(), at: Some((number + 1, 1)) };
-                problems.add(place, "readers.aliases", format!("found {line:?}: {error}"));
-            }
+    let Some(Found { value: path, place, key }) = aliases else { return readers };
+    let text = super::read_text(&path).unwrap_or_else(|what| {
+        problems.add(place, key, format!("{}: {what}", path.display()));
+        String::new()
+    });
+    for (number, line) in text.lines().enumerate() {
+        if let Err(error) = readers.add_alias(line) {
+            let place = SourceSpan { source: path.display().to_string(), at: Some((number + 1, 1)) };
+            problems.add(place, "readers.aliases", format!("found {line:?}: {error}"));
         }
     }
     readers

@@ -273,8 +273,8 @@ impl<'d, 't> Section<'d, 't> {
     /// Refuses a key of an earlier version, and says what to write instead.
     pub(super) fn gone(&mut self, key: &'static str, instead: &str, problems: &mut Problems) {
         self.gone.push(key);
-        if let Some((name, _)) = self.table.and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key)) {
-            problems.add(self.document.place(name.span()), self.full(key), instead);
+        if let Some((_, value)) = self.table.and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key)) {
+            problems.add(self.document.place(value.span()), self.full(key), instead);
         }
     }
 

@@ -49,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "identity",
             "message",
             "mail",
+            "clock",
             "limits",
         ],
     ),

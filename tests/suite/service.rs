@@ -335,7 +335,7 @@ async fn a_misspelt_key_is_one_mistake() {
     // What is gone is not recommended.
     fs::write(folder.path("allow.d/one.toml"), format!("linsk = 3\nexpanded_recipients = []\n{VENDOR}")).unwrap();
     let (_, said, _) = folder.command(&["check"]);
-    assert!(said.contains("one.toml:2:1: expanded_recipients: this key is gone"), "{said}");
+    assert!(said.contains("one.toml:2:23: expanded_recipients: this key is gone"), "{said}");
     assert_eq!(said.matches("expanded_recipients").count(), 1, "{said}");
 }
 
