@@ -129,14 +129,7 @@ fn entry(
     let before = problems.0.len();
     let whole = root.place();
     let known = known(&mut root, &whole, problems);
-    let name = root.string("name", problems);
-    let name = match name {
-        Some(found) => {
-            found.parse(problems, "1 to 64 letters, digits, hyphens, dots and underscores", |name| is_name(name).then(|| name.clone()))
-        }
-        // Of a product there may be several.
-        None => Some(if let Known::Service(service) = &known { service.name.clone() } else { stem.to_owned() }),
-    };
+    let name = name(&mut root, &known, stem, problems);
     let owner = root.string("owner", problems);
     let _reason = root.string("reason", problems);
     if owner.is_none() {
@@ -239,6 +232,18 @@ impl Terms {
             mode: if hop == Mode::Observe { Some(Mode::Observe) } else { own_mode },
             expires: expiry(root, problems),
         }
+    }
+}
+
+/// The entry's name; `stem` is its file's.
+fn name(root: &mut Section<'_, '_>, known: &Known, stem: &str, problems: &mut Problems) -> Option<String> {
+    match (root.string("name", problems), known) {
+        (Some(found), _) => {
+            found.parse(problems, "1 to 64 letters, digits, hyphens, dots and underscores", |name| is_name(name).then(|| name.clone()))
+        }
+        (None, Known::Service(service)) => Some(service.name.clone()),
+        // Of a product there may be several.
+        (None, Known::Nothing | Known::Product(..)) => Some(stem.to_owned()),
     }
 }
 
