@@ -27,7 +27,7 @@ use crate::{
     pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
     recognition::Recogniser,
     service::listener::ListenerDied,
-    settings::{Identity, Settings, Verify},
+    settings::{Files, Identity, Settings, Verify},
 };
 
 /// How a command ended.
@@ -91,6 +91,11 @@ impl Config {
     /// The configuration; it must be there.
     fn load(&self) -> anyhow::Result<Settings> {
         Ok(Settings::load(self.path()).map_err(Listed)?)
+    }
+
+    /// The same, and the files that it was read from, also where it has mistakes.
+    fn load_noting(&self, files: &mut Files) -> anyhow::Result<Settings> {
+        Ok(Settings::load_noting(self.path(), files).map_err(Listed)?)
     }
 
     /// The configuration, or an empty one where none was named and none is installed.

@@ -1,12 +1,9 @@
 //! Reading the configuration again while mails flow. What is wrong with the new one is said, and the old one stays.
+//!
+//! All that can fail is done first; then mail path, guard page and audit change, one after another and none without the others.
+//! What a reload cannot change is named, key by key, by the table in `settings::keys`.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::sync::Arc;
 
 use super::{Config, authenticator, pipeline_config};
 use crate::{
@@ -14,7 +11,7 @@ use crate::{
     link_store::LinkStore,
     milter,
     pipeline::Pipeline,
-    settings::{Identity, Settings},
+    settings::{Ended, Files, Identity, Settings, WrittenKeys, keys::Key},
     smtp::server::{Server, Snapshot},
 };
 
@@ -27,107 +24,58 @@ pub(super) struct Servers {
     pub(super) hostname: String,
 }
 
-/// What a reload needs to know.
-pub(super) struct Reload {
-    pub(super) servers: Servers,
-    pub(super) config: Config,
+/// What a reload compares with.
+#[derive(Clone)]
+pub(super) struct InForce {
     /// As it is asked now; where it stays, the resolver and its cache stay.
-    pub(super) identity: Identity,
-    pub(super) watched: Watched,
-    /// Where the admin page is.
-    pub(super) admin: Option<SocketAddr>,
+    identity: Identity,
+    /// What was written when the configuration was read last.
+    written: WrittenKeys,
+    files: Files,
 }
 
-/// The files of a configuration, and what they looked like. Looking every few seconds works on every file system and
-/// with every way in which editors, package managers and Kubernetes replace files.
-#[derive(Debug)]
-pub(super) struct Watched {
-    files: Vec<PathBuf>,
-    folder: Option<PathBuf>,
-    seen: Vec<Look>,
+impl InForce {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self { identity: settings.identity.clone(), written: settings.written.clone(), files: settings.files.clone() }
+    }
 }
 
-/// A file as it looks from outside: which, when changed, how large.
-type Look = (PathBuf, Option<(SystemTime, u64)>);
+/// Reads the configuration again.
+pub(super) struct Reload {
+    servers: Servers,
+    config: Config,
+    in_force: InForce,
+    /// What was written at the start, which still holds for keys that need a restart.
+    started: WrittenKeys,
+}
 
-impl Watched {
-    pub(super) fn of(config: &Path, settings: &Settings) -> Self {
-        let mut files = vec![config.to_owned()];
-        if let Some(config) = &settings.smtp {
-            files.extend(config.certificate.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]));
-            files.extend(config.authorities.clone());
-        }
-        if let Some(guard) = &settings.guard {
-            files.extend(guard.certificate.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]));
-        }
-        files.extend(settings.tag.iter().flat_map(|tag| tag.files.clone()));
-        files.extend(settings.audit_keys.file.clone());
-        files.extend(settings.aliases.clone());
-        let mut watched = Self { files, folder: settings.allow.clone(), seen: Vec::new() };
-        watched.seen = watched.look();
-        watched
-    }
-
-    fn look(&self) -> Vec<Look> {
-        let mut paths = self.files.clone();
-        if let Some(folder) = &self.folder {
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-            paths.extend(entries.filter(|path| path.extension().is_some_and(|end| end == "toml")));
-        }
-        paths.sort();
-        let about = |path: &PathBuf| fs::metadata(path).ok().and_then(|about| Some((about.modified().ok()?, about.len())));
-        paths.into_iter().map(|path| (path.clone(), about(&path))).collect()
-    }
+/// A configuration that was read, with all made that can fail.
+struct Prepared {
+    smtp: Option<Snapshot>,
+    guard: Option<http::Prepared>,
+    pipeline: Arc<Pipeline>,
+    settings: Settings,
 }
 
 impl Reload {
-    /// Whether a file of the configuration has changed since the last look.
+    pub(super) fn new(servers: Servers, config: Config, in_force: InForce) -> Self {
+        let started = in_force.written.clone();
+        Self { servers, config, in_force, started }
+    }
+
+    /// Whether a file of the configuration has changed since it was read or looked at.
     pub(super) fn has_changed(&mut self) -> bool {
-        let now = self.watched.look();
-        let changed = now != self.watched.seen;
-        self.watched.seen = now;
-        changed
+        self.in_force.files.have_changed()
     }
 
     /// Reads everything again and puts it in place of the old, or says why not.
     pub(super) fn reload(&mut self) {
-        match self.compile() {
-            Ok((snapshot, pipeline, settings)) => {
-                for warning in &settings.warnings {
-                    tracing::warn!("{warning}");
-                }
-                let entries = pipeline.config.allowlist.entries().len();
-                if let Some((server, snapshot)) = self.servers.smtp.as_ref().zip(snapshot) {
-                    server.replace(snapshot);
-                }
-                if let Some(server) = &self.servers.milter {
-                    server.replace(Arc::clone(&pipeline));
-                }
-                if let Some((server, config)) = self.servers.guard.as_ref().zip(settings.guard.clone())
-                    && let Err(error) = server.replace(config)
-                {
-                    tracing::error!(%error, "the guard page keeps its old config");
-                }
-                if let Some(audit) = &pipeline.shared.audit {
-                    audit.key_by(settings.audit_keys.keys.first().cloned());
-                }
-                if let Some(links) = pipeline
-                    .config
-                    .link_store
-                    .as_ref()
-                    .filter(|links| !self.servers.pipeline.config.link_store.as_ref().is_some_and(|old| Arc::ptr_eq(old, links)))
-                {
-                    tokio::spawn(LinkStore::keep_swept(Arc::downgrade(links)));
-                }
-                self.servers.pipeline = pipeline;
-                if let Some(hostname) = settings.hostname() {
-                    hostname.clone_into(&mut self.servers.hostname);
-                }
-                self.watched = Watched::of(self.config.path(), &settings);
-                self.servers.pipeline.shared.metrics.reload(Some(entries));
-                tracing::info!(entries, mode = ?settings.mode, "reloaded");
-                self.identity = settings.identity;
-            }
+        let mut files = Files::default();
+        let prepared = self.config.load_noting(&mut files).and_then(|settings| self.prepare(settings));
+        let ended = if prepared.is_ok() { Ended::Well } else { Ended::Early };
+        self.in_force.files.replace(files, ended);
+        match prepared {
+            Ok(prepared) => self.replace(prepared),
             Err(error) => {
                 self.servers.pipeline.shared.metrics.reload(None);
                 let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
@@ -136,36 +84,16 @@ impl Reload {
         }
     }
 
-    fn compile(&self) -> anyhow::Result<(Option<Snapshot>, Arc<Pipeline>, Settings)> {
-        let mut settings = self.config.load()?;
-        let Servers { smtp: server, milter, guard, pipeline: before, hostname: known } = &self.servers;
-        for (server, was, is) in [
-            ("smtp", server.is_some(), settings.smtp.is_some()),
-            ("milter", milter.is_some(), settings.milter.is_some()),
-            ("guard", guard.is_some(), settings.guard.is_some()),
-        ] {
+    /// Makes all that can fail.
+    fn prepare(&self, mut settings: Settings) -> anyhow::Result<Prepared> {
+        let Servers { pipeline: before, hostname: known, .. } = &self.servers;
+        for (section, was, is) in self.sections(&settings) {
             if was && !is {
-                anyhow::bail!("[{server}] is gone; to stop serving it, restart the service");
-            }
-            if is && !was {
-                tracing::warn!(key = server, "this section is new and takes effect at the next start");
-            }
-        }
-        let snapshot = server.as_ref().map(|server| server.snapshot());
-        let smtp = snapshot.as_ref().map(|snapshot| &snapshot.config).zip(settings.smtp.as_ref());
-        for (key, changed) in [
-            ("smtp.listen", smtp.is_some_and(|(old, new)| old.listen != new.listen)),
-            ("smtp.listen_tls", smtp.is_some_and(|(old, new)| old.listen_tls != new.listen_tls)),
-            ("smtp.bounds.memory", smtp.is_some_and(|(old, new)| old.bounds.memory != new.bounds.memory)),
-            ("admin.listen", settings.admin != self.admin),
-            ("audit.directory", settings.audit.as_deref() != before.shared.audit.as_ref().map(crate::audit::Audit::folder)),
-        ] {
-            if changed {
-                tracing::warn!(key, "this key has changed and takes effect at the next start");
+                anyhow::bail!("[{section}] is gone; to stop serving it, restart the service");
             }
         }
         let hostname = settings.hostname().unwrap_or(known).to_owned();
-        let same = settings.identity == self.identity && hostname == *known;
+        let same = settings.identity == self.in_force.identity && hostname == *known;
         let asked = if same { Arc::clone(&before.config.authenticator) } else { Arc::new(authenticator(&settings.identity, &hostname)?) };
         // What the store has counted, and who sweeps it, goes on.
         if let Some(links) = settings.guard.as_mut().and_then(|guard| guard.links.as_mut())
@@ -176,10 +104,73 @@ impl Reload {
         let mut config = pipeline_config(&mut settings, asked, &hostname);
         config.inspect_limit = settings.inspect_limit().unwrap_or(before.config.inspect_limit);
         let pipeline = Arc::new(Pipeline::build(config, Arc::clone(&before.shared)));
-        let snapshot = match settings.smtp.clone().filter(|_| server.is_some()) {
-            Some(config) => Some(Snapshot::new(config, Arc::clone(&pipeline))?),
-            None => None,
-        };
-        Ok((snapshot, pipeline, settings))
+        let smtp = settings.smtp.clone().filter(|_| self.servers.smtp.is_some());
+        let smtp = smtp.map(|config| Snapshot::new(config, Arc::clone(&pipeline))).transpose()?;
+        let guard = settings.guard.clone().filter(|_| self.servers.guard.is_some()).map(http::Server::prepare).transpose()?;
+        Ok(Prepared { smtp, guard, pipeline, settings })
+    }
+
+    /// Puts it in place of the old; nothing here can fail.
+    fn replace(&mut self, prepared: Prepared) {
+        let Prepared { smtp, guard, pipeline, settings } = prepared;
+        for warning in &settings.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.name_what_needs_a_restart(&settings);
+        let entries = pipeline.config.allowlist.entries().len();
+        // The page first: a link that is sealed by a new key is opened from its first moment on.
+        if let Some((server, prepared)) = self.servers.guard.as_ref().zip(guard) {
+            server.replace(prepared);
+        }
+        if let Some((server, snapshot)) = self.servers.smtp.as_ref().zip(smtp) {
+            server.replace(snapshot);
+        }
+        if let Some(server) = &self.servers.milter {
+            server.replace(Arc::clone(&pipeline));
+        }
+        if let Some(audit) = &pipeline.shared.audit {
+            audit.key_by(settings.audit_keys.keys.first().cloned());
+        }
+        let swept = self.servers.pipeline.config.link_store.as_ref();
+        if let Some(links) = pipeline.config.link_store.as_ref().filter(|links| !swept.is_some_and(|old| Arc::ptr_eq(old, links))) {
+            tokio::spawn(LinkStore::keep_swept(Arc::downgrade(links)));
+        }
+        self.servers.pipeline = pipeline;
+        if let Some(hostname) = settings.hostname() {
+            hostname.clone_into(&mut self.servers.hostname);
+        }
+        self.servers.pipeline.shared.metrics.reload(Some(entries));
+        tracing::info!(entries, mode = ?settings.mode, "reloaded");
+        self.in_force.identity = settings.identity;
+        self.in_force.written = settings.written;
+    }
+
+    /// Each server's section, whether it is served, and whether it stands in the configuration.
+    fn sections(&self, settings: &Settings) -> [(&'static str, bool, bool); 3] {
+        [
+            ("smtp", self.servers.smtp.is_some(), settings.smtp.is_some()),
+            ("milter", self.servers.milter.is_some(), settings.milter.is_some()),
+            ("guard", self.servers.guard.is_some(), settings.guard.is_some()),
+        ]
+    }
+
+    /// Names what has changed since the last reading and stays as it was at the start, each once.
+    fn name_what_needs_a_restart(&self, settings: &Settings) {
+        let sections = self.sections(settings);
+        let is_new = |key: &Key| sections.iter().any(|(section, was, is)| *is && !was && key.section() == *section);
+        let (last, now) = (&self.in_force.written, &settings.written);
+        for (section, _, _) in sections.iter().filter(|(_, was, is)| *is && !was) {
+            if last.has_section(section) {
+                continue;
+            }
+            tracing::warn!(key = section, "this section is new and takes effect at the next start");
+        }
+        for key in last.needing_restart(now).filter(|key| !is_new(key)) {
+            if self.started.says_the_same(key, now) {
+                tracing::info!(key = key.path, "this key is again what it was at the start");
+            } else {
+                tracing::warn!(key = key.path, "this key has changed and takes effect at the next start");
+            }
+        }
     }
 }

@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Answer, Config, build,
-    reload::{Reload, Servers, Watched},
+    reload::{InForce, Reload, Servers},
     runtime,
 };
 use crate::{
@@ -59,7 +59,7 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     let mut stop = StopSignals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let hangup = signal(SignalKind::hangup())?;
     let sockets = Sockets::bind(&settings).await?;
-    let (watched, identity, admin) = (Watched::of(config.path(), &settings), settings.identity.clone(), settings.admin);
+    let in_force = InForce::of(&settings);
     let servers = servers(settings, hostname)?;
     let shared = Arc::clone(&servers.pipeline.shared);
     let (mails, page) = (Shutdown::default(), Shutdown::default());
@@ -71,7 +71,7 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     // Ends with this function.
     let mut keeping = JoinSet::new();
     keeping.spawn(keep_refusals_told(Arc::clone(&shared)));
-    keeping.spawn(keep_reloading(hangup, Reload { servers, config: config.clone(), identity, watched, admin }));
+    keeping.spawn(keep_reloading(hangup, Reload::new(servers, config.clone(), in_force)));
     keeping.spawn(keep_watchdog_quiet());
     notify(&[NotifyState::Ready]);
 

@@ -142,15 +142,19 @@ impl Server {
         self
     }
 
-    /// Goes by another config from the next request on.
+    /// Makes another config ready for [`replace`](Self::replace), with all that can fail.
     ///
     /// # Errors
-    /// Where its TLS cannot be set up; the one from before stays.
-    pub fn replace(&self, config: Config) -> Result<(), GuardError> {
+    /// Where its TLS cannot be set up.
+    pub fn prepare(config: Config) -> Result<Prepared, GuardError> {
         let tls = config.certificate.as_ref().map(tls::server).transpose()?;
-        self.tls.store(Arc::new(tls));
-        self.current.store(Arc::new(config));
-        Ok(())
+        Ok(Prepared { config, tls })
+    }
+
+    /// Goes by another config from the next request on.
+    pub fn replace(&self, prepared: Prepared) {
+        self.tls.store(Arc::new(prepared.tls));
+        self.current.store(Arc::new(prepared.config));
     }
 
     /// Whether an address may ask once more in this minute.
@@ -171,6 +175,12 @@ impl Server {
         *count += 1;
         *count <= limits::GUARD_REQUESTS
     }
+}
+
+/// A config whose certificate was read.
+pub struct Prepared {
+    config: Config,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 /// Why the server cannot be opened.

@@ -5,12 +5,14 @@ use std::{fs, path::Path, time::Duration};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use super::{
+    MODES,
     catalogue::{self, Fact, Service},
+    files::{self, Files},
     grants::{decide_by, grants, link_rules, signed_by},
     lint::{self, Advice, Severity},
-    parse_mode, policy_test,
+    policy_test::{self, PolicyTest},
     products::{self, Product},
-    schema::{self, Document, Environment, Found, Problems, Section, SourceSpan},
+    schema::{self, Document, Found, Problems, Section, SourceSpan},
     written::{self, List, TENANT, Written},
 };
 use crate::{
@@ -21,26 +23,21 @@ use crate::{
     identity::Network,
 };
 
-/// Reads every `*.toml` of a folder, in the order of their names.
-pub(super) fn load(folder: &Path, mode: Mode, advice: &mut Vec<Advice>, problems: &mut Problems) -> Allowlist {
-    let mut files: Vec<_> = match fs::read_dir(folder) {
-        Ok(entries) => entries
-            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| path.extension().is_some_and(|end| end == "toml"))
-            .collect(),
-        Err(error) => {
-            problems.add(SourceSpan::file(folder.display().to_string()), "allow", format!("cannot be read: {error}"));
-            return Allowlist::default();
-        }
-    };
-    files.sort();
+/// Reads every `*.toml` of a folder, in the order of their names. The folder, its files and what these name are noted in `watched`.
+pub(super) fn load(folder: &Path, mode: Mode, watched: &mut Files, advice: &mut Vec<Advice>, problems: &mut Problems) -> Allowlist {
+    watched.note_folder(folder);
+    if let Err(error) = fs::read_dir(folder) {
+        problems.add(SourceSpan::file(folder.display().to_string()), "allow", format!("cannot be read: {error}"));
+        return Allowlist::default();
+    }
     let mut senders: Vec<Entry> = Vec::new();
     let mut names = std::collections::HashSet::new();
-    for path in files {
+    for path in files::entries(folder) {
+        watched.note(&path);
         let Some(text) = super::read(&path, problems) else { continue };
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let source = path.display().to_string();
-        if let Some(sender) = compile(&source, &name, &text, mode, advice, problems) {
+        if let Some(sender) = compile_noting(&source, &name, &text, mode, watched, advice, problems) {
             if !names.insert(sender.name.clone()) {
                 problems.add(
                     SourceSpan::file(source),
@@ -97,19 +94,42 @@ impl Known {
 /// Compiles one allowlist file. `stem` names the entry where the file does not. None where there is a mistake, which is
 /// noted, or where the entry is a draft that nobody accepted, which is said.
 pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Vec<Advice>, problems: &mut Problems) -> Option<Entry> {
+    compile_noting(source, stem, text, mode, &mut Files::default(), advice, problems)
+}
+
+/// The same; the mails of its tests are noted in `watched`.
+fn compile_noting(
+    source: &str,
+    stem: &str,
+    text: &str,
+    mode: Mode,
+    watched: &mut Files,
+    advice: &mut Vec<Advice>,
+    problems: &mut Problems,
+) -> Option<Entry> {
     let before = problems.0.len();
-    let document = Document::parse(source, text, Environment::None, problems);
-    let mut root = document.root();
+    let document = Document::parse(source, text, problems);
+    let entry = entry(document.root(), stem, mode, advice, problems);
+    problems.drop_follow_ups(before);
+    let (entry, tests) = entry?;
+    // An entry that has ended exempts nothing; its mails are tried as if it had not.
+    let tried = Entry { expires: None, ..entry.clone() };
+    policy_test::run(&tests, &tried, Path::new(source).parent().unwrap_or(Path::new("")), Timestamp::UNIX_EPOCH, watched, problems);
+    (problems.0.len() == before).then_some(entry)
+}
+
+/// The entry of a file, and its tests; none where there is a mistake, or where it is a draft that nobody accepted.
+fn entry(
+    mut root: Section<'_, '_>,
+    stem: &str,
+    mode: Mode,
+    advice: &mut Vec<Advice>,
+    problems: &mut Problems,
+) -> Option<(Entry, Vec<PolicyTest>)> {
+    let before = problems.0.len();
     let whole = root.place();
     let known = known(&mut root, &whole, problems);
-    let name = root.string("name", problems);
-    let name = match name {
-        Some(found) => {
-            found.parse(problems, "1 to 64 letters, digits, hyphens, dots and underscores", |name| is_name(name).then(|| name.clone()))
-        }
-        // Of a product there may be several.
-        None => Some(if let Known::Service(service) = &known { service.name.clone() } else { stem.to_owned() }),
-    };
+    let name = name(&mut root, &known, stem, problems);
     let owner = root.string("owner", problems);
     let _reason = root.string("reason", problems);
     if owner.is_none() {
@@ -125,52 +145,16 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
     }
     let drafts = drafts(&known, &own);
     let all = own.clone().over(&known.written());
-    let tenants_missing = tenants.is_empty() && all.texts().any(|item| item.value.contains(TENANT));
-    if tenants_missing {
-        let hint = match &known {
-            Known::Service(service) => service.tenant_hint.clone(),
-            Known::Nothing | Known::Product(..) => None,
-        };
-        let hint = hint.unwrap_or_else(|| "your own name at the service, as in \"corp\"".into());
-        problems.add(
-            whole.clone(),
-            "tenant",
-            format!("missing; strangers have names of their own there, so the entry must name yours: tenant = [\"...\"]: {hint}"),
-        );
-    } else if !tenants.is_empty() && !all.texts().any(|item| item.value.contains(TENANT)) {
-        advice.push(Advice::new(Severity::Warning, whole.clone(), "tenant", "{tenant} stands nowhere in this entry; take `tenant` out"));
-    }
+    check_tenants(&known, &tenants, &all, &whole, advice, problems);
     let all = all.with_tenants(&tenants);
     let decide_by = decide_by(&mut root, &all, &own, advice, problems);
-    // What was said already is not said again: without its service, an entry has nothing.
-    let said = |keys: &[&str], problems: &Problems| problems.0.iter().skip(before).any(|problem| keys.contains(&problem.key.as_str()));
-    if all.from.is_none() && !said(&["sender", "from"], problems) {
-        problems.add(whole.clone(), "from", missing("from"));
-    }
-    if all.links.is_empty()
-        && matches!(decide_by, Some(DecideBy::Shapes))
-        && !problems.0.iter().skip(before).any(|problem| problem.key.starts_with("links"))
-        && !said(&["sender", "product", "host"], problems)
-    {
-        let what = known.name().map_or_else(
-            || missing("[links]"),
-            |name| format!("missing; {name:?} is known without shapes (`firstclick senders show {name}` says why): write [links] from a mail of yours"),
-        );
-        problems.add(whole.clone(), "links", what);
-    }
+    check_complete(&known, &all, decide_by.as_ref(), &whole, before, problems);
     let from = each(all.from.clone(), problems, "an address, as in \"no-reply@acme.example\", or a domain", |text| {
         AddressPattern::parse_sender(text).ok()
     });
     let never =
         each(all.never.clone(), problems, "an address, as in \"shares@acme.example\"", |text| AddressPattern::parse_sender(text).ok());
-    for dead in from.iter().filter(|pattern| never.contains(pattern)) {
-        advice.push(Advice::new(
-            Severity::Warning,
-            whole.clone(),
-            "never",
-            format!("{dead} stands in `from` and in `never`, so it grants nothing"),
-        ));
-    }
+    check_never(&from, &never, &whole, advice);
     let links = link_rules(&all, tenants, problems);
     let grants = grants(&mut root, &all, decide_by.as_ref(), problems);
     let signed_by = signed_by(all.signed_by.clone(), &from, problems);
@@ -181,27 +165,11 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
         None => Some(Reader::Addressed),
         Some(found) => found.word(problems, &[("straight", Reader::Straight), ("addressed", Reader::Addressed)]),
     };
-    let recipients = list_of_recipients(&mut root, problems);
-    let expires = expiry(&mut root, problems);
     let actions = actions(&mut root, known.name().is_some(), &whole, problems);
-    let require = require(&mut root, problems);
-    let limit = limit(&mut root, problems);
-    let own_mode = root.string("mode", problems);
-    let own_mode = own_mode.map_or(Some(mode), |found| found.parse(problems, "\"observe\" or \"enforce\"", |mode| parse_mode(mode)));
-    let max_age = root.string("max_age", problems);
-    let max_age =
-        max_age.map_or(Some(MAX_AGE), |found| found.parse(problems, "a time with its unit, as in \"24h\"", |text| schema::duration(text)));
-    let attachments = root.flag("attachments", problems).is_some_and(|found| found.value);
-    let trials = policy_test::read(&mut root, problems);
+    let terms = Terms::read(&mut root, mode, problems);
+    let tests = policy_test::read(&mut root, problems);
     root.finish(problems);
-    let accepts = accepted.as_ref().is_some_and(|found| found.value);
-    if let Some(found) = accepted.filter(|found| found.value) {
-        if owner.is_none() {
-            problems.add(found.place, found.key, "a draft is accepted by somebody: add owner = \"you@corp.example\"");
-        } else if drafts.is_empty() {
-            advice.push(Advice::new(Severity::Note, found.place, found.key, "nothing of this entry is a draft; take the line out"));
-        }
-    }
+    let accepts = check_accepted(accepted, owner.as_ref(), &drafts, advice, problems);
     if problems.0.len() > before {
         return None;
     }
@@ -212,7 +180,7 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
         }
     }
     let flag = |found: &Option<Found<bool>>| found.as_ref().is_some_and(|found| found.value);
-    let sender = Entry {
+    let entry = Entry {
         name: name?,
         from,
         never,
@@ -224,25 +192,120 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
         reader: reader?,
         addressees: if flag(&all.several_readers) { Addressees::Several } else { Addressees::One },
         lists: if flag(&all.lists) { Lists::Allowed } else { Lists::Refused },
-        require: require?,
-        recipients,
-        attachments: if attachments { Attachments::Allowed } else { Attachments::Refused },
-        max_age: max_age?,
-        limit: limit?,
-        // The whole hop observes: then every entry does.
-        mode: if mode == Mode::Observe { Mode::Observe } else { own_mode? },
+        require: terms.require?,
+        recipients: terms.recipients,
+        attachments: terms.attachments,
+        max_age: terms.max_age?,
+        limit: terms.limit?,
+        mode: terms.mode?,
         actions: actions?,
-        expires,
+        expires: terms.expires,
     };
-    // An entry that has ended exempts nothing; its mails are tried as if it had not.
-    policy_test::run(
-        &trials,
-        &Entry { expires: None, ..sender.clone() },
-        Path::new(source).parent().unwrap_or(Path::new("")),
-        Timestamp::UNIX_EPOCH,
-        problems,
-    );
-    (problems.0.len() == before).then_some(sender)
+    Some((entry, tests))
+}
+
+/// On which terms an entry exempts, whoever its sender is.
+struct Terms {
+    require: Option<Require>,
+    recipients: Vec<AddressPattern>,
+    attachments: Attachments,
+    max_age: Option<Duration>,
+    limit: Option<Limit>,
+    mode: Option<Mode>,
+    expires: Option<Timestamp>,
+}
+
+impl Terms {
+    fn read(root: &mut Section<'_, '_>, hop: Mode, problems: &mut Problems) -> Self {
+        let own_mode = root.string("mode", problems);
+        let own_mode = own_mode.map_or(Some(hop), |found| found.word(problems, &MODES));
+        let max_age = root.string("max_age", problems);
+        let attached = root.flag("attachments", problems).is_some_and(|found| found.value);
+        Self {
+            require: require(root, problems),
+            recipients: list_of_recipients(root, problems),
+            attachments: if attached { Attachments::Allowed } else { Attachments::Refused },
+            max_age: max_age
+                .map_or(Some(MAX_AGE), |found| found.parse(problems, "a time with its unit, as in \"24h\"", |text| schema::duration(text))),
+            limit: limit(root, problems),
+            // The whole hop observes: then every entry does.
+            mode: if hop == Mode::Observe { Some(Mode::Observe) } else { own_mode },
+            expires: expiry(root, problems),
+        }
+    }
+}
+
+/// The entry's name; `stem` is its file's.
+fn name(root: &mut Section<'_, '_>, known: &Known, stem: &str, problems: &mut Problems) -> Option<String> {
+    match (root.string("name", problems), known) {
+        (Some(found), _) => {
+            found.parse(problems, "1 to 64 letters, digits, hyphens, dots and underscores", |name| is_name(name).then(|| name.clone()))
+        }
+        (None, Known::Service(service)) => Some(service.name.clone()),
+        // Of a product there may be several.
+        (None, Known::Nothing | Known::Product(..)) => Some(stem.to_owned()),
+    }
+}
+
+/// Senders that are named and excluded at once grant nothing.
+fn check_never(from: &[AddressPattern], never: &[AddressPattern], whole: &SourceSpan, advice: &mut Vec<Advice>) {
+    for dead in from.iter().filter(|pattern| never.contains(pattern)) {
+        let what = format!("{dead} stands in `from` and in `never`, so it grants nothing");
+        advice.push(Advice::new(Severity::Warning, whole.clone(), "never", what));
+    }
+}
+
+/// Whether a draft is accepted, which takes somebody who answers for it.
+fn check_accepted(
+    accepted: Option<Found<bool>>,
+    owner: Option<&Found<String>>,
+    drafts: &[Fact],
+    advice: &mut Vec<Advice>,
+    problems: &mut Problems,
+) -> bool {
+    let Some(found) = accepted.filter(|found| found.value) else { return false };
+    if owner.is_none() {
+        problems.add(found.place, found.key, "a draft is accepted by somebody: add owner = \"you@corp.example\"");
+    } else if drafts.is_empty() {
+        advice.push(Advice::new(Severity::Note, found.place, found.key, "nothing of this entry is a draft; take the line out"));
+    }
+    true
+}
+
+/// Where strangers have names of their own, the entry must say which is the company's.
+fn check_tenants(known: &Known, tenants: &[String], all: &Written, whole: &SourceSpan, advice: &mut Vec<Advice>, problems: &mut Problems) {
+    let asked_for = all.texts().any(|item| item.value.contains(TENANT));
+    if tenants.is_empty() && asked_for {
+        let hint = match known {
+            Known::Service(service) => service.tenant_hint.clone(),
+            Known::Nothing | Known::Product(..) => None,
+        };
+        let hint = hint.unwrap_or_else(|| "your own name at the service, as in \"corp\"".into());
+        let what = format!("missing; strangers have names of their own there, so the entry must name yours: tenant = [\"...\"]: {hint}");
+        problems.add_missing(whole.clone(), "tenant", what);
+    } else if !tenants.is_empty() && !asked_for {
+        advice.push(Advice::new(Severity::Warning, whole.clone(), "tenant", "{tenant} stands nowhere in this entry; take `tenant` out"));
+    }
+}
+
+/// Without a service or a product, an entry says all of it itself. What was said since `before` is not said again: without its
+/// service, an entry has nothing.
+fn check_complete(known: &Known, all: &Written, decide_by: Option<&DecideBy>, whole: &SourceSpan, before: usize, problems: &mut Problems) {
+    let said = |keys: &[&str], problems: &Problems| problems.0.iter().skip(before).any(|problem| keys.contains(&problem.key.as_str()));
+    if all.from.is_none() && !said(&["sender", "from"], problems) {
+        problems.add_missing(whole.clone(), "from", missing("from"));
+    }
+    if all.links.is_empty()
+        && matches!(decide_by, Some(DecideBy::Shapes))
+        && !problems.0.iter().skip(before).any(|problem| problem.key.starts_with("links"))
+        && !said(&["sender", "product", "host"], problems)
+    {
+        let what = known.name().map_or_else(
+            || missing("[links]"),
+            |name| format!("missing; {name:?} is known without shapes (`firstclick senders show {name}` says why): write [links] from a mail of yours"),
+        );
+        problems.add_missing(whole.clone(), "links", what);
+    }
 }
 
 /// How old a DKIM signature may be: reset links live for hours.
@@ -297,7 +360,7 @@ fn known(root: &mut Section<'_, '_>, whole: &SourceSpan, problems: &mut Problems
     let host = if let Some(host) = host {
         products::place(&host, problems)
     } else {
-        problems.add(whole.clone(), "host", "missing; say where the product stands, as in host = \"sso.corp.example\"");
+        problems.add_missing(whole.clone(), "host", "missing; say where the product stands, as in host = \"sso.corp.example\"");
         None
     };
     match (product, host) {
@@ -354,9 +417,7 @@ fn old_keys(root: &mut Section<'_, '_>, problems: &mut Problems) {
             "this key is gone; a signature that leaves MIME fields out is taken where the signed body agrees with them. Take the line out",
         ),
     ] {
-        if let Some(found) = root.any(key) {
-            problems.add(found.place, found.key, instead);
-        }
+        root.gone(key, instead, problems);
     }
 }
 
@@ -388,7 +449,7 @@ fn expiry(root: &mut Section<'_, '_>, problems: &mut Problems) -> Option<Timesta
 fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &SourceSpan, problems: &mut Problems) -> Option<Vec<Action>> {
     let Some(found) = root.any("action") else {
         if !in_catalogue {
-            problems.add(
+            problems.add_missing(
                 whole.clone(),
                 "action",
                 "missing; it must be given where neither `sender` nor `product` is named, as in action = \"tag\"",

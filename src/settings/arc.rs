@@ -1,21 +1,25 @@
 //! `[arc]`: in whose name changed mails are sealed.
 
-use std::{fs, path::Path};
+use std::fs;
 
-use super::{Problems, schema::Section};
+use super::{
+    Problems,
+    keys::{File, Text},
+    layers::Layers,
+};
 use crate::{identity::ArcSigner, message::Domain};
 
 /// Compiles the section; none where it is not there, or where it has mistakes.
-pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, problems: &mut Problems) -> Option<ArcSigner> {
-    let domain = section.string("domain", problems);
-    let selector = section.string("selector", problems);
-    let key_file = section.string("key_file", problems);
-    let (there, place) = (section.is_there(), section.place());
-    section.finish(problems);
-    if !there {
+pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> Option<ArcSigner> {
+    let domain = file.take(const { Text::of("arc.domain") }, problems);
+    let selector = file.take(const { Text::of("arc.selector") }, problems);
+    let key_file = file.take(const { File::of("arc.key_file") }, problems);
+    if !file.has("arc") {
         return None;
     }
-    let mut missing = |key: &str, what: &str| problems.add(place.clone(), format!("arc.{key}"), format!("missing, expected {what}"));
+    let place = file.place("arc");
+    let mut missing =
+        |key: &str, what: &str| problems.add_missing(place.clone(), format!("arc.{key}"), format!("missing, expected {what}"));
     if domain.is_none() {
         missing("domain", "in whose name mails are sealed, as in \"corp.example\"");
     }
@@ -29,7 +33,7 @@ pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, problems: &mu
     let domain = domain.and_then(|found| found.parse(problems, "a domain, as in \"corp.example\"", name));
     let selector = selector.and_then(|found| found.parse(problems, "letters, digits and hyphens, as in \"arc1\"", name));
     let key_file = key_file?;
-    let path = beside.join(&key_file.value);
+    let path = key_file.value;
     let pem = match fs::read_to_string(&path) {
         Ok(pem) => pem,
         Err(error) => {

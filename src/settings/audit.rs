@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     Problems,
-    schema::{Found, Section},
+    keys::{File, Folder},
+    layers::Layers,
 };
 use crate::edit::tag::Key;
 
@@ -41,16 +42,13 @@ impl AuditKeys {
 }
 
 /// Compiles the section: the folder, where one is named, and the keys.
-pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, problems: &mut Problems) -> (Option<PathBuf>, AuditKeys) {
-    let directory = section.string("directory", problems);
-    let key_file = section.string("key_file", problems);
-    section.finish(problems);
-    let mut read = |found: Found<String>| {
-        AuditKeys::read(&beside.join(&found.value)).unwrap_or_else(|what| {
-            let Found { place, key, .. } = found;
-            problems.add(place, key, what);
+pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> (Option<PathBuf>, AuditKeys) {
+    let directory = file.take(const { Folder::of("audit.directory") }, problems);
+    let keys = file.take(const { File::of("audit.key_file") }, problems).map(|found| {
+        AuditKeys::read(&found.value).unwrap_or_else(|what| {
+            problems.add(found.place, found.key, what);
             AuditKeys::default()
         })
-    };
-    (directory.map(|found| beside.join(found.value)), key_file.map(&mut read).unwrap_or_default())
+    });
+    (directory.map(|found| found.value), keys.unwrap_or_default())
 }

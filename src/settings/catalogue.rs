@@ -7,7 +7,7 @@ use include_dir::{Dir, include_dir};
 
 use super::{
     Advice, lint,
-    schema::{Document, Environment, Found, Problems, Section},
+    schema::{Document, Found, Problems, Section},
     written::{self, Written},
 };
 use crate::recognition::Kind;
@@ -207,7 +207,7 @@ pub fn advice(problems: &mut Problems) -> Vec<Advice> {
 
 fn read(file: &include_dir::File<'_>, problems: &mut Problems) -> Option<Service> {
     let name = file.path().file_stem()?.to_str()?.to_owned();
-    let document = Document::parse(&format!("senders/{name}.toml"), file.contents_utf8()?, Environment::None, problems);
+    let document = Document::parse(&format!("senders/{name}.toml"), file.contents_utf8()?, problems);
     let mut root = document.root();
     let title = root.string("title", problems);
     let written = Written::read(&mut root, problems);

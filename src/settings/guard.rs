@@ -4,9 +4,8 @@ use std::{
     fs,
     io::{self, Read as _},
     net::SocketAddr,
-    path::Path,
+    path::PathBuf,
     sync::Arc,
-    time::Duration,
 };
 
 use rustix::fs::{Access, access};
@@ -14,8 +13,11 @@ use url::Url;
 
 use super::{
     Advice, Problems, Severity, SourceSpan,
-    schema::{self, Found, Section},
-    smtp::networks,
+    keys::{File, Flag, Folder, List, Text, Time, Word},
+    layers::Layers,
+    networks,
+    schema::Found,
+    smtp::CertificatePair,
 };
 use crate::{
     edit::{
@@ -26,80 +28,48 @@ use crate::{
     http::{Config, Confirm, HelpDesk, Logo},
     limits,
     link_store::LinkStore,
-    tls::{self, CertificateFiles},
 };
 
 /// Compiles the section; none where it is not there, or where it has mistakes. `others` are names of senders to choose among.
-pub(super) fn compile(
-    mut section: Section<'_, '_>,
-    beside: &Path,
-    others: Vec<String>,
-    warnings: &mut Vec<Advice>,
-    problems: &mut Problems,
-) -> Option<Config> {
+pub(super) fn compile(file: &mut Layers<'_>, others: Vec<String>, warnings: &mut Vec<Advice>, problems: &mut Problems) -> Option<Config> {
     let before = problems.0.len();
-    let url = section.string("url", problems);
-    let listen = section.string("listen", problems);
-    let key_file = section.string("key_file", problems);
-    let lifetime = section.string("lifetime", problems);
-    let store = section.string("store", problems);
-    let certificate = section.string("certificate", problems);
-    let key = section.string("key", problems);
-    let proxies = section.strings("proxies", problems);
-    let confirm = section.string("confirm", problems);
-    let logo = section.string("logo", problems);
-    let note = section.string("note", problems);
-    let help_desk = section.flag("help_desk", problems);
-    let (there, place) = (section.is_there(), section.place());
-    section.finish(problems);
-    if !there {
-        return None;
-    }
-    let mut missing = |key: &str, what: &str| problems.add(place.clone(), format!("guard.{key}"), format!("missing, expected {what}"));
-    if url.is_none() {
-        missing("url", "where readers reach the page, as in \"https://links.corp.example\"");
-    }
-    if listen.is_none() {
-        missing("listen", "where the page is served, as in \"127.0.0.1:8443\"");
-    }
-    if key_file.is_none() {
-        missing("key_file", "a file of keys; `firstclick keygen --out FILE` writes one");
-    }
-    if certificate.is_some() != key.is_some() {
-        missing(if key.is_some() { "certificate" } else { "key" }, "certificate and key together, as files in PEM");
+    let url = file.take(const { Text::of("guard.url") }, problems);
+    let listen = file.take(const { Text::of("guard.listen") }, problems);
+    let key_file = file.take(const { File::of("guard.key_file") }, problems);
+    let (there, place) = (file.has("guard"), file.place("guard"));
+    if there {
+        let mut missing =
+            |key: &str, what: &str| problems.add_missing(place.clone(), format!("guard.{key}"), format!("missing, expected {what}"));
+        if url.is_none() {
+            missing("url", "where readers reach the page, as in \"https://links.corp.example\"");
+        }
+        if listen.is_none() {
+            missing("listen", "where the page is served, as in \"127.0.0.1:8443\"");
+        }
+        if key_file.is_none() {
+            missing("key_file", "a file of keys; `firstclick keygen --out FILE` writes one");
+        }
     }
     let url = url.and_then(|found| found.parse(problems, "https://HOST, or http:// on this machine, without a path", |text| origin(text)));
     let listen: Option<SocketAddr> =
         listen.and_then(|found| found.parse(problems, "ADDRESS:PORT, as in \"127.0.0.1:8443\"", |text| text.parse().ok()));
-    let lines = key_file.map(|found| key_lines(found, beside, problems)).unwrap_or_default();
+    let lines = key_file.map(|found| key_lines(found, problems)).unwrap_or_default();
     let keys = lines.iter().filter_map(|line| SealKey::parse(line)).collect();
     let nonces = lines.first().and_then(|line| Key::parse(line)).map(|key| key.derive("guard-nonce-of-page"));
-    let lifetime = lifetime.map_or(Some(limits::GUARD_LIFETIME), |found| {
-        let allowed = "a time from \"1h\" to \"90d\"";
-        let (least, most) = (Duration::from_hours(1), Duration::from_hours(90 * 24));
-        found.parse(problems, allowed, |text| schema::duration(text).filter(|time| (least..=most).contains(time)))
-    });
-    let links = store.and_then(|found| open_store(found, beside, problems));
-    let certificate = certificate.zip(key).map(|(certificate, key)| {
-        let files = CertificateFiles { certificate: beside.join(certificate.value), key: beside.join(key.value) };
-        if let Err(error) = tls::server(&files) {
-            problems.add(certificate.place, certificate.key, error.to_string());
-        }
-        files
-    });
-    let words = [("press", Confirm::Press), ("choose", Confirm::Choose)];
-    let confirm = confirm.map_or(Some(Confirm::Press), |found| found.word(problems, &words));
-    let logo = logo.and_then(|found| read_logo(found, beside, problems));
-    let note = note.map_or_else(String::new, |found| {
-        let allowed = "one sentence of at most 300 characters";
-        found.parse(problems, allowed, |text| (text.chars().count() <= 300).then(|| text.clone())).unwrap_or_default()
-    });
-    let help_desk = if help_desk.is_some_and(|found| found.value) { HelpDesk::Open } else { HelpDesk::Closed };
+    let lifetime = file.take(const { Time::of("guard.lifetime") }, problems).map_or(limits::GUARD_LIFETIME, |found| found.value);
+    let links = file.take(const { Folder::of("guard.store") }, problems).and_then(|found| open_store(found, problems));
+    let pair = CertificatePair {
+        certificate: file.take(const { File::of("guard.certificate") }, problems),
+        key: file.take(const { File::of("guard.key") }, problems),
+    };
+    let certificate = pair.compile("guard", &place, problems);
+    let proxies = file.take(const { List::of("guard.proxies") }, problems);
     let proxies = networks(proxies, problems);
-    if problems.0.len() > before {
+    let page = page(file, problems);
+    if !there || problems.0.len() > before {
         return None;
     }
-    let guard_links = Arc::new(GuardLinkKeys { url: url?, keys, lifetime: lifetime? });
+    let guard_links = Arc::new(GuardLinkKeys { url: url?, keys, lifetime });
     let length = guard_links.url.len() + SHORT_PATH.len() + LinkId::LENGTH;
     if links.is_some() && length > COLUMNS {
         let says = format!(
@@ -108,19 +78,33 @@ pub(super) fn compile(
         );
         warnings.push(Advice::new(Severity::Warning, place, "guard.url", says));
     }
-    Some(Config {
-        listen: listen?,
-        guard_links,
-        links,
-        nonces: nonces?,
-        certificate,
-        proxies,
-        confirm: confirm?,
-        others,
+    let Page { confirm, logo, note, help_desk } = page;
+    Some(Config { listen: listen?, guard_links, links, nonces: nonces?, certificate, proxies, confirm, others, logo, note, help_desk })
+}
+
+/// What the page shows.
+struct Page {
+    confirm: Confirm,
+    logo: Option<Logo>,
+    note: String,
+    help_desk: HelpDesk,
+}
+
+fn page(file: &mut Layers<'_>, problems: &mut Problems) -> Page {
+    let words = [("press", Confirm::Press), ("choose", Confirm::Choose)];
+    let confirm = file.take(const { Word::of("guard.confirm") }, problems).and_then(|found| found.means(problems, &words));
+    let logo = file.take(const { File::of("guard.logo") }, problems).and_then(|found| read_logo(found, problems));
+    let note = file.take(const { Text::of("guard.note") }, problems).and_then(|found| {
+        let allowed = "one sentence of at most 300 characters";
+        found.parse(problems, allowed, |text| (text.chars().count() <= 300).then(|| text.clone()))
+    });
+    let help_desk = file.take(const { Flag::of("guard.help_desk") }, problems).is_some_and(|found| found.value);
+    Page {
+        confirm: confirm.unwrap_or(Confirm::Press),
         logo,
-        note,
-        help_desk,
-    })
+        note: note.unwrap_or_default(),
+        help_desk: if help_desk { HelpDesk::Open } else { HelpDesk::Closed },
+    }
 }
 
 /// Characters of a line as programs wrap plain text: as many as an encoded line may have (RFC 2045 section 6.7).
@@ -135,8 +119,8 @@ fn origin(text: &str) -> Option<String> {
 }
 
 /// The keys of a file; what it holds is never repeated in a message.
-fn key_lines(found: Found<String>, beside: &Path, problems: &mut Problems) -> Vec<String> {
-    let path = beside.join(&found.value);
+fn key_lines(found: Found<PathBuf>, problems: &mut Problems) -> Vec<String> {
+    let path = found.value;
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) => {
@@ -161,8 +145,8 @@ fn key_lines(found: Found<String>, beside: &Path, problems: &mut Problems) -> Ve
 }
 
 /// The folder of stored guard links, which firstclick must be able to write; nothing is written to see that.
-fn open_store(found: Found<String>, beside: &Path, problems: &mut Problems) -> Option<Arc<LinkStore>> {
-    let folder = beside.join(&found.value);
+fn open_store(found: Found<PathBuf>, problems: &mut Problems) -> Option<Arc<LinkStore>> {
+    let folder = found.value;
     let usable = fs::metadata(&folder)
         .and_then(|about| if about.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) })
         .and_then(|()| Ok(access(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?));
@@ -180,8 +164,8 @@ fn open_store(found: Found<String>, beside: &Path, problems: &mut Problems) -> O
     }
 }
 
-fn read_logo(found: Found<String>, beside: &Path, problems: &mut Problems) -> Option<Logo> {
-    let path = beside.join(&found.value);
+fn read_logo(found: Found<PathBuf>, problems: &mut Problems) -> Option<Logo> {
+    let path = found.value;
     let kinds = [("png", "image/png"), ("svg", "image/svg+xml"), ("jpg", "image/jpeg"), ("jpeg", "image/jpeg"), ("webp", "image/webp")];
     let end = path.extension().and_then(|end| end.to_str()).unwrap_or_default().to_ascii_lowercase();
     let Some((_, kind)) = kinds.iter().find(|(known, _)| *known == end) else {

@@ -8,7 +8,7 @@ use super::{
     Problem, Settings, SourceSpan,
     catalogue::Service,
     hosts::{CONTENT, FREE_MAIL, REDIRECTORS, SHARED_HOSTS, SHARED_PATHS, STRANGERS_BELOW, STRANGERS_SEND, is_within},
-    schema::Found,
+    schema::{Found, Mistake},
     written::{TENANT, Written},
 };
 use crate::{
@@ -43,7 +43,7 @@ impl Advice {
     /// A piece of advice.
     #[must_use]
     pub fn new(severity: Severity, place: SourceSpan, key: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { severity, problem: Problem { place, key: key.into(), what: what.into() } }
+        Self { severity, problem: Problem { place, key: key.into(), what: what.into(), mistake: Mistake::Wrong } }
     }
 }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     Problems,
+    files::Files,
     schema::{Section, SourceSpan},
 };
 use crate::{
@@ -45,11 +46,11 @@ pub(super) fn read(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<P
         let place = table.place();
         table.finish(problems);
         let Some(mail) = mail else {
-            problems.add(place, "test.mail", "missing, expected the file of a mail, as in \"samples/reset.eml\"");
+            problems.add_missing(place, "test.mail", "missing, expected the file of a mail, as in \"samples/reset.eml\"");
             continue;
         };
         let Some(expect) = expect else {
-            problems.add(mail.place, "test.expect", "missing, expected \"tag\" or \"pass\" or \"near_miss\"");
+            problems.add_missing(mail.place, "test.expect", "missing, expected \"tag\" or \"pass\" or \"near_miss\"");
             continue;
         };
         if let Some(expect) = expect.word(problems, &WORDS) {
@@ -59,8 +60,9 @@ pub(super) fn read(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<P
     trials
 }
 
-/// Tries an entry with its mails, whose files stand beside the allowlist file; what turns out otherwise is noted.
-pub(super) fn run(trials: &[PolicyTest], entry: &Entry, beside: &Path, now: Timestamp, problems: &mut Problems) {
+/// Tries an entry with its mails, whose files stand beside the allowlist file and are noted in `watched`; what turns out otherwise
+/// is noted in `problems`.
+pub(super) fn run(trials: &[PolicyTest], entry: &Entry, beside: &Path, now: Timestamp, watched: &mut Files, problems: &mut Problems) {
     if trials.is_empty() {
         return;
     }
@@ -68,6 +70,7 @@ pub(super) fn run(trials: &[PolicyTest], entry: &Entry, beside: &Path, now: Time
     let allowlist = Allowlist::new(vec![entry.clone()]);
     for policy_test in trials {
         let path = beside.join(&policy_test.mail);
+        watched.note(&path);
         let large = fs::metadata(&path).is_ok_and(|about| about.len() > limits::SETTINGS_FILE);
         let raw = match fs::read(&path) {
             Ok(_) if large => {

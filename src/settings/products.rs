@@ -7,7 +7,7 @@ use super::{
     Advice,
     catalogue::{self, Evidence, Fact, Visit},
     lint,
-    schema::{Document, Environment, Found, Problems},
+    schema::{Document, Found, Problems},
     written::Written,
 };
 use crate::{message::Domain, recognition::Kind};
@@ -107,7 +107,7 @@ pub(super) fn place(found: &Found<String>, problems: &mut Problems) -> Option<St
 
 fn read(file: &include_dir::File<'_>, problems: &mut Problems) -> Option<Product> {
     let name = file.path().file_stem()?.to_str()?.to_owned();
-    let document = Document::parse(&format!("products/{name}.toml"), file.contents_utf8()?, Environment::None, problems);
+    let document = Document::parse(&format!("products/{name}.toml"), file.contents_utf8()?, problems);
     let mut root = document.root();
     let title = root.string("title", problems);
     let written = Written::read(&mut root, problems);

@@ -1,7 +1,7 @@
 //! Reading TOML so that every mistake is found at once and told with its place.
 //!
-//! Each key is taken on its own: a wrong one is noted and the next one is read. The environment lies over the file, by
-//! the `config` crate: `FIRSTCLICK_SMTP__NEXT_HOP` is `next_hop` in `[smtp]`.
+//! Each key is taken on its own: a wrong one is noted and the next one is read. This reads entries, services and products;
+//! firstclick.toml is read by a table of its keys (`layers`).
 
 use std::{fmt, ops::Range};
 
@@ -45,6 +45,19 @@ pub struct Problem {
     pub key: String,
     /// What was found and what is allowed.
     pub what: String,
+    /// What kind of mistake it is.
+    pub mistake: Mistake,
+}
+
+/// What kind of mistake something is: a key that is missing because its name is misspelt is one mistake, not two.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mistake {
+    /// A value, a file, a combination.
+    Wrong,
+    /// A key that nobody knows, and the key that it is probably meant to be, with its sections.
+    Unknown(Option<String>),
+    /// A key that must be there.
+    Missing,
 }
 
 impl fmt::Display for Problem {
@@ -64,7 +77,36 @@ pub struct Problems(pub Vec<Problem>);
 impl Problems {
     /// Notes a mistake.
     pub fn add(&mut self, place: SourceSpan, key: impl Into<String>, what: impl Into<String>) {
-        self.0.push(Problem { place, key: key.into(), what: what.into() });
+        self.0.push(Problem { place, key: key.into(), what: what.into(), mistake: Mistake::Wrong });
+    }
+
+    /// Notes a key that must be there and is not. [`drop_follow_ups`](Self::drop_follow_ups) takes it out again where a misspelt key
+    /// is the reason.
+    pub fn add_missing(&mut self, place: SourceSpan, key: impl Into<String>, what: impl Into<String>) {
+        self.0.push(Problem { place, key: key.into(), what: what.into(), mistake: Mistake::Missing });
+    }
+
+    /// Notes a key, with its sections, that nobody knows; `near` is the known name in the same section that it resembles.
+    pub(super) fn add_unknown(&mut self, place: SourceSpan, key: &str, near: Option<&str>, what: String) {
+        let section = key.rsplit_once('.').map(|(section, _)| section);
+        let meant = near.map(|near| section.map_or_else(|| near.to_owned(), |section| format!("{section}.{near}")));
+        self.0.push(Problem { place, key: key.to_owned(), what, mistake: Mistake::Unknown(meant) });
+    }
+
+    /// Takes out, from the one with this number on, what is missing only because its name or its section's name is misspelt.
+    pub(super) fn drop_follow_ups(&mut self, first: usize) {
+        let problems = self.0.split_off(first.min(self.0.len()));
+        let meant: Vec<String> = problems
+            .iter()
+            .filter_map(|problem| match &problem.mistake {
+                Mistake::Unknown(meant) => meant.clone(),
+                Mistake::Wrong | Mistake::Missing => None,
+            })
+            .collect();
+        let follows = |key: &str| {
+            meant.iter().any(|meant| key.strip_prefix(meant.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+        };
+        self.0.extend(problems.into_iter().filter(|problem| problem.mistake != Mistake::Missing || !follows(&problem.key)));
     }
 }
 
@@ -126,64 +168,19 @@ pub struct Document<'t> {
     name: String,
     text: &'t str,
     root: Spanned<DeTable<'t>>,
-    layers: config::Config,
-    /// The variables that lie over the file.
-    variables: Vec<String>,
-}
-
-/// What lies over a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Environment {
-    /// The process's variables.
-    Process,
-    /// Nothing.
-    None,
 }
 
 impl<'t> Document<'t> {
     /// Parses a text; every mistake of its syntax is noted.
-    pub fn parse(name: &str, text: &'t str, environment: Environment, problems: &mut Problems) -> Self {
-        let (root, errors) = DeTable::parse_recoverable(text);
-        for error in errors {
-            let place = place(name, text, error.span().unwrap_or(0..0));
-            problems.add(place, "", error.message().lines().collect::<Vec<_>>().join("; "));
-        }
-        let mut builder = config::Config::builder();
-        if environment == Environment::Process {
-            let lists = [
-                "smtp.listen",
-                "smtp.listen_tls",
-                "smtp.next_hop",
-                "smtp.accept_from",
-                "smtp.proxies",
-                "identity.authserv_ids",
-                "identity.dns",
-                "identity.trusted_upstreams",
-            ];
-            let mut source =
-                config::Environment::with_prefix("FIRSTCLICK").prefix_separator("_").separator("__").try_parsing(true).list_separator(",");
-            for list in lists {
-                source = source.with_list_parse_key(list);
-            }
-            builder = builder.add_source(source);
-        }
-        let layers = builder.build().unwrap_or_else(|error| {
-            problems.add(SourceSpan::file("environment"), "", error.to_string());
-            config::Config::default()
-        });
-        let variables = match environment {
-            Environment::Process => {
-                std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| name.starts_with(PREFIX)).collect()
-            }
-            Environment::None => Vec::new(),
-        };
-        Self { name: name.to_owned(), text, root, layers, variables }
+    pub fn parse(name: &str, text: &'t str, problems: &mut Problems) -> Self {
+        Self { name: name.to_owned(), text, root: parse(name, text, problems) }
     }
 
     /// The top level.
     #[must_use]
     pub fn root(&self) -> Section<'_, 't> {
-        Section { document: self, path: String::new(), table: Some(self.root.get_ref()), known: Vec::new(), used: false }
+        let place = SourceSpan::file(&self.name);
+        Section { document: self, path: String::new(), table: Some(self.root.get_ref()), place, known: Vec::new(), gone: Vec::new() }
     }
 
     fn place(&self, span: Range<usize>) -> SourceSpan {
@@ -191,7 +188,17 @@ impl<'t> Document<'t> {
     }
 }
 
-fn place(name: &str, text: &str, span: Range<usize>) -> SourceSpan {
+/// Parses a text as far as it goes; every mistake of its syntax is noted.
+pub(super) fn parse<'t>(name: &str, text: &'t str, problems: &mut Problems) -> Spanned<DeTable<'t>> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let place = place(name, text, error.span().unwrap_or(0..0));
+        problems.add(place, "", error.message().lines().collect::<Vec<_>>().join("; "));
+    }
+    root
+}
+
+pub(super) fn place(name: &str, text: &str, span: Range<usize>) -> SourceSpan {
     let before = text.get(..span.start).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -203,21 +210,17 @@ pub struct Section<'d, 't> {
     document: &'d Document<'t>,
     path: String,
     table: Option<&'d DeTable<'t>>,
+    place: SourceSpan,
     known: Vec<&'static str>,
-    used: bool,
+    /// Keys of earlier versions, which no message recommends.
+    gone: Vec<&'static str>,
 }
 
 impl<'d, 't> Section<'d, 't> {
-    /// Whether the section stands in the file, or the environment names one of the keys that were asked for.
-    #[must_use]
-    pub const fn is_there(&self) -> bool {
-        self.table.is_some() || self.used
-    }
-
-    /// Where the section stands, or the document.
+    /// Where the section stands: its header, or the document where it is the top level or is not there.
     #[must_use]
     pub fn place(&self) -> SourceSpan {
-        SourceSpan::file(&self.document.name)
+        self.place.clone()
     }
 
     fn full(&self, key: &str) -> String {
@@ -229,22 +232,24 @@ impl<'d, 't> Section<'d, 't> {
         self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
+    /// A table below this one.
+    fn below(&self, path: String, table: Option<&'d DeTable<'t>>, place: SourceSpan) -> Self {
+        Section { document: self.document, path, table, place, known: Vec::new(), gone: Vec::new() }
+    }
+
     /// Takes a table below this one.
     #[must_use]
     pub fn section(&mut self, key: &'static str, problems: &mut Problems) -> Self {
         let path = self.full(key);
-        let table = self.lookup(key).and_then(|value| {
-            let table = value.get_ref().as_table();
-            if table.is_none() {
-                problems.add(
-                    self.document.place(value.span()),
-                    &path,
-                    format!("found {}, expected a table: [{path}]", kind(value.get_ref())),
-                );
-            }
-            table
-        });
-        Section { document: self.document, path, table, known: Vec::new(), used: false }
+        let Some(value) = self.lookup(key) else {
+            let place = SourceSpan::file(&self.document.name);
+            return self.below(path, None, place);
+        };
+        let (table, place) = (value.get_ref().as_table(), self.document.place(value.span()));
+        if table.is_none() {
+            problems.add(place.clone(), &path, format!("found {}, expected a table: [{path}]", kind(value.get_ref())));
+        }
+        self.below(path, table, place)
     }
 
     /// Takes the tables of an array of tables.
@@ -253,23 +258,24 @@ impl<'d, 't> Section<'d, 't> {
         let Some(value) = self.lookup(key) else { return Vec::new() };
         let mut sections = Vec::new();
         for item in value.get_ref().as_array().into_iter().flatten() {
+            let place = self.document.place(item.span());
             match item.get_ref().as_table() {
-                Some(table) => sections.push(Section {
-                    document: self.document,
-                    path: path.clone(),
-                    table: Some(table),
-                    known: Vec::new(),
-                    used: false,
-                }),
-                None => {
-                    problems.add(self.document.place(item.span()), &path, format!("found {}, expected [[{path}]]", kind(item.get_ref())));
-                }
+                Some(table) => sections.push(self.below(path.clone(), Some(table), place)),
+                None => problems.add(place, &path, format!("found {}, expected [[{path}]]", kind(item.get_ref()))),
             }
         }
         if value.get_ref().as_array().is_none() {
             problems.add(self.document.place(value.span()), &path, format!("found {}, expected [[{path}]]", kind(value.get_ref())));
         }
         sections
+    }
+
+    /// Refuses a key of an earlier version, and says what to write instead.
+    pub(super) fn gone(&mut self, key: &'static str, instead: &str, problems: &mut Problems) {
+        self.gone.push(key);
+        if let Some((_, value)) = self.table.and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key)) {
+            problems.add(self.document.place(value.span()), self.full(key), instead);
+        }
     }
 
     /// Takes a value as it is, for keys that allow several types.
@@ -282,7 +288,7 @@ impl<'d, 't> Section<'d, 't> {
     /// A table that is the value of a key of several types.
     #[must_use]
     pub fn inline(&self, found: &Found<&'d DeValue<'t>>) -> Self {
-        Section { document: self.document, path: found.key.clone(), table: found.value.as_table(), known: Vec::new(), used: false }
+        self.below(found.key.clone(), found.value.as_table(), found.place.clone())
     }
 
     /// Takes a string.
@@ -302,28 +308,9 @@ impl<'d, 't> Section<'d, 't> {
         })
     }
 
-    /// Takes a string, or a list of them.
-    pub fn one_or_more(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<Vec<Found<String>>>> {
-        let alone = self
-            .table
-            .and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key))
-            .is_some_and(|(_, value)| value.get_ref().is_str());
-        let path = self.full(key);
-        if !alone || self.document.layers.get::<Vec<String>>(&path).is_ok() {
-            return self.strings(key, problems);
-        }
-        let found = self.string(key, problems)?;
-        Some(Found { place: found.place.clone(), key: path, value: vec![found] })
-    }
-
     /// Takes a list of strings.
     pub fn strings(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<Vec<Found<String>>>> {
         let path = self.full(key);
-        if let Some(found) = self.environment::<Vec<String>>(key, problems) {
-            self.known.push(key);
-            let value = found.value.into_iter().map(|value| Found { value, place: found.place.clone(), key: path.clone() }).collect();
-            return Some(Found { value, place: found.place, key: path });
-        }
         let value = self.lookup(key)?;
         let place = self.document.place(value.span());
         let Some(list) = value.get_ref().as_array() else {
@@ -341,17 +328,13 @@ impl<'d, 't> Section<'d, 't> {
         Some(Found { value: strings, place, key: path })
     }
 
-    fn take<T: serde::de::DeserializeOwned>(
+    fn take<T>(
         &mut self,
         key: &'static str,
         allowed: &str,
         problems: &mut Problems,
         read: impl FnOnce(&DeValue<'t>) -> Option<T>,
     ) -> Option<Found<T>> {
-        if let Some(found) = self.environment(key, problems) {
-            self.known.push(key);
-            return Some(found);
-        }
         let path = self.full(key);
         let value = self.lookup(key)?;
         let place = self.document.place(value.span());
@@ -362,59 +345,22 @@ impl<'d, 't> Section<'d, 't> {
         Some(Found { value: read, place, key: path })
     }
 
-    /// What the environment says of a key, where it says anything.
-    fn environment<T: serde::de::DeserializeOwned>(&mut self, key: &str, problems: &mut Problems) -> Option<Found<T>> {
-        let path = self.full(key);
-        let place = SourceSpan::file(format!("FIRSTCLICK_{}", path.to_uppercase().replace('.', "__")));
-        match self.document.layers.get::<T>(&path) {
-            Ok(value) => {
-                self.used = true;
-                Some(Found { value, place, key: path })
-            }
-            Err(config::ConfigError::NotFound(_)) => None,
-            Err(error) => {
-                problems.add(place, path, error.to_string());
-                None
-            }
-        }
-    }
-
     /// Notes every key that nobody asked for, with the nearest known spelling.
     pub fn finish(self, problems: &mut Problems) {
-        let prefix = format!(
-            "{PREFIX}{}",
-            if self.path.is_empty() { String::new() } else { format!("{}__", self.path.to_uppercase().replace('.', "__")) }
-        );
-        for variable in &self.document.variables {
-            let Some(rest) = variable.strip_prefix(&prefix) else { continue };
-            let key = rest.split("__").next().unwrap_or_default().to_lowercase();
-            // On the top level a variable without `__` may be somebody else's.
-            let ours = rest.contains("__") || !self.path.is_empty();
-            if ours && !self.known.iter().any(|known| *known == key) {
-                let nearest =
-                    nearest(&key, &self.known).map(|near| format!("; did you mean {prefix}{}?", near.to_uppercase())).unwrap_or_default();
-                problems.add(
-                    SourceSpan::file(variable),
-                    self.full(&key),
-                    format!("unknown key, expected {}{nearest}", unknown(&self.known)),
-                );
-            }
-        }
         for name in self.table.into_iter().flat_map(|table| table.keys()) {
             let key = name.get_ref();
-            if !self.known.iter().any(|known| *known == key.as_ref()) {
-                let what = unknown(&self.known);
-                let nearest = nearest(key, &self.known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                problems.add(self.document.place(name.span()), self.full(key), format!("unknown key, expected {what}{nearest}"));
+            if !self.known.iter().chain(&self.gone).any(|known| *known == key.as_ref()) {
+                let near = nearest(key, &self.known);
+                let spelling = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+                let what = format!("unknown key, expected {}{spelling}", one_of(&self.known));
+                problems.add_unknown(self.document.place(name.span()), &self.full(key), near, what);
             }
         }
     }
 }
 
-/// What the names of our variables start with.
-const PREFIX: &str = "FIRSTCLICK_";
-
-fn unknown(known: &[&str]) -> String {
+/// The names of keys, for a message.
+pub(super) fn one_of(known: &[&str]) -> String {
     let mut known = known.to_vec();
     known.sort_unstable();
     known.dedup();
@@ -432,7 +378,8 @@ pub fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, known)| known)
 }
 
-fn kind(value: &DeValue<'_>) -> String {
+/// A value as a message shows it.
+pub(super) fn kind(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("{text:?}"),
         DeValue::Integer(number) => format!("the number {number}"),

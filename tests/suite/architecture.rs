@@ -50,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "identity",
             "message",
             "mail",
+            "clock",
             "limits",
         ],
     ),

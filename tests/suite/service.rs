@@ -1,11 +1,30 @@
 //! The real program: its start, its reloads in mid-traffic, its stop, and what it does when the machine runs out.
 
-use std::{fs, net::TcpListener, os::unix::net::UnixDatagram, process::Command, time::Duration};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    os::unix::net::UnixDatagram,
+    process::Command,
+    time::Duration,
+};
+
+use aws_lc_rs::{
+    encoding::{AsDer as _, Pkcs8V1Der},
+    rsa::KeySize,
+    signature::RsaKeyPair,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use firstclick::{
+    edit::guard_link::{GuardLinkKeys, SealKey},
+    testbed::Zone,
+};
 
 use crate::hop::{
     Client, Sink, VENDOR,
     certificate::Authority,
-    is_tagged, poll,
+    is_tagged,
+    page::{BROWSER, ask},
+    poll,
     process::{Folder, Process},
     read_records, reset_mail, stuffed,
 };
@@ -289,6 +308,215 @@ async fn the_environment_lies_over_the_file() {
         .unwrap();
     let said = String::from_utf8(mistaken.stderr).unwrap();
     assert!(said.contains("did you mean FIRSTCLICK_SMTP__NEXT_HOP?"), "{said}");
+}
+
+/// What is missing because its name is misspelt is not said twice, and what is missing is said at its section.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_misspelt_key_is_one_mistake() {
+    let folder = Folder::new("next_hopp = \"127.0.0.1:1\"", "[guard]\nurl = \"https://links.test\"\nlisten = \"127.0.0.1:0\"");
+    fs::write(folder.path("allow.d/one.toml"), VENDOR.replace("from = ", "form = ")).unwrap();
+    let (_, said, code) = folder.command(&["check"]);
+    assert_eq!(code, Some(2));
+    for words in ["did you mean `next_hop`?", "did you mean `from`?", "firstclick.toml:12:1: guard.key_file: missing", "3 mistakes"] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    // What is gone is not recommended.
+    fs::write(folder.path("allow.d/one.toml"), format!("linsk = 3\nexpanded_recipients = []\n{VENDOR}")).unwrap();
+    let (_, said, _) = folder.command(&["check"]);
+    assert!(said.contains("one.toml:2:23: expanded_recipients: this key is gone"), "{said}");
+    assert_eq!(said.matches("expanded_recipients").count(), 1, "{said}");
+}
+
+/// How often the program read its configuration again, well.
+fn reloads(process: &Process) -> usize {
+    process.log().matches("reloaded entries=").count()
+}
+
+/// Does something to a file, and waits until the program goes by it, with nobody telling it.
+async fn reloaded_after(process: &Process, change: impl FnOnce()) {
+    let before = reloads(process);
+    change();
+    poll("a reload", || (reloads(process) > before).then_some(())).await;
+}
+
+/// A hop that replaces links, and its page.
+struct Guarding {
+    _zone: Zone,
+    sink: Sink,
+    folder: Folder,
+    process: Process,
+    page: SocketAddr,
+}
+
+impl Guarding {
+    /// With this in `[guard]`.
+    async fn start(guard: &str) -> Self {
+        let (zone, sink) = (Zone::serve().await.unwrap(), Sink::start().await);
+        let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");
+        let terms = "require = { ip = [\"127.0.0.0/8\"], spf = false }\nlimit = \"unlimited\"\naction = \"guard\"";
+        fs::write(folder.path("allow.d/vendor.toml"), VENDOR.replace("action = \"tag\"", terms)).unwrap();
+        assert_eq!(folder.command(&["keygen", "--out", folder.path("guard.key").to_str().unwrap()]).2, Some(0));
+        fs::write(folder.path("arc.pem"), pem(KeySize::Rsa2048)).unwrap();
+        fs::write(folder.path("logo.png"), "one").unwrap();
+        let rest = format!(
+            "[identity]\ndns = [\"{}\"]\n[guard]\nurl = \"https://links.corp.example\"\nlisten = \"127.0.0.1:0\"\nkey_file = \"guard.key\"\n{guard}\n\
+             [arc]\ndomain = \"corp.example\"\nselector = \"arc1\"\nkey_file = \"arc.pem\"\n",
+            zone.address()
+        );
+        folder.configure(&format!("next_hop = \"{}\"", sink.address), &rest);
+        let process = folder.run().await;
+        let line = process.says("the guard page is there").await;
+        let page = line.split("page=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        Self { _zone: zone, sink, folder, process, page }
+    }
+
+    /// Sends a mail: what arrives.
+    async fn mail(&self) -> String {
+        let count = self.sink.mails().len() + 1;
+        let mut client = Client::connect(self.process.address).await;
+        client.greet().await;
+        assert!(client.send("<a@vendor.test>", &["<bob@corp.example>"], reset_mail().as_bytes()).await.starts_with("250"));
+        String::from_utf8(self.sink.mail(count).await.data).unwrap()
+    }
+
+    /// The sealed value of a mail's link.
+    async fn sealed(&self) -> String {
+        let text = self.mail().await;
+        let value = text.split("https://links.corp.example/c/").nth(1).unwrap_or_else(|| panic!("{text}\n{}", self.process.log()));
+        value.split_whitespace().next().unwrap().to_owned()
+    }
+
+    async fn opens(&self, value: &str) -> bool {
+        let shown = ask("GET", &format!("http://{}/c/{value}", self.page), BROWSER, "").await;
+        shown.status == 200 && shown.body.contains("login.vendor.test")
+    }
+}
+
+/// A new RSA key in PEM.
+fn pem(size: KeySize) -> String {
+    let pair = RsaKeyPair::generate(size).unwrap();
+    let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64.encode(der.as_ref()))
+}
+
+/// Keys of guard links are rotated by writing the file, however that is done: nobody restarts and nobody sends a signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_guard_key_seals_and_older_ones_open_while_they_stand_in_the_file() {
+    let guarding = Guarding::start("").await;
+    let file = guarding.folder.path("guard.key");
+    let newest_opens = |value: &str| {
+        let keys = vec![SealKey::parse(fs::read_to_string(&file).unwrap().lines().next().unwrap()).unwrap()];
+        GuardLinkKeys { url: String::new(), keys, lifetime: Duration::from_hours(1) }.open(value, firstclick::clock::now()).is_ok()
+    };
+    let first = guarding.sealed().await;
+    assert!(newest_opens(&first) && guarding.opens(&first).await);
+    // `keygen` puts another file in the place of this one.
+    reloaded_after(&guarding.process, || {
+        assert_eq!(guarding.folder.command(&["keygen", "--out", file.to_str().unwrap()]).2, Some(0));
+    })
+    .await;
+    let second = guarding.sealed().await;
+    assert!(newest_opens(&second) && !newest_opens(&first));
+    assert!(guarding.opens(&first).await && guarding.opens(&second).await);
+    // The file is written in place, no longer than before: a third key, and the first is gone.
+    let keys = fs::read_to_string(&file).unwrap();
+    let third = BASE64.encode([9; 32]);
+    reloaded_after(&guarding.process, || fs::write(&file, format!("{third}\n{}\n", keys.lines().next().unwrap())).unwrap()).await;
+    let last = guarding.sealed().await;
+    assert!(newest_opens(&last));
+    assert!(guarding.opens(&last).await && guarding.opens(&second).await);
+    assert!(!guarding.opens(&first).await, "its key is gone");
+    // A file without a key is not taken, and page and mails go on by the same keys.
+    fs::write(&file, "").unwrap();
+    guarding.process.says("not reloaded").await;
+    let after = guarding.sealed().await;
+    assert!(guarding.opens(&after).await && guarding.opens(&second).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_arc_key_seals_without_a_restart() {
+    let guarding = Guarding::start("").await;
+    // Octets of the signature of the seal: as many as the key's modulus has.
+    let seal = |mail: &str| {
+        let field =
+            mail.split("ARC-Seal:").nth(1).unwrap_or_else(|| panic!("{mail}")).split("\r\nARC-").next().unwrap().replace("\r\n", "");
+        let signature = field.split(';').find_map(|tag| tag.trim().strip_prefix("b=")).unwrap().replace([' ', '\t'], "");
+        BASE64.decode(signature).unwrap().len()
+    };
+    assert_eq!(seal(&guarding.mail().await), 256);
+    reloaded_after(&guarding.process, || fs::write(guarding.folder.path("arc.pem"), pem(KeySize::Rsa3072)).unwrap()).await;
+    assert_eq!(seal(&guarding.mail().await), 384);
+    fs::write(guarding.folder.path("arc.pem"), "no key").unwrap();
+    assert!(guarding.process.says("not reloaded").await.contains("arc.key_file"));
+    assert_eq!(seal(&guarding.mail().await), 384, "the key from before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_logo_is_shown_without_a_restart() {
+    let guarding = Guarding::start("logo = \"logo.png\"").await;
+    let logo = async || ask("GET", &format!("http://{}/logo", guarding.page), BROWSER, "").await.body;
+    assert_eq!(logo().await, "one");
+    let (old, new) = (guarding.folder.path("logo.png"), guarding.folder.path("new.png"));
+    fs::write(&new, "two").unwrap();
+    reloaded_after(&guarding.process, || fs::rename(&new, &old).unwrap()).await;
+    assert_eq!(logo().await, "two");
+}
+
+/// What a reload cannot change is named, each key once for each change; it is no mistake.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_need_a_restart_are_named() {
+    let folder = Folder::new("", "");
+    assert_eq!(folder.command(&["keygen", "--out", folder.path("guard.key").to_str().unwrap()]).2, Some(0));
+    let before = "[smtp.bounds]\nmemory = \"64MiB\"\nrecipients = 500\n";
+    folder.configure(
+        &format!("next_hop = \"127.0.0.1:1\"\n{before}"),
+        "[admin]\nlisten = \"127.0.0.1:0\"\n[milter]\nlisten = [\"inet:127.0.0.1:0\"]\nconnections = 10\n\
+         [guard]\nurl = \"https://links.test\"\nlisten = \"127.0.0.1:0\"\nkey_file = \"guard.key\"",
+    );
+    let process = folder.run().await;
+    process.says("the admin page is there").await;
+    let old = fs::read_to_string(folder.path("firstclick.toml")).unwrap();
+    let new = old
+        .replace("[smtp]\nlisten = [\"127.0.0.1:0\"]", "[smtp]\nlisten = [\"127.0.0.1:1\"]")
+        .replace("memory = \"64MiB\"\nrecipients = 500", "memory = \"32MiB\"\nrecipients = 600")
+        .replace("directory = \"audit\"", "directory = \"elsewhere\"")
+        .replace("[admin]\nlisten = \"127.0.0.1:0\"", "[admin]\nlisten = \"127.0.0.1:1\"")
+        .replace(
+            "inet:127.0.0.1:0\"]\nconnections = 10",
+            "inet:127.0.0.1:1\"]\nsocket_mode = \"0600\"\nsocket_owner = \"0:0\"\nconnections = 20",
+        )
+        .replace("links.test\"\nlisten = \"127.0.0.1:0\"", "links.test\"\nlisten = \"127.0.0.1:1\"");
+    let changed = [
+        "smtp.listen",
+        "smtp.bounds.memory",
+        "audit.directory",
+        "admin.listen",
+        "milter.listen",
+        "milter.socket_mode",
+        "milter.socket_owner",
+        "milter.connections",
+        "guard.listen",
+    ];
+    let named = |words: &str| {
+        let log = process.log();
+        let lines = log.lines().filter(|line| line.contains(words));
+        let mut keys: Vec<String> = lines.map(|line| line.split("key=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()).collect();
+        keys.sort();
+        keys
+    };
+    let mut sorted = changed.map(str::to_owned).to_vec();
+    sorted.sort();
+    reloaded_after(&process, || fs::write(folder.path("firstclick.toml"), &new).unwrap()).await;
+    assert_eq!(named("takes effect at the next start"), sorted);
+    // Another change does not name them again; a mistake names nothing.
+    reloaded_after(&process, || fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap()).await;
+    fs::write(folder.path("firstclick.toml"), old.replace("64MiB", "16MB")).unwrap();
+    process.says("not reloaded").await;
+    assert_eq!(named("takes effect at the next start"), sorted);
+    // The default, written out, and what holds are the same again.
+    reloaded_after(&process, || fs::write(folder.path("firstclick.toml"), &old).unwrap()).await;
+    assert_eq!(named("takes effect at the next start"), sorted);
+    assert_eq!(named("is again what it was"), sorted);
 }
 
 /// M5: an exemption that was taken out shows, however well the chain was computed anew.

@@ -6,7 +6,7 @@ use firstclick::{
     allowlist::{Entry, Mode, Reason},
     message::Flaw,
     recognition::Kind,
-    settings::{Advice, Problems, Settings, Severity, allow, catalogue},
+    settings::{Advice, Problems, Settings, Severity, allow, catalogue, keys},
 };
 use tempfile::TempDir;
 
@@ -53,12 +53,15 @@ fn check_has_nothing_to_say_about_the_shipped_examples() {
 /// The lines that start with `#key` are the defaults: written out, they change nothing.
 #[test]
 fn the_commented_keys_are_the_defaults() {
-    let files = ["next_hop_ca", "certificate", "key", "accept_from", "proxies", "trusted_upstreams", "authserv_ids", "dns"];
     let written_out = |text: String| {
+        let mut in_force = true;
         let lines = text.lines().map(|line| {
+            if line.starts_with(['[', '#']) && line.trim_start_matches('#').starts_with('[') {
+                in_force = line.starts_with('[');
+            }
             let key = line.strip_prefix('#').and_then(|rest| rest.split(" = ").next()).unwrap_or_default();
             let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            if is_key && !files.contains(&key) { line.trim_start_matches('#') } else { line }
+            if is_key && in_force && !line.contains(" # example") { line.trim_start_matches('#') } else { line }
         });
         lines.collect::<Vec<_>>().join("\n")
     };
@@ -70,6 +73,22 @@ fn the_commented_keys_are_the_defaults() {
     assert_eq!(short.smtp, long.smtp);
     assert_eq!(short.identity, long.identity);
     assert_eq!(short.tag.unwrap().header, long.tag.unwrap().header);
+}
+
+/// Without their `#`, the sections that are not in force stand as they should: only the files that they name are not there.
+#[test]
+fn the_commented_sections_are_right() {
+    let folder = installed(|text| {
+        let uncommented = text.lines().map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line));
+        uncommented.collect::<Vec<_>>().join("\n")
+    });
+    let problems = Settings::load(&folder.path().join("firstclick.toml")).unwrap_err();
+    let paths = keys::KEYS.iter().filter(|key| matches!(key.kind, keys::Kind::File | keys::Kind::Folder)).map(|key| key.path);
+    let paths: Vec<&str> = paths.collect();
+    for problem in &problems.0 {
+        let needs_this_system = paths.contains(&problem.key.as_str()) || problem.key == "milter.socket_owner";
+        assert!(needs_this_system || problem.what.contains("take this one out"), "{problem}");
+    }
 }
 
 /// An entry for a service of the catalogue, as an admin writes one who accepts drafts.

@@ -1,0 +1,265 @@
+//! The files that a configuration was read from, and whether they have changed since.
+//!
+//! A file is noted *before* it is read: whatever happens to it from then on shows at the next look, also while it is read.
+//! Looking every few seconds works on every file system and with every way in which editors, package managers and
+//! Kubernetes replace files.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
+    fs::{self, File},
+    hash::Hasher as _,
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use crate::{clock, limits};
+
+/// Files and folders, as they looked before they were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// None for a file that is not there, or that may not be looked at.
+    seen: BTreeMap<PathBuf, Option<Fingerprint>>,
+    /// Folders of entries, with the entries that were in them.
+    folders: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
+}
+
+/// A file from outside. Links are followed, so that a link that leads elsewhere is another file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fingerprint {
+    device: u64,
+    inode: u64,
+    /// Seconds and nanoseconds of the last change of the file or of what is said of it (`ctime`, which nobody can set).
+    changed: (i64, i64),
+    size: u64,
+    /// What it held, where it had changed so shortly before that the next change may get the same time.
+    content: Option<u64>,
+}
+
+/// Seconds for which a file counts as just changed: some file systems keep times to two seconds.
+const FRESH: i64 = 3;
+
+impl Fingerprint {
+    fn of(path: &Path, now: i64) -> Option<Self> {
+        let about = fs::metadata(path).ok()?;
+        let changed = (about.ctime(), about.ctime_nsec());
+        let fresh = now.saturating_sub(changed.0).abs() <= FRESH;
+        Some(Self {
+            device: about.dev(),
+            inode: about.ino(),
+            changed,
+            size: about.size(),
+            content: if fresh && about.is_file() { digest(path) } else { None },
+        })
+    }
+
+    /// Whether this is another file than that one, or has changed.
+    fn differs(&self, path: &Path, later: &Self) -> bool {
+        if (self.device, self.inode, self.changed, self.size) != (later.device, later.inode, later.changed, later.size) {
+            return true;
+        }
+        self.content.is_some_and(|content| later.content.or_else(|| digest(path)) != Some(content))
+    }
+}
+
+/// A number for what a file holds, as far as any file of a configuration is read.
+fn digest(path: &Path) -> Option<u64> {
+    let (mut octets, mut hasher) = (Vec::new(), DefaultHasher::new());
+    File::open(path).ok()?.take(limits::SETTINGS_FILE).read_to_end(&mut octets).ok()?;
+    hasher.write(&octets);
+    Some(hasher.finish())
+}
+
+impl Files {
+    /// Notes a file that is about to be read. Where it was noted before, the first look stands.
+    pub(super) fn note(&mut self, path: &Path) {
+        if !self.seen.contains_key(path) {
+            self.seen.insert(path.to_owned(), Fingerprint::of(path, now()));
+        }
+    }
+
+    /// Notes a folder of entries that is about to be read; the entries are noted one by one.
+    pub(super) fn note_folder(&mut self, path: &Path) {
+        self.folders.insert(path.to_owned(), entries(path));
+    }
+
+    /// Takes over what else another reading noted; what both noted stays as it is here.
+    pub(super) fn extend(&mut self, other: Self) {
+        for (path, seen) in other.seen {
+            self.seen.entry(path).or_insert(seen);
+        }
+        for (path, seen) in other.folders {
+            self.folders.entry(path).or_insert(seen);
+        }
+    }
+
+    /// Looks at all of them: whether one has changed since it was noted or looked at. What is seen now is kept, so that a change
+    /// is told once.
+    pub fn have_changed(&mut self) -> bool {
+        let (mut changed, now) = (false, now());
+        for (path, seen) in &mut self.seen {
+            let later = Fingerprint::of(path, now);
+            changed |= match (&*seen, &later) {
+                (Some(seen), Some(later)) => seen.differs(path, later),
+                (before, after) => before.is_some() != after.is_some(),
+            };
+            *seen = later;
+        }
+        for (path, seen) in &mut self.folders {
+            let later = entries(path);
+            changed |= *seen != later;
+            *seen = later;
+        }
+        changed
+    }
+
+    /// Goes by what a later reading noted. Where that reading `ended` early, files that it did not come to stay watched as before.
+    pub fn replace(&mut self, later: Self, ended: Ended) {
+        let before = std::mem::replace(self, later);
+        if ended == Ended::Early {
+            self.extend(before);
+        }
+    }
+
+    /// The files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.seen.keys().map(PathBuf::as_path)
+    }
+}
+
+/// How a reading of the configuration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It came to its end, without a mistake.
+    Well,
+    /// There were mistakes, and perhaps files that it never came to.
+    Early,
+}
+
+/// The entries of a folder, `*.toml`; none where it is not there.
+pub(super) fn entries(folder: &Path) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect()
+}
+
+/// Seconds since 1970, on the clock that files are dated by.
+fn now() -> i64 {
+    clock::now().as_second()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("guard.key");
+        fs::write(&file, "one").unwrap();
+        (folder, file)
+    }
+
+    #[test]
+    fn a_change_is_told_once() {
+        let (folder, file) = folder();
+        let mut files = Files::default();
+        files.note(&file);
+        files.note(&folder.path().join("absent"));
+        files.note_folder(folder.path());
+        assert!(!files.have_changed());
+        // In place, and no longer than before.
+        fs::write(&file, "two").unwrap();
+        assert!(files.have_changed());
+        assert!(!files.have_changed());
+        // By a rename over it.
+        fs::write(folder.path().join("new"), "six").unwrap();
+        fs::rename(folder.path().join("new"), &file).unwrap();
+        assert!(files.have_changed());
+        assert!(!files.have_changed());
+        // What was named and not there comes; what was there goes.
+        fs::write(folder.path().join("absent"), "").unwrap();
+        assert!(files.have_changed());
+        fs::remove_file(&file).unwrap();
+        assert!(files.have_changed());
+        // An entry more.
+        fs::write(folder.path().join("vendor.toml"), "").unwrap();
+        assert!(files.have_changed());
+        assert!(!files.have_changed());
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_is_a_change() {
+        let (folder, file) = folder();
+        let (other, link) = (folder.path().join("other"), folder.path().join("link"));
+        fs::write(&other, "one").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let mut files = Files::default();
+        files.note(&link);
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        assert!(files.have_changed());
+    }
+
+    #[test]
+    fn a_change_between_the_look_and_the_reading_is_seen_by_the_next_look() {
+        let (_folder, file) = folder();
+        let mut files = Files::default();
+        files.note(&file);
+        fs::write(&file, "two").unwrap();
+        // Noted again when it is read a second time: the first look stands.
+        files.note(&file);
+        assert!(files.have_changed());
+    }
+
+    #[test]
+    fn a_change_within_the_same_tick_of_the_clock_is_seen() {
+        let (_folder, file) = folder();
+        let before = Fingerprint::of(&file, now()).unwrap();
+        fs::write(&file, "two").unwrap();
+        let now = Fingerprint::of(&file, now()).unwrap();
+        // As on a file system whose clock did not move between the two.
+        let same_tick = Fingerprint { changed: before.changed, ..now };
+        assert!(before.differs(&file, &same_tick));
+        let settled = Fingerprint { content: None, ..same_tick };
+        assert!(before.differs(&file, &settled));
+    }
+
+    #[test]
+    fn a_reading_that_ended_early_forgets_no_file() {
+        let (folder, file) = folder();
+        let (mut files, mut later) = (Files::default(), Files::default());
+        files.note(&file);
+        later.note(&folder.path().join("firstclick.toml"));
+        files.replace(later.clone(), Ended::Early);
+        assert_eq!(files.paths().count(), 2);
+        files.replace(later, Ended::Well);
+        assert_eq!(files.paths().count(), 1);
+    }
+
+    /// The configuration names a pipe, at which reading it waits: time for a change of a file that was read before.
+    #[test]
+    fn a_change_while_the_rest_is_read_is_seen_by_the_next_look() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let text =
+            "[readers]\ndomains = [\"corp.example\"]\naliases = \"aliases\"\n[tag]\ntoken_file = \"tag.token\"\nkey_file = \"tag.key\"\n";
+        fs::write(path("firstclick.toml"), text).unwrap();
+        fs::write(path("aliases"), "").unwrap();
+        fs::write(path("tag.key"), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n").unwrap();
+        let pipe = path("tag.token");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+        let reading = {
+            let config = path("firstclick.toml");
+            std::thread::spawn(move || super::super::Settings::load(&config).unwrap().files)
+        };
+        // Opening waits for the reader: the aliases are read by then.
+        let mut token = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+        fs::write(path("aliases"), "all: bob@corp.example\n").unwrap();
+        std::io::Write::write_all(&mut token, b"test-token-1234\n").unwrap();
+        drop(token);
+        let mut files = reading.join().unwrap();
+        // The pipe itself looks changed; nothing else is left but the aliases.
+        files.seen.remove(&pipe);
+        assert!(files.have_changed());
+        assert!(!files.have_changed());
+    }
+}

@@ -1,0 +1,581 @@
+//! Every key of firstclick.toml: its name, type, default, meaning, and whether a change needs a restart.
+//!
+//! A setting is one row here and the code that takes it: [`Layers::take`](super::layers::Layers::take) reads by this table, names of
+//! the environment and messages about unknown keys come from it, and so do `config/firstclick.toml` and `docs/reference.md`
+//! (`super::reference`). A key that is not in the table, or that the table gives another type, does not compile.
+
+use std::time::Duration;
+
+/// One key of firstclick.toml.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name with its sections, as in `smtp.bounds.connections`.
+    pub path: &'static str,
+    /// What may be written.
+    pub kind: Kind,
+    /// What holds where it is left out.
+    pub preset: Preset,
+    /// What it says, in a sentence or two.
+    pub doc: &'static str,
+    /// When a change takes effect.
+    pub restart: Restart,
+}
+
+/// What may be written for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A list of strings; in the environment with commas between them.
+    List,
+    /// A string, or a list of them.
+    TextOrList,
+    /// A whole number, from and to.
+    Number(i64, i64),
+    /// Octets with a unit, as in `"64KiB"`; not 0.
+    Size,
+    /// A time with its unit, from and to, as in `"500ms"`.
+    Time(Duration, Duration),
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A file that is read; relative to the folder of firstclick.toml. It is watched for changes.
+    File,
+    /// A folder; relative to the folder of firstclick.toml.
+    Folder,
+}
+
+/// What holds where a key is left out. Values are written as in TOML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// This.
+    Default(&'static str),
+    /// Nothing; this is an example.
+    Unset(&'static str),
+    /// The section is not complete without it; this is an example.
+    Required(&'static str),
+}
+
+impl Preset {
+    /// The default or the example, as in TOML.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Default(text) | Self::Unset(text) | Self::Required(text) => text,
+        }
+    }
+}
+
+/// When a change takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Within seconds, by itself.
+    NotNeeded,
+    /// At the next start.
+    Needed,
+}
+
+/// One section of firstclick.toml.
+#[derive(Debug)]
+pub struct SectionKeys {
+    /// Its name, as in `smtp.bounds`; empty for the top level.
+    pub path: &'static str,
+    /// What it is for.
+    pub doc: &'static str,
+    /// Whether the shipped firstclick.toml has it.
+    pub shipped: Shipped,
+}
+
+/// How a section stands in the shipped firstclick.toml.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shipped {
+    /// In force.
+    InForce,
+    /// Behind `#`.
+    Commented,
+}
+
+impl Key {
+    const fn new(path: &'static str, kind: Kind, preset: Preset, doc: &'static str) -> Self {
+        Self { path, kind, preset, doc, restart: Restart::NotNeeded }
+    }
+
+    /// The same, for what is set up once at the start.
+    const fn at_start(self) -> Self {
+        Self { restart: Restart::Needed, ..self }
+    }
+
+    /// The section, empty for the top level.
+    #[must_use]
+    pub fn section(&self) -> &'static str {
+        self.path.rsplit_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// The name without its section.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit('.').next().unwrap_or_default()
+    }
+
+    /// The variable of the environment that lies over it, as in `FIRSTCLICK_SMTP__NEXT_HOP`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.path.to_uppercase().replace('.', "__"))
+    }
+}
+
+/// What the names of our variables start with.
+pub(super) const PREFIX: &str = "FIRSTCLICK_";
+
+impl Kind {
+    /// What may be written, as a message and the reference say it.
+    #[must_use]
+    pub fn expects(self) -> String {
+        match self {
+            Self::Text => "a string in quotes".into(),
+            Self::List => "a list of strings: [\"...\", \"...\"]".into(),
+            Self::TextOrList => "a string in quotes or a list of them".into(),
+            Self::Number(least, most) => format!("a number from {least} to {most}"),
+            Self::Size => "a size with its unit, as in \"1MiB\"".into(),
+            Self::Time(least, most) => format!("a time with its unit, from {:?} to {:?}", time(least), time(most)),
+            Self::Flag => "true or false".into(),
+            Self::Word(words) => words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or "),
+            Self::File => "the name of a file in quotes".into(),
+            Self::Folder => "the name of a folder in quotes".into(),
+        }
+    }
+}
+
+/// A time in the largest unit that holds it whole.
+fn time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0 => format!("{}ms", time.as_millis()),
+        _ if seconds.is_multiple_of(86_400) && seconds > 86_400 => format!("{}d", seconds / 86_400),
+        _ if seconds.is_multiple_of(3_600) => format!("{}h", seconds / 3_600),
+        _ if seconds.is_multiple_of(60) && seconds > 60 => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+const fn is_same(left: &str, right: &str) -> bool {
+    let (mut left, mut right) = (left.as_bytes(), right.as_bytes());
+    while let (Some((one, left_rest)), Some((other, right_rest))) = (left.split_first(), right.split_first()) {
+        if *one != *other {
+            return false;
+        }
+        (left, right) = (left_rest, right_rest);
+    }
+    left.is_empty() && right.is_empty()
+}
+
+/// The row of a key. It is called in constants only, so that a key that is not there ends the compilation and never a program.
+#[expect(clippy::panic, reason = "in constants only")]
+const fn find(path: &str) -> &'static Key {
+    let mut keys = KEYS;
+    while let Some((key, rest)) = keys.split_first() {
+        if is_same(key.path, path) {
+            return key;
+        }
+        keys = rest;
+    }
+    panic!("this key is not in the table of src/settings/keys.rs")
+}
+
+/// Handles by which the code names a key: each is made in a constant, where the table is asked for the key and its type.
+macro_rules! handles {
+    ($($(#[$doc:meta])* $name:ident: $kinds:pat,)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub(super) struct $name(&'static Key);
+
+        impl $name {
+            /// The key with this path; where the table has none, or gives it another type, the program does not compile.
+            pub(super) const fn of(path: &str) -> Self {
+                let key = find(path);
+                assert!(matches!(key.kind, $kinds), "the table of src/settings/keys.rs gives this key another type");
+                Self(key)
+            }
+
+            /// Its row.
+            pub(super) const fn key(self) -> &'static Key {
+                self.0
+            }
+        }
+    )*};
+}
+
+handles! {
+    /// A string.
+    Text: Kind::Text,
+    /// One string or more.
+    List: Kind::List | Kind::TextOrList,
+    /// A number of things.
+    Number: Kind::Number(..),
+    /// Octets.
+    Size: Kind::Size,
+    /// A time.
+    Time: Kind::Time(..),
+    /// Yes or no.
+    Flag: Kind::Flag,
+    /// One of a few words.
+    Word: Kind::Word(_),
+    /// A file that is read.
+    File: Kind::File,
+    /// A folder.
+    Folder: Kind::Folder,
+}
+
+/// The keys of a section, in the order of the table.
+pub fn of_section(section: &str) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section() == section)
+}
+
+/// How many of something there may be.
+const COUNT: Kind = Kind::Number(1, 1_000_000);
+/// Deadlines of SMTP.
+const DEADLINE: Kind = Kind::Time(Duration::from_millis(100), Duration::from_hours(24));
+
+/// The sections, in the order in which they are written.
+pub const SECTIONS: &[SectionKeys] = &[
+    SectionKeys { path: "", doc: "", shipped: Shipped::InForce },
+    SectionKeys { path: "smtp", doc: "The SMTP hop, between an upstream and the scanner.", shipped: Shipped::InForce },
+    SectionKeys { path: "smtp.bounds", doc: "What the hop takes on at once.", shipped: Shipped::InForce },
+    SectionKeys {
+        path: "smtp.deadlines",
+        doc: "How long the hop waits: connect, reply and final_reply for the next hop, command, data_block and data for an upstream.",
+        shipped: Shipped::InForce,
+    },
+    SectionKeys {
+        path: "milter",
+        doc: "In place of [smtp], or beside it: the same inside your own Postfix or Sendmail (docs/deployment.md).",
+        shipped: Shipped::Commented,
+    },
+    SectionKeys { path: "identity", doc: "How senders are proven.", shipped: Shipped::InForce },
+    SectionKeys { path: "readers", doc: "Which addresses are the same reader's (docs/allowlist.md).", shipped: Shipped::Commented },
+    SectionKeys {
+        path: "tag",
+        doc: "The header whose token the scanner's rule looks for. `firstclick keygen --token --out tag.token` and `firstclick keygen --out tag.key` write the files.",
+        shipped: Shipped::InForce,
+    },
+    SectionKeys {
+        path: "guard",
+        doc: "For action = \"guard\": the page that only a person's press gets past (docs/guard.md).",
+        shipped: Shipped::Commented,
+    },
+    SectionKeys {
+        path: "admin",
+        doc: "The admin page: /healthz, /readyz and /metrics (docs/operations.md). It does not authenticate.",
+        shipped: Shipped::Commented,
+    },
+    SectionKeys { path: "arc", doc: "In whose name mails are ARC-sealed whose links were replaced.", shipped: Shipped::Commented },
+    SectionKeys { path: "audit", doc: "The record of what was decided (docs/audit.md).", shipped: Shipped::InForce },
+];
+
+/// The keys of all sections, in the order in which they are written.
+pub const KEYS: &[Key] = &[
+    Key::new(
+        "mode",
+        Kind::Word(&["observe", "enforce"]),
+        Preset::Default("\"observe\""),
+        "observe: decide and audit, do nothing (forged tags are removed all the same). enforce: act.",
+    ),
+    Key::new(
+        "allow",
+        Kind::Folder,
+        Preset::Unset("\"allow.d\""),
+        "The folder of allowlist files, one a sender. An edit takes effect by itself; a mistake leaves the old one in force.",
+    ),
+    Key::new("smtp.listen", Kind::List, Preset::Required("[\"127.0.0.1:2525\"]"), "Where upstreams connect.").at_start(),
+    Key::new(
+        "smtp.listen_tls",
+        Kind::List,
+        Preset::Unset("[\"127.0.0.1:2465\"]"),
+        "Where upstreams connect that speak TLS from the first octet. Needs a certificate; with it, listen may be left out.",
+    )
+    .at_start(),
+    Key::new(
+        "smtp.next_hop",
+        Kind::TextOrList,
+        Preset::Required("\"127.0.0.1:2526\""),
+        "The scanner, or the MTA before it. A list is tried in order: [\"scanner1.corp.example:25\", \"scanner2.corp.example:25\"].",
+    ),
+    Key::new(
+        "smtp.hostname",
+        Kind::Text,
+        Preset::Required("\"firstclick.corp.example\""),
+        "The hop's own name, in its greeting, its trace field and as its authserv-id.",
+    ),
+    Key::new(
+        "smtp.next_hop_tls",
+        Kind::Word(&["off", "opportunistic", "required", "verified"]),
+        Preset::Default("\"opportunistic\""),
+        "TLS with the next hop. off; opportunistic: where offered, with any certificate; required: always, with any certificate; verified: always, with a certificate of a known authority for the next hop's name.",
+    ),
+    Key::new(
+        "smtp.next_hop_ca",
+        Kind::File,
+        Preset::Unset("\"/etc/firstclick/authorities.pem\""),
+        "Authorities for `verified`, in PEM; without it, the system's.",
+    ),
+    Key::new(
+        "smtp.certificate",
+        Kind::File,
+        Preset::Unset("\"/etc/firstclick/hop.pem\""),
+        "Our certificate, in PEM: STARTTLS is offered where it is given, with key.",
+    ),
+    Key::new("smtp.key", Kind::File, Preset::Unset("\"/etc/firstclick/hop.key\""), "The key of the certificate, in PEM."),
+    Key::new(
+        "smtp.accept_from",
+        Kind::List,
+        Preset::Unset("[\"127.0.0.0/8\", \"10.0.0.0/8\"]"),
+        "Who may connect; behind a proxy, the client that it names. Without it everybody may, so that whoever reaches `listen` can send to the next hop.",
+    ),
+    Key::new(
+        "smtp.proxies",
+        Kind::List,
+        Preset::Unset("[\"10.0.0.5\"]"),
+        "Hosts whose connections start with a PROXY header (version 1 or 2): your HAProxy. Theirs must, others' must not.",
+    ),
+    Key::new(
+        "smtp.inspect_limit",
+        Kind::Size,
+        Preset::Default("\"1MiB\""),
+        "A larger mail is never exempted; it goes through a file without a name in temporary_directory.",
+    ),
+    Key::new("smtp.size_limit", Kind::Size, Preset::Default("\"50MiB\""), "A larger mail is refused."),
+    Key::new(
+        "smtp.temporary_directory",
+        Kind::Folder,
+        Preset::Default("\"/var/tmp\""),
+        "Where large mails wait while they are taken. Not /tmp, which is memory on many systems.",
+    ),
+    Key::new(
+        "smtp.bare_line_endings",
+        Kind::Word(&["reject", "normalize"]),
+        Preset::Default("\"reject\""),
+        "A CR or an LF that stands alone. reject: 550 5.5.2. normalize: it becomes CR LF, and the mail is not exempted.",
+    ),
+    Key::new(
+        "smtp.trace",
+        Kind::Flag,
+        Preset::Default("true"),
+        "Whether the hop leaves a Received field. Exchange Online finds the sender's address there: leave it on. A mail that has no header and a forged tag in its body gets it all the same.",
+    ),
+    Key::new("smtp.bounds.connections", COUNT, Preset::Default("2500"), "Sessions at once; past it, 421."),
+    Key::new(
+        "smtp.bounds.connections_per_address",
+        COUNT,
+        Preset::Default("500"),
+        "Sessions at once from one address (behind a proxy, of one client that it names); past it, 421.",
+    ),
+    Key::new("smtp.bounds.recipients", COUNT, Preset::Default("1000"), "Recipients of one mail; past it, 452."),
+    Key::new(
+        "smtp.bounds.idle_commands",
+        COUNT,
+        Preset::Default("100"),
+        "Commands that bring no mail nearer, in one session, before it is closed.",
+    ),
+    Key::new("smtp.bounds.memory", Kind::Size, Preset::Default("\"128MiB\""), "Memory of all mails at once, of [milter] too; past it, 452: SMTP and milter each keep a quarter that the other cannot take, and one client network takes a tenth at most, or one mail of inspect_limit; trusted_upstreams and loopback speak for many and are not held to it.").at_start(),
+    Key::new("smtp.deadlines.connect", DEADLINE, Preset::Default("\"30s\""), "For the next hop to connect and greet."),
+    Key::new("smtp.deadlines.reply", DEADLINE, Preset::Default("\"5m\""), "For the next hop to reply."),
+    Key::new("smtp.deadlines.final_reply", DEADLINE, Preset::Default("\"10m\""), "For the next hop to reply to the final dot."),
+    Key::new("smtp.deadlines.command", DEADLINE, Preset::Default("\"5m\""), "For an upstream, between commands."),
+    Key::new("smtp.deadlines.data_block", DEADLINE, Preset::Default("\"3m\""), "For an upstream, between two reads of data."),
+    Key::new("smtp.deadlines.data", DEADLINE, Preset::Default("\"1h\""), "For all of a mail's data."),
+    Key::new(
+        "smtp.deadlines.drain",
+        DEADLINE,
+        Preset::Default("\"30s\""),
+        "For sessions to finish once the hop stops; a milter takes a change at its next start.",
+    ),
+    Key::new(
+        "smtp.deadlines.dead_hop",
+        DEADLINE,
+        Preset::Default("\"30s\""),
+        "How long a next hop that could not be reached is tried last.",
+    ),
+    Key::new(
+        "milter.listen",
+        Kind::List,
+        Preset::Required("[\"inet:127.0.0.1:8891\", \"unix:/run/firstclick/milter.sock\"]"),
+        "Where MTAs connect.",
+    )
+    .at_start(),
+    Key::new(
+        "milter.hostname",
+        Kind::Text,
+        Preset::Unset("\"firstclick.corp.example\""),
+        "The hop's own name, as its authserv-id. Without it smtp.hostname counts; where there is no [smtp], it must be written.",
+    ),
+    Key::new("milter.socket_mode", Kind::Text, Preset::Default("\"0660\""), "Who may open a socket in the file system, in octal.")
+        .at_start(),
+    Key::new(
+        "milter.socket_owner",
+        Kind::Text,
+        Preset::Unset("\"firstclick:postfix\""),
+        "User and group of a socket in the file system; without it, those that firstclick runs as.",
+    )
+    .at_start(),
+    Key::new("milter.connections", COUNT, Preset::Default("1000"), "Connections of MTAs at once.").at_start(),
+    Key::new(
+        "milter.inspect_limit",
+        Kind::Size,
+        Preset::Default("\"1MiB\""),
+        "A larger mail is never exempted. Only where there is no [smtp], whose inspect_limit counts for both.",
+    ),
+    Key::new(
+        "identity.verify",
+        Kind::Word(&["here", "upstream"]),
+        Preset::Default("\"here\""),
+        "here: SPF, DKIM and DMARC by DNS. upstream: believe the Authentication-Results of trusted_upstreams.",
+    ),
+    Key::new(
+        "identity.authserv_ids",
+        Kind::List,
+        Preset::Unset("[\"mx.corp.example\"]"),
+        "The names in which the upstream writes Authentication-Results.",
+    ),
+    Key::new(
+        "identity.results",
+        Kind::Word(&["above_received", "below_received"]),
+        Preset::Default("\"above_received\""),
+        "Where it writes them. above_received: above its own Received, where nobody else can. below_received: right below it too, as milters of Postfix and Sendmail do; only where the upstream removes fields of its own name that come in.",
+    ),
+    Key::new("identity.dns", Kind::List, Preset::Unset("[\"127.0.0.1:53\"]"), "Resolvers; without it, the system's."),
+    Key::new(
+        "identity.deadline",
+        Kind::Time(Duration::from_millis(100), Duration::from_mins(1)),
+        Preset::Default("\"5s\""),
+        "For all look-ups of one mail. Past it there is no exemption.",
+    ),
+    Key::new(
+        "identity.trusted_upstreams",
+        Kind::List,
+        Preset::Unset("[\"10.0.0.0/8\"]"),
+        "Hosts that may say for whom they speak (XCLIENT, XFORWARD), and whose Received field names the client.",
+    ),
+    Key::new(
+        "identity.arc_sealers",
+        Kind::List,
+        Preset::Unset("[\"list.example\"]"),
+        "Domains of mailing lists and gateways whose ARC seal tells what held before they changed a mail. Nobody else's is looked at.",
+    ),
+    Key::new("readers.domains", Kind::List, Preset::Unset("[\"corp.example\"]"), "The company's domains."),
+    Key::new(
+        "readers.aliases",
+        Kind::File,
+        Preset::Unset("\"aliases\""),
+        "A file of aliases, `alias@corp.example: address, address` on each line.",
+    ),
+    Key::new("tag.header", Kind::Text, Preset::Default("\"X-Firstclick\""), "The header's name."),
+    Key::new(
+        "tag.token_file",
+        Kind::File,
+        Preset::Required("\"tag.token\""),
+        "Tokens, one a line. The newest, on top, is used; older ones still verify, so that they can be rotated.",
+    ),
+    Key::new("tag.key_file", Kind::File, Preset::Required("\"tag.key\""), "Keys, one a line. They are rotated as tokens are."),
+    Key::new(
+        "guard.url",
+        Kind::Text,
+        Preset::Required("\"https://links.corp.example\""),
+        "Where readers reach the page: https://HOST without a path.",
+    ),
+    Key::new(
+        "guard.listen",
+        Kind::Text,
+        Preset::Required("\"127.0.0.1:8443\""),
+        "Where the page is served, or where the proxy in front connects.",
+    )
+    .at_start(),
+    Key::new(
+        "guard.key_file",
+        Kind::File,
+        Preset::Required("\"guard.key\""),
+        "Keys of the links, one a line (`firstclick keygen --out guard.key`). The newest, on top, seals; older ones still open what they sealed.",
+    ),
+    Key::new(
+        "guard.certificate",
+        Kind::File,
+        Preset::Unset("\"links.pem\""),
+        "The page's certificate, in PEM, with key. Without it a proxy in front does TLS.",
+    ),
+    Key::new("guard.key", Kind::File, Preset::Unset("\"links.key\""), "The key of the certificate, in PEM."),
+    Key::new("guard.proxies", Kind::List, Preset::Unset("[\"127.0.0.0/8\"]"), "Proxies whose X-Forwarded-For is believed."),
+    Key::new(
+        "guard.lifetime",
+        Kind::Time(Duration::from_hours(1), Duration::from_hours(90 * 24)),
+        Preset::Default("\"7d\""),
+        "How long a guard link opens.",
+    ),
+    Key::new(
+        "guard.store",
+        Kind::Folder,
+        Preset::Unset("\"/var/lib/firstclick/links\""),
+        "A folder of firstclick's: guard links are short enough for plain text of 76 columns. Without it each holds what it needs, in some 165 characters. Several machines need one folder that all of them see (docs/guard.md).",
+    ),
+    Key::new(
+        "guard.confirm",
+        Kind::Word(&["press", "choose"]),
+        Preset::Default("\"press\""),
+        "How a reader shows that it is a person. press: a button. choose: the sender among three names.",
+    ),
+    Key::new("guard.logo", Kind::File, Preset::Unset("\"logo.png\""), "A picture on the page: .png, .svg, .jpg or .webp, at most 256 KiB."),
+    Key::new(
+        "guard.note",
+        Kind::Text,
+        Preset::Unset("\"Questions? Service desk, extension 4711.\""),
+        "A sentence on the page, of at most 300 characters.",
+    ),
+    Key::new("guard.help_desk", Kind::Flag, Preset::Default("false"), "Whether the help desk's page, /unwrap, is there."),
+    Key::new("admin.listen", Kind::Text, Preset::Required("\"127.0.0.1:9925\""), "Where the page is served.").at_start(),
+    Key::new("arc.domain", Kind::Text, Preset::Required("\"corp.example\""), "In whose name mails are sealed."),
+    Key::new("arc.selector", Kind::Text, Preset::Required("\"arc1\""), "Where the public key stands in DNS: SELECTOR._domainkey.DOMAIN."),
+    Key::new(
+        "arc.key_file",
+        Kind::File,
+        Preset::Required("\"arc.pem\""),
+        "An RSA key in PEM; `openssl genrsa -out arc.pem 2048` writes one.",
+    ),
+    Key::new(
+        "audit.directory",
+        Kind::Folder,
+        Preset::Unset("\"/var/log/firstclick\""),
+        "One JSON line a mail. No record, no exemption: mode = \"enforce\" needs it.",
+    )
+    .at_start(),
+    Key::new(
+        "audit.key_file",
+        Kind::File,
+        Preset::Unset("\"audit.key\""),
+        "Keys of the chain (`firstclick keygen --out audit.key`), the newest on top. Without it the chain shows mistakes, and whoever can write the files can compute it anew.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_says_something() {
+        let paths: BTreeSet<&str> = KEYS.iter().map(|key| key.path).collect();
+        assert_eq!(paths.len(), KEYS.len(), "no key stands in it twice");
+        let sections: Vec<&str> = SECTIONS.iter().map(|section| section.path).collect();
+        let mut used: Vec<&str> = KEYS.iter().map(Key::section).collect();
+        used.dedup();
+        assert_eq!(used, sections, "each section stands in one piece, in the order of SECTIONS");
+        for key in KEYS {
+            assert!(key.doc.ends_with(['.', ']']) && key.doc.len() > 10, "{}: {:?}", key.path, key.doc);
+        }
+    }
+
+    #[test]
+    fn times_are_told_in_the_unit_that_people_write() {
+        let told = [100_u64, 1_000, 60_000, 3_600_000, 86_400_000, 7_776_000_000].map(|time_ms| time(Duration::from_millis(time_ms)));
+        assert_eq!(told, ["100ms", "1s", "60s", "1h", "24h", "90d"]);
+    }
+}

@@ -1,0 +1,94 @@
+//! `[tag]`: the header that the scanner's rule looks for, its tokens and its keys.
+
+use std::{fs, path::PathBuf};
+
+use super::{
+    Problems, SourceSpan,
+    keys::{File, Text},
+    layers::Layers,
+    schema::Found,
+};
+use crate::edit::tag::{Key, Tagger, Token};
+
+/// `[tag]`.
+#[derive(Clone, Debug)]
+pub struct Tag {
+    /// The header's name.
+    pub header: String,
+    /// The tokens, the newest first.
+    pub tokens: Vec<Token>,
+    /// The keys, the newest first.
+    pub keys: Vec<Key>,
+}
+
+impl Tag {
+    /// The tagger of a hop with this name.
+    #[must_use]
+    pub fn tagger(&self, hostname: &str) -> Tagger {
+        Tagger { header: self.header.clone(), tokens: self.tokens.clone(), keys: self.keys.clone(), authserv_id: hostname.to_owned() }
+    }
+}
+
+/// Compiles the section; none where it is not there, or where its header has a mistake.
+pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> Option<Tag> {
+    let header = file.take(const { Text::of("tag.header") }, problems);
+    let token_file = file.take(const { File::of("tag.token_file") }, problems);
+    let key_file = file.take(const { File::of("tag.key_file") }, problems);
+    if !file.has("tag") {
+        return None;
+    }
+    let place = file.place("tag");
+    let is_name = |text: &String| {
+        (1..=60).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && text.to_ascii_lowercase().starts_with("x-")
+    };
+    let allowed = "a header name that starts with X-, of letters, digits and hyphens";
+    let header = header.map_or_else(
+        || Some("X-Firstclick".to_owned()),
+        |found| found.parse(problems, allowed, |text| is_name(text).then(|| text.clone())),
+    );
+    let secrets = [
+        (token_file, "tag.token_file", "`firstclick keygen --token --out FILE` writes one"),
+        (key_file, "tag.key_file", "`firstclick keygen --out FILE` writes one"),
+    ];
+    let [tokens, keys] = secrets.map(|(found, key, how)| lines(found, &place, key, how, problems));
+    // What a secret file holds is never repeated in a message.
+    let expected = "expected a token of 8 to 63 visible ASCII characters on each line, the newest first";
+    let tokens = parse(tokens, Token::parse, "tag.token_file", expected, problems);
+    let keys = parse(keys, Key::parse, "tag.key_file", "expected 32 octets in base64 on each line, the newest first", problems);
+    Some(Tag { header: header?, tokens, keys })
+}
+
+/// The lines of a file that say something, with their places.
+fn lines(found: Option<Found<PathBuf>>, section: &SourceSpan, key: &str, how: &str, problems: &mut Problems) -> Vec<(SourceSpan, String)> {
+    let Some(found) = found else {
+        problems.add_missing(section.clone(), key, format!("missing; {how}"));
+        return Vec::new();
+    };
+    let path = found.value;
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| {
+        problems.add(found.place, found.key, format!("{} cannot be read: {error}; {how}", path.display()));
+        String::new()
+    });
+    let numbered = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    let place = |at: usize| SourceSpan { source: path.display().to_string(), at: Some((at + 1, 1)) };
+    numbered.map(|(at, line)| (place(at), line.trim().to_owned())).collect()
+}
+
+fn parse<T>(
+    lines: Vec<(SourceSpan, String)>,
+    parse: impl Fn(&str) -> Option<T>,
+    key: &str,
+    expected: &str,
+    problems: &mut Problems,
+) -> Vec<T> {
+    let mut parsed = Vec::new();
+    for (place, line) in lines {
+        match parse(&line) {
+            Some(one) => parsed.push(one),
+            None => problems.add(place, key, expected),
+        }
+    }
+    parsed
+}
