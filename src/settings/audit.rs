@@ -17,8 +17,6 @@ use crate::edit::tag::Key;
 pub struct AuditKeys {
     /// The newest first: it is written with, and all verify. Empty where the chain has no key.
     pub keys: Vec<Key>,
-    /// The file that they came from.
-    pub file: Option<PathBuf>,
 }
 
 impl AuditKeys {
@@ -37,7 +35,7 @@ impl AuditKeys {
         if keys.is_empty() {
             return Err(format!("{} holds no key; `firstclick keygen --out FILE` writes one", path.display()));
         }
-        Ok(Self { keys, file: Some(path.to_owned()) })
+        Ok(Self { keys })
     }
 }
 
