@@ -57,7 +57,7 @@ pub(super) fn compile(file: &mut Layers<'_>, others: Vec<String>, warnings: &mut
     let keys = lines.iter().filter_map(|line| SealKey::parse(line)).collect();
     let nonces = lines.first().and_then(|line| Key::parse(line)).map(|key| key.derive("guard-nonce-of-page"));
     let lifetime = file.take(const { Time::of("guard.lifetime") }, problems).map_or(limits::GUARD_LIFETIME, |found| found.value);
-    let links = file.take(const { Folder::of("guard.store") }, problems).and_then(|found| open_store(found, problems));
+    let links = file.take(const { Folder::of("guard.store") }, problems).map(|found| open_store(found, warnings));
     let pair = CertificatePair {
         certificate: file.take(const { File::of("guard.certificate") }, problems),
         key: file.take(const { File::of("guard.key") }, problems),
@@ -144,24 +144,22 @@ fn key_lines(found: Found<PathBuf>, problems: &mut Problems) -> Vec<String> {
     keys
 }
 
-/// The folder of stored guard links, which firstclick must be able to write; nothing is written to see that.
-fn open_store(found: Found<PathBuf>, problems: &mut Problems) -> Option<Arc<LinkStore>> {
+/// The folder of stored guard links, which firstclick must be able to write; nothing is written to see that. Where it cannot be used
+/// now, as before a share is mounted, guarded mails go as they came: no reason to stop the others, or to take no change.
+fn open_store(found: Found<PathBuf>, warnings: &mut Vec<Advice>) -> Arc<LinkStore> {
     let folder = found.value;
     let usable = fs::metadata(&folder)
         .and_then(|about| if about.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) })
         .and_then(|()| Ok(access(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?));
-    match usable {
-        Ok(()) => Some(Arc::new(LinkStore::new(folder))),
-        Err(error) => {
-            let what = format!(
-                "{} cannot be used: {error}; create it and give it to the user that firstclick runs as, or leave the key out: \
-                 guard links are long then, and need no folder",
-                folder.display()
-            );
-            problems.add(found.place, found.key, what);
-            None
-        }
+    if let Err(error) = usable {
+        let what = format!(
+            "{} cannot be used: {error}; until it can, mails to be guarded are not, and stored links do not open; create it and give it \
+             to the user that firstclick runs as, or leave the key out: guard links are long then, and need no folder",
+            folder.display()
+        );
+        warnings.push(Advice::new(Severity::Warning, found.place, found.key, what));
     }
+    Arc::new(LinkStore::new(folder))
 }
 
 fn read_logo(found: Found<PathBuf>, problems: &mut Problems) -> Option<Logo> {

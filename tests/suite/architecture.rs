@@ -49,7 +49,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "recognition",
             "identity",
             "message",
-            "mail",
             "clock",
             "limits",
         ],
