@@ -364,7 +364,10 @@ mod tests {
         assert_eq!(ring(&[2, 1]).open_stored(&short.stored, now).map(|opened| opened.link), Ok(sealed()), "the ring has turned");
         assert_eq!(ring(&[2]).open_stored(&short.stored, now).map(|opened| opened.link), Err(OpenError::Foreign));
         for value in [String::new(), "x".repeat(STORED + 1), short.stored.value.replace('A', "B")] {
-            assert_eq!(ring(&[1]).open_stored(&StoredLink { id: short.stored.id, value }, now).map(|opened| opened.link), Err(OpenError::Foreign));
+            assert_eq!(
+                ring(&[1]).open_stored(&StoredLink { id: short.stored.id, value }, now).map(|opened| opened.link),
+                Err(OpenError::Foreign)
+            );
         }
     }
 

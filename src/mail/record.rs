@@ -82,9 +82,7 @@ impl Record {
             Self::Mail(mail) => return mail.weight(),
             Self::Outcome(outcome) => outcome.outcome.reply.len(),
             Self::Refusal(refusal) => refusal.from.len() + refusal.reply.len(),
-            Self::Click(click) => {
-                click.user_agent.len() + click.why.len() + click.link.as_ref().map_or(0, |link| link.link.len() + 96)
-            }
+            Self::Click(click) => click.user_agent.len() + click.why.len() + click.link.as_ref().map_or(0, |link| link.link.len() + 96),
             Self::Refusals(_) | Self::Start(_) | Self::File(_) | Self::Later => 0,
         };
         FRAME + texts

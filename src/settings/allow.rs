@@ -125,6 +125,7 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
     }
     let drafts = drafts(&known, &own);
     let all = own.clone().over(&known.written());
+    lint::covering(&own, &all, advice);
     let tenants_missing = tenants.is_empty() && all.texts().any(|item| item.value.contains(TENANT));
     if tenants_missing {
         let hint = match &known {

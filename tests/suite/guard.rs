@@ -211,7 +211,11 @@ async fn corpus_guarded(store: Option<&Path>) {
             let opened = match &store {
                 None => of(guard_link::PATH).map(|value| guard_links(URL).open(value, clock::now()).map(|opened| opened.link)),
                 Some(store) => match of(guard_link::SHORT_PATH).and_then(LinkId::parse) {
-                    Some(id) => store.find(id).await.unwrap().map(|stored| guard_links(URL).open_stored(&stored, clock::now()).map(|opened| opened.link)),
+                    Some(id) => store
+                        .find(id)
+                        .await
+                        .unwrap()
+                        .map(|stored| guard_links(URL).open_stored(&stored, clock::now()).map(|opened| opened.link)),
                     None => None,
                 },
             };
