@@ -29,7 +29,11 @@ pub enum Command {
     Run,
     /// Validate the configuration and every allowlist file, and say what each entry lets through
     Check,
-    /// Say what would happen to a mail, and why
+    /// Say what would happen to a mail, and why; nothing is sent, stored or counted
+    ///
+    /// The same code as the hop's decides. What only the hop checks (limit, replay, audit) is left out. Guard links hold the mail's
+    /// id and the time, so that those shown here differ from those of a mail that is relayed; they open where the configuration has
+    /// no `store`, and short ones are dead, because nothing is stored.
     Explain(Explain),
     /// Look into the audit
     #[command(subcommand)]

@@ -48,6 +48,9 @@ pub(super) fn recipients_named(facts: &HeaderFacts<'_>, entry: &Entry) -> Findin
     if entry.recipients.is_empty() {
         return Finding::holds(Reason::Recipients, "the entry takes all");
     }
+    if facts.recipients.is_empty() {
+        return Finding::holds(Reason::Recipients, "no recipient was given, so none was held against the entry's");
+    }
     match facts.recipients.iter().find(|address| !entry.recipients.iter().any(|pattern| pattern.matches(address))) {
         Some(stranger) => Finding::fails(
             Reason::Recipients,

@@ -117,8 +117,10 @@ pub fn candidates(list: &Allowlist, facts: &HeaderFacts<'_>, identity: &Identity
         .cloned()
         .map(|entry| {
             let says = format!(
-                "entry {:?} does not name {}, which has the same owner; from = [{:?}] would",
-                entry.name, author.address, author.address
+                "entry {:?} does not name {}, which has the same owner; {} would",
+                entry.name,
+                author.address,
+                from_with(&entry, author)
             );
             examine(list, entry, author, vec![known(), Finding::fails(Reason::Sender, says)], facts, identity)
         })
@@ -163,6 +165,23 @@ fn examine(
     findings.push(Finding::fails(Reason::Identity, why));
     Candidate { entry, findings, relied: Relied::default(), wants_spf }
 }
+
+/// `from` as it would name the author as well, whole where it is short enough to be shown.
+fn from_with(entry: &Entry, author: &Author) -> String {
+    let mut from: Vec<String> = entry.from.iter().map(ToString::to_string).collect();
+    if from.len() >= FROM_SHOWN {
+        return format!("{:?} added to `from`", author.address.to_string());
+    }
+    from.push(author.address.to_string());
+    format!("from = {from:?}")
+}
+
+/// Addresses of `from` that a finding repeats.
+const FROM_SHOWN: usize = 20;
+
+/// Why nobody knows who the client is.
+const NO_CLIENT: &str = "the client's address is not known: the host at the other end is a trusted upstream, and neither XCLIENT, \
+     XFORWARD or PROXY nor a Received field that can be read says for whom it speaks";
 
 /// One entry and one mail.
 struct Question<'a> {
@@ -239,7 +258,9 @@ impl<'a> Question<'a> {
     }
 
     fn address(&self, networks: &[crate::identity::Network], spf: SpfWanted) -> Result<Proof<'a>, Unproven> {
-        let client = self.identity.client.as_ref().ok_or_else(|| "the client's address is not known".to_owned())?;
+        let client = self.identity.client.as_ref().ok_or_else(|| {
+            format!("{NO_CLIENT}; an entry that rests on an address needs XFORWARD, XCLIENT, PROXY or the connection itself")
+        })?;
         if client.known_by == KnownBy::Received {
             return Err(format!(
                 "{} is known from a Received field only; an entry that rests on an address needs XFORWARD, XCLIENT, PROXY or the connection itself",
@@ -317,7 +338,7 @@ impl<'a> Question<'a> {
     /// Straight delivery: SPF passes for the client by an address, and MAIL FROM's domain is the sender's own. It proves a
     /// customer of the sender's mail provider, no more.
     fn straight(&self, signer: Option<&Domain>) -> Result<String, String> {
-        let client = self.identity.client.as_ref().ok_or("the client's address is not known")?;
+        let client = self.identity.client.as_ref().ok_or(NO_CLIENT)?;
         let spf = self.identity.spf.as_ref().ok_or("SPF was not asked")?;
         let domain = spf.domain.as_ref().ok_or("MAIL FROM has no plain domain")?;
         if spf.result != AuthResult::Pass {

@@ -1,9 +1,12 @@
 //! What the links of a mail say: which are one-time links, whether one of them grants, and whether all others are harmless.
 
+use std::collections::HashSet;
+
 use super::{
     entry::{DecideBy, Entry, Subjects},
     judge,
     shape_match::Stray,
+    suggestion::{has_secret, remedy},
     verdict::Finding,
 };
 use crate::{
@@ -26,7 +29,7 @@ pub(super) struct Judged {
 /// Judges the links of a mail by what decides for the entry.
 pub(super) fn judge(content: &Content, recognition: &Recognition, entry: &Entry, readers: &[&str], author: Option<&Domain>) -> Judged {
     let mut judged = match &entry.decide_by {
-        DecideBy::Shapes => by_shapes(content, entry, readers),
+        DecideBy::Shapes => by_shapes(content, recognition, author, entry, readers),
         DecideBy::Words(kinds) => by_words(content, recognition, kinds, author, entry, readers),
         DecideBy::Subjects(subjects) => by_subjects(content, subjects, readers),
     };
@@ -35,7 +38,7 @@ pub(super) fn judge(content: &Content, recognition: &Recognition, entry: &Entry,
 }
 
 /// Shapes decide: every link that fits one is a one-time link, and one of them must be of a kind that grants.
-fn by_shapes(content: &Content, entry: &Entry, readers: &[&str]) -> Judged {
+fn by_shapes(content: &Content, recognition: &Recognition, author: Option<&Domain>, entry: &Entry, readers: &[&str]) -> Judged {
     let fitting: Vec<(usize, &FoundLink, Kind)> =
         content.links.iter().enumerate().filter_map(|(at, found)| Some((at, found, entry.links.one_time(&found.link, readers)?))).collect();
     let granting = fitting.iter().find(|(_, found, kind)| entry.grants.contains(kind) && !is_unsubscribe(&found.link));
@@ -43,22 +46,53 @@ fn by_shapes(content: &Content, entry: &Entry, readers: &[&str]) -> Judged {
     let findings = match (granting, kind) {
         (Some((_, found, kind)), _) => vec![
             Finding::holds(Reason::Kind, format!("{}, by the shape of a link", kind.code())),
-            Finding::holds(Reason::OneTimeLink, format!("{} ({} in all)", found.link, fitting.len())),
+            Finding::holds(Reason::OneTimeLink, format!("{} ({})", found.link, counted(&fitting))),
         ],
         (None, Some(kind)) => vec![
             Finding::fails(Reason::Kind, format!("{}; the entry grants {}", kind.code(), judge::kinds(&entry.grants))),
-            Finding::holds(Reason::OneTimeLink, format!("{} in all", fitting.len())),
+            Finding::holds(Reason::OneTimeLink, counted(&fitting)),
         ],
-        (None, None) => {
-            let near = content.links.iter().find_map(|found| Some((found, entry.links.why_not(&found.link, readers)?)));
-            let why = near.map_or_else(
-                || "no link fits one of the entry's shapes".to_owned(),
-                |(found, why)| format!("no link fits one of the entry's shapes; {}: {why}", found.link),
-            );
-            vec![Finding::fails(Reason::OneTimeLink, why)]
-        }
+        (None, None) => vec![Finding::fails(Reason::OneTimeLink, none_fits(content, recognition, author, entry, readers))],
     };
     Judged { kind, one_time: fitting.iter().map(|(at, ..)| *at).collect(), findings }
+}
+
+/// How many links there are, and in how many places where that is another number.
+fn counted(fitting: &[(usize, &FoundLink, Kind)]) -> String {
+    let different: HashSet<&str> = fitting.iter().map(|(_, found, _)| found.link.expose()).collect();
+    if different.len() == fitting.len() {
+        return format!("{} in all", fitting.len());
+    }
+    let links = if different.len() == 1 { "link" } else { "links" };
+    format!("{} {links} in {} places", different.len(), fitting.len())
+}
+
+/// Why no link is a one-time link, by the link that comes nearest: one that carries a token before one that does not. Such a
+/// one of the sender's own gets a shape to paste.
+fn none_fits(content: &Content, recognition: &Recognition, author: Option<&Domain>, entry: &Entry, readers: &[&str]) -> String {
+    let is_own = |link: &Link| link.host().is_some_and(|host| author.is_some_and(|author| host == *author || host.is_kin_of(author)));
+    let near = content.links.iter().enumerate().filter_map(|(at, found)| {
+        let why = entry.links.why_not(&found.link, readers);
+        (why.is_some() || is_own(&found.link)).then(|| (at, &found.link, why, has_secret(&found.link)))
+    });
+    let mut nearest = None;
+    for link in near {
+        let rank = |link: &(usize, &Link, Option<String>, bool)| (link.3, link.2.is_some());
+        if nearest.as_ref().is_none_or(|other| rank(&link) > rank(other)) {
+            nearest = Some(link);
+        }
+    }
+    let mut says = "no link fits one of the entry's shapes".to_owned();
+    let Some((at, link, why, secret)) = nearest else { return says };
+    if why.is_none() && !secret {
+        return says;
+    }
+    says.push_str(&format!("; {link}: {}", why.unwrap_or_else(|| "no shape is of its host".into())));
+    if secret {
+        let recognised = recognition.kind.filter(|_| recognition.one_time_links.contains(&at));
+        says.push_str(&format!("; if it is the mail's one-time link, {}", remedy(link, entry, readers, recognised)));
+    }
+    says
 }
 
 /// Words decide, for domains that the company trusts as a whole: the recognised one-time links, which must stand on the
@@ -130,6 +164,11 @@ fn other_links(content: &Content, one_time: &[usize], entry: &Entry, readers: &[
     for (_, found) in others {
         let says = match entry.links.other(&found.link, readers) {
             Ok(()) => continue,
+            Err(Stray::Unlisted) if has_secret(&found.link) => format!(
+                "{} is not among the entry's other_links, and carries a token, as one-time links do; if it is the sender's own, {}",
+                found.link,
+                remedy(&found.link, entry, readers, None)
+            ),
             Err(Stray::Unlisted) => format!(
                 "{} is not among the entry's other_links; if it is the sender's own and no one-time link, {:?} lists it",
                 found.link,

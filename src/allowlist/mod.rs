@@ -14,11 +14,13 @@ pub mod judge;
 mod judge_tests;
 mod links;
 mod mismatch;
+mod overlap;
 pub mod placeholder;
 pub mod reader;
 pub mod shape;
 pub mod shape_match;
 mod shape_read;
+mod suggestion;
 pub mod unguessable;
 pub mod verdict;
 

@@ -101,6 +101,12 @@ impl LinkRules {
         nearest.map(|(_, shape, mismatch)| format!("the nearest shape is {:?}: {mismatch}", shape.to_string()))
     }
 
+    /// Whether a link would fit this shape, were it the entry's: an address that it carries is held against the entry's links.
+    #[must_use]
+    pub fn would_take(&self, shape: &Shape, link: &Link, readers: &[&str]) -> bool {
+        Split::read(link.url()).is_ok_and(|split| Trial::new(self, readers).fits(shape, link, &split, 0).is_ok())
+    }
+
     /// The shapes, as they were given.
     #[must_use]
     pub fn shapes(&self) -> &[(Kind, Shape)] {
@@ -159,23 +165,23 @@ pub(super) fn is_encoded(text: &str) -> bool {
 }
 
 /// A field's value, decoded once.
-struct Value {
-    text: String,
+pub(super) struct Value {
+    pub(super) text: String,
     /// Whether it still holds `%XX`, as an address with a query of its own does.
     encoded: bool,
 }
 
-type Fields = Vec<(String, Value)>;
+pub(super) type Fields = Vec<(String, Value)>;
 
 /// A link in its pieces, each decoded once.
-struct Split<'u> {
-    path: Vec<String>,
-    query: Fields,
-    fragment: Option<&'u str>,
+pub(super) struct Split<'u> {
+    pub(super) path: Vec<String>,
+    pub(super) query: Fields,
+    pub(super) fragment: Option<&'u str>,
 }
 
 impl<'u> Split<'u> {
-    fn read(url: &'u Url) -> Result<Self, Mismatch> {
+    pub(super) fn read(url: &'u Url) -> Result<Self, Mismatch> {
         let is_plain_host = url.host_str().is_some_and(|host| !host.ends_with('.'));
         if !is_plain_host || !url.username().is_empty() || url.password().is_some() {
             return Err(Mismatch::Ambiguous);
@@ -193,7 +199,7 @@ fn decode(piece: &str) -> Result<String, Mismatch> {
     if text.chars().any(|letter| letter.is_control() || letter == '\\') { Err(Mismatch::Ambiguous) } else { Ok(text.into_owned()) }
 }
 
-fn split_path(path: &str) -> Result<Vec<String>, Mismatch> {
+pub(super) fn split_path(path: &str) -> Result<Vec<String>, Mismatch> {
     let mut segments: Vec<String> = path.split('/').map(segment).collect::<Result<_, _>>()?;
     if segments.last().is_some_and(String::is_empty) {
         segments.pop();
@@ -208,7 +214,7 @@ fn segment(segment: &str) -> Result<String, Mismatch> {
     if is_encoded(&text) || text.contains(['/', '?', '#']) || is_dots { Err(Mismatch::Ambiguous) } else { Ok(text) }
 }
 
-fn split_query(query: &str) -> Result<Fields, Mismatch> {
+pub(super) fn split_query(query: &str) -> Result<Fields, Mismatch> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs
         .map(|pair| {

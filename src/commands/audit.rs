@@ -278,14 +278,15 @@ fn show(out: &mut impl Write, line: &[u8], record: &Record, form: Form) -> io::R
         }
         Record::Click(click) => {
             let what = match click.what.known() {
-                Some(ClickKind::Open) => "opened the guard page",
-                Some(ClickKind::Press) => "pressed the button, and went on to the link",
-                Some(ClickKind::WrongAnswer) => "chose a wrong sender",
-                Some(ClickKind::Refused) => "posted something that the guard page did not give",
+                Some(ClickKind::Open) => "opened the guard page of",
+                Some(ClickKind::Press) => "pressed the button, and went on to",
+                Some(ClickKind::WrongAnswer) => "chose a wrong sender on the page of",
+                Some(ClickKind::Refused) => "posted something that the guard page did not give, for",
                 None => click.what.code(),
             };
             let ClickRecord { after_s, likely, address, why, user_agent, .. } = click;
-            writeln!(out, "    +{after_s} s {likely} {what}, from {address} ({}; {})", printable(why), printable(user_agent))
+            let link = click.link.as_ref().map_or_else(|| "the link".to_owned(), |link| printable(&link.link));
+            writeln!(out, "    +{after_s} s {likely} {what} {link}, from {address} ({}; {})", printable(why), printable(user_agent))
         }
         Record::File(FileRecord { time, file, what, .. }) => {
             writeln!(out, "{time:.3} the file {} {what}: somebody else touched it", printable(file))

@@ -26,6 +26,10 @@ pub(super) fn check(config: &Config) -> anyhow::Result<Answer> {
             writeln!(out, "{name}{}", printable(sentence))?;
         }
     }
+    let handles_mails = settings.smtp.is_some() || settings.milter.is_some();
+    if handles_mails && settings.allowlist.entries().is_empty() {
+        writeln!(out, "0 entries: nothing will be exempted")?;
+    }
     for one in advice {
         writeln!(out, "{one}")?;
     }

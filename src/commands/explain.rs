@@ -50,6 +50,10 @@ pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<An
             writeln!(out)?;
         } else {
             show(&mut out, &file, &preview)?;
+            if arguments.recipients.is_empty() {
+                let says = "no recipient was given: --rcpt bob@corp.example says who gets it, which `recipients` and `addressees` ask";
+                writeln!(out, "  note          {says}")?;
+            }
         }
         if arguments.diff {
             diff(&mut out, &raw, &preview.patches)?;

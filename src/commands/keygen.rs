@@ -26,14 +26,19 @@ pub(super) fn keygen(arguments: &Keygen) -> anyhow::Result<Answer> {
     };
     match &arguments.out {
         None => writeln!(io::stdout().lock(), "{fresh}")?,
-        Some(path) => put_on_top(path, &fresh).with_context(|| format!("{} cannot be written", path.display()))?,
+        Some(path) => {
+            let older = put_on_top(path, &fresh).with_context(|| format!("{} cannot be written", path.display()))?;
+            let what = if arguments.token { "token" } else { "key" };
+            writeln!(io::stdout().lock(), "{}", told(path, what, older))?;
+        }
     }
     Ok(Answer::Yes)
 }
 
 /// The newest stands first; older ones go on verifying until they are taken out. The new file takes the old one's place
-/// in one step, so that a reader never sees half of it, and only its owner and group may read it.
-fn put_on_top(path: &Path, fresh: &str) -> io::Result<()> {
+/// in one step, so that a reader never sees half of it, and only its owner and group may read it. Says how many older ones there
+/// are.
+fn put_on_top(path: &Path, fresh: &str) -> io::Result<usize> {
     let older = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -49,5 +54,16 @@ fn put_on_top(path: &Path, fresh: &str) -> io::Result<()> {
         fs::set_permissions(&beside, about.permissions())?;
         let _ = std::os::unix::fs::chown(&beside, None, Some(std::os::unix::fs::MetadataExt::gid(&about)));
     }
-    fs::rename(&beside, path)
+    fs::rename(&beside, path)?;
+    Ok(older.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).count())
+}
+
+/// What was written, in one line.
+fn told(path: &Path, what: &str, older: usize) -> String {
+    let path = path.display();
+    match older {
+        0 => format!("{path}: a new {what}; let the user that firstclick runs as read the file (chgrp)"),
+        1 => format!("{path}: a new {what} on top of the older one, which stays"),
+        _ => format!("{path}: a new {what} on top of {older} older ones, which stay"),
+    }
 }

@@ -84,6 +84,7 @@ pub struct SealKey {
     cipher: std::sync::Arc<LessSafeKey>,
     nonces: Key,
     ids: Key,
+    hashes: Key,
     /// Marks which key sealed, so that opening does not try all. Not a secret.
     mark: u8,
 }
@@ -102,13 +103,29 @@ impl SealKey {
         let cipher = UnboundKey::new(&AES_256_GCM_SIV, &key.octets("guard-seal")).ok()?;
         let mark = key.octets("guard-mark").first().copied().unwrap_or(0);
         let cipher = std::sync::Arc::new(LessSafeKey::new(cipher));
-        Some(Self { cipher, nonces: key.derive("guard-nonce"), ids: key.derive("guard-id"), mark })
+        Some(Self { cipher, nonces: key.derive("guard-nonce"), ids: key.derive("guard-id"), hashes: key.derive("audit-link"), mark })
+    }
+
+    /// What records hash one-time links by.
+    #[must_use]
+    pub const fn link_hashes(&self) -> &Key {
+        &self.hashes
     }
 
     /// The name of what this key sealed.
     fn id(&self, value: &[u8], until: Timestamp) -> Option<LinkId> {
         LinkId::new(until, &self.ids.digest(value))
     }
+}
+
+/// A guard link that opens.
+#[derive(Clone, Debug)]
+pub struct Opened<'k> {
+    /// What it holds.
+    pub link: GuardLink,
+    /// The key that sealed it: by its [`SealKey::link_hashes`] the mail's own record hashes its links, whichever key of the ring
+    /// is the newest now.
+    pub key: &'k SealKey,
 }
 
 /// Why a sealed value does not open.
@@ -164,21 +181,21 @@ impl GuardLinkKeys {
     ///
     /// # Errors
     /// [`OpenError`]; nothing of what was sealed is known then, but that it has expired.
-    pub fn open(&self, value: &str, now: Timestamp) -> Result<GuardLink, OpenError> {
-        let (_, _, sealed) = self.opened(value, LONGEST).ok_or(OpenError::Foreign)?;
-        in_time(sealed, now)
+    pub fn open(&self, value: &str, now: Timestamp) -> Result<Opened<'_>, OpenError> {
+        let (key, _, sealed) = self.opened(value, LONGEST).ok_or(OpenError::Foreign)?;
+        in_time(key, sealed, now)
     }
 
     /// Opens what was stored under a name. What stands there under another name than its own does not open.
     ///
     /// # Errors
     /// As [`GuardLinkKeys::open`].
-    pub fn open_stored(&self, stored: &StoredLink, now: Timestamp) -> Result<GuardLink, OpenError> {
+    pub fn open_stored(&self, stored: &StoredLink, now: Timestamp) -> Result<Opened<'_>, OpenError> {
         let (key, value, sealed) = self.opened(&stored.value, STORED).ok_or(OpenError::Foreign)?;
         if key.id(&value, sealed.until) != Some(stored.id) {
             return Err(OpenError::Foreign);
         }
-        in_time(sealed, now)
+        in_time(key, sealed, now)
     }
 
     fn opened(&self, value: &str, longest: usize) -> Option<(&SealKey, Vec<u8>, GuardLink)> {
@@ -198,8 +215,8 @@ impl GuardLinkKeys {
     }
 }
 
-fn in_time(sealed: GuardLink, now: Timestamp) -> Result<GuardLink, OpenError> {
-    if now >= sealed.until { Err(OpenError::Expired) } else { Ok(sealed) }
+fn in_time(key: &SealKey, link: GuardLink, now: Timestamp) -> Result<Opened<'_>, OpenError> {
+    if now >= link.until { Err(OpenError::Expired) } else { Ok(Opened { link, key }) }
 }
 
 fn read(text: &[u8]) -> Option<GuardLink> {
@@ -277,11 +294,11 @@ mod tests {
         assert!(link.len() < 280, "{} characters", link.len());
         let value = link.rsplit('/').next().unwrap();
         let now = Timestamp::from_second(1_800_000_100).unwrap();
-        assert_eq!(ring(&[1]).open(value, now), Ok(sealed()));
+        assert_eq!(ring(&[1]).open(value, now).map(|opened| opened.link), Ok(sealed()));
         // The ring has turned, and the old key still opens.
-        assert_eq!(ring(&[2, 1]).open(value, now), Ok(sealed()));
-        assert_eq!(ring(&[2]).open(value, now), Err(OpenError::Foreign));
-        assert_eq!(ring(&[1]).open(value, sealed().until), Err(OpenError::Expired));
+        assert_eq!(ring(&[2, 1]).open(value, now).map(|opened| opened.link), Ok(sealed()));
+        assert_eq!(ring(&[2]).open(value, now).map(|opened| opened.link), Err(OpenError::Foreign));
+        assert_eq!(ring(&[1]).open(value, sealed().until).map(|opened| opened.link), Err(OpenError::Expired));
         for at in 0..value.len() {
             let mut bent = value.as_bytes().to_vec();
             bent[at] = if bent[at] == b'A' { b'B' } else { b'A' };
@@ -290,7 +307,7 @@ mod tests {
             assert!(ring(&[1]).open(value.get(..at).unwrap(), now).is_err(), "cut at {at}");
         }
         for odd in ["", "x", "\u{e4}", &"A".repeat(100_000)] {
-            assert_eq!(ring(&[1]).open(odd, now), Err(OpenError::Foreign));
+            assert_eq!(ring(&[1]).open(odd, now).map(|opened| opened.link), Err(OpenError::Foreign));
         }
     }
 
@@ -312,7 +329,7 @@ mod tests {
             println!("{} -> {}", link.len(), short.len());
             assert!(short.len() <= most, "{link}: {} characters", short.len());
             let value = short.rsplit('/').next().unwrap();
-            assert_eq!(ring(&[1]).open(value, sealed.at), Ok(sealed));
+            assert_eq!(ring(&[1]).open(value, sealed.at).map(|opened| opened.link), Ok(sealed));
         }
     }
 
@@ -330,8 +347,8 @@ mod tests {
             assert_eq!(short.url, format!("{HOST}/s/{}", short.stored.id));
             assert_eq!(short.url, guard_links.shorten(&sealed).unwrap().url, "a pure function");
             assert!(!short.stored.value.contains("a.test") && short.stored.value.len() <= STORED);
-            assert_eq!(guard_links.open_stored(&short.stored, sealed.at), Ok(sealed.clone()));
-            assert_eq!(guard_links.open_stored(&short.stored, sealed.until), Err(OpenError::Expired));
+            assert_eq!(guard_links.open_stored(&short.stored, sealed.at).map(|opened| opened.link), Ok(sealed.clone()));
+            assert_eq!(guard_links.open_stored(&short.stored, sealed.until).map(|opened| opened.link), Err(OpenError::Expired));
         }
         assert!(guard_links.shorten(&GuardLink { link: "x".repeat(FIELDS), ..sealed() }).is_none());
     }
@@ -343,11 +360,14 @@ mod tests {
         let other = ring(&[1]).shorten(&GuardLink { recipient: "eve@corp.example".into(), ..sealed() }).unwrap();
         assert_ne!(short.url, other.url);
         let swapped = StoredLink { id: short.stored.id, value: other.stored.value };
-        assert_eq!(ring(&[1]).open_stored(&swapped, now), Err(OpenError::Foreign));
-        assert_eq!(ring(&[2, 1]).open_stored(&short.stored, now), Ok(sealed()), "the ring has turned");
-        assert_eq!(ring(&[2]).open_stored(&short.stored, now), Err(OpenError::Foreign));
+        assert_eq!(ring(&[1]).open_stored(&swapped, now).map(|opened| opened.link), Err(OpenError::Foreign));
+        assert_eq!(ring(&[2, 1]).open_stored(&short.stored, now).map(|opened| opened.link), Ok(sealed()), "the ring has turned");
+        assert_eq!(ring(&[2]).open_stored(&short.stored, now).map(|opened| opened.link), Err(OpenError::Foreign));
         for value in [String::new(), "x".repeat(STORED + 1), short.stored.value.replace('A', "B")] {
-            assert_eq!(ring(&[1]).open_stored(&StoredLink { id: short.stored.id, value }, now), Err(OpenError::Foreign));
+            assert_eq!(
+                ring(&[1]).open_stored(&StoredLink { id: short.stored.id, value }, now).map(|opened| opened.link),
+                Err(OpenError::Foreign)
+            );
         }
     }
 

@@ -22,15 +22,15 @@ use super::{
 use crate::{
     clock,
     edit::{
-        guard_link::{GuardLink, OpenError},
+        guard_link::{GuardLink, OpenError, Opened, SealKey},
         link_id::LinkId,
     },
     limits,
     mail::{
         Record,
-        record::{self, ClickKind, ClickRecord},
+        record::{self, ClickKind, ClickRecord, RedactedLink},
     },
-    message::unwrap,
+    message::{Target, unwrap},
 };
 
 #[derive(Clone)]
@@ -197,11 +197,11 @@ fn too_many(config: &Config) -> Response {
 }
 
 /// A guard link that was opened, or was not: GET and HEAD show the page, POST leads on. `value` is the sealed value.
-fn link(context: &Context, config: &Config, value: &str, opened: Result<GuardLink, OpenError>, asked: &Asked) -> Response {
+fn link(context: &Context, config: &Config, value: &str, opened: Result<Opened<'_>, OpenError>, asked: &Asked) -> Response {
     let Asked { method, headers, body, now } = asked;
     let now = *now;
-    let sealed = match opened {
-        Ok(sealed) => sealed,
+    let Opened { link: sealed, key } = match opened {
+        Ok(opened) => opened,
         Err(OpenError::Foreign) => return context.page(config, headers, StatusCode::NOT_FOUND, None, page::gone),
         Err(OpenError::Expired) => return context.page(config, headers, StatusCode::GONE, None, page::expired),
     };
@@ -229,7 +229,7 @@ fn link(context: &Context, config: &Config, value: &str, opened: Result<GuardLin
             accept_language: text(headers, "accept-language"),
             purpose: &purpose,
         };
-        record_click(context, &sealed, request, kind, now);
+        record_click(context, &sealed, redacted(&sealed, key), request, kind, now);
     };
     if *method == Method::GET || *method == Method::HEAD {
         on_record(ClickKind::Open);
@@ -274,8 +274,21 @@ fn destination(link: &str) -> Option<(String, String)> {
     Some((host, url.origin().ascii_serialization()))
 }
 
+/// The one-time link as the mail's record names it.
+fn redacted(sealed: &GuardLink, key: &SealKey) -> Option<RedactedLink> {
+    let Target::Web(link) = Target::read(&sealed.link) else { return None };
+    Some(RedactedLink { link: link.redacted(), hash: Some(key.link_hashes().fingerprint(link.expose())) })
+}
+
 /// Puts a click on record, in the log and in the metrics.
-fn record_click(context: &Context, sealed: &GuardLink, request: clicks::Request<'_>, kind: ClickKind, now: Timestamp) {
+fn record_click(
+    context: &Context,
+    sealed: &GuardLink,
+    link: Option<RedactedLink>,
+    request: clicks::Request<'_>,
+    kind: ClickKind,
+    now: Timestamp,
+) {
     let (likely, why) = clicks::likely(request, sealed.at, now);
     let mut user_agent = request.user_agent.escape_debug().to_string();
     user_agent.truncate(user_agent.floor_char_boundary(limits::LOGGED_PATH));
@@ -286,6 +299,7 @@ fn record_click(context: &Context, sealed: &GuardLink, request: clicks::Request<
         what: kind.into(),
         entry: sealed.entry.clone(),
         to: sealed.recipient.clone(),
+        link,
         after_s: now.as_second() - sealed.at.as_second(),
         address: request.address,
         user_agent,

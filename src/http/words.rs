@@ -24,7 +24,7 @@ pub struct Words {
     pub choose: String,
     /// The answer was wrong.
     pub wrong: String,
-    /// What to do with a mail that nobody asked for.
+    /// What a press does, and that nothing happens without one: right for "yes" and for "no, it was not me" alike.
     pub caution: String,
     /// Heading where a link does not open.
     pub gone: String,

@@ -82,7 +82,7 @@ impl Record {
             Self::Mail(mail) => return mail.weight(),
             Self::Outcome(outcome) => outcome.outcome.reply.len(),
             Self::Refusal(refusal) => refusal.from.len() + refusal.reply.len(),
-            Self::Click(click) => click.user_agent.len() + click.why.len(),
+            Self::Click(click) => click.user_agent.len() + click.why.len() + click.link.as_ref().map_or(0, |link| link.link.len() + 96),
             Self::Refusals(_) | Self::Start(_) | Self::File(_) | Self::Later => 0,
         };
         FRAME + texts
@@ -191,7 +191,8 @@ pub struct Recognized {
 pub struct RedactedLink {
     /// As it may be shown.
     pub link: String,
-    /// A keyed hash of all of it, by which two records can be told to be of the same link; none where there is no key.
+    /// A keyed hash of all of it, 16 hexadecimal digits, by which two records can be told to be of the same link; none where
+    /// there is neither a guard page nor a tag, and so no key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
 }
@@ -321,6 +322,9 @@ pub struct ClickRecord {
     pub entry: String,
     /// The recipient, where there was one alone; empty otherwise.
     pub to: String,
+    /// Which of the mail's one-time links it was, as the mail's own record names it; none in records of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<RedactedLink>,
     /// Seconds since the mail was decided.
     pub after_s: i64,
     /// Who asked.

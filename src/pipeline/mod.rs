@@ -35,7 +35,11 @@ use crate::{
     allowlist::{Allowlist, Finding, Reason, Verdict},
     audit::Audit,
     clock,
-    edit::{Patch, guard_link::GuardLinkKeys, tag::Tagger},
+    edit::{
+        Patch,
+        guard_link::GuardLinkKeys,
+        tag::{Key, Tagger},
+    },
     identity::{ArcSigner, Authenticator},
     limits,
     link_store::LinkStore,
@@ -61,6 +65,15 @@ pub struct PipelineConfig {
     pub arc_signer: Option<ArcSigner>,
     /// Octets up to which a mail is inspected.
     pub inspect_limit: usize,
+}
+
+impl PipelineConfig {
+    /// What records hash one-time links by. With a guard page it is the page's key, which a page on a machine of its own has, too:
+    /// a click's record has the same hash as the mail's.
+    fn link_hashes(&self) -> Option<Key> {
+        let of_page = self.guard_links.as_ref().and_then(|guard_links| guard_links.keys.first()).map(|key| key.link_hashes().clone());
+        of_page.or_else(|| self.tagger.keys.first().map(|key| key.derive("audit-link")))
+    }
 }
 
 /// What survives a reload: what was counted, remembered and recorded goes on.
@@ -164,7 +177,7 @@ impl Pipeline {
         let mut decided = Decided::begin(Arc::clone(&self.shared), record, removals);
         let deciding = async {
             let (analysis, exemption) = self.decide(transaction, &message, now, Thoroughness::Candidates).await;
-            let key = self.config.tagger.keys.first().map(|key| key.derive("audit-link"));
+            let key = self.config.link_hashes();
             (record::Description::of(&analysis, author.as_ref(), key.as_ref()), exemption)
         };
         match caught(deciding).await {

@@ -146,6 +146,7 @@ fn entry(
     let drafts = drafts(&known, &own);
     let all = own.clone().over(&known.written());
     check_tenants(&known, &tenants, &all, &whole, advice, problems);
+    lint::covering(&own, &all, advice);
     let all = all.with_tenants(&tenants);
     let decide_by = decide_by(&mut root, &all, &own, advice, problems);
     check_complete(&known, &all, decide_by.as_ref(), &whole, before, problems);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fmt, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Problem, Settings, SourceSpan,
+    Problem, Settings, SourceSpan, Verify,
     catalogue::Service,
     hosts::{CONTENT, FREE_MAIL, REDIRECTORS, SHARED_HOSTS, SHARED_PATHS, STRANGERS_BELOW, STRANGERS_SEND, is_within},
     schema::{Found, Mistake},
@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     allowlist::{
-        Entry, OtherLink, Placeholder, Shape,
-        entry::{AddressPattern, DecideBy, HostPattern},
+        Action, Entry, OtherLink, Placeholder, Shape,
+        entry::{AddressPattern, DecideBy, HostPattern, Require},
     },
     message::Domain,
 };
@@ -154,6 +154,20 @@ fn other_link(found: &Found<String>, advice: &mut Vec<Advice>) {
     }
 }
 
+/// Looks at other links that cover links like those of a shape, whose one-time links would then leave as they stand.
+pub(super) fn covering(own: &Written, all: &Written, advice: &mut Vec<Advice>) {
+    let shapes: Vec<Shape> = all.shapes().filter_map(|(_, found)| Shape::parse(&found.value).ok()).collect();
+    for found in own.other_links.iter().flat_map(|list| &list.value) {
+        let Ok(link) = OtherLink::parse(&found.value) else { continue };
+        if let Some(shape) = shapes.iter().find(|shape| link.covers_like(shape)) {
+            let what = format!(
+                "covers links like those of the shape \"{shape}\": a one-time link that fits no shape would leave bare; name the pages that the mail leads to"
+            );
+            say(found, Severity::Warning, &what, advice);
+        }
+    }
+}
+
 /// Whether what is written goes beyond what the catalogue knows of the service.
 pub(super) fn wider(service: &Service, own: &Written, advice: &mut Vec<Advice>) {
     let tenant = |text: &str| text.replace(TENANT, "tenant");
@@ -216,6 +230,12 @@ impl Settings {
                 Some(_) => {}
                 None => say(Severity::Note, "has no end; give it `expires`, so that somebody looks at it again".into()),
             }
+            if sender.actions.contains(&Action::Unwrap) && !self.proves_wrapped_mails(sender) {
+                say(
+                    Severity::Warning,
+                    "unwraps, and verify = \"here\": the gateway that wrapped a mail broke its signature, so that none verifies here and nothing is exempted. Let the gateway vouch, by identity.verify = \"upstream\" or, where it seals, by identity.arc_sealers".into(),
+                );
+            }
             let first = sender.from.first().map(ToString::to_string).unwrap_or_default();
             let same = by_address.get(&first).into_iter().flatten().filter(|before| **before < at);
             if let Some(before) = same.filter_map(|before| senders.get(*before)).find(|before| shadows(before, sender)) {
@@ -226,6 +246,17 @@ impl Settings {
             }
         }
         advice
+    }
+}
+
+impl Settings {
+    /// Whether the sender of a mail that a gateway changed can be proven as the entry asks.
+    fn proves_wrapped_mails(&self, sender: &Entry) -> bool {
+        matches!(sender.require, Require::Address { .. })
+            || match &self.identity.verify {
+                Verify::Here { arc_sealers, .. } => !arc_sealers.is_empty(),
+                Verify::Upstream { .. } => true,
+            }
     }
 }
 

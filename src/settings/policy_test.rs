@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     allowlist::{
-        Allowlist, Entry, Verdict,
+        Action, Allowlist, Entry,
         entry::Require,
         judge::{self, BodyFacts, HeaderFacts},
     },
@@ -35,7 +35,9 @@ pub(super) struct PolicyTest {
     expect: &'static str,
 }
 
-const WORDS: [(&str, &str); 3] = [("tag", "act"), ("pass", "pass"), ("near_miss", "near_miss")];
+/// What may be written, and the decision that it means. An exempted mail may be called by any action.
+const WORDS: [(&str, &str); 6] =
+    [("act", "act"), ("tag", "act"), ("guard", "act"), ("unwrap", "act"), ("pass", "pass"), ("near_miss", "near_miss")];
 
 /// Reads the `[[test]]` tables of an allowlist file.
 pub(super) fn read(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<PolicyTest> {
@@ -50,7 +52,7 @@ pub(super) fn read(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<P
             continue;
         };
         let Some(expect) = expect else {
-            problems.add_missing(mail.place, "test.expect", "missing, expected \"tag\" or \"pass\" or \"near_miss\"");
+            problems.add_missing(mail.place, "test.expect", "missing, expected \"act\", \"pass\" or \"near_miss\"");
             continue;
         };
         if let Some(expect) = expect.word(problems, &WORDS) {
@@ -92,13 +94,13 @@ pub(super) fn run(trials: &[PolicyTest], entry: &Entry, beside: &Path, now: Time
         let identity = proven(&message, entry);
         let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &[], now };
         let candidates = judge::candidates(&allowlist, &facts, &identity);
-        let content = message.content();
+        // As the hop does: an entry that unwraps is judged by the originals.
+        let content = if entry.actions.contains(&Action::Unwrap) { message.content().unwrapped() } else { message.content() };
         let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
         let body = BodyFacts { content: &content, recognition: &recognition, identity: &identity };
         let decision = judge::decide(candidates, &facts, &body);
         if decision.verdict.kind().code() != policy_test.expect {
-            let expected = WORDS.iter().find(|(_, code)| *code == policy_test.expect).map_or("", |(word, _)| word);
-            let found = if matches!(decision.verdict, Verdict::Act(_)) { "tag" } else { decision.verdict.kind().code() };
+            let (expected, found) = (policy_test.expect, decision.verdict.kind().code());
             let why = decision.stopped_by().map(|finding| format!("; {}: {}", finding.reason.code(), finding.detail)).unwrap_or_default();
             problems.add(
                 policy_test.place.clone(),

@@ -77,7 +77,7 @@ fn check(name: &str, guarded: &Guarded, tokens: &[&str]) -> usize {
             assert!(!link.contains(token), "{name}: {link} is left");
         }
         if let Some(value) = link.strip_prefix(&format!("{URL}/c/")) {
-            assert_eq!(guard_links().open(value, now).unwrap().link, guarded.links[link], "{name}");
+            assert_eq!(guard_links().open(value, now).unwrap().link.link, guarded.links[link], "{name}");
             seen.insert(link.to_owned());
         }
         assert!(link.len() <= 2_000);

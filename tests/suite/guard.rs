@@ -34,7 +34,7 @@ async fn a_guarded_mail_leads_to_the_page() {
     assert!(crate::hop::is_tagged(&arrived) && !text.contains(SECRET), "{text}");
     assert!(crate::hop::tagger().verifies(&Message::read(&arrived)), "the tag's signature covers the guarded body");
     let value = text.split(&format!("{URL}/c/")).nth(1).unwrap().split_whitespace().next().unwrap();
-    let opened = guard_links(URL).open(value, clock::now()).unwrap();
+    let opened = guard_links(URL).open(value, clock::now()).unwrap().link;
     assert!(opened.link.contains(SECRET) && opened.recipient == "bob@corp.example" && opened.author == "vendor.test");
     let record = hop.record(1).await;
     assert_eq!((record["actions"].clone(), record["id"].as_str()), (serde_json::json!(["guard", "tag"]), Some(opened.mail.as_str())));
@@ -209,9 +209,13 @@ async fn corpus_guarded(store: Option<&Path>) {
             assert_ne!(found.link.expose(), row[5], "{}: the labelled link still stands", row[0]);
             let of = |path: &str| found.link.expose().strip_prefix(&format!("{URL}{path}"));
             let opened = match &store {
-                None => of(guard_link::PATH).map(|value| guard_links(URL).open(value, clock::now())),
+                None => of(guard_link::PATH).map(|value| guard_links(URL).open(value, clock::now()).map(|opened| opened.link)),
                 Some(store) => match of(guard_link::SHORT_PATH).and_then(LinkId::parse) {
-                    Some(id) => store.find(id).await.unwrap().map(|stored| guard_links(URL).open_stored(&stored, clock::now())),
+                    Some(id) => store
+                        .find(id)
+                        .await
+                        .unwrap()
+                        .map(|stored| guard_links(URL).open_stored(&stored, clock::now()).map(|opened| opened.link)),
                     None => None,
                 },
             };

@@ -17,7 +17,7 @@ use crate::hop::{
     page::{BROWSER, LINK, Page, ask, nonce, raw, seal_key},
     poll,
     process::Folder,
-    reset_mail,
+    read_records, reset_mail,
 };
 
 /// G1: nothing but a press leads on.
@@ -64,6 +64,10 @@ async fn g1_only_a_press_leads_on() {
         (Some("mail-1"), Some("bob@corp.example"), Some("person"))
     );
     assert!(press["after_s"].as_i64().unwrap() >= 60);
+    assert_eq!(press["link"]["link"], "https://login.vendor.test/reset/{40}", "which link of the mail it was");
+    assert_eq!(press["link"]["hash"].as_str().map(str::len), Some(16));
+    // What the page says is right behind "no, it was not me", too.
+    assert!(shown.body.contains("Continue only if you want to open this link. Until then, this page opens nothing."), "{}", shown.body);
     assert!(of("open").iter().any(|open| open["likely"] == "scanner" && open["why"] == "it does not say what program it is"), "{clicks:?}");
     assert!(!serde_json::to_string(&clicks).unwrap().contains(secret));
 }
@@ -451,8 +455,17 @@ async fn the_program_serves_the_page_and_its_keys_rotate() {
         };
         assert!(opens(own) && !opens(other));
     }
+    // Whichever key is the newest when it is opened: a click's record has the link, and the hash, that the mail's record has.
+    let records = read_records(&folder.audit());
+    let clicks: Vec<_> = records.iter().filter(|record| record["type"] == "click").collect();
+    assert_eq!(clicks.len(), 3);
+    for click in clicks {
+        let mail = records.iter().find(|record| record["type"] == "mail" && record["id"] == click["id"]).unwrap();
+        assert!(click["link"]["hash"].is_string() && click["link"] == mail["one_time_links"][0], "{click} {mail}");
+    }
     let (said, _, _) = folder.command(&["audit", "find", "--to", "bob@corp.example"]);
-    assert!(said.contains("opened the guard page") && said.contains("another mail of this kind came at"), "{said}");
+    assert!(said.contains("opened the guard page of https://login.vendor.test/reset/{40}, from"), "{said}");
+    assert!(said.contains("another mail of this kind came at"), "{said}");
 }
 
 /// A machine of its own for the page: no listener for mails, the same keys.

@@ -263,6 +263,23 @@ fn each_bad_policy_gets_its_one_advice() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A folder without an entry, and keys: what was done is said in one line.
+#[test]
+fn small_things_are_said() {
+    let folder = installed(|text| text);
+    for entry in fs::read_dir(folder.path().join("allow.d")).unwrap().flatten() {
+        fs::remove_file(entry.path()).unwrap();
+    }
+    let (said, complained, code) = firstclick(&["--config", folder.path().join("firstclick.toml").to_str().unwrap(), "check"]);
+    assert_eq!((said.as_str(), complained.as_str(), code), ("0 entries: nothing will be exempted\n", "", Some(0)));
+    let key = folder.path().join("new.key");
+    for says in ["a new key; let the user that firstclick runs as read", "a new key on top of the older one", "on top of 2 older ones"] {
+        let (said, _, _) = firstclick(&["keygen", "--out", key.to_str().unwrap()]);
+        assert!(said.contains(says) && said.lines().count() == 1, "{said}");
+        assert!(!said.contains(fs::read_to_string(&key).unwrap().lines().next().unwrap()), "the key itself is not shown");
+    }
+}
+
 /// `[[test]]` mails: `check` tries them, and says what came out otherwise.
 #[test]
 fn test_mails_are_tried_by_check() {
@@ -290,11 +307,14 @@ fn test_mails_are_tried_by_check() {
     };
     let (said, complained, code) = check(entry("tag", "near_miss"));
     assert_eq!((said.lines().find(|line| is_advice(line)), complained.as_str(), code), (None, "", Some(0)));
+    for word in ["act", "guard", "unwrap"] {
+        assert_eq!(check(entry(word, "near_miss")).2, Some(0), "an exempted mail is called {word}, too");
+    }
     let (_, said, code) = check(entry("pass", "tag"));
     assert_eq!(code, Some(2));
     for words in [
-        "vendor.toml:8:8: test.expect: samples/good.eml gives \"tag\", expected \"pass\"",
-        "vendor.toml:11:8: test.expect: samples/moved.eml gives \"near_miss\", expected \"tag\"; ",
+        "vendor.toml:8:8: test.expect: samples/good.eml gives \"act\", expected \"pass\"",
+        "vendor.toml:11:8: test.expect: samples/moved.eml gives \"near_miss\", expected \"act\"; ",
         "2 mistakes",
     ] {
         assert!(said.contains(words), "{words}\n{said}");

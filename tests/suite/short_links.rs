@@ -382,7 +382,7 @@ async fn the_program_stores_links() {
     process.signal("TERM");
     assert_eq!(process.ended().await, Some(0));
 
-    let process = folder.run().await;
+    let mut process = folder.run().await;
     let page = Installed::page(&process).await;
     assert_eq!(pressed(&format!("http://{page}/s/{first}")).await, original);
     // Without the key links are long, and the stored ones are unknown; with it again they open.

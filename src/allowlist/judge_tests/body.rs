@@ -415,3 +415,107 @@ fn a_mail_that_nobody_reads_passes() {
     assert_eq!(decision.stopped_by().map(|finding| finding.reason), Some(Reason::Sender));
     assert_eq!(decision.held(), 0);
 }
+
+/// What stands in a finding between `write ` and ` under [links]`, pasted as an admin does.
+fn pasted(trial: &mut Trial, detail: &str) {
+    let toml = detail.split("write ").nth(1).and_then(|rest| rest.split(" under [links]").next()).unwrap_or_else(|| panic!("{detail}"));
+    let table: toml::Table = toml.parse().unwrap();
+    let mut shapes: Vec<(Kind, String)> = trial.entry().links.shapes().iter().map(|(kind, shape)| (*kind, shape.to_string())).collect();
+    for (key, list) in &table {
+        let kind = *Kind::ALL.iter().find(|kind| kind.code() == key).unwrap();
+        shapes.retain(|(other, _)| *other != kind);
+        shapes.extend(list.as_array().unwrap().iter().map(|shape| (kind, shape.as_str().unwrap().to_owned())));
+    }
+    let shapes: Vec<(Kind, &str)> = shapes.iter().map(|(kind, shape)| (*kind, shape.as_str())).collect();
+    trial.entry().links = links(&shapes, &["www.bank.test"]);
+}
+
+fn detail(outcome: &Outcome, reason: Reason) -> String {
+    outcome.decision.findings.iter().find(|finding| finding.reason == reason && !finding.ok).unwrap().detail.clone()
+}
+
+/// A link with a token beside the one-time link: what is offered makes it one more one-time link, never one that leaves bare.
+#[test]
+fn help_for_a_link_with_a_token_is_a_shape() {
+    const TOKEN: &str = "6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a";
+    const UUID: &str = "f30b33b6-ef3c-4ce9-a1a4-3afe444db4a0";
+    for (link, kind, shape) in [
+        (format!("/password/reset/v2/{TOKEN}"), "password_reset", "/password/reset/v2/{token}"),
+        (format!("/password/report/{TOKEN}"), "action", "/password/report/{token}"),
+        (format!("/reset/{UUID}"), "password_reset", "/reset/{token}"),
+        (format!("/users/{UUID}/confirm/{TOKEN}"), "email_verify", "/users/{id}/confirm/{token}"),
+        (format!("/join?code={TOKEN}&lang=en&team=4711&utm_source=mail"), "invite", "/join?code={token}&lang={word}&team={id}"),
+        (format!("/go?next=https%3A%2F%2Fwww.bank.test%2Fhelp&t={TOKEN}"), "action", "/go?next={url}&t={token}"),
+        (format!("/account?for=bob@corp.example&t={TOKEN}"), "action", "/account?for={email}&t={token}"),
+        (format!("/app#/verify/{TOKEN}?lang=de"), "email_verify", "/app#/verify/{token}?lang={word}"),
+        (format!("/magic-link#token={TOKEN}"), "magic_link", "/magic-link#token={token}"),
+        ("/activate?code=482913".to_owned(), "email_verify", "/activate?code={code}"),
+        (format!("/unsubscribe/{TOKEN}"), "action", "/unsubscribe/{token}"),
+    ] {
+        let mut trial = Trial::genuine();
+        with(&mut trial, &format!("https://id.bank.test{link}"));
+        let outcome = trial.judged();
+        assert_eq!(outcome.failed(), [Reason::OtherLinks], "{link}");
+        let says = detail(&outcome, Reason::OtherLinks);
+        assert!(says.contains(&format!("{kind} = [")) && says.contains(&format!("\"id.bank.test{shape}\"]")), "{link}: {says}");
+        assert!(!says.contains("/*") && !says.contains(TOKEN) && !says.contains(UUID), "{says}");
+        let before = outcome.decision.one_time_links.len();
+        pasted(&mut trial, &says);
+        let outcome = trial.judged();
+        assert!(outcome.acts(), "{link}: {outcome:?}");
+        assert_eq!(outcome.decision.one_time_links.len(), before + 1, "{link} is dealt with, too");
+    }
+    // Without a token other_links is the place; with what nobody can write a shape for, nothing is offered to paste.
+    let offered = |link: &str| {
+        let mut trial = Trial::genuine();
+        with(&mut trial, link);
+        detail(&trial.judged(), Reason::OtherLinks)
+    };
+    assert!(offered("https://id.bank.test/help/12345?lang=en").ends_with("\"id.bank.test/help/*\" lists it"));
+    for link in [format!("https://id.bank.test/go?{TOKEN}"), format!("https://id.bank.test/go?t={TOKEN}&next=https://attack.test/")] {
+        let says = offered(&link);
+        assert!(says.contains("write a shape for it under [links]") && !says.contains("lists it"), "{says}");
+    }
+}
+
+/// Where no link fits, the help is a shape, too; for a link of a stranger's it is none.
+#[test]
+fn help_where_no_link_fits_is_a_shape() {
+    let mut trial = Trial::genuine();
+    only(&mut trial, &["https://www.bank.test/", "https://login.bank.test/v2/reset/6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a"]);
+    let says = detail(&trial.judged(), Reason::OneTimeLink);
+    assert!(
+        says.contains("the nearest shape is") && says.contains("if it is the mail's one-time link, write password_reset = ["),
+        "{says}"
+    );
+    pasted(&mut trial, &says);
+    assert!(trial.judged().acts());
+    let mut trial = Trial::genuine();
+    only(&mut trial, &["https://attack.test/reset/6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a"]);
+    assert_eq!(detail(&trial.judged(), Reason::OneTimeLink), "no link fits one of the entry's shapes");
+    // Where words decide there is no [links] to paste into.
+    let mut trial = Trial::genuine();
+    by_words(&mut trial);
+    with(&mut trial, "https://id.bank.test/report/6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a");
+    let says = detail(&trial.judged(), Reason::OtherLinks);
+    assert!(says.contains("[links] in the place of decide_by = \"words\"") && !says.contains("lists it"), "{says}");
+}
+
+/// The number beside the link is that of the links that are shown, whatever places they stand in.
+#[test]
+fn one_time_links_are_counted_once() {
+    let twice = format!("<p><a href=\"{RESET}\">Reset</a></p><p><a href=\"{RESET}\">{RESET}</a></p>");
+    for (links, html, says) in
+        [(vec![RESET], "", "(1 in all)"), (vec![RESET, VISIT], "", "(2 in all)"), (vec![], &twice, "(1 link in 2 places)")]
+    {
+        let mut trial = Trial::genuine();
+        only(&mut trial, &links);
+        if !html.is_empty() {
+            trial.set("Content-Type", "text/html; charset=utf-8");
+            html.clone_into(&mut trial.body);
+        }
+        let outcome = trial.judged();
+        let found = outcome.decision.findings.iter().find(|finding| finding.reason == Reason::OneTimeLink).unwrap();
+        assert!(found.detail.ends_with(says), "{}", found.detail);
+    }
+}

@@ -1,0 +1,188 @@
+//! What to write into an entry for a link that carries a token: a shape under `[links]`, so that the link is treated as the
+//! one-time link that it may be. `other_links` would let it leave as it stands.
+
+use super::{
+    carried,
+    entry::{DecideBy, Entry},
+    placeholder::{Part, Placeholder},
+    shape::Shape,
+    shape_match::{Fields, Split, split_path, split_query},
+    unguessable::is_unguessable,
+};
+use crate::{
+    mail::Kind,
+    message::{Link, link::is_word},
+    recognition,
+};
+
+/// Whether a link carries what nobody can guess, in whichever piece.
+pub(super) fn has_secret(link: &Link) -> bool {
+    let pieces = Pieces::read(link);
+    recognition::has_token(link) || pieces.is_some_and(|pieces| pieces.texts().any(|text| is_unguessable(text)))
+}
+
+/// What to do about a link that carries a token, as the end of a sentence. `recognised` is what words say of it, where they do.
+pub(super) fn remedy(link: &Link, entry: &Entry, readers: &[&str], recognised: Option<Kind>) -> String {
+    let instead = match entry.decide_by {
+        DecideBy::Shapes => return by_shape(link, entry, readers, recognised),
+        DecideBy::Words(_) => "decide_by = \"words\"",
+        DecideBy::Subjects(_) => "`subject`",
+    };
+    format!("an entry with [links] in the place of {instead} can name it")
+}
+
+fn by_shape(link: &Link, entry: &Entry, readers: &[&str], recognised: Option<Kind>) -> String {
+    let Some(shape) = shape(link, entry, readers) else {
+        return "write a shape for it under [links] (docs/allowlist.md); listed in other_links it would leave as it stands".to_owned();
+    };
+    let kind = kind(link).or(recognised).unwrap_or(Kind::Action);
+    let mut shapes: Vec<String> =
+        entry.links.shapes().iter().filter(|(other, _)| *other == kind).map(|(_, shape)| shape.to_string()).collect();
+    if shapes.len() >= SHOWN {
+        return format!("add {shape:?} to {} under [links]", kind.code());
+    }
+    shapes.push(shape);
+    format!("write {} = {shapes:?} under [links]", kind.code())
+}
+
+/// Shapes of a list that is shown whole.
+const SHOWN: usize = 10;
+
+/// A shape that this link fits, and others of its like; none where none can be told. No part of the secret is in it.
+fn shape(link: &Link, entry: &Entry, readers: &[&str]) -> Option<String> {
+    let pieces = Pieces::read(link)?;
+    let url = link.url();
+    let mut start = if url.scheme() == "http" { "http://".to_owned() } else { String::new() };
+    start.push_str(url.host_str()?);
+    if let Some(port) = url.port() {
+        start.push_str(&format!(":{port}"));
+    }
+    // A short code is told by what stands around it only, and so where there is no token.
+    [Secret::Token, Secret::Code].into_iter().find_map(|secret| {
+        let text = format!("{start}{}", pieces.shape(readers, secret)?);
+        let shape = Shape::parse(&text).ok()?;
+        entry.links.would_take(&shape, link, readers).then_some(text)
+    })
+}
+
+/// What is taken for the secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secret {
+    Token,
+    Code,
+}
+
+/// A link in its pieces, each decoded once, without what campaigns add.
+struct Pieces {
+    path: Vec<String>,
+    query: Fields,
+    fragment: Option<(Vec<String>, Fields)>,
+}
+
+impl Pieces {
+    /// None where two programs could read the pieces differently.
+    fn read(link: &Link) -> Option<Self> {
+        let Split { path, mut query, fragment } = Split::read(link.url()).ok()?;
+        query.retain(|(key, _)| !key.starts_with("utm_"));
+        let fragment = match fragment {
+            None => None,
+            Some(fragment) => {
+                let first = fragment.split('&').next().unwrap_or_default();
+                let is_query = first.split_once('=').is_some_and(|(key, _)| !key.is_empty() && !key.contains(['/', '?']));
+                let (path, query) = if is_query { ("", fragment) } else { fragment.split_once('?').unwrap_or((fragment, "")) };
+                Some((split_path(path).ok()?, split_query(query).ok()?))
+            }
+        };
+        Some(Self { path, query, fragment })
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &str> {
+        self.path.iter().chain(self.fragment.iter().flat_map(|(path, _)| path)).map(String::as_str)
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let fields = self.query.iter().chain(self.fragment.iter().flat_map(|(_, query)| query));
+        self.segments().chain(fields.flat_map(|(key, value)| [key.as_str(), value.text.as_str()]))
+    }
+
+    /// All behind the host.
+    fn shape(&self, readers: &[&str], secret: Secret) -> Option<String> {
+        // Where something else is the token, a UUID is an id.
+        let uuids_are_ids = self.texts().any(|text| Placeholder::Token.fits(text, Part::Value) && !Placeholder::Id.fits(text, Part::Value));
+        let asked = Asked { readers, secret, uuids_are_ids };
+        let mut out = format!("/{}", asked.path(&self.path)?);
+        let query = asked.query(&self.query)?;
+        if !query.is_empty() {
+            out.push_str(&format!("?{query}"));
+        }
+        if let Some((path, query)) = &self.fragment {
+            let (path, query) = (asked.path(path)?, asked.query(query)?);
+            let between = if path.is_empty() || query.is_empty() { "" } else { "?" };
+            out.push_str(&format!("#{path}{between}{query}"));
+        }
+        Some(out)
+    }
+}
+
+/// How pieces are read.
+struct Asked<'a> {
+    readers: &'a [&'a str],
+    secret: Secret,
+    uuids_are_ids: bool,
+}
+
+impl Asked<'_> {
+    fn path(&self, segments: &[String]) -> Option<String> {
+        let shapes: Option<Vec<String>> = segments.iter().map(|text| self.piece(text, Part::Segment)).collect();
+        Some(shapes?.join("/"))
+    }
+
+    fn query(&self, fields: &Fields) -> Option<String> {
+        let field = |(key, value): &(String, super::shape_match::Value)| {
+            let is_plain = (1..=40).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+            (is_plain && !is_unguessable(key)).then(|| Some(format!("{key}={}", self.piece(&value.text, Part::Value)?)))?
+        };
+        let shapes: Option<Vec<String>> = fields.iter().map(field).collect();
+        Some(shapes?.join("&"))
+    }
+
+    /// A literal for a word of a path, a placeholder for everything else.
+    fn piece(&self, text: &str, part: Part) -> Option<String> {
+        use Placeholder::{Code, Email, Id, Text, Token, Url, Word};
+        if text.is_empty() {
+            return Some(String::new());
+        }
+        if part == Part::Value && self.readers.iter().any(|reader| carried::is_same_mailbox(reader, text)) {
+            return Some(Email.to_string());
+        }
+        if Token.fits(text, part) && !(self.uuids_are_ids && Id.fits(text, part)) {
+            return Some(Token.to_string());
+        }
+        if part == Part::Segment && is_word(text) {
+            return Some(text.to_owned());
+        }
+        if self.secret == Secret::Code && Code.fits(text, part) && text.bytes().any(|byte| byte.is_ascii_digit()) {
+            return Some(Code.to_string());
+        }
+        if part == Part::Value && (text.starts_with('/') || carried::names_scheme(text)) {
+            return Some(Url.to_string());
+        }
+        [Id, Word, Text].into_iter().find(|placeholder| placeholder.fits(text, part)).map(|placeholder| placeholder.to_string())
+    }
+}
+
+/// The kind that the words of a link's path say; none where they say none.
+fn kind(link: &Link) -> Option<Kind> {
+    let pieces = Pieces::read(link)?;
+    let words = pieces.segments().filter(|text| is_word(text)).collect::<Vec<_>>().join("/").to_ascii_lowercase();
+    KINDS.iter().find(|(_, stems)| stems.iter().any(|stem| words.contains(stem))).map(|(kind, _)| *kind)
+}
+
+/// Stems of words that paths are made of. What undoes or refuses comes first: "no, it was not me" resets nothing.
+const KINDS: [(Kind, &[&str]); 5] = [
+    (Kind::Action, &["unsubscri", "optout", "opt-out", "report", "deny", "decline", "reject", "cancel", "revoke", "not-me", "notme"]),
+    (Kind::MagicLink, &["magic", "passwordless", "one-time", "onetime", "login-link", "signin-link"]),
+    (Kind::PasswordReset, &["reset", "forgot", "passw", "recover", "unlock"]),
+    (Kind::Invite, &["invit", "join", "onboard", "accept", "enroll"]),
+    (Kind::EmailVerify, &["verif", "confirm", "activat", "validat"]),
+];
