@@ -4,6 +4,7 @@ use std::{
     net::{Shutdown as Half, TcpListener, TcpStream},
     os::fd::OwnedFd,
     sync::Arc,
+    time::Instant,
 };
 
 use firstclick::{
@@ -49,15 +50,16 @@ fn kill(socket: TcpListener) {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_turned_away_hears_why_while_sending() {
     let networks = |text: &str| vec![Network::parse(text).unwrap()];
-    let cases: [(&str, &str, u16, fn(&mut Config)); 3] = [
-        ("421 hop.test 4.3.2 too many sessions", "", 1, |config| config.bounds.connections = 1),
-        ("421 hop.test 4.7.0 too many sessions from your address", "", 1, |config| config.bounds.connections_per_address = 1),
-        ("554 5.7.1 you may not connect here", "PROXY TCP4 198.51.100.7 192.0.2.1 4000 25\r\n", 0, |_| {}),
+    let proxied = "PROXY TCP4 198.51.100.7 192.0.2.1 4000 25\r\n";
+    let cases = [
+        ("421 hop.test 4.3.2 too many sessions", "", 1, (1, 500)),
+        ("421 hop.test 4.7.0 too many sessions from your address", "", 1, (2_500, 1)),
+        ("554 5.7.1 you may not connect here", proxied, 0, (2_500, 500)),
     ];
-    for (says, header, before, change) in cases {
+    for (says, header, before, bounds) in cases {
         let sink = Sink::start().await;
         let set_up = |config: &mut Config| {
-            change(config);
+            (config.bounds.connections, config.bounds.connections_per_address) = bounds;
             if !header.is_empty() {
                 (config.proxies, config.accept_from) = (networks("127.0.0.0/8"), networks("192.0.2.0/24"));
             }
@@ -140,7 +142,7 @@ async fn a_listener_that_dies_stops_the_program_in_good_order() {
     kill(spare);
     let said = process.says("has died").await;
     assert!(said.contains(&format!("smtp.listen {}", process.address)) && said.contains("start"), "{said}");
-    let (mut status, start) = (0, std::time::Instant::now());
+    let (mut status, start) = (0, Instant::now());
     while status != 503 {
         assert!(start.elapsed() < PATIENCE, "the page says {status}");
         status = get(&address, "readyz").await.status;
@@ -148,7 +150,8 @@ async fn a_listener_that_dies_stops_the_program_in_good_order() {
     client.raw(&stuffed(MAIL)).await;
     assert!(client.reply().await.starts_with("250"), "a mail under way is finished");
     assert_eq!(process.ended().await, Some(75));
-    assert!(process.log().lines().any(|line| line.starts_with("firstclick: the listener smtp.listen")), "{}", process.log());
+    let line = process.says("firstclick: the listener").await;
+    assert!(line.starts_with("firstclick: the listener smtp.listen"), "{line}");
     assert_eq!(sink.mails().len(), 1);
 }
 
@@ -189,14 +192,15 @@ async fn a_panic_ends_its_session_alone_and_is_counted() {
         let mut client = Client::connect(process.address).await;
         client.greet().await;
         assert_eq!(client.send("<a@b.test>", &["<c@d.test>"], MAIL).await, "", "the connection is gone");
-        let metrics = get(&address, "metrics").await.body;
-        for line in
-            [format!("firstclick_panics_total{{protocol=\"smtp\"}} {count}"), "firstclick_sessions_open{protocol=\"smtp\"} 1".into()]
-        {
-            assert!(metrics.lines().any(|is| is == line), "{line} is not in\n{metrics}");
+        let lines =
+            [format!("firstclick_panics_total{{protocol=\"smtp\"}} {count}"), "firstclick_sessions_open{protocol=\"smtp\"} 1".into()];
+        let (mut metrics, start) = (String::new(), Instant::now());
+        while !lines.iter().all(|line| metrics.lines().any(|is| is == line)) {
+            assert!(start.elapsed() < PATIENCE, "{lines:?} are not in\n{metrics}");
+            metrics = get(&address, "metrics").await.body;
         }
     }
-    assert_eq!(process.log().matches("a session panicked").count(), 2, "{}", process.log());
+    poll("a log line for each", || (process.log().matches("a session panicked").count() == 2).then_some(())).await;
     assert!(other.say("NOOP").await.starts_with("250"), "others go on");
     assert_eq!(get(&address, "readyz").await.status, 200);
     process.signal("TERM");
