@@ -170,9 +170,9 @@ fn examine(
 fn from_with(entry: &Entry, author: &Author) -> String {
     let mut from: Vec<String> = entry.from.iter().map(ToString::to_string).collect();
     if from.len() >= FROM_SHOWN {
-        return format!("{:?} added to `from`", author.address.to_string());
+        return format!("{:?} added to `from`", author.address);
     }
-    from.push(author.address.to_string());
+    from.push(author.address.clone());
     format!("from = {from:?}")
 }
 
@@ -180,8 +180,7 @@ fn from_with(entry: &Entry, author: &Author) -> String {
 const FROM_SHOWN: usize = 20;
 
 /// Why nobody knows who the client is.
-const NO_CLIENT: &str = "the client's address is not known: the host at the other end is a trusted upstream, and neither XCLIENT, \
-     XFORWARD or PROXY nor a Received field that can be read says for whom it speaks";
+const NO_CLIENT: &str = "the client's address is not known: a trusted upstream handed the mail over, and does not say for whom";
 
 /// One entry and one mail.
 struct Question<'a> {
@@ -338,7 +337,11 @@ impl<'a> Question<'a> {
     /// Straight delivery: SPF passes for the client by an address, and MAIL FROM's domain is the sender's own. It proves a
     /// customer of the sender's mail provider, no more.
     fn straight(&self, signer: Option<&Domain>) -> Result<String, String> {
-        let client = self.identity.client.as_ref().ok_or(NO_CLIENT)?;
+        let client = self.identity.client.as_ref().ok_or_else(|| {
+            format!(
+                "{NO_CLIENT}; straight delivery needs XFORWARD, XCLIENT, PROXY, the connection itself or a Received field that can be read"
+            )
+        })?;
         let spf = self.identity.spf.as_ref().ok_or("SPF was not asked")?;
         let domain = spf.domain.as_ref().ok_or("MAIL FROM has no plain domain")?;
         if spf.result != AuthResult::Pass {

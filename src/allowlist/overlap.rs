@@ -13,13 +13,11 @@ impl OtherLink {
     fn has_host_of(&self, shape: &Shape) -> bool {
         let (own, theirs) = (&self.host.key, &shape.host.key);
         match (self.reach, self.host.is_literal(), shape.host.is_literal()) {
-            (Reach::Below, _, true) => theirs.is_below(own),
-            (Reach::Itself, true, true) => own == theirs,
+            (Reach::Itself, true, true) | (Reach::Itself, false, false) => own == theirs,
             // A host with a placeholder is known by what stands behind it.
-            (Reach::Below, _, false) => theirs.is_within(own),
             (Reach::Itself, true, false) => own.is_below(theirs),
-            (Reach::Itself, false, true) => theirs.is_below(own),
-            (Reach::Itself, false, false) => own == theirs,
+            (Reach::Itself, false, true) | (Reach::Below, _, true) => theirs.is_below(own),
+            (Reach::Below, _, false) => theirs.is_within(own),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
 /// Whether a link carries what nobody can guess, in whichever piece.
 pub(super) fn has_secret(link: &Link) -> bool {
     let pieces = Pieces::read(link);
-    recognition::has_token(link) || pieces.is_some_and(|pieces| pieces.texts().any(|text| is_unguessable(text)))
+    recognition::has_token(link) || pieces.is_some_and(|pieces| pieces.texts().any(is_unguessable))
 }
 
 /// What to do about a link that carries a token, as the end of a sentence. `recognised` is what words say of it, where they do.

@@ -326,13 +326,13 @@ async fn near_misses_are_told_with_what_would_make_them_match() {
             sandbox.sign(&from("sandbox.vendor.test")).unwrap(),
             "<bounce@sandbox.vendor.test>",
             "near_miss",
-            "entry \"vendor\" does not name support@sandbox.vendor.test, which has the same owner; from = [\"support@sandbox.vendor.test\"] would",
+            "entry \"vendor\" does not name support@sandbox.vendor.test, which has the same owner; from = [\"*@vendor.test\", \"support@sandbox.vendor.test\"] would",
         ),
         (
             vendor.sign(&reset_mail().replace("/reset/", "/v2/reset/")).unwrap(),
             BOUNCE,
             "near_miss",
-            "https://login.vendor.test/v2/reset/{40}: the nearest shape is \"login.vendor.test/reset/{token}\": segment 1 of the path is not \"reset\"",
+            "https://login.vendor.test/v2/reset/{40}: the nearest shape is \"login.vendor.test/reset/{token}\": segment 1 of the path is not \"reset\"; if it is the mail's one-time link, write password_reset = [\"login.vendor.test/reset/{token}\", \"login.vendor.test/v2/reset/{token}\"] under [links]",
         ),
         (
             vendor.sign(&reset_mail()).unwrap().replace("s=s1", "s=gone").replace("s=demo", "s=gone"),

@@ -64,7 +64,7 @@ async fn g1_only_a_press_leads_on() {
         (Some("mail-1"), Some("bob@corp.example"), Some("person"))
     );
     assert!(press["after_s"].as_i64().unwrap() >= 60);
-    assert_eq!(press["link"]["link"], "https://login.vendor.test/reset/{40}", "which link of the mail it was");
+    assert_eq!(press["link"]["link"], "https://login.vendor.test/reset/{40}?x={1}&y={1}", "which link of the mail it was");
     assert_eq!(press["link"]["hash"].as_str().map(str::len), Some(16));
     // What the page says is right behind "no, it was not me", too.
     assert!(shown.body.contains("Continue only if you want to open this link. Until then, this page opens nothing."), "{}", shown.body);
