@@ -355,16 +355,19 @@ impl Installed {
     }
 }
 
-/// As an admin sets it up: `check` tells of a folder that is missing, a link opens after a restart, what has long expired
+/// As an admin sets it up: `check` warns of a folder that is missing, a link opens after a restart, what has long expired
 /// is removed at the start, and the key is put in and taken out by a reload.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_stores_links() {
     let installed = Installed::new().await;
     let folder = &installed.folder;
-    let (_, said, code) = folder.command(&["check"]);
-    assert!(code == Some(2) && said.contains("guard.store: ") && said.contains("create it and give it to the user"), "{said}");
+    let warned = |what: &str| {
+        let (said, _, code) = folder.command(&["check"]);
+        assert!(code == Some(0) && said.contains("guard.store: ") && said.contains("create it and give it to the user"), "{what}: {said}");
+    };
+    warned("no folder");
     fs::write(folder.path("links"), "").unwrap();
-    assert_eq!(folder.command(&["check"]).2, Some(2), "a file is no folder");
+    warned("a file is no folder");
     fs::remove_file(folder.path("links")).unwrap();
     for day in ["2020-02-29", "2020-03-01", "keep me"] {
         fs::create_dir_all(folder.path("links").join(day)).unwrap();
