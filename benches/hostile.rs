@@ -9,6 +9,7 @@
     clippy::print_stdout,
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
+    clippy::too_many_lines,
     reason = "a program that prints figures"
 )]
 

@@ -80,7 +80,7 @@ impl Problems {
         self.0.push(Problem { place, key: key.into(), what: what.into(), mistake: Mistake::Wrong });
     }
 
-    /// Notes a key that must be there and is not. [`drop_follow_ups`](Self::drop_follow_ups) takes it out again where a misspelt key
+    /// Notes a key that must be there and is not. `drop_follow_ups` takes it out again where a misspelt key
     /// is the reason.
     pub fn add_missing(&mut self, place: SourceSpan, key: impl Into<String>, what: impl Into<String>) {
         self.0.push(Problem { place, key: key.into(), what: what.into(), mistake: Mistake::Missing });

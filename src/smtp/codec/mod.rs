@@ -2,7 +2,7 @@
 //!
 //! | what | read | written |
 //! |---|---|---|
-//! | command lines | [`line`] | with the command |
+//! | command lines | [`mod@line`] | with the command |
 //! | commands, their paths and parameters | [`command`] | [`command`] |
 //! | XCLIENT and XFORWARD attributes, xtext | [`attributes`] | [`attributes`] |
 //! | replies | [`reply`] | [`reply`] |
