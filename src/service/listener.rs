@@ -1,9 +1,9 @@
-//! One way in for all protocols: a permit among all before anything is read, a PROXY header in the session's own task, then a
+//! The listeners of all protocols: a permit among all before anything is read, a PROXY header in the session's own task, then a
 //! permit of the client and whether it may connect, and then the protocol's session.
 //!
-//! Whoever is turned away is told why by a connection that is closed for writing and read on for a moment, because a reset
-//! would take the reply away from a client that was still sending. A session that panics ends alone and is counted. A listener
-//! that dies stops the service in good order, but for one that the service can do without.
+//! A refused client gets its reply on a connection that is closed for writing and read from for a moment, because a reset would
+//! take the reply away from a client that was still sending. A session that panics ends alone and is counted. A listener that
+//! fails stops the service in good order, unless the service can do without it.
 
 use std::{
     fmt, io,
@@ -31,15 +31,15 @@ use super::{
 };
 use crate::{limits, metrics::Metrics};
 
-/// A bound socket.
+/// A bound socket, of TCP or in the file system.
 pub trait Socket: Send + Sync + 'static {
-    /// A connection.
+    /// The stream of one connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Waits for the next connection, and says whose it is.
+    /// Waits for the next connection; returns its stream and the peer's address. Cancel-safe.
     ///
     /// # Errors
-    /// Where none can be taken, now or ever.
+    /// The error of the system: no connection can be taken, now or ever again.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, IpAddr)>> + Send;
 }
 
@@ -56,21 +56,21 @@ impl Socket for TcpListener {
 impl Socket for UnixListener {
     type Stream = UnixStream;
 
-    /// A peer on a socket in the file system is the machine itself.
+    /// The peer of a socket in the file system is this host: its address is loopback.
     async fn accept(&self) -> io::Result<(UnixStream, IpAddr)> {
         Ok((self.accept().await?.0, IpAddr::V4(Ipv4Addr::LOCALHOST)))
     }
 }
 
-/// A protocol, as the listener sees it. All of it is asked anew for each connection, so that a reload takes effect.
+/// A protocol, as the listener uses it. Each method is called anew for each connection, so that a reload takes effect.
 pub trait Service<S>: Send + Sync + 'static {
-    /// The connections of the protocol.
+    /// The permits of the protocol's connections.
     fn permits(&self) -> &Arc<Permits>;
 
-    /// The most connections at one time.
+    /// The most connections at one time, of all clients.
     fn most(&self) -> usize;
 
-    /// The most of one client at one time.
+    /// The most connections of one client at one time.
     fn most_of(&self, client: IpAddr) -> usize;
 
     /// Whether connections of this TCP peer start with a PROXY header.
@@ -78,60 +78,60 @@ pub trait Service<S>: Send + Sync + 'static {
         false
     }
 
-    /// Whether this client may connect.
+    /// Whether this client may connect (`accept_from`).
     fn accepts(&self, _client: IpAddr) -> bool {
         true
     }
 
-    /// Counts that a client is turned away. Returns the octets that it is told; none where the protocol has no word for it.
+    /// Counts a refused client. Returns the octets to send to it; none where the protocol has no reply for it.
     fn turn_away(&self, why: TurnedAway, client: IpAddr) -> Vec<u8>;
 
-    /// Speaks the protocol to its end.
+    /// Runs the session to its end. It is dropped where it stands once sessions are cut.
     fn serve(self: Arc<Self>, connection: Accepted<S>) -> impl Future<Output = ()> + Send;
 }
 
-/// A connection that is let in.
+/// A connection that has its permits.
 #[derive(Debug)]
 pub struct Accepted<S> {
-    /// What is left of it.
+    /// The stream, read from up to the end of the PROXY header, if any.
     pub stream: S,
     /// Octets that were read from it behind the PROXY header.
     pub input: Vec<u8>,
-    /// The TCP peer, or whom its PROXY header names; loopback for a socket in the file system.
+    /// The address of the TCP peer, or of the client in its PROXY header; loopback for a socket in the file system.
     pub client: IpAddr,
-    /// When to stop.
+    /// The signals that stop the service.
     pub shutdown: Shutdown,
 }
 
-/// Why a client has no session.
+/// Why a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnedAway {
-    /// There are too many connections.
+    /// The bound on all connections is reached.
     TooMany,
-    /// There are too many of this client.
+    /// The bound on this client's connections is reached.
     TooManyOfClient,
-    /// It may not connect.
+    /// The client is not among those that may connect.
     NotAccepted,
 }
 
-/// What becomes of the service where a listener dies.
+/// What a failed listener does to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDeath {
-    /// It stops: what this listener is for is what the service is for.
+    /// The service stops: it cannot do its work without this listener.
     Stop,
-    /// It goes on, with a warning.
+    /// The service goes on, and the log has a warning.
     Warn,
 }
 
-/// A listener has died: nothing comes in there any more.
+/// A listener has failed: no connection comes in there any more.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the listener {name} has died: {error}. The service stops, so that whoever watches over it starts it again (systemd: Restart=on-failure); if this comes back, look for what closes its socket"
 )]
 pub struct ListenerDied {
-    /// The key of the configuration, and the address.
+    /// The key of the configuration and the address, as in `smtp.listen 127.0.0.1:2525`.
     pub name: String,
-    /// What the system said.
+    /// The error of the system.
     pub error: io::Error,
 }
 
@@ -143,7 +143,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// No listener yet. `protocol` is the label in log and metrics.
+    /// Without a listener. `protocol` is the label in log and metrics.
     #[must_use]
     pub fn new(protocol: &'static str, metrics: Arc<Metrics>, on_death: OnDeath, shutdown: Shutdown) -> Self {
         let sessions = Sessions {
@@ -166,11 +166,11 @@ impl Listeners {
         });
     }
 
-    /// Serves until the drain begins or a listener dies, which begins it where [`OnDeath::Stop`] says so. Then sessions have
-    /// this long to finish, and are cut.
+    /// Serves until the drain begins or a listener fails, which begins it with [`OnDeath::Stop`]. Then sessions have the time
+    /// that `drain` returns to finish, and are cut.
     ///
     /// # Errors
-    /// A listener died.
+    /// A listener failed.
     pub async fn run(mut self, drain: impl FnOnce() -> Duration) -> Result<(), ListenerDied> {
         let Sessions { protocol, tracker, shutdown, .. } = self.sessions;
         let died = tokio::select! {
@@ -184,7 +184,7 @@ impl Listeners {
             }
             (None, _) => {}
         }
-        // First of all: whoever asks whether the service is ready hears at once that it is not.
+        // At once, so that `/readyz` is 503 from here on.
         shutdown.drain.cancel();
         self.listening.shutdown().await;
         tracker.close();
@@ -215,13 +215,13 @@ struct Sessions {
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
     shutdown: Shutdown,
-    /// For those who are being told that they are turned away.
+    /// Permits to send a refused client its reply.
     refusals: Arc<Semaphore>,
-    /// When the log last said that somebody is turned away.
+    /// When the log last had a line about a refused client.
     warned: Arc<Mutex<Option<Instant>>>,
 }
 
-/// Takes connections until that is no more possible, and says why.
+/// Takes connections until the socket fails; returns the error.
 async fn accept<L: Socket, S: Service<L::Stream>>(socket: &L, service: &Arc<S>, sessions: &Sessions) -> io::Error {
     loop {
         match socket.accept().await {
@@ -245,7 +245,7 @@ async fn accept<L: Socket, S: Service<L::Stream>>(socket: &L, service: &Arc<S>, 
     }
 }
 
-/// Whether a socket that fails so never gives a connection again: it is closed, or listens no more.
+/// Whether a socket that fails with this error gives no connection ever again: it is closed, or no longer listens.
 fn is_final(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let finals = [Errno::BADF, Errno::INVAL, Errno::NOTSOCK, Errno::OPNOTSUPP, Errno::FAULT];
@@ -253,7 +253,7 @@ fn is_final(error: &io::Error) -> bool {
 }
 
 impl Sessions {
-    /// Runs a session, which may be cut, and whose panic is its own.
+    /// Runs a session, which may be cut, and whose panic ends nothing else.
     fn spawn(&self, session: Pin<Box<impl Future<Output = ()> + Send + 'static>>) {
         let (protocol, metrics, cut) = (self.protocol, Arc::clone(&self.metrics), self.shutdown.cut.clone());
         self.tracker.spawn(async move {
@@ -271,7 +271,7 @@ impl Sessions {
         });
     }
 
-    /// A connection that has a permit among all: finds out whose it is, and whether that client has a session.
+    /// A connection that has a permit among all: reads its PROXY header, and takes a permit of the client.
     async fn admit<T, S>(&self, mut stream: T, peer: IpAddr, mut permit: Permit, service: Arc<S>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send,
@@ -285,7 +285,7 @@ impl Sessions {
             };
             match header {
                 Ok((Some(named), rest)) => (client, input) = (named.to_canonical(), rest),
-                // The proxy looks whether the hop is there, or cannot say for whom it connects.
+                // The proxy's own health check, or a connection whose client it cannot name.
                 Ok((None, rest)) => (is_check, input) = (true, rest),
                 Err(error) => {
                     tracing::debug!(protocol = self.protocol, %peer, %error, "no PROXY header");
@@ -299,7 +299,7 @@ impl Sessions {
             permit.assign(client, service.most_of(client)).err().map(|_| TurnedAway::TooManyOfClient)
         };
         if let Some(why) = turned_away {
-            // Those who are turned away take no permit from those who are let in.
+            // Refused clients take no permit from others.
             drop(permit);
             return self.turn_away(stream, client, why, &*service).await;
         }
@@ -308,8 +308,8 @@ impl Sessions {
         drop(permit);
     }
 
-    /// Tells a client why it has no session. Where too many are being told, it is only closed: those who are turned away must
-    /// cost nothing.
+    /// Sends a refused client its reply. Where too many are being refused, the connection is closed at once: a refusal must cost
+    /// nothing.
     async fn turn_away<T, S>(&self, mut stream: T, client: IpAddr, why: TurnedAway, service: &S)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send,
@@ -326,7 +326,7 @@ impl Sessions {
         }
     }
 
-    /// Whether a line about one who is turned away may be logged: one a second, so that strangers do not fill the disk.
+    /// Whether a line about a refused client may be logged: one a second, so that clients cannot fill the disk.
     fn may_warn(&self) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         let may = warned.is_none_or(|at| at.elapsed() >= WARNING);
@@ -338,7 +338,7 @@ impl Sessions {
 }
 
 /// Sends last octets, closes for writing, and reads on for [`limits::LINGER`] or [`limits::LINGER_OCTETS`]: a connection that is
-/// closed with octets unread is reset, and a reset takes the last reply away from a peer that was still talking.
+/// closed with octets unread is reset, and a reset takes the last reply away from a peer that was still sending.
 pub async fn hang_up(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), last: &[u8]) {
     let drain = async {
         stream.write_all(last).await?;
@@ -353,7 +353,7 @@ pub async fn hang_up(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), last: &
         }
         Ok::<_, io::Error>(())
     };
-    // Whatever comes of it, the connection is closed.
+    // Done or not, the connection is closed afterwards.
     let _ = timeout(limits::LINGER, drain).await;
 }
 
@@ -370,7 +370,7 @@ async fn caught<F: Future>(future: F) -> Option<F::Output> {
 
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two log lines about those who are turned away.
+/// Between two log lines about refused clients.
 const WARNING: Duration = Duration::from_secs(1);
-/// Octets of one read from a peer that is sent away.
+/// Octets of one read from a refused peer.
 const BLOCK: usize = 4 * 1024;
