@@ -69,7 +69,7 @@ impl<'t> Tags<'t> {
         Ok(Self(tags))
     }
 
-    /// A tag's value.
+    /// The value of a tag; none where it is absent.
     pub(crate) fn get(&self, name: &str) -> Option<&'t str> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
