@@ -48,7 +48,7 @@ impl Domain {
         Ok(Self(ascii.into()))
     }
 
-    /// The A-labels.
+    /// The A-labels in lower case, as in `xn--bcher-kva.example`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

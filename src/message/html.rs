@@ -70,7 +70,7 @@ pub struct Tip {
     pub place: Option<Range<usize>>,
 }
 
-/// What an HTML part holds.
+/// The contents of an HTML part.
 #[derive(Debug, Default)]
 pub struct Html {
     /// Every address that a press leads to, in document order. What a program loads by itself is left out.
@@ -79,9 +79,9 @@ pub struct Html {
     pub text: String,
     /// The text's runs, in order.
     pub runs: Vec<Run>,
-    /// Texts in attributes.
+    /// The texts in attributes, in document order.
     pub tips: Vec<Tip>,
-    /// What is odd about it.
+    /// The flaws of the part.
     pub flaws: Flaws,
     edge: bool,
 }

@@ -13,7 +13,7 @@ use super::{
 pub(super) enum Form {
     /// A multipart: it starts with its delimiter and ends with the closing one.
     Tree,
-    /// One text.
+    /// A single text, of type plain or HTML.
     Single,
 }
 
