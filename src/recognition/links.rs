@@ -15,11 +15,11 @@ pub(super) enum Organisation {
     Other,
 }
 
-/// One distinct link with all its places.
+/// One distinct link, with all its places in the mail.
 pub(super) struct Group {
     /// Indices into [`Content::links`], in order.
     pub(super) members: Vec<usize>,
-    /// What it says of itself.
+    /// The words and tokens in the link itself.
     pub(super) words: Words,
     pub(super) organisation: Option<Organisation>,
     pub(super) noisy: bool,
@@ -196,9 +196,9 @@ fn join(groups: &mut [Group], to: usize, from: usize) -> bool {
     true
 }
 
-/// The page that a link leads to, and what it carries.
+/// The page that a link leads to, and the rest of the link.
 struct Page {
-    /// Host and path.
+    /// Host and path of the page.
     place: String,
     query: Vec<(String, String)>,
     fragment: String,
@@ -242,11 +242,11 @@ fn without_line(found: &FoundLink) -> &str {
 
 /// The words at a link, in one place where it stands.
 pub(super) struct Label {
-    /// On it, or in its line.
+    /// The words on the link, or in its line.
     pub(super) own: String,
-    /// Right in front of it.
+    /// The words right in front of it.
     pub(super) front: String,
-    /// Right behind it, in the same sentence.
+    /// The words right behind it, in the same sentence.
     pub(super) after: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a link says of itself: its plain words and its token.
+//! The words and tokens of a link.
 
 use url::Url;
 
@@ -91,12 +91,12 @@ enum Hint {
     None,
     /// The segment in front of it, or the page that it is given to.
     Segment,
-    /// Its name.
+    /// The name of its query field.
     Name,
 }
 
 impl Piece {
-    /// Its length, where it is a token.
+    /// The token's length; none where the piece is no token.
     fn token(&self) -> Option<usize> {
         let is_one = |text: &str| is_token(text) || self.hint != Hint::None && is_short_token(text, self.hint);
         let whole = is_one(&self.text) && !(self.text.contains('/') && self.text.bytes().filter(u8::is_ascii_digit).count() < 2);
