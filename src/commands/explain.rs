@@ -1,4 +1,4 @@
-//! `explain`: what would happen to a mail, and why. The same code as the hop's decides, and nothing leaves.
+//! `explain`: what the hop would do to a mail, and why. The same code as the hop's decides, and nothing is sent.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use crate::{
 
 pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<Answer> {
     let mut settings = config.load_or_empty()?;
-    // Nothing is remembered: a look is no mail.
+    // Nothing is recorded: the mail is not relayed.
     settings.audit = None;
     let hostname = settings.hostname().unwrap_or("firstclick.invalid").to_owned();
     let pipeline = build(settings, &hostname)?;
@@ -66,7 +66,7 @@ pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<An
     Ok(Answer::Yes)
 }
 
-/// For whom it is printed.
+/// The form of the output: for people, or JSON.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Json,
