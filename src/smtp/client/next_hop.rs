@@ -61,7 +61,7 @@ pub enum HopError {
     Tls(String),
 }
 
-/// What became of a mail's data.
+/// The result of sending a mail's data.
 #[derive(Debug)]
 pub enum Sent {
     /// The next hop replied with 2yz, 4yz or 5yz: to DATA where it refused that, to the final dot otherwise.
@@ -267,7 +267,7 @@ impl NextHop {
         if self.connection.is_quiet() { Ok(()) } else { Err(HopError::Broken("connection closed, or a reply too many".into())) }
     }
 
-    /// One command and its reply.
+    /// Sends one command and reads its reply, within a deadline.
     async fn exchange(&mut self, command: &Command, patience: Duration) -> Result<Reply, HopError> {
         self.expect_quiet()?;
         let mut line = Vec::new();

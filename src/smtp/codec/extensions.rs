@@ -2,7 +2,7 @@
 
 use super::reply::Reply;
 
-/// A service extension.
+/// A service extension, by its EHLO keyword.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extension {
     /// Commands in one group (RFC 2920).

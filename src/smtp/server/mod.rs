@@ -43,7 +43,7 @@ pub struct Server {
 /// Configuration, TLS and pipeline of one moment. A reload replaces it; each mail is handled by one snapshot from MAIL to its
 /// record.
 pub struct Snapshot {
-    /// The settings.
+    /// The settings of both sides of SMTP.
     pub config: Config,
     /// The pipeline that decides about mails.
     pub pipeline: Arc<Pipeline>,
@@ -55,7 +55,7 @@ impl Snapshot {
     /// Makes a snapshot; reads the files of certificates and authorities.
     ///
     /// # Errors
-    /// Where a file cannot be read, or does not hold what the configuration says.
+    /// A file cannot be read, or does not hold what the configuration requires.
     pub fn new(config: Config, pipeline: Arc<Pipeline>) -> Result<Self, TlsError> {
         let server_tls = config.certificate.as_ref().map(tls::server).transpose()?;
         let client_tls = tls::client(config.next_hop_tls, config.authorities.as_deref())?;
@@ -107,7 +107,7 @@ pub struct Listener {
     pub start: Start,
 }
 
-/// How a session starts.
+/// Whether a session starts in TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// In the clear; STARTTLS may follow (RFC 3207).

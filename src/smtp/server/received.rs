@@ -50,7 +50,7 @@ pub(super) fn received(out: &mut Vec<u8>, hostname: &str, helo: &str, name: Opti
 /// A mail that starts with its empty line has no header (RFC 5322 section 2.1), yet many readers pass over leading blank
 /// lines, lines of white space and an mbox's `From ` line, and take what follows for the header: what was a forged tag in
 /// the body is a tag to them. A field of the hop's own on top leaves them nothing to pass over. `is_forged` is asked of each
-/// Where a mail's body is kept.
+/// The place where a mail's body is kept, for [`hides_a_header`].
 pub(super) fn hides_a_header(pieces: &[&[u8]], body: Body, is_forged: impl Fn(&[u8]) -> bool) -> bool {
     if has_field(pieces) {
         return false;
@@ -71,12 +71,12 @@ pub(super) fn hides_a_header(pieces: &[&[u8]], body: Body, is_forged: impl Fn(&[
     })
 }
 
-/// Where the body of a mail is.
+/// The place where the body of a mail is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// Behind its header.
+    /// In memory, behind its header.
     Here,
-    /// In a file.
+    /// In the file of a large mail.
     Elsewhere,
 }
 
