@@ -61,7 +61,7 @@ pub(super) struct Description {
 }
 
 impl Description {
-    /// Describes an analysis. With a key each one-time link gets a hash, by which it can be told from others.
+    /// Describes an analysis. With a key each one-time link gets a hash that identifies it.
     pub(super) fn of(analysis: &Analysis, author: Option<&Domain>, key: Option<&Key>) -> Self {
         let Analysis { decision, content, identity, mime: _ } = analysis;
         let mut links: Vec<&Link> = Vec::new();
