@@ -264,7 +264,7 @@ mod tests {
         assert!(broken(&[("20261124", &old)], &keys).is_some());
         // With another key.
         assert!(broken(&[("20261124", &lines(9, Some(&key(2))))], &keys).is_some());
-        // Without a key in use nobody can tell; `audit verify` says so.
+        // Without a key in use it cannot be found out; `audit verify` reports that.
         assert_eq!(broken(&[("20261124", &anew(&without(&all, 4)))], &[]), None);
     }
 

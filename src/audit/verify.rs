@@ -75,7 +75,7 @@ pub fn verify_by(folder: &Path, keys: &[Key]) -> io::Result<Report> {
 #[derive(Debug)]
 struct Run {
     file: String,
-    /// Where the first one stands.
+    /// The number of its first line.
     line: usize,
     keyed: bool,
     /// Whether the first one reports that another program touched a file.
@@ -92,7 +92,7 @@ impl Run {
     }
 }
 
-/// A verification under way.
+/// A verification in progress.
 #[derive(Default)]
 struct Check {
     keys: Vec<Key>,
@@ -105,7 +105,7 @@ struct Check {
     /// Lines that are no records, and the hash of the newest one.
     cut: Vec<Break>,
     cut_hash: String,
-    /// Records that tell of such a line.
+    /// Records that report such a line.
     closed: usize,
 }
 
