@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-/// By which part of an address clients are told apart.
+/// The part of an address by which clients are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientKey {
     /// By the address: upstream MTAs have few.
@@ -50,7 +50,7 @@ pub struct Permit {
 pub struct Busy;
 
 impl Permits {
-    /// With no permit held; `key` is how clients are told apart.
+    /// With no permit held; `key` is the part of an address by which clients are counted.
     #[must_use]
     pub fn new(key: ClientKey) -> Self {
         Self { key, open: AtomicUsize::new(0), clients: Mutex::default() }
