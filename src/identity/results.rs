@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    /// What a value says: method, result, and its properties.
+    /// The method, result and properties of a value, as texts.
     fn said(value: &str) -> Result<Vec<String>, Malformed> {
         let results = Results::parse(value).or_else(|_| Results::parse_nameless(value))?;
         let line = |method: &Method| {

@@ -58,7 +58,7 @@ impl<'t> Tags<'t> {
             if !letters || !name.starts_with(|letter: char| letter.is_ascii_alphabetic()) {
                 return Err(Malformed);
             }
-            // Names are told apart by case, but not by every reader.
+            // Names differ by case for some readers, and not for others.
             let twice = tags.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
             let disguised = known.iter().any(|known| known.eq_ignore_ascii_case(name) && *known != name);
             if twice || disguised {
