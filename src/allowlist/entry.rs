@@ -95,7 +95,7 @@ pub enum Require {
     Dmarc,
     /// A DKIM signature of one of the entry's own domains.
     Dkim,
-    /// The client's address, and SPF on top where `spf` says so.
+    /// The client's address, and SPF on top where `spf` requires it.
     Address {
         /// The networks of the sender's hosts.
         networks: Vec<Network>,

@@ -32,7 +32,7 @@ pub enum Meant {
     Named(String),
     /// It names other addresses: the mail counts only if it was delivered straight.
     IfStraight(Condition, String),
-    /// It names other people, or nobody that can be told.
+    /// It names other people, or nobody at all.
     Not(String),
 }
 

@@ -32,7 +32,7 @@ pub struct LinkRules {
 /// Why a link may not stand in an exempted mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stray {
-    /// It is not among `other_links`.
+    /// No pattern of `other_links` names it.
     Unlisted,
     /// It is, and carries an address that is not, or something that hides one: the host or the form, no secret.
     Carries(String),
@@ -364,7 +364,7 @@ impl<'r> Trial<'r> {
     }
 
     fn path(&self, wanted: &[Piece], found: &[String]) -> Result<(), Mismatch> {
-        // Literals first: they cost least and tell most.
+        // Literals first: they cost least and exclude most.
         for literal in [true, false] {
             for (at, (piece, text)) in wanted.iter().zip(found).enumerate().filter(|(_, (piece, _))| piece.literal().is_some() == literal) {
                 if !self.piece(piece, text, Part::Segment) {
