@@ -316,7 +316,7 @@ fn record_click(
     }
 }
 
-/// The sender and two others, in an order that a program cannot tell from the page.
+/// The sender and two others, in an order by which a program cannot find the sender.
 fn names(config: &Config, sealed: &GuardLink, value: &str) -> Vec<String> {
     let rank = |name: &str| config.nonces.fingerprint(&format!("{value} {name}"));
     let mut others: Vec<&String> = config.others.iter().filter(|name| **name != sealed.author).collect();

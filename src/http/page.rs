@@ -89,7 +89,7 @@ pub(super) fn guard(layout: Layout<'_>, sender: &str, host: &str, nonce: &str, a
     whole(layout, &words.heading, &out)
 }
 
-/// A page that says that there is no link, and nothing else.
+/// The page for a link that does not open: it says that there is no link, and nothing else.
 pub(super) fn gone(layout: Layout<'_>) -> String {
     message(layout, &layout.words.gone, &layout.words.gone_text)
 }
