@@ -31,7 +31,7 @@ pub struct GuardLink {
     pub author: String,
     /// The recipient, where the mail had one; empty otherwise.
     pub recipient: String,
-    /// The time of the decision.
+    /// The time of the decision about the mail.
     pub at: Timestamp,
     /// The time from which on it no longer opens.
     pub until: Timestamp,
@@ -134,7 +134,7 @@ pub enum OpenError {
     /// No key of the ring sealed it, or it was changed.
     #[error("it was not sealed here")]
     Foreign,
-    /// It has expired.
+    /// It was opened after [`GuardLink::until`].
     #[error("it has expired")]
     Expired,
 }

@@ -74,7 +74,7 @@ const SHORTEST_AGAIN: usize = 4;
 const FURTHEST: usize = 256;
 
 impl Writing {
-    /// The length that a run's first octet says.
+    /// The length of a run, by the code in its first octet.
     fn length(self, code: usize) -> usize {
         match self {
             Self::Octets | Self::Letters | Self::Base64 => code + 1,

@@ -324,7 +324,7 @@ mod tests {
         }
     }
 
-    /// What is shown beside a link, or told to programs, is the same link.
+    /// Texts beside a link, and links for programs, are the same link.
     #[test]
     fn every_form_is_replaced() {
         let html = "Content-Type: text/html; charset=utf-8";
