@@ -48,11 +48,11 @@ pub struct Run {
     pub edge: Edge,
     /// Where its octets stand in the part: an offset in [`Html::text`] and one in the part, from which on both go in step.
     steps: Vec<(usize, usize)>,
-    /// Where it ends in the part.
+    /// The offset of its end in the part.
     end: usize,
 }
 
-/// What stands between two texts.
+/// The edge between two texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
     /// A block, an anchor, a picture: two texts for a reader.
@@ -257,7 +257,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Takes a start tag in, and says whether a reader sees an edge there.
+    /// Takes a start tag in; returns whether a reader sees an edge there.
     fn element(&self, name: &str, tag: &lol_html::html_content::Element<'_, '_>, seen: html_elements::Tag, open: &mut Open) -> bool {
         let mut html = self.state.borrow_mut();
         open.tables.reach(self.source, tag.source_location().bytes());

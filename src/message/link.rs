@@ -112,7 +112,7 @@ impl Link {
         for segment in self.url.path_segments().into_iter().flatten() {
             out.push('/');
             if !is_word(segment) {
-                // What follows a token is told apart by nobody.
+                // Text behind a token is replaced as a whole.
                 out.push('*');
                 break;
             }

@@ -56,7 +56,7 @@ pub(super) fn has_form(link: &str, url: &Url, hiding: Hiding) -> bool {
     }
 }
 
-/// The host of the original, where a link says no more than that.
+/// The host of the original, where a link holds no more than that.
 pub(super) fn host(url: &Url, hiding: Hiding) -> Option<String> {
     field(url, "domain").filter(|host| hiding == Hiding::HostOnly && url::Host::parse(host).is_ok())
 }

@@ -78,7 +78,7 @@ pub fn told(link: &str) -> Vec<(String, String)> {
     }
 }
 
-/// Whether a browser would visit it, and where it says: no name in front of the host, nothing that cannot be seen.
+/// Whether a browser would open it, at the host that it shows: no user in front of the host, no invisible characters.
 fn is_web(link: &str) -> bool {
     let plain = Url::parse(link).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https") && url.host_str().is_some() && url.username().is_empty() && url.password().is_none()
