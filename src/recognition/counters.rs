@@ -257,7 +257,7 @@ mod tests {
         assert!(Opened::of(&link(&deep)).opaque);
     }
 
-    /// Recognition reads through scanners and counters, in any order; what neither tells stays opaque.
+    /// Recognition reads through scanners and counters, in any order; a target that neither holds stays opaque.
     #[test]
     fn behind_scanners() {
         let target = "https://app.acme.test/reset/a1";

@@ -242,7 +242,7 @@ impl Wording {
                 if is_far(folded, first.end, second.start) {
                     break;
                 }
-                // A stem inside the other is one word («e-mail» in «mail address») and says nothing twice.
+                // A stem inside the other is one word («e-mail» in «mail address») and counts once.
                 if second.meaning.language == first.meaning.language && second.start >= first.end {
                     said.add(sayings.of(first.meaning.concept, second.meaning.concept), first.meaning.language);
                 }

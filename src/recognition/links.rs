@@ -35,14 +35,14 @@ impl Group {
             _ => Organisation::Other,
         });
         if *opaque {
-            // The counter's own path says nothing of the page behind it, and a service's host nothing of whose it is.
+            // The counter's own path does not describe the page behind it, nor a service's host its customer.
             words = Words { token: words.token.max(1), ..Words::default() };
             organisation = organisation.filter(|organisation| *organisation == Organisation::Same);
         }
         Self { members: vec![at], words, organisation, noisy: false, opaque: *opaque }
     }
 
-    /// Whether it says nothing of where it leads: a token behind letters, as counters have it.
+    /// Whether nothing in it describes where it leads: a token behind letters, as counters have it.
     pub(super) fn is_wordless(&self) -> bool {
         let is_word = |word: &str| word.len() > 3 && !["click", "track", "link", "links", "mail", "email", "redirect"].contains(&word);
         self.words.token > 0 && !self.words.path.split(|letter: char| !letter.is_ascii_alphanumeric()).any(is_word)

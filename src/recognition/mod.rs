@@ -135,7 +135,7 @@ impl Recogniser {
         let groups = self.candidates(content, unquoted, author);
         let at_link = |group: &Group| if group.words.token > 0 { self.at_link(group, content) } else { LabelSaid::default() };
         let labels: Vec<LabelSaid> = groups.iter().map(at_link).collect();
-        // What stands in front of "unsubscribe" is the end of what the mail said, and says nothing of that link.
+        // The text in front of "unsubscribe" is the end of what the mail said, and does not belong to that link.
         let is_speaking = |label: &LabelSaid, group: &Group| group.words.token > 0 && !group.noisy && label.at_all().says_any();
         let speaking: Vec<Said> =
             labels.iter().zip(&groups).filter(|(label, group)| is_speaking(label, group)).map(|(label, _)| label.at_all()).collect();
@@ -174,7 +174,7 @@ impl Recogniser {
     /// How much speaks for one link's being the one-time link of this kind; none where nothing does.
     fn score(&self, kind: Kind, group: &Group, label: &LabelSaid, mail: &MailSaid) -> Option<Score> {
         let MailSaid { subject, text, .. } = mail;
-        // A counter says nothing of what it hides: the words at it must, or the subject where none stand on it.
+        // A counter hides the page behind it: the words at it must show the kind, or the subject where none stand on it.
         if group.opaque && label.at_all().kind(kind).is_none() && !(label.bare && subject.kind(kind).is_some()) {
             return None;
         }
@@ -253,7 +253,7 @@ impl Recogniser {
                 // "Use this link to confirm your address."
                 (front.join(said(&label.after)), Said::default())
             } else {
-                // "Sign in" below "use this link to sign in" says the same.
+                // "Sign in" below "use this link to sign in" means the same.
                 front.split(self.wording.hints(&label.own))
             };
             LabelSaid {
@@ -330,7 +330,7 @@ struct LabelSaid {
     own: Said,
     /// The words in front of it.
     front: Said,
-    /// Whether it says to sign in, or nothing.
+    /// Whether it means to sign in, or has no meaning.
     signs_in: bool,
     /// Whether no words stand on it in any place.
     bare: bool,
