@@ -213,7 +213,7 @@ pub(super) const STRANGERS_SEND: &[&str] = &[
 /// Hosts where a customer's name stands in the path.
 pub(super) const SHARED_PATHS: &[&str] = &["join.slack.com", "app.slack.com"];
 
-/// Hosts that hold what strangers write or put there, beside the service's own pages.
+/// Hosts that hold texts or files of third parties, beside the service's own pages.
 pub(super) const CONTENT: &[&str] = &[
     "github.com",
     "gitlab.com",

@@ -24,7 +24,7 @@ pub struct Key {
 /// The type of a key's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A string.
+    /// A string, as in `"mx.corp.example"`.
     Text,
     /// A list of strings; in the environment with commas between them.
     List,
@@ -36,7 +36,7 @@ pub enum Kind {
     Size,
     /// A time with its unit, from and to, as in `"500ms"`.
     Time(Duration, Duration),
-    /// `true` or `false`.
+    /// A boolean, `true` or `false`.
     Flag,
     /// One of these words, as a string.
     Word(&'static [&'static str]),

@@ -109,7 +109,7 @@ values! {
 }
 
 impl Found<&'static str> {
-    /// What a word of the table means.
+    /// The value that a word of the table stands for.
     pub(super) fn means<U: Copy>(&self, problems: &mut Problems, words: &[(&str, U)]) -> Option<U> {
         let meaning = words.iter().find(|(word, _)| *word == self.value).map(|(_, meaning)| *meaning);
         if meaning.is_none() {

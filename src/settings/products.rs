@@ -73,7 +73,7 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// What the lint says of the products, as if one stood on a host of the company.
+/// The advice of the lint about the products, as if one stood on a host of the company.
 #[must_use]
 pub fn advice(problems: &mut Problems) -> Vec<Advice> {
     let mut advice = Vec::new();

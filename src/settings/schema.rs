@@ -15,7 +15,7 @@ use toml::{
 pub struct SourceSpan {
     /// The path of the file, or the name of the variable of the environment.
     pub source: String,
-    /// Line and column, from 1; none for the environment.
+    /// Line and column, from 1; none for a whole file and for the environment.
     pub at: Option<(usize, usize)>,
 }
 
@@ -39,13 +39,13 @@ impl fmt::Display for SourceSpan {
 /// One mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Its position.
+    /// The position of the mistake.
     pub place: SourceSpan,
     /// The key, with its sections, as in `smtp.listen`.
     pub key: String,
     /// What was found and what is allowed, in words.
     pub what: String,
-    /// What kind of mistake it is.
+    /// The kind of the mistake.
     pub mistake: Mistake,
 }
 
@@ -129,7 +129,7 @@ impl std::error::Error for Problems {}
 pub struct Found<T> {
     /// The value, as it was read.
     pub value: T,
-    /// Its position.
+    /// The position of the value.
     pub place: SourceSpan,
     /// Its key, with its sections, as in `smtp.listen`.
     pub key: String,
@@ -270,7 +270,7 @@ impl<'d, 't> Section<'d, 't> {
         sections
     }
 
-    /// Refuses a key of an earlier version, and says what to write instead.
+    /// Refuses a key of an earlier version; the mistake names what to write instead.
     pub(super) fn gone(&mut self, key: &'static str, instead: &str, problems: &mut Problems) {
         self.gone.push(key);
         if let Some((_, value)) = self.table.and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key)) {

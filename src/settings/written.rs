@@ -1,5 +1,5 @@
-//! What an entry's file says of its sender, key by key with places: an admin's file, a service of the catalogue and a
-//! product are read by the same code, so that the same mistakes are found in each and the lint reads all of them.
+//! The facts about a sender in an entry's file, key by key with positions: an admin's file, a service of the catalogue and a
+//! product are read by the same code, so that the same mistakes are found in each and the lint checks all of them.
 
 use super::{
     Problems,
@@ -115,7 +115,7 @@ impl Written {
 /// The placeholder for the part of a name that belongs to the company, where other customers have names too.
 pub(super) const TENANT: &str = "{tenant}";
 
-/// A list that says something where it is there.
+/// Takes a list of strings that must not be empty where it is there.
 pub(super) fn list(root: &mut Section<'_, '_>, key: &'static str, problems: &mut Problems) -> Option<List> {
     let found = root.strings(key, problems)?;
     if found.value.is_empty() {
