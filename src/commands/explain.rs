@@ -203,7 +203,7 @@ fn show(out: &mut impl Write, file: &Path, preview: &Preview) -> io::Result<()> 
     }
     for reason in view.reasons {
         writeln!(out, "  {} {:14} {}", if reason.ok { "yes" } else { "NO " }, reason.check.code(), printable(&reason.detail))?;
-        // Who the author is needs no proof yet: `identity` says what covers From.
+        // Who the author is needs no proof yet: `identity` shows what covers From.
         let shown = reason.field.as_ref().filter(|_| reason.check.known() != Some(Reason::Author) || reason.covered_by.is_some());
         if let Some(field) = shown {
             let by = reason.covered_by.as_ref().map_or_else(|| "not covered by a proof".to_owned(), |by| format!("covered by {by}"));
