@@ -26,7 +26,7 @@ impl Stopwatch {
         Self(Instant::now())
     }
 
-    /// What has passed since the start.
+    /// The time since the start.
     #[must_use]
     pub fn elapsed(self) -> Duration {
         self.0.elapsed()
@@ -50,7 +50,7 @@ pub fn rfc3339(at: Timestamp) -> String {
 #[must_use]
 pub fn id() -> String {
     let mut random = [0_u8; 4];
-    // Without random bits the time alone still tells mails apart within one replica.
+    // Without random bits the time alone still makes ids differ within one replica.
     let _ = aws_lc_rs::rand::fill(&mut random);
     format!("{:011x}{:08x}", now().as_millisecond(), u32::from_be_bytes(random))
 }

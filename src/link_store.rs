@@ -178,7 +178,7 @@ fn write(folder: &Path, links: &[StoredLink], kept: &AtomicUsize) -> io::Result<
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        // Mode 0600, and gone where anything fails before the rename.
+        // Mode 0600, and removed where anything fails before the rename.
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&day)?;
         file.write_all(link.value.as_bytes())?;
         file.as_file().sync_all()?;
@@ -198,7 +198,7 @@ fn read(folder: &Path, id: LinkId) -> io::Result<Option<String>> {
     let file = match File::open(place(folder, id).1) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // A folder that is gone holds every link, for all that anybody knows.
+            // A folder that is not there may hold any link, so its absence is an error.
             return fs::metadata(folder).map(|_| None);
         }
         Err(error) => return Err(error),
@@ -308,7 +308,7 @@ mod tests {
         }
         fs::write(folder.path().join("1970-01-02"), "a file").unwrap();
         std::os::unix::fs::symlink(folder.path().join("notes"), folder.path().join("1970-01-03")).unwrap();
-        // A link that stopped opening a week ago is told from one that never was.
+        // A link that expired a week ago is known as such, unlike one that never was.
         assert_eq!(store.sweep(day(105)).await.unwrap(), Swept { removed: 8, kept: 12 });
         for (number, link) in (90..).zip(&links) {
             assert_eq!(store.find(link.id).await.unwrap().is_some(), number >= 98, "day {number}");
@@ -331,7 +331,7 @@ mod tests {
         other.most = 3;
         other.sweep(day(100)).await.unwrap();
         assert!(matches!(other.store(more()).await, Err(LinkStoreError::Full(_, 2))));
-        // Room comes back with the days that are over.
+        // Links can be stored again once days have been removed.
         store.sweep(day(140)).await.unwrap();
         store.store(more()).await.unwrap();
     }

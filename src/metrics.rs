@@ -193,7 +193,7 @@ impl Metrics {
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();
-        // Writing to a string cannot fail; half a page would be told by its missing end mark.
+        // Writing to a string cannot fail; half a page would lack its end mark.
         let _ = text::encode(&mut out, &self.registry);
         out
     }
