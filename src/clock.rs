@@ -1,4 +1,4 @@
-//! The only reader of time.
+//! The clock: the only module that reads the time.
 //!
 //! Modules that judge take the time as an argument, so that the same mail gets the same decision
 //! in a test, in `explain` and in the hop.
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 pub use jiff::Timestamp;
 
-/// The time of day now.
+/// The current time of day.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the function that the ban points to")]
 pub fn now() -> Timestamp {
@@ -19,14 +19,14 @@ pub fn now() -> Timestamp {
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Starts measuring.
+    /// A stopwatch that starts now.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the function that the ban points to")]
     pub fn start() -> Self {
         Self(Instant::now())
     }
 
-    /// What has passed since the start.
+    /// The time since the start.
     #[must_use]
     pub fn elapsed(self) -> Duration {
         self.0.elapsed()
@@ -45,12 +45,12 @@ pub fn rfc3339(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
-/// A new id: the time in milliseconds and 32 random bits, in hexadecimal, so that ids sort by time and two replicas
-/// never share one.
+/// A new id: the time in milliseconds and 32 random bits, in hexadecimal, so that ids sort by time and no two replicas make the
+/// same.
 #[must_use]
 pub fn id() -> String {
     let mut random = [0_u8; 4];
-    // Without random bits the time alone still tells mails apart within one replica.
+    // Without random bits the time alone still makes ids differ within one replica.
     let _ = aws_lc_rs::rand::fill(&mut random);
     format!("{:011x}{:08x}", now().as_millisecond(), u32::from_be_bytes(random))
 }

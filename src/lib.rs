@@ -5,7 +5,7 @@
 //!
 //! - [`smtp`] and [`milter`]: octets into a transaction, an outcome into replies;
 //! - [`pipeline`]: one transaction in, one record out;
-//! - what it uses: [`message`] reads the mail, [`identity`] finds out who sent it, [`recognition`] says what it is about,
+//! - what it uses: [`message`] reads the mail, [`identity`] looks up its sender, [`recognition`] finds what it is about,
 //!   [`allowlist`] judges it, [`edit`] changes it, [`audit`] records it;
 //! - [`service`]: what servers share: listeners, permits, the budget of memory, and how they stop;
 //! - [`http`]: the guard page and the admin page; [`link_store`]: the folder of short guard links;

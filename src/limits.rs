@@ -12,41 +12,41 @@ pub const COMMAND_LINE: usize = 2_048;
 /// Octets after which a command line is taken to have no end, and the session is closed.
 pub const ENDLESS_LINE: usize = 64 * 1024;
 
-/// Time for a peer that is sent away to stop talking, so that it hears why.
+/// Time for a refused peer to stop sending, so that it receives its reply.
 pub const LINGER: Duration = Duration::from_secs(2);
 
-/// Octets that such a peer may still say.
+/// Octets that such a peer may still send.
 pub const LINGER_OCTETS: usize = 1 << 20;
 
-/// Connections that are being sent away at one time; past it they are just closed.
+/// Refused connections that get their reply at one time; more are closed at once.
 pub const REFUSALS: usize = 200;
 
-/// Time for the header by which a proxy says whom a connection is from. It is the first thing that a proxy sends.
+/// Time for the PROXY header, which names the client. It is the first thing that a proxy sends.
 pub const PROXY_HEADER: Duration = Duration::from_secs(5);
 
 /// Octets of the header block of a mail. Real ones stay under 64 KiB; a block over 1 MiB is an
 /// attack on whoever parses it.
 pub const HEADER_BLOCK: usize = 1 << 20;
 
-/// Time for the reading of one mail's body once it has a place. A mail of 1 MiB takes some 50 ms; all scans are linear.
+/// Time for the reading of one mail's body once it has a permit. A mail of 1 MiB takes some 50 ms; all scans are linear.
 pub const READING: Duration = Duration::from_millis(500);
 
-/// Time that a proven mail waits for a place to be read, so that a burst of a thousand is read one after another.
+/// Time that a proven mail waits for a permit to be read, so that a burst of a thousand is read one after another.
 pub const READING_WAIT: Duration = Duration::from_secs(10);
 
-/// Mails that may wait for a place to be read: some seconds' worth. What waits is in memory anyway.
+/// Mails that may wait for a permit to be read: some seconds' worth. They are in memory anyway.
 pub const READINGS_WAITING: usize = 1_000;
 
 /// Readers whose exemptions by one entry are counted in one hour: some 5 MiB.
 pub const QUOTA_READERS: usize = 50_000;
 
-/// Signatures of one entry that are remembered while they are fresh: some 10 MiB.
+/// Signatures of one entry that replay memory keeps while they are fresh: some 10 MiB.
 pub const REPLAYS: usize = 50_000;
 
-/// Octets up to which a mail is inspected, where the configuration says nothing. Reset mails have 5 to 200 KiB.
+/// Octets of the largest mail that is inspected, by default. Reset mails have 5 to 200 KiB.
 pub const INSPECT: usize = 1 << 20;
 
-/// Octets up to which a mail is taken, where the configuration says nothing: what most scanners take.
+/// Octets of the largest mail that is accepted, by default: what most scanners accept.
 pub const SIZE: usize = 50 << 20;
 
 /// Header fields of a mail that may still be exempted. Real mails have 10 to 80.
@@ -117,8 +117,8 @@ pub const SEALS: usize = 5;
 /// Records of one DNS answer that are looked at; SPF looks at ten, keys and policies have one.
 pub const DNS_RECORDS: usize = 100;
 
-/// Mails that are asked about at one time. Each asks for a few to a few dozen names, most of them at once, and an answer
-/// takes 10 to 100 ms: room for some ten thousand candidates a second. One client network holds a tenth.
+/// Mails that are looked up at one time. Each needs a few to a few dozen names, most of them at once, and an answer takes 10 to
+/// 100 ms: enough for some ten thousand candidates a second. One client network holds a tenth.
 pub const ASKED: usize = 1_000;
 
 /// DNS questions in flight: each holds a socket.
@@ -176,10 +176,10 @@ pub const DATA: Duration = Duration::from_hours(1);
 /// Time that sessions get to finish after SIGTERM before they are cut.
 pub const DRAIN: Duration = Duration::from_secs(30);
 
-/// Time for sessions that are cut to be gone: a future is dropped where it stands, so only one that computes takes any.
+/// Time for sessions that are cut to end: a future is dropped where it stands, so only one that computes takes any.
 pub const CUT: Duration = Duration::from_secs(5);
 
-/// How often the refusals that strangers caused are written to the audit as one record for each network.
+/// How often refusals are written to the audit, as one record for each reply code and client network.
 pub const REFUSALS_SUMMARY: Duration = Duration::from_mins(1);
 
 /// Octets of records that may wait for the audit disk before mails lose their exemption: some ten thousand ordinary mails.
@@ -191,7 +191,7 @@ pub const REFUSED_NETWORKS: usize = 200;
 /// Time that a mail waits for its record to be on disk before it loses its exemption.
 pub const AUDIT_WAIT: Duration = Duration::from_secs(5);
 
-/// Names that the resolver remembers.
+/// Names that the resolver's cache holds.
 pub const DNS_CACHE: u64 = 10_000;
 
 /// Octets of one configuration or allowlist file.
@@ -200,18 +200,18 @@ pub const SETTINGS_FILE: u64 = 1 << 20;
 /// Octets of the compiled form of one subject pattern.
 pub const PATTERN: usize = 1 << 20;
 
-/// Sessions at once; past it a connection hears 421. An idle one costs some 20 KiB, with TLS some 50 KiB, so that a
-/// machine with 1 GiB has room for all of them and for the mails.
+/// Sessions at once; more get 421. An idle one costs some 20 KiB, with TLS some 50 KiB, so that a machine with 1 GiB has memory
+/// for all of them and for the mails.
 pub const CONNECTIONS: usize = 2_500;
 
 /// Sessions at once from one address. An upstream MTA opens 20 to 100; a flood from one host leaves the rest free.
 pub const CONNECTIONS_PER_ADDRESS: usize = 500;
 
-/// Octets of mails in memory at once, of all protocols. Mails over `inspect_limit` go to disk, so this is room for some hundred
-/// large ordinary mails or some four thousand usual ones. Of SMTP and milter each keeps a quarter that the other cannot take.
-/// One client network (IPv4 /24, IPv6 /48; of the client that XFORWARD, XCLIENT or PROXY names, or the MTA tells, else the peer)
-/// takes a tenth at most, or one mail of `inspect_limit` where that is more, so that ten networks are needed to fill it. Trusted
-/// upstreams and loopback speak for many and are not held to a tenth.
+/// Octets of mails in memory at once, of all protocols. Mails over `inspect_limit` go to disk, so this is enough for some hundred
+/// large ordinary mails or some four thousand usual ones. Of SMTP and milter each keeps a quarter that the other cannot take. One
+/// client network (IPv4 /24, IPv6 /48; of the client that XFORWARD, XCLIENT, PROXY or the MTA names, else of the peer) takes a
+/// tenth at most, or one mail of `inspect_limit` where that is more, so that ten networks are needed to fill it. Trusted
+/// upstreams and loopback hand over many clients' mails and are not held to a tenth.
 pub const MEMORY: usize = 128 << 20;
 
 /// Octets by which a mail's share of that memory grows.
@@ -250,7 +250,7 @@ pub const MILTER_FRAME: usize = 1 << 20;
 /// For the MTA's next frame. Postfix keeps a connection as long as its client's session, Sendmail for an hour of silence.
 pub const MILTER_PATIENCE: Duration = Duration::from_hours(1);
 
-/// How often an MTA is told that somebody is still at it; Postfix waits 30 seconds and more for each reply.
+/// How often an MTA gets a reply that keeps it waiting; Postfix waits 30 seconds and more for each reply.
 pub const MILTER_PROGRESS: Duration = Duration::from_secs(5);
 
 /// Recipients of one mail that a milter keeps; MTAs have bounds of their own far below it. A mail to more is not inspected.
@@ -269,7 +269,7 @@ pub const GUARD_CONNECTIONS: usize = 1_000;
 /// 6; what stands behind one address is an office. Behind a trusted proxy it is the requests of the client that it names.
 pub const GUARD_CONNECTIONS_PER_CLIENT: usize = 125;
 
-/// Of those, the most of one trusted proxy: it speaks for many, and leaves room for those who come by themselves.
+/// Of those, the most of one trusted proxy: it has many clients, and leaves connections for clients without a proxy.
 pub const GUARD_CONNECTIONS_PER_PROXY: usize = 900;
 
 /// For a request's body, once its header is there: a form of two fields, which comes with it.
@@ -300,7 +300,7 @@ pub const LOGO: u64 = 256 * 1024;
 /// inode, so some 4 GiB. That is 70,000 one-time links a day at the default lifetime.
 pub const STORED_LINKS: usize = 1_000_000;
 
-/// Days for which an expired guard link is kept, so that its reader hears that it has expired and not that it is unknown.
+/// Days for which an expired guard link is kept, so that its reader learns that it has expired and not that it is unknown.
 pub const STORED_LINKS_EXPIRED: i64 = 7;
 
 /// Time for the store of guard links to write or read. A disk takes some 10 ms; a share that hangs takes minutes, and the

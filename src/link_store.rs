@@ -42,51 +42,52 @@ pub struct LinkStore {
     kept: Arc<AtomicUsize>,
     most: usize,
     writing: Arc<Semaphore>,
-    /// Places of their own, so that readers never wait behind mails, or mails behind readers.
+    /// Permits of their own for reading, so that readers never wait behind mails, or mails behind readers.
     reading: Arc<Semaphore>,
 }
 
 /// Why a guard link cannot be stored or looked up.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkStoreError {
-    /// The folder or a file in it.
+    /// The folder, or a file in it, cannot be used; the error of the system.
     #[error("guard links in {0:?} cannot be used: {1}")]
     Folder(PathBuf, io::Error),
-    /// There are as many links as are kept.
+    /// The store holds [`limits::STORED_LINKS`] links, and takes no more.
     #[error("{0:?} holds {1} guard links, and no more are kept; is the lifetime of guard links longer than it must be?")]
     Full(PathBuf, usize),
-    /// The disk does not answer.
+    /// The disk does not answer within [`limits::LINK_STORE`].
     #[error("guard links in {0:?} did not come in time")]
     Busy(PathBuf),
 }
 
-/// What a sweep found.
+/// The result of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Swept {
-    /// Days that were removed.
+    /// Folders of days that were removed.
     pub removed: usize,
-    /// Links that are still there.
+    /// Links that are left.
     pub kept: usize,
 }
 
 impl LinkStore {
-    /// The store in this folder, which is not looked at yet.
+    /// The store in this folder, which is not opened before it is used.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
         let places = || Arc::new(Semaphore::new(limits::LINK_STORE_THREADS));
         Self { folder, kept: Arc::default(), most: limits::STORED_LINKS, writing: places(), reading: places() }
     }
 
-    /// Where it is.
+    /// The folder of the store.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Stores all links of a mail; they are on disk when this returns. What is there already is written once more.
+    /// Stores all links of a mail; they are on disk when this returns. A link that is stored already is written once more.
+    /// Dropped half-way, the links may be stored.
     ///
     /// # Errors
-    /// Where one of them is not on disk; the mail must not name them then.
+    /// [`LinkStoreError`]: one of them is not on disk, and the mail must not name them.
     pub async fn store(&self, links: Vec<StoredLink>) -> Result<(), LinkStoreError> {
         if links.is_empty() {
             return Ok(());
@@ -99,20 +100,20 @@ impl LinkStore {
         self.on_a_thread(&self.writing, move || write(&folder, &links, &kept)).await
     }
 
-    /// What is stored under this name; none where nothing is.
+    /// The value that is stored under this name; none where there is no such link.
     ///
     /// # Errors
-    /// Where the folder cannot be read, so that nobody knows.
+    /// [`LinkStoreError`]: the folder cannot be read, so that it is unknown.
     pub async fn find(&self, id: LinkId) -> Result<Option<StoredLink>, LinkStoreError> {
         let folder = self.folder.clone();
         let value = self.on_a_thread(&self.reading, move || read(&folder, id)).await?;
         Ok(value.map(|value| StoredLink { id, value }))
     }
 
-    /// Removes the days that are over since [`limits::STORED_LINKS_EXPIRED`] days, and counts what is left.
+    /// Removes the days that ended [`limits::STORED_LINKS_EXPIRED`] days ago or earlier, and counts the links that are left.
     ///
     /// # Errors
-    /// Where the folder cannot be read, or a day cannot be removed; the next sweep tries again.
+    /// [`LinkStoreError`]: the folder cannot be read, or a day cannot be removed; the next sweep tries again.
     pub async fn sweep(&self, now: Timestamp) -> Result<Swept, LinkStoreError> {
         let folder = self.folder.clone();
         // No deadline: nobody waits for it, and there is one at a time.
@@ -134,7 +135,7 @@ impl LinkStore {
         }
     }
 
-    /// Waits for a place and for the work, together at most [`limits::LINK_STORE`]. Work that takes longer holds its place to
+    /// Waits for a permit and for the work, together at most [`limits::LINK_STORE`]. Work that takes longer holds its permit to
     /// its end.
     async fn on_a_thread<T: Send + 'static>(
         &self,
@@ -177,7 +178,7 @@ fn write(folder: &Path, links: &[StoredLink], kept: &AtomicUsize) -> io::Result<
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        // Mode 0600, and gone where anything fails before the rename.
+        // Mode 0600, and removed where anything fails before the rename.
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&day)?;
         file.write_all(link.value.as_bytes())?;
         file.as_file().sync_all()?;
@@ -197,7 +198,7 @@ fn read(folder: &Path, id: LinkId) -> io::Result<Option<String>> {
     let file = match File::open(place(folder, id).1) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // A folder that is gone holds every link, for all that anybody knows.
+            // A folder that is not there may hold any link, so its absence is an error.
             return fs::metadata(folder).map(|_| None);
         }
         Err(error) => return Err(error),
@@ -307,7 +308,7 @@ mod tests {
         }
         fs::write(folder.path().join("1970-01-02"), "a file").unwrap();
         std::os::unix::fs::symlink(folder.path().join("notes"), folder.path().join("1970-01-03")).unwrap();
-        // A link that stopped opening a week ago is told from one that never was.
+        // A link that expired a week ago is known as such, unlike one that never was.
         assert_eq!(store.sweep(day(105)).await.unwrap(), Swept { removed: 8, kept: 12 });
         for (number, link) in (90..).zip(&links) {
             assert_eq!(store.find(link.id).await.unwrap().is_some(), number >= 98, "day {number}");
@@ -330,7 +331,7 @@ mod tests {
         other.most = 3;
         other.sweep(day(100)).await.unwrap();
         assert!(matches!(other.store(more()).await, Err(LinkStoreError::Full(_, 2))));
-        // Room comes back with the days that are over.
+        // Links can be stored again once days have been removed.
         store.sweep(day(140)).await.unwrap();
         store.store(more()).await.unwrap();
     }

@@ -1,5 +1,5 @@
-//! Arguments, one command, exit code: 0 done, 1 the answer is no, 2 bad input or configuration, 75 (`EX_TEMPFAIL`) the service has
-//! ended because a listener died, and another start may mend it.
+//! Arguments, one command, exit code: 0 done, 1 the answer is no, 2 bad input or configuration, 75 (`EX_TEMPFAIL`) the service
+//! has ended because a listener failed, and another start may help.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Every counter once: what the service did since it started, for the admin page's `/metrics`.
+//! The metrics: counts since the start of the service, for the admin page's `/metrics`.
 //!
 //! Names and labels are a contract (docs/operations.md). A label's values come from closed vocabularies or from the
 //! allowlist, never from a mail, so that nobody outside can make this grow.
@@ -16,7 +16,7 @@ use crate::mail::{
     record::{ClickKind, MailRecord},
 };
 
-/// What was counted.
+/// The counters, gauges and histograms of the service.
 pub struct Metrics {
     registry: Registry,
     mails: Family<Mail, Counter>,
@@ -128,7 +128,7 @@ impl Metrics {
         registry
     }
 
-    /// Counts a mail that has been dealt with. Labels are codes of closed vocabularies and the names of entries.
+    /// Counts a mail with its outcome. Labels are codes of closed vocabularies and the names of entries.
     pub fn mail(&self, mail: &MailRecord, outcome: &Outcome) {
         let decision = mail.decision.known().map_or("", VerdictKind::code);
         let observed = if mail.observed { "true" } else { "false" };
@@ -151,7 +151,7 @@ impl Metrics {
         self.refusals.get_or_create(&Refusal { by, stage, code }).inc();
     }
 
-    /// Counts a session that starts of a protocol, until what is returned is dropped.
+    /// Counts a session of a protocol, as open until what is returned is dropped.
     #[must_use]
     pub fn session(&self, protocol: &'static str) -> OpenSession {
         self.sessions.get_or_create(&Protocol { protocol }).inc();
@@ -165,7 +165,7 @@ impl Metrics {
         self.panics.get_or_create(&Protocol { protocol }).inc();
     }
 
-    /// Counts an exemption that could not be put on record.
+    /// Counts an exemption that could not be recorded.
     pub fn audit_failed(&self) {
         self.audit_failures.inc();
     }
@@ -175,7 +175,7 @@ impl Metrics {
         self.clicks.get_or_create(&Click { kind: kind.code() }).inc();
     }
 
-    /// Counts a reading of the configuration; `entries` are those in force now, none where it was not taken.
+    /// Counts a reading of the configuration; `entries` is their number now, none where the configuration was not put in force.
     pub fn reload(&self, entries: Option<usize>) {
         let result = if entries.is_some() { "taken" } else { "refused" };
         self.reloads.get_or_create(&Reload { result }).inc();
@@ -184,16 +184,16 @@ impl Metrics {
         }
     }
 
-    /// How many entries the allowlist has.
+    /// Sets the number of entries of the allowlist.
     pub fn entries_in_force(&self, entries: usize) {
         self.listed.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
-    /// All of it in the text format of Prometheus and `OpenMetrics` 1.0.
+    /// All metrics in the text format of Prometheus and `OpenMetrics` 1.0.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();
-        // Writing to a string cannot fail; half a page would be told by its missing end mark.
+        // Writing to a string cannot fail; half a page would lack its end mark.
         let _ = text::encode(&mut out, &self.registry);
         out
     }

@@ -1,4 +1,4 @@
-//! TLS: our certificate towards upstreams, and how far the next hop's is believed.
+//! TLS: the hop's certificate towards upstreams, and how the next hop's certificate is verified.
 //!
 //! rustls does the work. A certificate is read again on every reload, so that a renewed one takes effect without a
 //! dropped session. [`Channel`] is a connection with or without TLS, inward and outward alike.
@@ -25,19 +25,19 @@ use tokio_rustls::{
     },
 };
 
-/// The files of our certificate.
+/// The files of the hop's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
-    /// The certificate and what leads to its authority, in PEM.
+    /// The certificate and the chain to its authority, in PEM.
     pub certificate: PathBuf,
-    /// Its private key, in PEM.
+    /// The private key, in PEM.
     pub key: PathBuf,
 }
 
 /// How TLS is spoken with the next hop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientTls {
-    /// Not at all.
+    /// No TLS.
     Off,
     /// Where the next hop offers it, with any certificate; in the clear where it does not or the handshake fails.
     #[default]
@@ -54,15 +54,15 @@ pub enum TlsError {
     /// A file cannot be read, or holds nothing of the kind.
     #[error("{path}: {what}")]
     File {
-        /// The file.
+        /// The path of the file.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with it, in words.
         what: String,
     },
-    /// rustls refuses certificate and key.
+    /// rustls refuses the certificate and the key; its error.
     #[error("certificate and key do not fit: {0}")]
     Refused(#[from] Error),
-    /// The system has no authorities.
+    /// The system has no certificate authorities.
     #[error("the system's certificate authorities cannot be read; name a file in smtp.next_hop_ca")]
     NoAuthorities,
 }
@@ -71,7 +71,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Reads our certificate.
+/// Reads the hop's certificate.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
@@ -128,8 +128,8 @@ fn at(path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
     TlsError::File { path: path.display().to_string(), what: format!("cannot be read as PEM: {error}") }
 }
 
-/// A verifier for those who only want to be out of the reach of listeners: every certificate will do, as RFC 7435
-/// describes. The handshake's signatures are verified all the same.
+/// A verifier for encryption without authentication (RFC 7435): every certificate is accepted. The handshake's signatures are
+/// verified all the same.
 #[derive(Debug)]
 struct AcceptAnyCert(Arc<CryptoProvider>);
 
@@ -168,14 +168,14 @@ impl ServerCertVerifier for AcceptAnyCert {
     }
 }
 
-/// A connection, in the clear or not.
+/// A TCP connection, with or without TLS.
 #[derive(Default)]
 pub enum Channel {
-    /// In the clear.
+    /// Without TLS.
     Clear(TcpStream),
-    /// Encrypted.
+    /// With TLS, of either side.
     Tls(Box<TlsStream<TcpStream>>),
-    /// Gone: a handshake failed half-way.
+    /// No connection any more: a handshake failed or was given up.
     #[default]
     Gone,
 }
@@ -191,33 +191,34 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    /// Whether it is encrypted.
+    /// Whether TLS is in use.
     #[must_use]
     pub const fn is_encrypted(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
-    /// Shakes hands as the server. Whatever came before must have been read; nothing is read ahead.
+    /// Runs the handshake as the server. Octets that came before must have been read. Not cancel-safe: dropped half-way, the
+    /// connection is closed.
     ///
     /// # Errors
-    /// Where the peer cannot or will not.
+    /// The peer fails the handshake, or the network does.
     pub async fn accept(self, config: Arc<ServerConfig>) -> io::Result<Self> {
         let Self::Clear(stream) = self else { return Err(io::Error::other("TLS is spoken already")) };
         let stream = TlsAcceptor::from(config).accept(stream).await?;
         Ok(Self::Tls(Box::new(stream.into())))
     }
 
-    /// Shakes hands as the client with a server of this name.
+    /// Runs the handshake as the client, with a server of this name. Not cancel-safe: dropped half-way, the connection is closed.
     ///
     /// # Errors
-    /// Where the server cannot, or its certificate is not believed.
+    /// The server fails the handshake, or its certificate is not accepted.
     pub async fn connect(self, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
         let Self::Clear(stream) = self else { return Err(io::Error::other("TLS is spoken already")) };
         let stream = TlsConnector::from(config).connect(name, stream).await?;
         Ok(Self::Tls(Box::new(stream.into())))
     }
 
-    /// The TCP connection underneath.
+    /// The TCP connection underneath; none once a handshake has failed.
     #[must_use]
     pub fn tcp(&self) -> Option<&TcpStream> {
         match self {

@@ -12,10 +12,10 @@ pub trait Vocabulary: Copy + 'static {
     /// Every value there is, in the order in which they are written.
     const ALL: &'static [Self];
 
-    /// The stable code.
+    /// The stable code, as in `near_miss`.
     fn code(self) -> &'static str;
 
-    /// The value with this code.
+    /// The value with this code; none where this version has no such code.
     #[must_use]
     fn of(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.code() == code)
@@ -32,7 +32,7 @@ pub enum Code<T> {
 }
 
 impl<T: Vocabulary> Code<T> {
-    /// The code.
+    /// The code, as it was read or as it will be written.
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
@@ -87,13 +87,13 @@ macro_rules! vocabulary {
             /// Every value there is, in the order in which they are written.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The stable code.
+            /// The stable code, as in `near_miss`.
             #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$variant => $code,)* }
             }
 
-            /// What it says, in one sentence.
+            /// The value in one sentence, for people.
             #[must_use]
             pub const fn says(self) -> &'static str {
                 match self { $(Self::$variant => $says,)* }

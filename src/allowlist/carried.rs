@@ -58,8 +58,8 @@ const SCHEMES: [&str; 30] = [
     "itms-services",
 ];
 
-/// Names of query fields whose value is a person's address, in lower case and without `-` and `_`. A redirector's field is
-/// never called so.
+/// Names of query fields whose value is a person's address, in lower case and without `-` and `_`; no redirector has a field of
+/// such a name.
 const PEOPLE: [&str; 12] = [
     "email",
     "mail",

@@ -15,13 +15,13 @@ use crate::{
 /// One entry of the allowlist, compiled.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its name in audit and logs.
+    /// The entry's name in audit and logs, unique in the allowlist.
     pub name: String,
     /// Which addresses From may have; `{tenant}` is expanded.
     pub from: Vec<AddressPattern>,
-    /// Addresses that are known to carry strangers' text: the entry never acts for them.
+    /// Addresses whose mails carry text of third parties: the entry never acts for them.
     pub never: Vec<AddressPattern>,
-    /// What grants.
+    /// What makes a mail one to exempt: shapes, words or subjects.
     pub decide_by: DecideBy,
     /// What its one-time links look like, and which others may stand beside them.
     pub links: LinkRules,
@@ -29,7 +29,7 @@ pub struct Entry {
     pub grants: Vec<Kind>,
     /// Domains that may sign besides From's and its parents; of From's organisation.
     pub signed_by: Vec<Domain>,
-    /// Domains of MAIL FROM that count as straight delivery besides From's and the signature's.
+    /// Domains of MAIL FROM that count as straight delivery, besides the domains of From and of the signature.
     pub envelope: Vec<HostPattern>,
     /// What shows that a mail is meant for its reader.
     pub reader: Reader,
@@ -37,21 +37,21 @@ pub struct Entry {
     pub addressees: Addressees,
     /// Whether the mail may come from a list.
     pub lists: Lists,
-    /// What proves the sender.
+    /// What must prove the sender.
     pub require: Require,
-    /// Who may receive it; empty: everybody.
+    /// The recipients to which it applies; empty: all.
     pub recipients: Vec<AddressPattern>,
-    /// Whether parts that nobody here can look into may be there.
+    /// Whether there may be parts that the hop cannot look into.
     pub attachments: Attachments,
-    /// How old a signature may be.
+    /// The age up to which a signature counts.
     pub max_age: Duration,
-    /// How many exemptions a recipient may have.
+    /// The quota of each recipient.
     pub limit: Limit,
-    /// Whether to act.
+    /// Whether decisions take effect.
     pub mode: Mode,
     /// What to do, in the order in which it is done.
     pub actions: Vec<Action>,
-    /// From when on it no longer counts.
+    /// The time from which on it no longer counts.
     pub expires: Option<Timestamp>,
 }
 
@@ -65,7 +65,7 @@ impl Entry {
     }
 }
 
-/// What grants. Words never do, but in two other ways, which `check` says aloud.
+/// What makes a mail one to exempt. Words never do, but in two other ways, of which `check` warns.
 #[derive(Clone, Debug)]
 pub enum DecideBy {
     /// A link of a shape whose kind the entry grants.
@@ -77,39 +77,39 @@ pub enum DecideBy {
     Subjects(Subjects),
 }
 
-/// Mails that are known by their subject.
+/// Mails that are identified by their subject.
 #[derive(Clone, Debug)]
 pub struct Subjects {
     /// Subjects, each as a whole.
     pub texts: Vec<String>,
     /// The sender's click counters, as other links.
     pub counters: LinkRules,
-    /// How many links the mail has, exactly.
+    /// The number of links that the mail has, exactly.
     pub links_in_mail: usize,
 }
 
-/// What proves the sender.
+/// What must prove the sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Require {
     /// DMARC passes by an aligned DKIM signature.
     Dmarc,
     /// A DKIM signature of one of the entry's own domains.
     Dkim,
-    /// The client's address, and SPF on top where `spf` says so.
+    /// The client's address, and SPF on top where `spf` requires it.
     Address {
-        /// The networks.
+        /// The networks of the sender's hosts.
         networks: Vec<Network>,
-        /// Whether SPF must pass too.
+        /// Whether SPF must pass, too.
         spf: Spf,
     },
 }
 
-/// Whether SPF must pass.
+/// Whether SPF must pass, besides the client's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spf {
-    /// It must.
+    /// SPF must pass (RFC 7208).
     Required,
-    /// It need not.
+    /// SPF is not looked at.
     Ignored,
 }
 
@@ -125,36 +125,36 @@ pub enum Reader {
 /// How many addresses To and Cc may hold together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addressees {
-    /// One.
+    /// One address at most.
     One,
-    /// Several.
+    /// More than one address, up to [`limits::ADDRESSEES`](crate::limits::ADDRESSEES).
     Several,
 }
 
 /// Whether a mail may say that it comes from a list (List-Post, List-Archive, Precedence list or junk).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lists {
-    /// It may not.
+    /// A mail from a list is not exempted.
     Refused,
-    /// It may.
+    /// A mail from a list may be exempted.
     Allowed,
 }
 
 /// Whether a mail may have parts other than text and pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attachments {
-    /// It may not.
+    /// A mail with such parts is not exempted.
     Refused,
-    /// It may.
+    /// A mail with such parts may be exempted.
     Allowed,
 }
 
 /// How many exemptions one recipient may have from one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// So many in each hour.
+    /// So many exemptions in each hour (UTC).
     PerHour(u32),
-    /// As many as come.
+    /// No quota.
     Unlimited,
 }
 
@@ -164,7 +164,7 @@ pub enum Mode {
     /// Decide and audit, take no action.
     #[default]
     Observe,
-    /// Act.
+    /// The actions are taken.
     Enforce,
 }
 
@@ -172,14 +172,14 @@ pub enum Mode {
 /// matches at any depth.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
-    /// This domain only.
+    /// This domain alone.
     Exact(Domain),
-    /// The domains below it.
+    /// The domains below this one, at any depth, without itself.
     Below(Domain),
 }
 
 impl HostPattern {
-    /// Reads a pattern.
+    /// Reads `corp.example` or `*.corp.example`.
     ///
     /// # Errors
     /// Where what is left of a leading `*.` is no domain.
@@ -229,7 +229,7 @@ pub struct AddressPattern {
 }
 
 impl AddressPattern {
-    /// Reads a pattern.
+    /// Reads `bob@corp.example`, `*@corp.example` or `*@*.corp.example`.
     ///
     /// # Errors
     /// Where there is no `@` or no domain behind it.
@@ -244,7 +244,7 @@ impl AddressPattern {
     /// Reads a pattern of `from`, where a domain alone is short for all its addresses: `acme.example` for `*@acme.example`.
     ///
     /// # Errors
-    /// Where there is no domain.
+    /// There is no domain.
     pub fn parse_sender(text: &str) -> Result<Self, DomainError> {
         if text.contains('@') { Self::parse(text) } else { Ok(Self { local: None, host: HostPattern::parse(text)? }) }
     }
@@ -255,7 +255,7 @@ impl AddressPattern {
         self.local.as_deref()
     }
 
-    /// The domains.
+    /// The domains of the addresses.
     #[must_use]
     pub const fn host(&self) -> &HostPattern {
         &self.host

@@ -38,8 +38,8 @@ impl<'m> Evidence<'m> {
         }
     }
 
-    /// The values of fields of a name that the proof does not cover, where it covers not all: no evidence, only a reason to
-    /// refuse.
+    /// The values of fields of a name that the proof does not cover, where it does not cover all of them: no evidence, only a
+    /// reason to refuse.
     pub fn uncovered(&self, name: &'m str) -> impl Iterator<Item = Vec<u8>> + 'm {
         let bare = matches!(self.field(name), Seen::Bare(_));
         let headers = self.headers;

@@ -22,8 +22,8 @@ pub(super) fn expiry(entry: &Entry, now: Timestamp) -> Finding {
     }
 }
 
-/// What went through a list carries its members' words. A hard no, covered or not: a field outside of the proof may make
-/// things worse.
+/// A mail that went through a list carries its members' words. It always fails, covered or not: a field outside of the proof may
+/// make things worse.
 pub(super) fn bulk(entry: &Entry, headers: &Headers<'_>) -> Finding {
     let there = |name: &str| headers.named(name).next().is_some();
     let precedence = |value: &[u8]| {
@@ -98,7 +98,7 @@ const MIME_FIELDS: [&str; 3] = ["MIME-Version", "Content-Type", "Content-Transfe
 /// Fields that decide how programs show a part, or where its links lead; a genuine mail has them covered or not at all.
 const MIME_OTHERS: [&str; 3] = ["Content-Disposition", "Content-Location", "Content-Base"];
 
-/// Whether the fields that decide how the body is read are covered, or the signed body tells the same.
+/// Whether the fields that decide how the body is read are covered, or the signed body shows the same.
 pub(super) fn mime(evidence: &Evidence<'_>, is_meant: bool) -> (Finding, bool) {
     let is_bare = |name: &&&str| matches!(evidence.field(name), Seen::Bare(_));
     if let Some(other) = MIME_OTHERS.iter().find(is_bare) {

@@ -8,13 +8,13 @@ use crate::message::{Author, Domain};
 /// Entry numbers by From address.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
-    /// `a@b`, in lower case.
+    /// Patterns `a@b`, by the address in lower case.
     addresses: HashMap<Box<str>, Numbers>,
-    /// `*@b`.
+    /// Patterns `*@b`, by the domain.
     domains: HashMap<Box<str>, Numbers>,
-    /// `a@*.b`: the local part and the domain that the host stands below.
+    /// Patterns `a@*.b`, by the local part and the domain that the host stands below.
     addresses_below: HashMap<Box<str>, Numbers>,
-    /// `*@*.b`.
+    /// Patterns `*@*.b`, by the domain that the host stands below.
     below: HashMap<Box<str>, Numbers>,
     /// By the registered domain: whose other addresses are worth a look, because a sandbox or a new name is a near miss.
     owners: HashMap<Box<str>, Numbers>,
@@ -54,7 +54,7 @@ impl Index {
         index
     }
 
-    /// Whether an entry names the author, or another address of the same owner: what every mail is asked.
+    /// Whether an entry names the author, or another address of the same owner: the first check of every mail.
     #[must_use]
     pub fn may_name(&self, author: &Author) -> bool {
         self.of_same_owner(&author.domain).next().is_some() || self.naming(author).next().is_some()

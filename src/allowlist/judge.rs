@@ -1,4 +1,4 @@
-//! Judging one mail: facts in, decision out.
+//! Judging one mail: facts in, decision out. Pure.
 //!
 //! Two steps, because most mails need only the first. [`candidates`] asks of each entry that names the author whether the
 //! header, seen through a proof, is what the entry wants; nobody reads the body of a mail of which none is proven. [`decide`]
@@ -24,7 +24,7 @@ use crate::{
     recognition::{Kind, Recognition},
 };
 
-/// What is known of a mail before anybody reads its body.
+/// The facts of a mail before its body is read.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderFacts<'a> {
     /// The one From address, or why there is none.
@@ -33,14 +33,14 @@ pub struct HeaderFacts<'a> {
     pub headers: &'a Headers<'a>,
     /// The envelope's recipients, without angle brackets; empty where nobody knows them (`explain`).
     pub recipients: &'a [String],
-    /// When the mail came.
+    /// The time at which the mail came.
     pub now: Timestamp,
 }
 
 /// An entry that may act on a mail, with what its header checks found.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// The entry.
+    /// The entry that names the author.
     pub entry: Arc<Entry>,
     findings: Vec<Finding>,
     relied: Relied,
@@ -58,33 +58,33 @@ struct Relied {
 }
 
 impl Candidate {
-    /// Whether the mail is proven to be what the entry wants, as far as the header tells.
+    /// Whether the mail is proven to be what the entry wants, by the header.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.findings.iter().all(|finding| finding.ok)
     }
 
-    /// Whether all that is missing is straight delivery, for which SPF has not been asked yet.
+    /// Whether all that is missing is straight delivery, for which SPF has not been looked up yet.
     #[must_use]
     pub const fn wants_spf(&self) -> bool {
         self.wants_spf
     }
 
-    /// What the reading of the body may rest on.
+    /// What the reading of the body may rest on, by this entry's proof.
     #[must_use]
     pub const fn mime(&self) -> MimeEvidence {
         if self.relied.body_speaks { MimeEvidence::Body } else { MimeEvidence::Fields }
     }
 
-    /// Whether the sender is proven at all, so that a near miss may be spoken of.
+    /// Whether the sender is proven at all, so that the mail may be a near miss.
     fn is_the_senders(&self, identity: &Identity) -> bool {
         let by_spf = identity.dmarc == AuthResult::Pass && identity.spf.as_ref().is_some_and(|spf| spf.result == AuthResult::Pass);
         by_spf || self.findings.iter().any(|finding| finding.reason == Reason::Identity && finding.ok)
     }
 }
 
-/// Whether a mail's body is worth reading: an entry's header checks hold, or it is proven to be the sender's and a near miss
-/// may come of it.
+/// Whether a mail's body is worth reading: an entry's header checks hold, or the mail is proven to be the sender's and may be a
+/// near miss.
 #[must_use]
 pub fn is_worth_reading(candidates: &[Candidate], identity: &Identity) -> bool {
     candidates.iter().any(|candidate| candidate.is_proven() || candidate.is_the_senders(identity))
@@ -140,7 +140,7 @@ fn examine(
     let recipients: Option<Vec<Mailbox>> = facts.recipients.iter().map(|address| Mailbox::parse(address)).collect();
     findings.push(recipients_named(facts, &entry));
     let asked = Question { list, entry: &entry, author, facts, identity, recipients: recipients.unwrap_or_default() };
-    // Of several proofs the one that stands most checks is shown; the first that stands all is relied on.
+    // Of several proofs the one with which most checks hold is shown; the first with which all hold is relied on.
     let mut best: Option<Proven> = None;
     let mut refusal: Option<Unproven> = None;
     for proof in asked.proofs() {
@@ -179,10 +179,10 @@ fn from_with(entry: &Entry, author: &Author) -> String {
 /// Addresses of `from` that a finding repeats.
 const FROM_SHOWN: usize = 20;
 
-/// Why nobody knows who the client is.
+/// Why the client's address is not known.
 const NO_CLIENT: &str = "the client's address is not known: a trusted upstream handed the mail over, and does not say for whom";
 
-/// One entry and one mail.
+/// One entry and one mail, which are held against each other.
 struct Question<'a> {
     list: &'a Allowlist,
     entry: &'a Entry,
@@ -192,7 +192,7 @@ struct Question<'a> {
     recipients: Vec<Mailbox>,
 }
 
-/// Why there is no proof.
+/// Why a proof that the entry requires is missing.
 #[derive(Clone, Debug, thiserror::Error)]
 enum Unproven {
     #[error("SPF was not asked")]
@@ -207,7 +207,7 @@ impl From<String> for Unproven {
     }
 }
 
-/// A proof of the sender.
+/// A proof of the sender: a signature, or the client's address.
 enum Proof<'a> {
     Signature(&'a Signature, String),
     Address(String),
@@ -280,7 +280,7 @@ impl<'a> Question<'a> {
         Ok(Proof::Address(format!("sent by {}", client.address)))
     }
 
-    /// All that the header must say besides, seen through one proof.
+    /// The further checks of the header, seen through one proof.
     fn checks(&self, proof: &Proof<'a>) -> Proven {
         let (coverage, by, says, signer) = match proof {
             Proof::Signature(signature, says) => {
@@ -362,8 +362,8 @@ impl<'a> Question<'a> {
     }
 }
 
-/// Whether a signer speaks for an author: it is the author's domain, a parent of it within its organisation, or named for it.
-/// A child never vouches for its parent otherwise.
+/// Whether a signer speaks for an author: it is the author's domain, a parent of it within its organisation, or named for it. A
+/// child never speaks for its parent otherwise.
 fn speaks_for(signer: &Domain, author: &Domain, named: &[Domain]) -> bool {
     signer == author || (author.is_below(signer) && author.is_kin_of(signer)) || (named.contains(signer) && signer.is_kin_of(author))
 }
@@ -390,14 +390,14 @@ fn describe(identity: &Identity) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// What a mail is judged by once its body has been read.
+/// The facts of a mail whose body was read.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyFacts<'a> {
-    /// What the mail says and where it leads.
+    /// The mail's texts and links.
     pub content: &'a Content,
-    /// What the mail is, as words tell.
+    /// What the mail is by its words.
     pub recognition: &'a Recognition,
-    /// What is known of its sender.
+    /// The sender's identity.
     pub identity: &'a Identity,
 }
 
@@ -460,7 +460,7 @@ fn decide_one(candidate: Candidate, facts: &HeaderFacts<'_>, body: &BodyFacts<'_
         Verdict::Act(Arc::clone(&entry))
     } else if is_the_senders && is_read && (body.recognition.kind.is_some() || judged.kind.is_some()) {
         // A mail that is proven to be the sender's own, has one reading and is of some kind, yet fails: the admin wants to know
-        // before the users do. One that is not proven is never a near miss, or a phish could ask to be let in.
+        // before the readers do. One that is not proven is never a near miss, or a phish could ask to be let in.
         Verdict::NearMiss(Arc::clone(&entry))
     } else {
         Verdict::Pass
@@ -504,7 +504,7 @@ fn attachments(content: &Content, entry: &Entry) -> Finding {
     }
 }
 
-/// The kinds, for messages.
+/// Kinds by code, for messages: `invite, magic_link`.
 #[must_use]
 pub fn kinds(kinds: &[Kind]) -> String {
     kinds.iter().map(|kind| kind.code()).collect::<Vec<_>>().join(", ")

@@ -40,7 +40,7 @@ struct Trial {
     entries: Vec<Entry>,
 }
 
-/// What came of it.
+/// The result of judging a [`Trial`].
 #[derive(Debug)]
 struct Outcome {
     decision: Decision,
@@ -103,7 +103,7 @@ impl Trial {
         names.retain(|covered| covered != name);
     }
 
-    /// SPF was asked.
+    /// SPF was looked up, with this result.
     fn spf(&mut self, name: &str, result: AuthResult, by: Option<Mechanism>) {
         self.identity.spf = Some(Spf { result, domain: Some(domain(name)), by });
     }

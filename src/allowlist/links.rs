@@ -1,4 +1,4 @@
-//! What the links of a mail say: which are one-time links, whether one of them grants, and whether all others are harmless.
+//! The judging of a mail's links: which are one-time links, whether one of them grants, and whether all others are harmless.
 
 use std::collections::HashSet;
 
@@ -15,14 +15,14 @@ use crate::{
     recognition::{self, Kind, Recognition},
 };
 
-/// What became of the links.
+/// The result of judging the links.
 #[derive(Debug)]
 pub(super) struct Judged {
     /// The kind that a one-time link has; of several, one that grants.
     pub(super) kind: Option<Kind>,
     /// Every one-time link, as indices into [`Content::links`].
     pub(super) one_time: Vec<usize>,
-    /// The checks.
+    /// The checks of the links, in order.
     pub(super) findings: Vec<Finding>,
 }
 

@@ -1,4 +1,4 @@
-//! Why a link does not fit a shape: what `explain` says, without a secret.
+//! Why a link does not fit a shape, in the words of `explain`, without a secret.
 
 use std::fmt;
 
@@ -20,12 +20,12 @@ pub(super) enum Mismatch {
     Missing(String),
     Value(String, String),
     Fragment,
-    /// The bound on work.
+    /// The bound on work, [`limits::SHAPE_WORK`](crate::limits::SHAPE_WORK), was reached.
     Bound,
 }
 
 impl Mismatch {
-    /// How far the link came.
+    /// How far the link fits, 0 to 63: of several shapes the one with the highest rank is shown.
     pub(super) const fn rank(&self) -> usize {
         match self {
             Self::Ambiguous | Self::Host => 0,

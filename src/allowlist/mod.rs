@@ -85,13 +85,13 @@ impl Allowlist {
         signers
     }
 
-    /// All entries.
+    /// All entries, in the order in which they were given.
     #[must_use]
     pub fn entries(&self) -> &[Arc<Entry>] {
         &self.entries
     }
 
-    /// Who the readers are.
+    /// The readers: the company's domains and aliases.
     #[must_use]
     pub const fn readers(&self) -> &Readers {
         &self.readers

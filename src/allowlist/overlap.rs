@@ -28,7 +28,7 @@ impl OtherLink {
 
     fn has_path_of(&self, shape: &Shape) -> bool {
         let Some(path) = &self.path else { return true };
-        // A page that a program in the browser tells apart is another one.
+        // A page that a program in the browser shows for another fragment is another one.
         if matches!(&shape.fragment, Some(FragmentShape::Path(segments, _)) if segments.len() > 1) {
             return false;
         }

@@ -1,23 +1,23 @@
-//! What stands for what in a shape: `{token}`, `{id}`, `{word}` and the others (design section 3).
+//! The placeholders of a shape: `{token}`, `{id}`, `{word}` and the others (design section 3).
 
 use std::fmt;
 
 use super::{carried, unguessable};
 
-/// One placeholder.
+/// A placeholder of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Placeholder {
     /// 8 or more of letters, digits and `-_.~+=@$:` (in a query `/` too, not first), unguessable, no host name, no scheme.
     Token,
     /// 4 to 12 letters or digits.
     Code,
-    /// Digits, or a UUID.
+    /// Up to 39 digits, or a UUID.
     Id,
     /// At most 64 letters, digits, `-_`.
     Word,
     /// At most 200 of letters, digits, space and `-_.,:;+=*~@`, no address.
     Text,
-    /// The reader's address.
+    /// The address of the mail's reader.
     Email,
     /// One of the entry's tenants.
     Tenant,
@@ -25,14 +25,14 @@ pub enum Placeholder {
     Url,
 }
 
-/// Where a piece stands.
+/// The part of a link in which a piece stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// In the host's name.
+    /// The name of the host.
     Host,
-    /// A segment of a path, or of a fragment's path.
+    /// A segment of the path, or of a fragment's path.
     Segment,
-    /// The value of a query, or of a fragment's query.
+    /// A value in the query, or in a fragment's query.
     Value,
 }
 
@@ -44,7 +44,7 @@ const TEXT: usize = 200;
 const ID: usize = 39;
 
 impl Placeholder {
-    /// Every placeholder.
+    /// Every placeholder, each once.
     pub const ALL: [Self; 8] = [Self::Token, Self::Code, Self::Id, Self::Word, Self::Text, Self::Email, Self::Tenant, Self::Url];
 
     /// The name between the braces.

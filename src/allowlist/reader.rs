@@ -30,9 +30,9 @@ pub struct Readers {
 pub enum Meant {
     /// The covered To, or Cc, names every recipient.
     Named(String),
-    /// It counts only if it was delivered straight.
+    /// It names other addresses: the mail counts only if it was delivered straight.
     IfStraight(Condition, String),
-    /// It is not, or nothing tells.
+    /// It names other people, or nobody at all.
     Not(String),
 }
 
@@ -54,20 +54,20 @@ pub enum AliasError {
     /// One of the addresses has no domain.
     #[error("an address without a domain, or with one that is no plain name")]
     Address,
-    /// More lines than are kept.
+    /// More than 200,000 lines.
     #[error("too many aliases")]
     TooMany,
 }
 
 impl Readers {
-    /// The company's domains.
+    /// Readers of these domains, without aliases; no domains: those of the recipients are the company's.
     #[must_use]
     pub fn new(domains: impl IntoIterator<Item = Domain>) -> Self {
         Self { domains: domains.into_iter().collect(), aliases: HashMap::new() }
     }
 
-    /// Adds one line of an alias file: `sales@corp.example: ann@corp.example, bob@corp.example`, with a colon or, as in
-    /// Postfix's virtual(5), white space in between. Empty lines and lines that start with `#` say nothing.
+    /// Adds one line of an alias file: `sales@corp.example: ann@corp.example, bob@corp.example`, with a colon or, as in Postfix's
+    /// virtual(5), white space in between. Empty lines and lines that start with `#` are left out.
     ///
     /// # Errors
     /// [`AliasError`], for the line.
@@ -133,7 +133,7 @@ impl Readers {
     }
 }
 
-/// Whether a mail is meant for its recipients, as far as the header tells through the proof.
+/// Whether a mail is meant for its recipients, by the fields that the proof covers.
 #[must_use]
 pub fn meant_for(evidence: &Evidence<'_>, entry: &Entry, recipients: &[Mailbox], readers: &Readers) -> Meant {
     let (to, cc) = (evidence.field("To"), evidence.field("Cc"));
@@ -362,7 +362,7 @@ mod tests {
         for (entry, header, h, recipients, needed) in [
             (&several, "To: bob@corp.example\r\nCc: ann@corp.example\r\n", "to", bob, "no"),
             (&straight, "To: bob@corp.example\r\nCc: ann@corp.example\r\n", "to", bob, "no"),
-            // A stranger's own mail with a Cc of his making.
+            // A mail of another sender, with a Cc of his own.
             (&straight, "To: mallory@attack.test\r\nCc: bob@corp.example\r\n", "to", bob, "no"),
             (&straight, "To: mallory@attack.test\r\nCc: bob@corp.example\r\n", "to:cc", bob, "nothing"),
             (&straight, "To: bob@corp.example\r\nTo: mallory@attack.test\r\n", "to", bob, "no"),

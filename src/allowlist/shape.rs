@@ -31,7 +31,7 @@ pub struct OtherLink {
     pub(super) host: HostShape,
     pub(super) reach: Reach,
     pub(super) port: Option<u16>,
-    /// None: any path.
+    /// The path; none: any path.
     pub(super) path: Option<PathShape>,
 }
 
@@ -51,12 +51,12 @@ pub(super) struct PathShape {
     pub(super) end: PathEnd,
 }
 
-/// What may follow the segments.
+/// What may follow the last segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PathEnd {
-    /// Nothing.
+    /// Nothing: the path ends here.
     Here,
-    /// Anything below.
+    /// Any further segments.
     Open,
 }
 
@@ -80,8 +80,7 @@ impl Scheme {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HostShape {
     pub(super) piece: Piece,
-    /// The whole host where it has no placeholder, else what stands behind the last label that has one: what the index
-    /// goes by.
+    /// The whole host where it has no placeholder, else the labels behind the last one that has one: the key of the index.
     pub(super) key: Domain,
 }
 
@@ -91,7 +90,7 @@ impl HostShape {
     }
 }
 
-/// One query field.
+/// A field of a query: its name and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Field {
     pub(super) key: Box<str>,
@@ -128,7 +127,7 @@ impl FragmentShape {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece(pub(super) Vec<Atom>);
 
-/// One of them.
+/// A literal or a placeholder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Atom {
     Literal(Box<str>),
@@ -152,7 +151,7 @@ impl Piece {
         })
     }
 
-    /// Whether it says something by itself: a literal, or three letters and digits of one beside a placeholder.
+    /// Whether the piece identifies a page by itself: a literal, or three letters and digits of one beside a placeholder.
     fn says(&self) -> bool {
         let said = |atom: &Atom| match atom {
             Atom::Literal(text) => text.bytes().filter(u8::is_ascii_alphanumeric).count(),
@@ -163,10 +162,10 @@ impl Piece {
 }
 
 impl Shape {
-    /// Reads a shape.
+    /// Reads a shape of at most [`limits::SHAPE`](crate::limits::SHAPE) octets.
     ///
     /// # Errors
-    /// One sentence that says what is wrong and what to write instead.
+    /// [`ShapeError`]: what is wrong and what to write instead, in one sentence.
     pub fn parse(text: &str) -> Result<Self, ShapeError> {
         let (scheme, rest) = scheme(checked(text)?)?;
         let (rest, fragment) = rest.split_once('#').map_or((rest, ""), |(rest, fragment)| (rest, fragment));
@@ -233,7 +232,7 @@ impl OtherLink {
     /// Reads one of `other_links`.
     ///
     /// # Errors
-    /// One sentence that says what is wrong and what to write instead.
+    /// [`ShapeError`]: what is wrong and what to write instead, in one sentence.
     pub fn parse(text: &str) -> Result<Self, ShapeError> {
         // Either scheme is meant, whichever is written.
         let (_, rest) = scheme(checked(text)?)?;
@@ -282,7 +281,7 @@ impl OtherLink {
         !self.host.is_literal()
     }
 
-    /// Whether any path fits.
+    /// Whether it takes any path of its host.
     #[must_use]
     pub fn is_whole_host(&self) -> bool {
         self.path.as_ref().is_none_or(|path| path.segments.is_empty() && path.end == PathEnd::Open)

@@ -32,7 +32,7 @@ pub struct LinkRules {
 /// Why a link may not stand in an exempted mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stray {
-    /// It is not among `other_links`.
+    /// No pattern of `other_links` names it.
     Unlisted,
     /// It is, and carries an address that is not, or something that hides one: the host or the form, no secret.
     Carries(String),
@@ -58,7 +58,7 @@ impl LinkRules {
     }
 
     /// The kind of the shape that this link fits; of several, that of the first. One of `other_links` that carries such a link
-    /// leads there, and is one, too. `readers` are the addresses that `{email}` may be.
+    /// leads there, and has its kind, too. `readers` are the addresses that `{email}` may be.
     #[must_use]
     pub fn one_time(&self, link: &Link, readers: &[&str]) -> Option<Kind> {
         Trial::new(self, readers).leads(link, 0).ok().flatten()
@@ -75,7 +75,7 @@ impl LinkRules {
     /// Whether a link that no shape and none of `other_links` names carries nothing but what may stand in the mail.
     ///
     /// # Errors
-    /// What it carries.
+    /// [`Stray::Carries`]: the host or the form that it carries.
     pub fn carries(&self, link: &Link, readers: &[&str]) -> Result<(), Stray> {
         Trial::new(self, readers).carried(link, link.url().path(), 0).map(|_| ())
     }
@@ -364,7 +364,7 @@ impl<'r> Trial<'r> {
     }
 
     fn path(&self, wanted: &[Piece], found: &[String]) -> Result<(), Mismatch> {
-        // Literals first: they cost least and tell most.
+        // Literals first: they cost least and exclude most.
         for literal in [true, false] {
             for (at, (piece, text)) in wanted.iter().zip(found).enumerate().filter(|(_, (piece, _))| piece.literal().is_some() == literal) {
                 if !self.piece(piece, text, Part::Segment) {
@@ -406,7 +406,7 @@ impl<'r> Trial<'r> {
         missing.map_or(Ok(()), |field| Err(Mismatch::Missing(format!("{:?}", field.key))))
     }
 
-    /// A field that is not filled in, as in `lang=`, says as little as one that is not there.
+    /// A field that is not filled in, as in `lang=`, counts as absent.
     fn value(&self, piece: &Piece, text: &str) -> bool {
         let is_empty_word = text.is_empty() && matches!(piece.0.as_slice(), [Atom::Hole(Placeholder::Word | Placeholder::Text)]);
         is_empty_word || self.piece(piece, text, Part::Value)

@@ -1,4 +1,4 @@
-//! Reading a shape's text, and what can be wrong with it.
+//! Reads a shape's text, and reports what is wrong with it.
 
 use percent_encoding::percent_decode_str;
 
@@ -20,21 +20,21 @@ pub enum ShapeError {
     /// Something still encoded after one decoding.
     #[error("it is percent-encoded twice, or what it encodes is no text; links are decoded once")]
     Encoding,
-    /// Neither http nor https.
+    /// The scheme is neither http nor https.
     #[error("the scheme must be https (the default) or http")]
     Scheme,
-    /// No domain.
+    /// There is no domain.
     #[error("the host is not a domain name, as in \"login.acme.example/reset/{{token}}\"")]
     Host,
-    /// A user in front of the host.
+    /// There is a user in front of the host.
     #[error("a name and \"@\" before the host: nobody would see where such a link leads")]
     Userinfo,
-    /// `*` in a shape's host.
+    /// There is a `*` in a shape's host.
     #[error(
         "the host of a one-time link is named, without \"*\"; {{tenant}} stands for your own of many, as in \"{{tenant}}.vendor.example\""
     )]
     Wildcard,
-    /// A public suffix.
+    /// The host is a public suffix.
     #[error("strangers can have hosts below this public suffix; name the service's own host")]
     PublicSuffix,
     /// Letters of other scripts beside a placeholder in a host.
@@ -43,48 +43,48 @@ pub enum ShapeError {
     /// A placeholder that cannot stand in a host.
     #[error("{{{0}}} cannot stand in a host; {{id}} and {{tenant}} can")]
     InHost(&'static str),
-    /// No number, or zero.
+    /// The port is no number, or zero.
     #[error("the port is not a number from 1 to 65535")]
     Port,
-    /// An unknown placeholder.
+    /// The placeholder is unknown.
     #[error(
         "{{{0}}} is no placeholder; did you mean {{{1}}}? There are {{token}}, {{code}}, {{id}}, {{word}}, {{text}}, {{email}}, {{tenant}} and {{url}}"
     )]
     Placeholder(String, &'static str),
-    /// A brace without its other one.
+    /// A brace has no other one.
     #[error("a brace stands alone; placeholders are written {{token}}")]
     Brace,
-    /// Two placeholders side by side.
+    /// Two placeholders stand side by side.
     #[error("{{{0}}}{{{1}}}: nobody can tell where the first ends; put what stands between them there")]
     Adjacent(&'static str, &'static str),
-    /// Too many placeholders.
+    /// A piece has more than [`limits::PLACEHOLDERS`] placeholders.
     #[error("more than {} placeholders in one piece", limits::PLACEHOLDERS)]
     Many,
-    /// `*` in a path or query.
+    /// There is a `*` in a path or a query.
     #[error("\"*\" does not stand for anything in a shape; write {{token}}, {{id}}, {{word}} or another placeholder")]
     Star,
-    /// `*` elsewhere than at the end.
+    /// There is a `*` elsewhere than at the end.
     #[error("\"*\" stands at the start of a host, as in \"*.acme.example\", or at the end of a path, as in \"acme.example/help/*\"")]
     OtherStar,
-    /// A query or a fragment in `other_links`.
+    /// There is a query or a fragment in `other_links`.
     #[error("other_links take any query; leave out what stands from \"?\" or \"#\" on")]
     OtherQuery,
-    /// `.` or `..`.
+    /// A segment is `.` or `..`.
     #[error("\".\" and \"..\" do not stand in a link that a browser opens; write the path that they lead to")]
     Dots,
-    /// A placeholder in a query's key.
+    /// There is a placeholder in a query's key.
     #[error("a placeholder stands in the name of a query field; only values take them")]
     Key,
-    /// A key twice.
+    /// A key of the query stands twice.
     #[error("the query field {0:?} is there twice")]
     Twice(String),
-    /// `{url}` elsewhere than as a value.
+    /// `{url}` stands elsewhere than as a value.
     #[error("{{url}} is the whole value of a query field, as in \"next={{url}}\"")]
     Url,
-    /// No token and no code.
+    /// There is neither `{token}` nor `{code}`.
     #[error("without {{token}} or {{code}} it is no one-time link; other_links name other links")]
     NoSecret,
-    /// Nothing but placeholders.
+    /// There are only placeholders.
     #[error("it has neither a literal part of a path nor a query field, so every page of the host would fit")]
     NoLiteral,
 }
@@ -263,7 +263,7 @@ fn atoms(text: &str) -> Result<Piece, ShapeError> {
     Ok(Piece(atoms))
 }
 
-/// What else people call the same.
+/// Other names that admins use for placeholders.
 const OTHER_NAMES: [(&str, &str); 20] = [
     ("hash", "token"),
     ("hex", "token"),

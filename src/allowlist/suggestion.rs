@@ -48,7 +48,7 @@ fn by_shape(link: &Link, entry: &Entry, readers: &[&str], recognised: Option<Kin
 /// Shapes of a list that is shown whole.
 const SHOWN: usize = 10;
 
-/// A shape that this link fits, and others of its like; none where none can be told. No part of the secret is in it.
+/// A shape that this link fits, and others like it; none where the secret cannot be found. No part of the secret is in it.
 fn shape(link: &Link, entry: &Entry, readers: &[&str]) -> Option<String> {
     let pieces = Pieces::read(link)?;
     let url = link.url();
@@ -57,7 +57,7 @@ fn shape(link: &Link, entry: &Entry, readers: &[&str]) -> Option<String> {
     if let Some(port) = url.port() {
         start.push_str(&format!(":{port}"));
     }
-    // A short code is told by what stands around it only, and so where there is no token.
+    // A short code is known only by its surroundings, and so where there is no token.
     [Secret::Token, Secret::Code].into_iter().find_map(|secret| {
         let text = format!("{start}{}", pieces.shape(readers, secret)?);
         let shape = Shape::parse(&text).ok()?;
@@ -65,7 +65,7 @@ fn shape(link: &Link, entry: &Entry, readers: &[&str]) -> Option<String> {
     })
 }
 
-/// What is taken for the secret.
+/// Which placeholder stands for the secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Secret {
     Token,
@@ -105,7 +105,7 @@ impl Pieces {
         self.segments().chain(fields.flat_map(|(key, value)| [key.as_str(), value.text.as_str()]))
     }
 
-    /// All behind the host.
+    /// Path, query and fragment of the shape.
     fn shape(&self, readers: &[&str], secret: Secret) -> Option<String> {
         // Where something else is the token, a UUID is an id.
         let uuids_are_ids = self.texts().any(|text| Placeholder::Token.fits(text, Part::Value) && !Placeholder::Id.fits(text, Part::Value));
@@ -124,7 +124,7 @@ impl Pieces {
     }
 }
 
-/// How pieces are read.
+/// How the pieces of a link are turned into a shape's.
 struct Asked<'a> {
     readers: &'a [&'a str],
     secret: Secret,

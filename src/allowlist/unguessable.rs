@@ -90,7 +90,7 @@ pub fn is_unguessable(text: &str) -> bool {
     all >= if is_one_run { ENOUGH } else { 2 * ENOUGH } || best >= 3 * ENOUGH
 }
 
-/// What two neighbours say, in half bits.
+/// What two neighbouring characters add, in half bits.
 fn evidence(left: u8, right: u8) -> i32 {
     match (left.is_ascii_digit(), right.is_ascii_digit()) {
         (true, true) => 0,

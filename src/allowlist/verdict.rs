@@ -1,4 +1,4 @@
-//! What was decided about a mail, and why: closed vocabularies with stable codes.
+//! The decision about a mail: its verdict and the findings that led to it.
 
 use std::sync::Arc;
 
@@ -16,38 +16,38 @@ use crate::{
 /// One check and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was checked.
+    /// The check.
     pub reason: Reason,
-    /// Whether it held.
+    /// Whether the check held.
     pub ok: bool,
     /// What was found, in words; no secret.
     pub detail: String,
-    /// The header field that was looked at, where it was one.
+    /// The name of the header field that was looked at, where it was one.
     pub field: Option<&'static str>,
     /// The proof that covers it, for people; none where nothing does, or no proof is needed.
     pub proof: Option<String>,
 }
 
 impl Finding {
-    /// A check that held.
+    /// A check that held, with what was found.
     #[must_use]
     pub fn holds(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, ok: true, detail: detail.into(), field: None, proof: None }
     }
 
-    /// A check that did not.
+    /// A check that failed, with what was found.
     #[must_use]
     pub fn fails(reason: Reason, detail: impl Into<String>) -> Self {
         Self { ok: false, ..Self::holds(reason, detail) }
     }
 
-    /// The same, of a header field.
+    /// The same finding, of a header field.
     #[must_use]
     pub fn seen(self, field: &'static str) -> Self {
         Self { field: Some(field), ..self }
     }
 
-    /// The same, with the proof that covers the field, where it does.
+    /// The same finding, with the proof that covers the field, where it does.
     #[must_use]
     pub fn covered(self, evidence: &Evidence<'_>) -> Self {
         let covers = self.field.is_some_and(|field| field == "DKIM-Signature" || matches!(evidence.field(field), Seen::Covered(_)));
@@ -55,20 +55,20 @@ impl Finding {
     }
 }
 
-/// What to do with a mail.
+/// The verdict about a mail.
 #[derive(Clone, Debug, Default)]
 pub enum Verdict {
-    /// Exempt it, as this entry says.
+    /// Exempt the mail by this entry.
     Act(Arc<Entry>),
-    /// Nothing; but it is a proven mail of this entry's sender and fails by little.
+    /// Pass; the mail is proven to be of this entry's sender, and one check or a few failed.
     NearMiss(Arc<Entry>),
-    /// Nothing.
+    /// Pass: an ordinary mail.
     #[default]
     Pass,
 }
 
 impl Verdict {
-    /// Which it is, without its entry.
+    /// The verdict's code, without its entry.
     #[must_use]
     pub const fn kind(&self) -> VerdictKind {
         match self {
@@ -78,7 +78,7 @@ impl Verdict {
         }
     }
 
-    /// The entry that was judged by.
+    /// The entry of [`Verdict::Act`] or [`Verdict::NearMiss`].
     #[must_use]
     pub fn entry(&self) -> Option<&Arc<Entry>> {
         match self {
@@ -88,42 +88,41 @@ impl Verdict {
     }
 }
 
-/// A verdict with all that led to it.
+/// A verdict with the findings that led to it.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
-    /// What to do.
+    /// The verdict.
     pub verdict: Verdict,
     /// The entry whose checks are listed, where one names the sender.
     pub entry: Option<String>,
-    /// What was checked, in order.
+    /// The checks, in order.
     pub findings: Vec<Finding>,
-    /// What the words of the mail say it is, where anybody looked. For people; it grants nothing but where an entry says
-    /// `decide_by = "words"`.
+    /// What recognition found, where the body was read. For people; it grants only where an entry has `decide_by = "words"`.
     pub recognition: Option<Recognition>,
-    /// The kind of the one-time link, by the entry.
+    /// The kind of the one-time link, by the entry's shapes.
     pub kind: Option<Kind>,
     /// Every one-time link, as indices into the content's links.
     pub one_time_links: Vec<usize>,
-    /// What replay memory knows the mail by: the hash of each signature that proves it.
+    /// The ids of the signatures that prove the mail, for replay memory.
     pub signatures: Vec<[u8; 32]>,
-    /// What straight delivery stands in for, where it does.
+    /// The condition under which straight delivery stands in for a covered To.
     pub condition: Option<Condition>,
 }
 
 impl Decision {
-    /// A pass for one reason.
+    /// A pass, for one finding.
     #[must_use]
     pub fn pass(finding: Finding) -> Self {
         Self { findings: vec![finding], ..Self::default() }
     }
 
-    /// Takes back an exemption, for a reason that came up after judging.
+    /// Takes back an exemption, for a finding that came up after judging.
     pub fn revoke(&mut self, finding: Finding) {
         self.verdict = Verdict::Pass;
         self.findings.push(finding);
     }
 
-    /// Every one-time link, as indices into the content's links: by the entry or, where none fits, as words tell.
+    /// Every one-time link, as indices into the content's links: by the entry or, where no link fits, by recognition.
     #[must_use]
     pub fn links(&self) -> &[usize] {
         match &self.recognition {
@@ -132,19 +131,19 @@ impl Decision {
         }
     }
 
-    /// Whether it would act, but by an entry that only observes.
+    /// Whether the entry would act, but is in observe mode.
     #[must_use]
     pub fn is_observed(&self) -> bool {
         matches!(&self.verdict, Verdict::Act(entry) if entry.mode == Mode::Observe)
     }
 
-    /// How many checks held.
+    /// How many checks held, for choosing the decision that is shown.
     #[must_use]
     pub fn held(&self) -> usize {
         self.findings.iter().filter(|finding| finding.ok).count()
     }
 
-    /// The first check that did not hold.
+    /// The first check that failed.
     #[must_use]
     pub fn stopped_by(&self) -> Option<&Finding> {
         self.findings.iter().find(|finding| !finding.ok)

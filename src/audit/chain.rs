@@ -1,4 +1,4 @@
-//! The chain of records: how a line is linked to the one before it, where the chain ends, and whether it holds.
+//! The chain of records: how a line is linked to the one before it, and where the chain ends.
 //!
 //! A line is `{<record>,"prev":"<hash>","n":<number>,"mac":"<hash>"}`. `prev` is the SHA-256 of the record before, as it
 //! stands in its file, without its line end. `n` counts records from 1 and alone says which comes after which: a file's name
@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::{edit::tag::Key, mail::Record};
 
-/// What stands in `prev` of the first line ever.
+/// The value of `prev` in the first line of an audit.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// The SHA-256 of a line without its line end, in hexadecimal.
@@ -29,15 +29,15 @@ pub(super) fn hexadecimal(octets: &[u8]) -> String {
     octets.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The key for one purpose of its own, so that a file of keys may serve two.
+/// A key derived for this purpose alone, so that one file of keys may serve two.
 pub(super) fn derived(key: &Key) -> Key {
     key.derive("audit-chain")
 }
 
-/// The audit files of a folder by the days in their names. Which record comes after which is told by their numbers alone.
+/// The audit files of a folder, by the days in their names. The order of records is that of their numbers alone.
 ///
 /// # Errors
-/// Where the folder cannot be read.
+/// The folder cannot be read.
 pub fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = fs::read_dir(folder)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -55,21 +55,21 @@ pub fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// The end of the chain, to which the next record is linked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tip {
-    /// The newest record's number; 0 where there is none, or none with a number.
+    /// The newest record's number; 0 where there is none, or none has a number.
     n: u64,
-    /// The newest record's hash.
+    /// The newest record's hash, in hexadecimal.
     hash: String,
 }
 
 impl Tip {
-    /// Finds the newest record of a folder by its number. A line that a crash cut short is closed, so that the next record
+    /// Finds the newest record of a folder by its number. A line that a crash cut short gets a line end, so that the next record
     /// has a line of its own; returns whether there was one.
     pub(super) fn find(folder: &Path) -> io::Result<(Self, bool)> {
         let (mut tip, mut torn) = (Self { n: 0, hash: GENESIS.to_owned() }, false);
         let files = files(folder)?;
         for path in &files {
             let end = match FileEnd::read(path) {
-                // Files of days gone by may have been made somebody else's.
+                // Older files may have been given to another user.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && Some(path) != files.last() => continue,
                 end => end?,
             };
@@ -83,7 +83,7 @@ impl Tip {
         Ok((tip, torn))
     }
 
-    /// The line of the next record, with its line end, linked to the chain; the chain ends with it then.
+    /// The line of the next record, with its line end, linked to the chain; the chain then ends with it.
     pub(super) fn link(&mut self, record: &Record, key: Option<&Key>) -> String {
         let n = self.n.saturating_add(1);
         let mut line = record.json();
@@ -100,12 +100,12 @@ impl Tip {
     }
 }
 
-/// What stands between a line and its keyed hash.
+/// The text between a line and its keyed hash.
 const MAC: &str = ",\"mac\":\"";
-/// Digits of that hash.
+/// Hexadecimal digits of that hash.
 const MAC_DIGITS: usize = 64;
 
-/// How a file ends.
+/// The end of a file.
 struct FileEnd {
     /// Number (0 where it has none) and hash of its last record.
     newest: Option<(u64, String)>,
@@ -144,13 +144,13 @@ impl FileEnd {
 /// the rest. A cut line may stand behind it.
 const TAILS: [u64; 2] = [64 << 10, 4 << 20];
 
-/// A line as the chain sees it.
+/// A line as the chain reads it.
 pub(super) struct Linked {
     record: Record,
     pub(super) link: Link,
 }
 
-/// What a line says of its place in the chain.
+/// The keys of a line that place it in the chain.
 #[derive(Deserialize)]
 pub(super) struct Link {
     pub(super) prev: String,
@@ -162,18 +162,18 @@ impl Linked {
         Some(Self { link: serde_json::from_slice(line).ok()?, record: Record::read(line)? })
     }
 
-    /// Whether it says that a line before it was cut short.
+    /// Whether it reports that a line before it was cut short.
     pub(super) const fn closes(&self) -> bool {
         matches!(&self.record, Record::Start(start) if start.torn)
     }
 
-    /// Whether it says that somebody else touched a file.
+    /// Whether it reports that another program touched a file.
     pub(super) const fn touched(&self) -> bool {
         matches!(&self.record, Record::File(_))
     }
 }
 
-/// The number of a record, by which records are ordered; none where the line has none.
+/// The number of a record, which orders records; none where the line has none.
 #[must_use]
 pub fn number(line: &[u8]) -> Option<u64> {
     serde_json::from_slice::<Link>(line).ok()?.n
@@ -264,7 +264,7 @@ mod tests {
         assert!(broken(&[("20261124", &old)], &keys).is_some());
         // With another key.
         assert!(broken(&[("20261124", &lines(9, Some(&key(2))))], &keys).is_some());
-        // Without a key in use nobody can tell; `audit verify` says so.
+        // Without a key in use it cannot be found out; `audit verify` reports that.
         assert_eq!(broken(&[("20261124", &anew(&without(&all, 4)))], &[]), None);
     }
 

@@ -1,4 +1,4 @@
-//! Remembering: every decision on disk, an exemption before it takes effect.
+//! The audit: every decision on disk, an exemption before it takes effect.
 //!
 //! One thread appends to `audit-YYYYMMDD.jsonl` (UTC) and takes whatever waits in one write. Each line carries its number and
 //! the SHA-256 of the line before it, across files, and where there is a key a keyed hash, so that a removed or changed line
@@ -34,25 +34,25 @@ use crate::{
     },
 };
 
-/// The handle by which records are written. Cloning it is cheap; the writer ends with the last handle.
+/// A handle of the audit's writer. Cloning it is cheap; the writer's thread ends with the last handle.
 #[derive(Clone)]
 pub struct Audit {
     folder: Arc<Path>,
     queue: mpsc::UnboundedSender<Job>,
-    /// What bounds the queue, in octets.
+    /// The bound on the queue: a permit for each [`STEP`] octets.
     room: Arc<Semaphore>,
     key: Arc<ArcSwapOption<Key>>,
 }
 
-/// A record that is to be written, and its share of the queue.
+/// A record in the queue, with its share of the queue's bound.
 struct Job {
     record: Record,
     _share: OwnedSemaphorePermit,
-    /// Who waits until it is on disk; nobody for most.
+    /// Where to send the result once it is on disk; none for most records.
     waiting: Option<oneshot::Sender<Result<(), AuditError>>>,
 }
 
-/// Room in the queue for one record.
+/// A place in the queue for one record. Dropped, it gives the place back, and nothing is written.
 #[must_use]
 pub struct Slot {
     record: Record,
@@ -61,56 +61,58 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Puts the record into the queue; what comes back tells when it is on disk.
+    /// Puts the record into the queue, at once. From then on it is written, whether or not the result is waited for.
     pub fn append_durable(self) -> Durable {
         let (sender, done) = oneshot::channel();
-        // Where the writer is gone nobody answers, which is what `done` says then.
+        // Where the writer's thread has ended nothing is sent, which [`Durable::done`] returns as an error.
         let _ = self.queue.send(Job { record: self.record, _share: self.share, waiting: Some(sender) });
         Durable(done)
     }
 }
 
-/// A record on its way to the disk.
+/// A record in the queue, which will be on disk. Dropped, the record is written all the same.
 #[must_use]
 pub struct Durable(oneshot::Receiver<Result<(), AuditError>>);
 
 impl Durable {
-    /// Waits until the record is on disk.
+    /// Waits until the record is on disk, [`limits::AUDIT_WAIT`] at most. Dropping this future takes nothing back: the record is
+    /// in the queue.
     ///
     /// # Errors
-    /// Where it is not, or nobody knows in time.
+    /// [`AuditError::Write`] where it is not on disk, [`AuditError::Busy`] where that is unknown in time: it may still be
+    /// written.
     pub async fn done(self) -> Result<(), AuditError> {
         tokio::time::timeout(limits::AUDIT_WAIT, self.0).await.map_err(|_| AuditError::Busy)?.map_err(|_| AuditError::Busy)?
     }
 }
 
-/// Why a record is not on disk.
+/// Why a record is not on disk, or the audit cannot be opened.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AuditError {
     /// The folder cannot be used.
     #[error("the audit folder {0:?} cannot be used: {1}; create it and give it to the user that firstclick runs as")]
     Folder(PathBuf, String),
-    /// Another process writes there: two writers would break the chain.
+    /// Another process holds the folder's lock: two writers would break the chain.
     #[error("another firstclick writes to the audit folder {0:?}; give each replica a folder of its own")]
     Taken(PathBuf),
-    /// The disk refused the write.
+    /// The disk refused the write; the error of the system.
     #[error("the audit record could not be written: {0}")]
     Write(String),
-    /// The writer did not come round to it in time, or is gone.
+    /// There was no place in the queue in time, or no result, or the writer's thread has ended.
     #[error("the audit did not answer in time")]
     Busy,
 }
 
 impl Audit {
-    /// Opens a folder and starts its writer. The chain has no key.
+    /// Opens a folder and starts its writer. The chain has no key: no line carries a keyed hash.
     ///
     /// # Errors
-    /// Where the folder cannot be written, or another process writes there.
+    /// [`AuditError::Folder`] and [`AuditError::Taken`].
     pub fn open(folder: &Path) -> Result<Self, AuditError> {
         Self::open_keyed(folder, None)
     }
 
-    /// The same with a key for the chain.
+    /// Opens a folder as [`Audit::open`] does, with a key for the chain.
     ///
     /// # Errors
     /// As [`Audit::open`].
@@ -125,37 +127,38 @@ impl Audit {
         Ok(Self { folder: folder.into(), queue, room: Arc::new(Semaphore::new(limits::AUDIT_QUEUE / STEP)), key })
     }
 
-    /// Writes by another key from the next record on.
+    /// Writes by another key, or none, from the next record on.
     pub fn key_by(&self, key: Option<Key>) {
         self.key.store(key.map(Arc::new));
     }
 
-    /// Where it writes.
+    /// The folder of the audit's files.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Waits until there is room for a record of this weight.
+    /// Waits until the queue has room for so many octets, [`limits::AUDIT_WAIT`] at most, and takes none of it. Cancel-safe.
     ///
     /// # Errors
-    /// There is none in time.
+    /// [`AuditError::Busy`]: no room in time.
     pub async fn wait_for_room(&self, weight: usize) -> Result<(), AuditError> {
         let room = tokio::time::timeout(limits::AUDIT_WAIT, self.room.acquire_many(steps(weight))).await;
         room.ok().and_then(Result::ok).map(drop).ok_or(AuditError::Busy)
     }
 
-    /// Waits for room for a record.
+    /// Waits for a place in the queue, [`limits::AUDIT_WAIT`] at most. Dropped, it has taken nothing, and the record is not
+    /// written.
     ///
     /// # Errors
-    /// There is none in time.
+    /// [`AuditError::Busy`]: no room in time.
     pub async fn slot(&self, record: Record) -> Result<Slot, AuditError> {
         let room = Arc::clone(&self.room).acquire_many_owned(steps(record.weight()));
         let share = tokio::time::timeout(limits::AUDIT_WAIT, room).await.ok().and_then(Result::ok).ok_or(AuditError::Busy)?;
         Ok(Slot { record, share, queue: self.queue.clone() })
     }
 
-    /// Puts a record into the queue; where there is no room it is dropped, and that is said.
+    /// Puts a record into the queue without waiting; where there is no room it is dropped, and the log says so.
     pub fn append_now(&self, record: Record) {
         if let Ok(share) = Arc::clone(&self.room).try_acquire_many_owned(steps(record.weight())) {
             let _ = self.queue.send(Job { record, _share: share, waiting: None });
@@ -164,7 +167,8 @@ impl Audit {
         }
     }
 
-    /// Puts what is no mail's into the queue. Where the queue is more than half full it is dropped: mails come first.
+    /// Puts a record that is no mail's into the queue, without waiting. Where the queue is more than half full it is dropped:
+    /// mails come first.
     pub fn append_aside(&self, record: Record) {
         if self.room.available_permits() < limits::AUDIT_QUEUE / STEP / 2 {
             tracing::warn!("the audit is busy: what was done with a guard link was not put on record");
@@ -173,19 +177,20 @@ impl Audit {
         self.append_now(record);
     }
 
-    /// Puts a record into the queue and waits until it is on disk.
+    /// Puts a record into the queue and waits until it is on disk. Dropped before it is in the queue, nothing is written; dropped
+    /// later, the record is written all the same.
     ///
     /// # Errors
-    /// Where it is not.
+    /// [`AuditError::Write`] and [`AuditError::Busy`]; after the latter it may still be written.
     pub async fn append_durable(&self, record: Record) -> Result<(), AuditError> {
         self.slot(record).await?.append_durable().done().await
     }
 }
 
-/// Octets of the queue's bound that one permit stands for.
+/// Octets of the queue's bound for one permit.
 const STEP: usize = 1024;
 
-/// A record's permits; one that is larger than the queue takes all of it.
+/// The permits for a record; one that is larger than the queue takes all of them.
 fn steps(weight: usize) -> u32 {
     u32::try_from(weight.div_ceil(STEP).clamp(1, limits::AUDIT_QUEUE / STEP)).unwrap_or(u32::MAX)
 }
@@ -203,7 +208,7 @@ fn run(mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Job>) {
             tracing::error!(records = batch.len(), %error, "audit records could not be written; mails are relayed, exemptions stop");
         }
         for sender in batch.drain(..).filter_map(|job| job.waiting) {
-            // Whoever waited may have given up.
+            // The receiver may have been dropped.
             let _ = sender.send(outcome.as_ref().copied().map_err(|error| AuditError::Write(error.to_string())));
         }
         if !somebody_waits {
@@ -219,16 +224,16 @@ const GATHER: Duration = Duration::from_millis(1);
 /// Records taken in one write.
 const BATCH: usize = 256;
 
-/// The file of a day.
+/// The file of one day (UTC).
 struct Day {
     name: String,
     file: File,
-    /// Octets that are in it; nobody else writes there.
+    /// Octets in it, by what was written here.
     length: u64,
 }
 
 impl Day {
-    /// Opens or makes the file; a line without its end gets one.
+    /// Opens or creates the file; a last line without its end gets one.
     fn open(folder: &Path, name: &str) -> io::Result<Self> {
         let path = folder.join(name);
         let is_new = !path.exists();
@@ -240,13 +245,13 @@ impl Day {
             length += 1;
         }
         if is_new {
-            // The file's name must be on disk too, before what stands in the file is relied on.
+            // The file's name must be on disk, too, before its records are relied on.
             File::open(folder)?.sync_all()?;
         }
         Ok(Self { name: name.to_owned(), file, length })
     }
 
-    /// What has become of the file behind the writer's back.
+    /// What another program did to the file, if anything.
     fn fault(&self, folder: &Path) -> io::Result<Option<FileFault>> {
         let ours = self.file.metadata()?;
         match fs::symlink_metadata(folder.join(&self.name)) {
@@ -259,16 +264,16 @@ impl Day {
     }
 }
 
-/// The one who holds the file and the end of the chain.
+/// The writer: the open file and the end of the chain.
 struct Writer {
     folder: PathBuf,
-    /// Held for the life of the writer; the lock goes with it.
+    /// Held as long as the writer lives; the lock ends with it.
     _lock: File,
     open: Option<Day>,
     tip: Tip,
     torn: bool,
     key: Arc<ArcSwapOption<Key>>,
-    /// What is still to be said of a file that somebody else touched.
+    /// The record of a touched file, which is still to be written.
     fault: Option<Record>,
 }
 
@@ -323,7 +328,7 @@ impl Writer {
             day.length += text.len() as u64;
             self.tip = tip;
         } else {
-            // A half-written line would break the chain; the disk may be full, but cutting needs no room.
+            // A half-written line would break the chain. The disk may be full, but truncating needs no space.
             day.file.set_len(day.length)?;
         }
         self.open = Some(day);
@@ -334,7 +339,7 @@ impl Writer {
         self.open.as_ref().map_or(Ok(()), |day| day.file.sync_data())
     }
 
-    /// Whether what was written can be found under the file's name.
+    /// Whether what was written is found under the file's name.
     fn is_in_place(&self) -> io::Result<()> {
         let Some(day) = &self.open else { return Ok(()) };
         day.fault(&self.folder)?.map_or(Ok(()), |what| Err(io::Error::other(format!("{} {} while it was written", day.name, what.code()))))
@@ -355,7 +360,7 @@ mod tests {
         chain::files(folder).unwrap().pop().unwrap()
     }
 
-    /// The file as somebody else may leave it; whether the next exemption says so, and whether `verify` does.
+    /// The file as another program leaves it; whether the next exemption reports it, and whether `verify` does.
     async fn touched(how: impl FnOnce(&Path)) -> (String, Option<String>) {
         let folder = TempDir::new().unwrap();
         let audit = Audit::open(folder.path()).unwrap();

@@ -1,4 +1,4 @@
-//! Whether a chain of records holds: every line linked to the one before it, and, with keys, written by one of them.
+//! Verifies a chain of records: every line is linked to the one before it and, with keys, written by one of them.
 
 use std::{
     fs::File,
@@ -15,46 +15,46 @@ use crate::edit::tag::Key;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {what}")]
 pub struct Break {
-    /// The file's name.
+    /// The name of the file, without its folder.
     pub file: String,
-    /// The line, from 1.
+    /// The number of the line, from 1.
     pub line: usize,
-    /// What is wrong, for people.
+    /// What is wrong, in words.
     pub what: String,
 }
 
-/// What a whole audit looks like.
+/// The result of verifying an audit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Lines that belong to the chain.
     pub lines: usize,
     /// Of those, how many carry a keyed hash.
     pub keyed: usize,
-    /// Files.
+    /// Files that were read.
     pub files: usize,
     /// Lines that a crash cut short and the next start closed.
     pub torn: usize,
-    /// How often somebody else touched a file, as `file` records say.
+    /// How often another program touched a file, by `file` records.
     pub touched: usize,
-    /// Whether the first line ever is there; older files may have been put away.
+    /// Whether the first line of the audit is there; older files may have been put away.
     pub from_the_start: bool,
     /// The first place where the chain is broken.
     pub broken: Option<Break>,
 }
 
-/// Checks the chain from the oldest record that is there, without a key: what `mac` says counts for nothing.
+/// Verifies the chain from the oldest record on, without a key: `mac` is not checked.
 ///
 /// # Errors
-/// Where a file cannot be read.
+/// A file cannot be read.
 pub fn verify(folder: &Path) -> io::Result<Report> {
     verify_by(folder, &[])
 }
 
-/// The same with keys, of which any may have written a line. Records from before there was a key are held by the first one
-/// that is keyed; none without may follow it, and where there are keys and no such record the chain is broken.
+/// Verifies the chain with keys, of which any may have written a line. Records from before there was a key are held by the first
+/// one that is keyed; none without may follow it, and where there are keys and no such record the chain is broken.
 ///
 /// # Errors
-/// Where a file cannot be read.
+/// A file cannot be read.
 pub fn verify_by(folder: &Path, keys: &[Key]) -> io::Result<Report> {
     let mut check = Check { keys: keys.iter().map(derived).collect(), ..Check::default() };
     for path in files(folder)? {
@@ -75,10 +75,10 @@ pub fn verify_by(folder: &Path, keys: &[Key]) -> io::Result<Report> {
 #[derive(Debug)]
 struct Run {
     file: String,
-    /// Where the first one stands.
+    /// The number of its first line.
     line: usize,
     keyed: bool,
-    /// The first one says that somebody else touched a file.
+    /// Whether the first one reports that another program touched a file.
     touched: bool,
     first: u64,
     prev: String,
@@ -92,7 +92,7 @@ impl Run {
     }
 }
 
-/// A verification under way.
+/// A verification in progress.
 #[derive(Default)]
 struct Check {
     keys: Vec<Key>,
@@ -105,7 +105,7 @@ struct Check {
     /// Lines that are no records, and the hash of the newest one.
     cut: Vec<Break>,
     cut_hash: String,
-    /// Records that tell of such a line.
+    /// Records that report such a line.
     closed: usize,
 }
 

@@ -1,7 +1,7 @@
-//! What the audit says of each entry: how often it acted, and how often it failed by little, and why.
+//! What the audit's records say of each entry: how often it acted, and how often it missed by little, and why.
 //!
-//! Pure: records in, counts out. `audit report` prints them, and `check` speaks of the near misses, so that the admin learns
-//! of a sender's new address, path or key before the readers do.
+//! Pure: records in, counts out. `audit report` prints them, and `check` warns of the near misses, so that the admin learns of a
+//! sender's new address, path or key before the readers do.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ pub struct Tally {
     pub acted: usize,
     /// Near misses by the check that failed.
     pub near_misses: BTreeMap<String, usize>,
-    /// Other mails of its sender.
+    /// Other mails of its sender, which passed.
     pub passed: usize,
-    /// The newest near miss: when, and the failed check in words.
+    /// The newest near miss: its time, and the failed check in words.
     pub newest: Option<(Timestamp, String)>,
 }
 
 impl Tally {
-    /// Near misses in all.
+    /// Near misses by all checks together.
     #[must_use]
     pub fn missed(&self) -> usize {
         self.near_misses.values().sum()
@@ -35,7 +35,7 @@ impl Tally {
 pub struct Tallies(BTreeMap<String, Tally>);
 
 impl Tallies {
-    /// Counts a record; what is none of a mail that an entry was asked for counts nothing.
+    /// Counts a record; one that is of no mail, or of a mail that no entry names, counts nothing.
     pub fn add(&mut self, record: &Record) {
         let Record::Mail(mail) = record else { return };
         let Some(entry) = mail.entry.clone().filter(|entry| !entry.is_empty()) else { return };
@@ -53,12 +53,12 @@ impl Tallies {
         }
     }
 
-    /// All entries that any line named.
+    /// The entries that any record named, with their counts.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Tally)> {
         self.0.iter().map(|(name, tally)| (name.as_str(), tally))
     }
 
-    /// One entry; nothing counted where no line named it.
+    /// The counts of one entry; all 0 where no record named it.
     #[must_use]
     pub fn of(&self, entry: &str) -> Tally {
         self.0.get(entry).cloned().unwrap_or_default()

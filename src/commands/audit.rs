@@ -1,4 +1,4 @@
-//! `audit`: the files read back, for people and for pipelines.
+//! `audit`: reads the records back, for people and for pipelines.
 
 use std::{
     collections::HashMap,
@@ -65,8 +65,8 @@ enum Then {
     Follow,
 }
 
-/// The keys of the chain: those of a file that was named, or the configuration's. A folder may be looked at where there is
-/// no configuration.
+/// The keys of the chain: those of a file that was named, or the configuration's. A folder can be read where there is no
+/// configuration.
 fn keys(config: &Config, named: Option<PathBuf>) -> anyhow::Result<Vec<Key>> {
     match named {
         Some(file) => Ok(AuditKeys::read(&file).map_err(anyhow::Error::msg)?.keys),
@@ -175,12 +175,12 @@ fn find(folder: &Path, find: &Find) -> anyhow::Result<Answer> {
     Ok(if stories.is_empty() { Answer::No } else { Answer::Yes })
 }
 
-/// A mail and what became of it.
+/// A mail with its outcome and its clicks.
 struct Story {
     mail: Box<MailRecord>,
     line: Vec<u8>,
     later: Vec<(Vec<u8>, Record)>,
-    /// When the next mail of its kind came for the same reader.
+    /// The time at which the next mail of its kind came for the same reader.
     superseded: Option<Timestamp>,
 }
 
@@ -215,7 +215,7 @@ fn tail(folder: &Path, lines: usize, then: Then, form: Form) -> anyhow::Result<A
             break;
         }
     }
-    // A clock that stepped back left the newest records in an older file: their numbers tell the order.
+    // After a clock stepped back, the newest records are in an older file: their numbers order them.
     newest.sort_by_key(|line| chain::number(line));
     let skip = newest.len().saturating_sub(lines);
     for line in newest.iter().skip(skip) {
@@ -256,7 +256,7 @@ fn tail(folder: &Path, lines: usize, then: Then, form: Form) -> anyhow::Result<A
     }
 }
 
-/// How often `tail --follow` looks.
+/// The interval at which `tail --follow` reads the files.
 const POLL: Duration = Duration::from_millis(250);
 
 fn show(out: &mut impl Write, line: &[u8], record: &Record, form: Form) -> io::Result<()> {

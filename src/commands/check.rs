@@ -36,7 +36,7 @@ pub(super) fn check(config: &Config) -> anyhow::Result<Answer> {
     Ok(Answer::Yes)
 }
 
-/// What the audit says of entries: that no mail matched, once it is old enough to tell, and near misses.
+/// Advice from the audit's records about entries: that no mail matched, once the audit is old enough, and near misses.
 fn from_the_audit(settings: &Settings) -> Vec<Advice> {
     let Some(folder) = settings.audit.as_deref() else { return Vec::new() };
     let files = chain::files(folder).unwrap_or_default();
@@ -67,7 +67,7 @@ fn from_the_audit(settings: &Settings) -> Vec<Advice> {
     advice
 }
 
-/// Days of audit from which on an entry without a mail is spoken of.
+/// Days of audit from which on an entry without a mail is reported.
 const OLD_ENOUGH: usize = 14;
-/// Days that are looked at.
+/// Days of audit that are read, counted back from today.
 const LOOKED_AT: usize = 60;

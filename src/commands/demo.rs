@@ -1,9 +1,8 @@
 //! `demo`: the product at work, all in this process and on loopback.
 //!
-//! A site whose links work once, a scanner that opens every link of every mail, and the hop in front of it. The same
-//! reset mail goes without and with the hop; then an ordinary mail, a forged sender and a forged tag; and at last before a
-//! scanner that can be told nothing, where the link leads to the guard page. The command fails where any outcome is not the
-//! promised one.
+//! A site whose links work once, a scanner that opens every link of every mail, and the hop in front of it. The same reset mail
+//! goes without and with the hop; then an ordinary mail, a forged sender and a forged tag; and at last before a scanner without
+//! any rule, where the link leads to the guard page. The command fails where any outcome is not the promised one.
 
 use std::{
     fs,
@@ -45,7 +44,7 @@ use crate::{
 /// What happens after the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
-    /// The command ends.
+    /// The command ends, and everything stops.
     Leave,
     /// Everything stays up until Ctrl-C.
     Stay,
@@ -67,7 +66,7 @@ pub(super) fn demo(after: After) -> anyhow::Result<Answer> {
     Ok(if kept { Answer::Yes } else { Answer::No })
 }
 
-/// A folder for the audit, gone with the demo.
+/// A folder for the audit, removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -90,7 +89,7 @@ impl Drop for Folder {
 /// The tag's token in the demo; a real one is a secret.
 const TOKEN: &str = "demo-token-not-secret";
 const HOP: &str = "firstclick";
-/// The hop before the scanner that can be told nothing.
+/// The row of the hop before the scanner without any rule.
 const GUARD: &str = "firstclick, guard";
 const READER: &str = "bob@corp.example";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -98,7 +97,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Stage {
     site: Site,
     scanner: Scanner,
-    /// Opens every link whatever it is told.
+    /// The scanner without a rule, which opens every link of every mail.
     deaf: Scanner,
     vendor: Signer,
     shop: Signer,
@@ -339,8 +338,8 @@ impl Row {
     }
 }
 
-/// Adds what the audit says of each mail that went through the hop. A relayed mail's record follows its delivery, so
-/// the last one may not be there at once.
+/// Adds to the rows what the audit's records say of each mail. A relayed mail's record follows its delivery, so the last one may
+/// not be there at once.
 fn explain(rows: &mut [Row], folder: &Folder) -> anyhow::Result<()> {
     let watch = Stopwatch::start();
     for row in rows.iter_mut().filter(|row| row.is_judged()) {
@@ -378,7 +377,7 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// What the audit says of the demo: its chain holds, and no token is in it.
+/// The line about the audit of the demo: its chain holds, and no token is in it.
 fn audit_line(rows: &[Row], folder: &Folder) -> anyhow::Result<String> {
     let report = verify::verify(&folder.0)?;
     ensure!(report.broken.is_none(), "the audit's chain is broken: {:?}", report.broken);

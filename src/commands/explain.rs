@@ -1,4 +1,4 @@
-//! `explain`: what would happen to a mail, and why. The same code as the hop's decides, and nothing leaves.
+//! `explain`: what the hop would do to a mail, and why. The same code as the hop's decides, and nothing is sent.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use crate::{
 
 pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<Answer> {
     let mut settings = config.load_or_empty()?;
-    // Nothing is remembered: a look is no mail.
+    // Nothing is recorded: the mail is not relayed.
     settings.audit = None;
     let hostname = settings.hostname().unwrap_or("firstclick.invalid").to_owned();
     let pipeline = build(settings, &hostname)?;
@@ -66,7 +66,7 @@ pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<An
     Ok(Answer::Yes)
 }
 
-/// For whom it is printed.
+/// The form of the output: for people, or JSON.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Json,
@@ -203,7 +203,7 @@ fn show(out: &mut impl Write, file: &Path, preview: &Preview) -> io::Result<()> 
     }
     for reason in view.reasons {
         writeln!(out, "  {} {:14} {}", if reason.ok { "yes" } else { "NO " }, reason.check.code(), printable(&reason.detail))?;
-        // Who the author is needs no proof yet: `identity` says what covers From.
+        // Who the author is needs no proof yet: `identity` shows what covers From.
         let shown = reason.field.as_ref().filter(|_| reason.check.known() != Some(Reason::Author) || reason.covered_by.is_some());
         if let Some(field) = shown {
             let by = reason.covered_by.as_ref().map_or_else(|| "not covered by a proof".to_owned(), |by| format!("covered by {by}"));

@@ -35,9 +35,8 @@ pub(super) fn keygen(arguments: &Keygen) -> anyhow::Result<Answer> {
     Ok(Answer::Yes)
 }
 
-/// The newest stands first; older ones go on verifying until they are taken out. The new file takes the old one's place
-/// in one step, so that a reader never sees half of it, and only its owner and group may read it. Says how many older ones there
-/// are.
+/// Puts a new line on top of a file; older ones go on verifying until they are removed. The new file replaces the old one in one
+/// step, so that a reader never sees half of it, and only its owner and group may read it. Returns the number of older lines.
 fn put_on_top(path: &Path, fresh: &str) -> io::Result<usize> {
     let older = match fs::read_to_string(path) {
         Ok(text) => text,
@@ -58,7 +57,7 @@ fn put_on_top(path: &Path, fresh: &str) -> io::Result<usize> {
     Ok(older.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).count())
 }
 
-/// What was written, in one line.
+/// A line for people about what was written.
 fn told(path: &Path, what: &str, older: usize) -> String {
     let path = path.display();
     match older {

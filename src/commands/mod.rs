@@ -26,20 +26,20 @@ use crate::{
     limits,
     pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
     recognition::Recogniser,
-    service::listener::ListenerDied,
+    service::listener::ListenerFailed,
     settings::{Files, Identity, Settings, Verify},
 };
 
-/// How a command ended.
+/// The answer of a command, which is its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
-    /// Done, or yes.
+    /// Done, or yes: 0.
     Yes,
-    /// The answer is no.
+    /// No: 1.
     No,
 }
 
-/// Runs a command; what goes wrong is printed cause by cause.
+/// Runs a command and returns its exit code; an error is printed with its causes.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let config = Config(cli.config);
@@ -57,7 +57,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match outcome {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
-        // Whoever read our output went away: nothing to complain about.
+        // The reader of our output has closed it, which is no error.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let mut causes = error.chain();
@@ -67,7 +67,7 @@ pub fn run(cli: Cli) -> ExitCode {
             for cause in causes {
                 let _ = writeln!(err, "  {cause}");
             }
-            ExitCode::from(if error.is::<ListenerDied>() { TEMPORARY } else { 2 })
+            ExitCode::from(if error.is::<ListenerFailed>() { TEMPORARY } else { 2 })
         }
     }
 }
@@ -107,12 +107,12 @@ impl Config {
     }
 }
 
-/// All mistakes of a configuration, as people read them.
+/// All mistakes of a configuration, as they are printed.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration has mistakes\n{0}")]
 struct Listed(crate::settings::Problems);
 
-/// What the pipeline goes by, of a configuration.
+/// The pipeline's part of a configuration.
 fn pipeline_config(settings: &mut Settings, authenticator: Arc<Authenticator>, hostname: &str) -> PipelineConfig {
     PipelineConfig {
         allowlist: std::mem::take(&mut settings.allowlist),
@@ -125,7 +125,7 @@ fn pipeline_config(settings: &mut Settings, authenticator: Arc<Authenticator>, h
     }
 }
 
-/// The pipeline that a configuration asks for, with nothing counted and remembered yet.
+/// The pipeline for a configuration, with nothing counted yet.
 fn build(mut settings: Settings, hostname: &str) -> anyhow::Result<Pipeline> {
     let authenticator = Arc::new(authenticator(&settings.identity, hostname)?);
     let key = settings.audit_keys.keys.first().cloned();
@@ -135,7 +135,7 @@ fn build(mut settings: Settings, hostname: &str) -> anyhow::Result<Pipeline> {
     Ok(Pipeline::build(pipeline_config(&mut settings, authenticator, hostname), Arc::new(shared)))
 }
 
-/// Who finds out who sent a mail.
+/// The authenticator for a configuration.
 fn authenticator(identity: &Identity, hostname: &str) -> anyhow::Result<Authenticator> {
     let trusted = identity.trusted_upstreams.clone();
     Ok(match &identity.verify {
@@ -148,7 +148,7 @@ fn authenticator(identity: &Identity, hostname: &str) -> anyhow::Result<Authenti
     })
 }
 
-/// Who tags, and removes forged tags; the latter is done without a configuration too.
+/// The tagger for a configuration, which also removes forged tags; the latter is done without a configuration too.
 fn tagger(settings: &Settings, hostname: &str) -> Tagger {
     settings.tag.as_ref().map_or_else(
         || Tagger { header: "X-Firstclick".into(), tokens: Vec::new(), keys: Vec::new(), authserv_id: hostname.to_owned() },

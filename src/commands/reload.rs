@@ -1,4 +1,5 @@
-//! Reading the configuration again while mails flow. What is wrong with the new one is said, and the old one stays.
+//! Reads the configuration again while mails are being relayed. Mistakes in the new one are logged, and the old one stays in
+//! force.
 //!
 //! All that can fail is done first; then mail path, guard page and audit change, one after another and none without the others.
 //! What a reload cannot change is named, key by key, by the table in `settings::keys`.
@@ -24,10 +25,10 @@ pub(super) struct Servers {
     pub(super) hostname: String,
 }
 
-/// What a reload compares with.
+/// The configuration in force, as far as a reload compares with it.
 #[derive(Clone)]
 pub(super) struct InForce {
-    /// As it is asked now; where it stays, the resolver and its cache stay.
+    /// How identities are looked up; where it is unchanged, the resolver and its cache stay.
     identity: Identity,
     /// What was written when the configuration was read last.
     written: WrittenKeys,
@@ -68,7 +69,7 @@ impl Reload {
         self.in_force.files.have_changed()
     }
 
-    /// Reads everything again and puts it in place of the old, or says why not.
+    /// Reads everything again and puts it in force, or logs why not.
     pub(super) fn reload(&mut self) {
         let mut files = Files::default();
         let prepared = self.config.load_noting(&mut files).and_then(|settings| self.prepare(settings));
@@ -84,7 +85,7 @@ impl Reload {
         }
     }
 
-    /// Makes all that can fail.
+    /// Makes all that can fail of a new configuration.
     fn prepare(&self, mut settings: Settings) -> anyhow::Result<Prepared> {
         let Servers { pipeline: before, hostname: known, .. } = &self.servers;
         for (section, was, is) in self.sections(&settings) {
@@ -95,7 +96,7 @@ impl Reload {
         let hostname = settings.hostname().unwrap_or(known).to_owned();
         let same = settings.identity == self.in_force.identity && hostname == *known;
         let asked = if same { Arc::clone(&before.config.authenticator) } else { Arc::new(authenticator(&settings.identity, &hostname)?) };
-        // What the store has counted, and who sweeps it, goes on.
+        // The count of stored links, and the task that sweeps the store, stay.
         if let Some(links) = settings.guard.as_mut().and_then(|guard| guard.links.as_mut())
             && let Some(same) = before.config.link_store.as_ref().filter(|old| old.folder() == links.folder())
         {
@@ -110,7 +111,7 @@ impl Reload {
         Ok(Prepared { smtp, guard, pipeline, settings })
     }
 
-    /// Puts it in place of the old; nothing here can fail.
+    /// Puts a prepared configuration in force; nothing here can fail.
     fn replace(&mut self, prepared: Prepared) {
         let Prepared { smtp, guard, pipeline, settings } = prepared;
         for warning in &settings.warnings {

@@ -1,7 +1,7 @@
 //! `run`: the service, from its start to its end.
 //!
-//! Read this to know what happens when: the configuration is read, the servers are bound, systemd is told, and then the
-//! hop serves until SIGTERM or SIGINT. SIGHUP, or a changed file, reads the configuration again.
+//! The configuration is read, the servers are bound, systemd is notified, and then the hop serves until SIGTERM or SIGINT, or
+//! until a listener fails. SIGHUP, or a changed file, reads the configuration again.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -29,7 +29,7 @@ use crate::{
     mail::Protocol,
     milter,
     pipeline::Shared,
-    service::{Shutdown, listener::ListenerDied, memory::MemoryBudget},
+    service::{Shutdown, listener::ListenerFailed, memory::MemoryBudget},
     settings::Settings,
     smtp::{
         config::Config as SmtpConfig,
@@ -70,9 +70,9 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     let mut running = serve(sockets.mails, &servers, &mails);
     // Ends with this function.
     let mut keeping = JoinSet::new();
-    keeping.spawn(keep_refusals_told(Arc::clone(&shared)));
-    keeping.spawn(keep_reloading(hangup, Reload::new(servers, config.clone(), in_force)));
-    keeping.spawn(keep_watchdog_quiet());
+    keeping.spawn(summarise_refusals(Arc::clone(&shared)));
+    keeping.spawn(reload_on_change(hangup, Reload::new(servers, config.clone(), in_force)));
+    keeping.spawn(notify_watchdog());
     notify(&[NotifyState::Ready]);
 
     let failure = tokio::select! {
@@ -177,7 +177,7 @@ fn servers(settings: Settings, hostname: String) -> anyhow::Result<Servers> {
 }
 
 /// Starts each server on its sockets.
-fn serve(sockets: MailSockets, servers: &Servers, shutdown: &Shutdown) -> JoinSet<Result<(), ListenerDied>> {
+fn serve(sockets: MailSockets, servers: &Servers, shutdown: &Shutdown) -> JoinSet<Result<(), ListenerFailed>> {
     let mut running = JoinSet::new();
     if let Some(server) = &servers.smtp {
         running.spawn(server::run(sockets.smtp, Arc::clone(server), shutdown.clone()));
@@ -191,8 +191,8 @@ fn serve(sockets: MailSockets, servers: &Servers, shutdown: &Shutdown) -> JoinSe
     running
 }
 
-/// Lets every server finish what it has; the first listener that had died, if one had.
-async fn drain(mut running: JoinSet<Result<(), ListenerDied>>, shutdown: &Shutdown) -> Option<ListenerDied> {
+/// Lets every server drain; returns the first listener that had failed, if one had.
+async fn drain(mut running: JoinSet<Result<(), ListenerFailed>>, shutdown: &Shutdown) -> Option<ListenerFailed> {
     shutdown.drain.cancel();
     let mut first = None;
     while let Some(ended) = running.join_next().await {
@@ -201,9 +201,9 @@ async fn drain(mut running: JoinSet<Result<(), ListenerDied>>, shutdown: &Shutdo
     first
 }
 
-/// Why a server ended, where nobody had asked it to.
-fn failure(ended: Result<Result<(), ListenerDied>, JoinError>) -> Option<ListenerDied> {
-    ended.unwrap_or_else(|error| Err(ListenerDied { name: "of a server".to_owned(), error: error.into() })).err()
+/// The listener that failed, where a server ended before the drain.
+fn failure(ended: Result<Result<(), ListenerFailed>, JoinError>) -> Option<ListenerFailed> {
+    ended.unwrap_or_else(|error| Err(ListenerFailed { name: "of a server".to_owned(), error: error.into() })).err()
 }
 
 /// The signals that end the service.
@@ -222,7 +222,7 @@ impl StopSignals {
 }
 
 /// Reads the configuration again on SIGHUP, and where a file of it has changed.
-async fn keep_reloading(mut hangup: Signal, mut reload: Reload) {
+async fn reload_on_change(mut hangup: Signal, mut reload: Reload) {
     loop {
         let asked = tokio::select! {
             _ = hangup.recv() => true,
@@ -230,15 +230,15 @@ async fn keep_reloading(mut hangup: Signal, mut reload: Reload) {
         };
         if asked || reload.has_changed() {
             notify(&[NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading), NotifyState::Reloading]);
-            // It reads files, perhaps of another machine: mails on this thread go on elsewhere.
+            // It reads files, perhaps on a network share: other threads serve mails meanwhile.
             tokio::task::block_in_place(|| reload.reload());
             notify(&[NotifyState::Ready]);
         }
     }
 }
 
-/// Writes a record of what was refused in the minute that is over.
-async fn keep_refusals_told(shared: Arc<Shared>) {
+/// Writes the summary records of refusals, once a minute.
+async fn summarise_refusals(shared: Arc<Shared>) {
     let mut minutes = interval(limits::REFUSALS_SUMMARY);
     minutes.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -247,8 +247,8 @@ async fn keep_refusals_told(shared: Arc<Shared>) {
     }
 }
 
-/// Tells systemd's watchdog, where there is one, that the runtime still runs.
-async fn keep_watchdog_quiet() {
+/// Notifies systemd's watchdog, where there is one, while the runtime runs.
+async fn notify_watchdog() {
     let Some(patience) = sd_notify::watchdog_enabled() else { return };
     loop {
         notify(&[NotifyState::Watchdog]);
@@ -256,7 +256,7 @@ async fn keep_watchdog_quiet() {
     }
 }
 
-/// Tells systemd; where there is none, nobody hears it.
+/// Notifies systemd; does nothing where there is none.
 fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }
@@ -280,8 +280,8 @@ async fn listeners(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
     Ok(listeners)
 }
 
-/// An SMTP session takes two file descriptors, and a large mail a third; a milter session takes one. Says so where the
-/// system gives fewer.
+/// Raises the limit of file descriptors: an SMTP session takes two, and a large mail a third; a milter session takes one. Logs a
+/// warning where the system gives fewer.
 fn raise_file_limit(settings: &Settings) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let smtp = settings.smtp.as_ref().map_or(0, |config| config.bounds.connections * 3);

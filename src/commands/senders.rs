@@ -1,4 +1,4 @@
-//! `senders`: the catalogue, for people.
+//! `senders`: prints the catalogue of services.
 
 use std::io::{self, Write};
 

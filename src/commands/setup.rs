@@ -1,4 +1,4 @@
-//! `setup`: what the scanner must be told, filled in from the configuration.
+//! `setup`: prints the steps to configure the scanner, filled in from the configuration.
 
 use std::io::{self, Write as _};
 

@@ -1,4 +1,4 @@
-//! `unwrap`: what a scanner's link hides. Nothing is opened.
+//! `unwrap`: prints the original of a scanner's link. Nothing is opened.
 
 use std::io::{self, BufRead as _, Write as _};
 
@@ -18,7 +18,7 @@ struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<&'a str>,
     by: &'a [&'static str],
-    /// What the link itself says of where it leads, where it says no more.
+    /// The host of the original, where the link holds no more than that.
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<&'a str>,
 }

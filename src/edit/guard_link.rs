@@ -1,4 +1,4 @@
-//! Sealed guard links: the one-time link, who it was for and until when, in an address that only the hop can open.
+//! Sealed guard links: the one-time link, its reader and its time of expiry, in an address that only the hop can open.
 //!
 //! AES-256-GCM-SIV (RFC 8452): nothing to store, nothing to tamper with, and any replica with a key of the ring opens what
 //! another one sealed. The nonce is a keyed hash of what is sealed, so that sealing is a pure function; this cipher is made
@@ -18,22 +18,22 @@ use jiff::Timestamp;
 
 use super::{link_id::LinkId, pack, tag::Key};
 
-/// What a guard link holds.
+/// The contents of a guard link.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GuardLink {
     /// The one-time link. A secret: it is shown to nobody but the reader's browser, in the answer to a press.
     pub link: String,
-    /// The hop's id of the mail.
+    /// The hop's id of the mail that it stands in.
     pub mail: String,
-    /// The entry that acted.
+    /// The name of the entry by which the mail was exempted.
     pub entry: String,
     /// The domain of the mail's author.
     pub author: String,
-    /// The recipient, where there was one alone; empty otherwise.
+    /// The recipient, where the mail had one; empty otherwise.
     pub recipient: String,
-    /// When the mail was decided.
+    /// The time of the decision about the mail.
     pub at: Timestamp,
-    /// From when on it no longer opens.
+    /// The time from which on it no longer opens.
     pub until: Timestamp,
 }
 
@@ -43,32 +43,32 @@ impl fmt::Debug for GuardLink {
     }
 }
 
-/// Seals and opens guard links.
+/// The keys of guard links, with the address of the page.
 #[derive(Clone, Debug)]
 pub struct GuardLinkKeys {
-    /// Where the guard page is, as readers reach it: `https://links.corp.example`, without a slash at the end.
+    /// The address of the guard page as readers reach it: `https://links.corp.example`, without a slash at the end.
     pub url: String,
     /// The keys, the newest first: it seals, all open.
     pub keys: Vec<SealKey>,
-    /// How long a guard link opens.
+    /// The time for which a guard link opens.
     pub lifetime: Duration,
 }
 
-/// A guard link that is the name of what it holds.
+/// A guard link with the name of a stored value.
 #[derive(Clone, Debug)]
 pub struct ShortLink {
-    /// The link, as it stands in the mail.
+    /// The whole link, as it stands in the mail.
     pub url: String,
     /// What must be stored before the mail leaves, so that the link opens.
     pub stored: StoredLink,
 }
 
-/// What is stored of a guard link.
+/// A stored value of a guard link, by its name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredLink {
-    /// Its name.
+    /// The name: the day of expiry and 80 bits of a keyed hash.
     pub id: LinkId,
-    /// The sealed value in base64 (RFC 4648 section 5), at most [`STORED`] octets. Nobody reads it without a key of the ring.
+    /// The sealed value in base64 (RFC 4648 section 5), at most [`STORED`] octets. It cannot be read without a key of the ring.
     pub value: String,
 }
 
@@ -85,7 +85,7 @@ pub struct SealKey {
     nonces: Key,
     ids: Key,
     hashes: Key,
-    /// Marks which key sealed, so that opening does not try all. Not a secret.
+    /// Marks which key sealed, so that opening need not try all. Not a secret.
     mark: u8,
 }
 
@@ -96,7 +96,7 @@ impl fmt::Debug for SealKey {
 }
 
 impl SealKey {
-    /// A key as `keygen` writes it, for this purpose.
+    /// Reads a key of 32 octets as `keygen` writes it, in base64, and derives the keys for this purpose.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let key = Key::parse(text)?;
@@ -106,22 +106,22 @@ impl SealKey {
         Some(Self { cipher, nonces: key.derive("guard-nonce"), ids: key.derive("guard-id"), hashes: key.derive("audit-link"), mark })
     }
 
-    /// What records hash one-time links by.
+    /// The key by which records hash one-time links.
     #[must_use]
     pub const fn link_hashes(&self) -> &Key {
         &self.hashes
     }
 
-    /// The name of what this key sealed.
+    /// The name of a value that this key sealed.
     fn id(&self, value: &[u8], until: Timestamp) -> Option<LinkId> {
         LinkId::new(until, &self.ids.digest(value))
     }
 }
 
-/// A guard link that opens.
+/// A guard link that was opened.
 #[derive(Clone, Debug)]
 pub struct Opened<'k> {
-    /// What it holds.
+    /// The contents.
     pub link: GuardLink,
     /// The key that sealed it: by its [`SealKey::link_hashes`] the mail's own record hashes its links, whichever key of the ring
     /// is the newest now.
@@ -134,7 +134,7 @@ pub enum OpenError {
     /// No key of the ring sealed it, or it was changed.
     #[error("it was not sealed here")]
     Foreign,
-    /// Its time is over.
+    /// It was opened after [`GuardLink::until`].
     #[error("it has expired")]
     Expired,
 }
@@ -148,8 +148,8 @@ impl GuardLinkKeys {
         (link.len() <= LONGEST).then_some(link)
     }
 
-    /// The guard link for this where it is stored: the same for the same. None where there is no key, the link is too long to
-    /// be sealed, or it opens beyond the days that names can tell ([`LinkId`]).
+    /// The guard link for a value that is stored: the same contents give the same link. None where there is no key, the link is
+    /// too long to be sealed, or it expires later than names can express ([`LinkId`]).
     #[must_use]
     pub fn shorten(&self, sealed: &GuardLink) -> Option<ShortLink> {
         let (key, value) = self.sealed(sealed)?;
@@ -180,13 +180,13 @@ impl GuardLinkKeys {
     /// Opens the last part of a guard link's path.
     ///
     /// # Errors
-    /// [`OpenError`]; nothing of what was sealed is known then, but that it has expired.
+    /// [`OpenError`]; nothing of the contents is known then.
     pub fn open(&self, value: &str, now: Timestamp) -> Result<Opened<'_>, OpenError> {
         let (key, _, sealed) = self.opened(value, LONGEST).ok_or(OpenError::Foreign)?;
         in_time(key, sealed, now)
     }
 
-    /// Opens what was stored under a name. What stands there under another name than its own does not open.
+    /// Opens a stored value. A value that is stored under another name than its own does not open.
     ///
     /// # Errors
     /// As [`GuardLinkKeys::open`].

@@ -8,7 +8,7 @@ use jiff::{Timestamp, ToSpan as _, civil::Date, tz::TimeZone};
 ///
 /// It is written in [`LinkId::LENGTH`] digits of Crockford's base 32: no letter that looks like a digit, no mark at which a
 /// mail program would end a link. Small and large letters are the same; `o`, `i` and `l` are read as the digits they look
-/// like. Whoever knows it opens the page, so it does not print itself into logs.
+/// like. Whoever has it can open the page, so it does not print itself into logs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LinkId {
     /// Days since 1970-01-01, below 2^15: until 2059-09-18.
@@ -25,7 +25,7 @@ impl LinkId {
     /// Characters of its written form: with `https://`, a host of 40 characters and `/s/` a link has 70.
     pub const LENGTH: usize = 19;
 
-    /// The name of what stops opening at this time and has this keyed hash. None before 1970 and from 2059-09-19 on.
+    /// The name of a value that expires at this time and has this keyed hash. None before 1970 and from 2059-09-19 on.
     pub(super) fn new(until: Timestamp, hash: &[u8; 32]) -> Option<Self> {
         let day = u16::try_from(until.as_second().div_euclid(86_400)).ok().filter(|day| *day < DAYS)?;
         Some(Self { day, hash: hash.get(..HASH)?.try_into().ok()? })
@@ -52,7 +52,7 @@ impl LinkId {
         Some(Self { day, hash })
     }
 
-    /// The day, in UTC, on which it stops opening.
+    /// The day, in UTC, on which the link expires.
     #[must_use]
     pub fn day(&self) -> Date {
         let start = TimeZone::UTC.to_datetime(Timestamp::UNIX_EPOCH).date();

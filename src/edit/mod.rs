@@ -1,4 +1,4 @@
-//! Changing a mail byte for byte: what no patch names stays as it came.
+//! Edits of a mail, octet by octet: what no patch names stays as it came.
 
 pub mod guard_link;
 pub mod link_id;
@@ -11,13 +11,13 @@ use std::ops::Range;
 /// A stretch of a mail and what stands there instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patch {
-    /// What is replaced, in octets of the mail; empty to insert.
+    /// The octets of the mail that are replaced; empty to insert.
     pub at: Range<usize>,
-    /// What stands there afterwards.
+    /// The octets that take their place.
     pub with: Vec<u8>,
 }
 
-/// Two patches name the same octets, or one lies outside of the mail.
+/// Two patches overlap, or one lies outside of the mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("patches overlap or lie outside of the mail")]
 pub struct PatchError;
@@ -25,7 +25,7 @@ pub struct PatchError;
 /// Applies patches, given in any order. Insertions at the same place keep their order.
 ///
 /// # Errors
-/// Where patches overlap; the mail is then to be left as it came.
+/// [`PatchError`]: patches overlap; the mail is then to be left as it came.
 pub fn apply(raw: &[u8], patches: &[Patch]) -> Result<Vec<u8>, PatchError> {
     Ok(pieces(raw, patches)?.concat())
 }
@@ -33,7 +33,7 @@ pub fn apply(raw: &[u8], patches: &[Patch]) -> Result<Vec<u8>, PatchError> {
 /// The same, as slices of the mail and of the patches: nothing is copied.
 ///
 /// # Errors
-/// Where patches overlap; the mail is then to be left as it came.
+/// [`PatchError`]: patches overlap; the mail is then to be left as it came.
 pub fn pieces<'p>(raw: &'p [u8], patches: &'p [Patch]) -> Result<Vec<&'p [u8]>, PatchError> {
     let mut ordered: Vec<&Patch> = patches.iter().collect();
     ordered.sort_by_key(|patch| (patch.at.start, patch.at.end));

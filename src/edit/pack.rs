@@ -4,7 +4,7 @@
 //! letters of small alphabets in four, five or six bits each, known words in none, what stood before by where it stood. Which
 //! runs are fewest octets is found by looking at all of them.
 
-/// How a run is written.
+/// How the octets of a run are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writing {
     /// Octets as they are.
@@ -15,11 +15,11 @@ enum Writing {
     Base64,
     /// Small hexadecimal digits, in 4 bits.
     Hex,
-    /// A known word.
+    /// A word of [`WORDS`], by its number.
     Word,
     /// A UUID in small letters (RFC 9562 section 4), in 16 octets.
     Uuid,
-    /// What stood before; the next octet says how far back.
+    /// A repetition of earlier text; the next octet is how far back it stands.
     Again,
 }
 
@@ -68,13 +68,13 @@ const WORDS: [&str; 32] = [
     "%3D",
     "&redirect",
 ];
-/// Octets of the shortest run that says again what stood before.
+/// Octets of the shortest repetition.
 const SHORTEST_AGAIN: usize = 4;
-/// How far back it may stand.
+/// Octets that a repetition may reach back.
 const FURTHEST: usize = 256;
 
 impl Writing {
-    /// The length that a run's first octet says.
+    /// The length of a run, by the code in its first octet.
     fn length(self, code: usize) -> usize {
         match self {
             Self::Octets | Self::Letters | Self::Base64 => code + 1,

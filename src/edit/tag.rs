@@ -1,8 +1,8 @@
-//! The tag that the scanner's rule looks for, its signature, and the removal of everything that looks like it.
+//! The tag that the scanner's rule looks for, its signature, and the removal of every header that looks like it.
 //!
-//! The tag is a static token, because mail-flow rules can only compare text. It is therefore removed from every mail
-//! that comes in, before anything is decided; the signature beside it lets a hop that can verify see that the tag
-//! belongs to this mail.
+//! The tag is a static token, because mail-flow rules can only compare text. It is therefore removed from every mail that comes
+//! in, before anything is decided; by the signature beside it a hop that has the key can verify that the tag belongs to this
+//! mail.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::{
     message::{Message, header::Headers},
 };
 
-/// Headers by which others tell Exchange to leave a mail alone. From outside they are forgeries, always.
+/// Headers that make Exchange leave a mail alone. From outside they are always forgeries.
 const ALWAYS_REMOVED: &[&str] =
     &["X-MS-Exchange-Organization-SkipSafeLinksProcessing", "X-MS-Exchange-Organization-SkipSafeAttachmentProcessing"];
 
@@ -66,7 +66,7 @@ impl Key {
         Self(hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&self.0, purpose.as_bytes()).as_ref()))
     }
 
-    /// 32 octets for another purpose.
+    /// 32 octets for another purpose, derived from this key.
     pub(super) fn octets(&self, purpose: &str) -> [u8; 32] {
         self.derive(purpose).digest(b"octets")
     }
@@ -87,7 +87,7 @@ impl Key {
         context.sign()
     }
 
-    /// A short keyed hash by which a link can be found again in the audit without being written there.
+    /// A short keyed hash of a link, 16 hexadecimal digits, by which the audit identifies it without holding it.
     #[must_use]
     pub fn fingerprint(&self, secret: &str) -> String {
         let tag = self.over(&[secret.as_bytes()]);
@@ -101,16 +101,16 @@ impl fmt::Debug for Key {
     }
 }
 
-/// How the hop tags.
+/// The header, tokens and keys of tags.
 #[derive(Clone, Debug)]
 pub struct Tagger {
-    /// The header's name; its signature stands in `NAME-Signature`.
+    /// The name of the header; its signature stands in `NAME-Signature`.
     pub header: String,
-    /// The tokens, the newest first; the newest is written.
+    /// The tokens, the newest first, which is the one that is written.
     pub tokens: Vec<Token>,
     /// The keys, the newest first; the newest signs, all verify.
     pub keys: Vec<Key>,
-    /// The hop's own name: Authentication-Results that claim it are removed.
+    /// The hop's own domain name: Authentication-Results that claim it are removed.
     pub authserv_id: String,
 }
 
@@ -121,8 +121,8 @@ impl Tagger {
         format!("{}-Signature", self.header)
     }
 
-    /// Removes every header that only the hop itself may write, however it is written and however often. Cheap where
-    /// there is none.
+    /// The patches that remove every header that only the hop itself may write, in any spelling and any number. Linear in the
+    /// header's octets; empty for most mails.
     #[must_use]
     pub fn removals(&self, headers: &Headers<'_>) -> Vec<Patch> {
         let signature = self.signature_header();
@@ -136,7 +136,7 @@ impl Tagger {
         forged.map(|field| Patch { at: field.whole.clone(), with: Vec::new() }).collect()
     }
 
-    /// The tag and its signature, to stand on top of the mail. None where there is no token or no key.
+    /// The tag and its signature, as a patch on top of the mail. None where there is no token or no key.
     #[must_use]
     pub fn tag(&self, message: &Message<'_>, entry: &str, now: Timestamp) -> Option<Patch> {
         let (token, key) = (self.tokens.first()?, self.keys.first()?);
@@ -152,7 +152,7 @@ impl Tagger {
         Some(Patch { at: 0..0, with: with.into_bytes() })
     }
 
-    /// Whether a mail carries a tag and a signature of ours that belongs to it.
+    /// Whether a mail has a tag and a signature by one of the keys that belongs to it.
     #[must_use]
     pub fn verifies(&self, message: &Message<'_>) -> bool {
         let headers = message.headers();

@@ -1,5 +1,4 @@
-//! The admin page: is the service alive, may a load balancer send to it, and what did it count. Plain HTTP, for the
-//! machine itself or a network of its own.
+//! The admin page: `/healthz`, `/readyz` and `/metrics`, in plain HTTP, for this host or a network of its own.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -21,35 +20,35 @@ use crate::{
     metrics::Metrics,
     service::{
         Shutdown,
-        listener::{Accepted, Listeners, OnDeath, Service, TurnedAway},
+        listener::{Accepted, Listeners, OnFailure, Refused, Service},
         permits::{ClientKey, Permits},
     },
 };
 
-/// What the page tells.
+/// The admin page: metrics, and whether the service is ready.
 #[derive(Debug)]
 pub struct Admin {
     metrics: Arc<Metrics>,
-    /// Of the servers that take mails: the service is ready until they drain.
+    /// The shutdown of the servers that take mails: the service is ready until they drain.
     mails: Shutdown,
     permits: Arc<Permits>,
 }
 
 impl Admin {
-    /// A page about the servers that stop by `mails`.
+    /// A page about these metrics and the servers that `mails` stops.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, mails: Shutdown) -> Self {
         Self { metrics, mails, permits: Arc::new(Permits::new(ClientKey::Address)) }
     }
 }
 
-/// Serves until the drain of its own begins, which is when the other listeners are closed: a load balancer hears "stopping"
-/// meanwhile. Where its listener dies, that is a warning in the log, and mails go on.
+/// Serves until its own drain begins, which is after the other listeners were closed: `/readyz` is 503 in between. A listener
+/// that fails is a warning in the log, and mails go on.
 pub async fn run(listener: TcpListener, admin: Arc<Admin>, shutdown: Shutdown) {
-    let mut all = Listeners::new("admin", Arc::clone(&admin.metrics), OnDeath::Warn, shutdown);
+    let mut all = Listeners::new("admin", Arc::clone(&admin.metrics), OnFailure::Warn, shutdown);
     let name = listener.local_addr().map_or_else(|_| "admin.listen".to_owned(), |address| format!("admin.listen {address}"));
     all.listen(name, listener, admin);
-    // A death was told, and is nobody's end.
+    // A listener that fails has been logged, and stops nothing.
     let _ = all.run(|| DRAIN).await;
 }
 
@@ -62,12 +61,12 @@ impl Service<TcpStream> for Admin {
         limits::ADMIN_CONNECTIONS
     }
 
-    /// One collector may have them all.
+    /// No bound for one client: a collector may have all connections.
     fn most_of(&self, _client: IpAddr) -> usize {
         limits::ADMIN_CONNECTIONS
     }
 
-    fn turn_away(&self, _why: TurnedAway, _client: IpAddr) -> Vec<u8> {
+    fn refuse(&self, _why: Refused, _client: IpAddr) -> Vec<u8> {
         self.metrics.refused("hop", "connection", StatusCode::SERVICE_UNAVAILABLE.as_u16());
         Vec::new()
     }
@@ -75,7 +74,7 @@ impl Service<TcpStream> for Admin {
     async fn serve(self: Arc<Self>, connection: Accepted<TcpStream>) {
         let Accepted { stream, client, shutdown, .. } = connection;
         let talk = super::talk(TokioIo::new(stream), client, router(self), &shutdown);
-        // Whatever a client does, it is gone after this.
+        // Done or not, the connection is closed afterwards.
         let _ = timeout(limits::HTTP_CONNECTION, talk).await;
     }
 }

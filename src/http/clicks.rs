@@ -1,4 +1,4 @@
-//! Who opened a guard link: a scanner or a person, as far as a request tells.
+//! Whether a person or a program opened a guard link, by its request.
 
 use std::net::IpAddr;
 
@@ -6,18 +6,18 @@ use jiff::Timestamp;
 
 use crate::mail::record::Visitor;
 
-/// What is known of a request.
+/// The parts of a request that show who sent it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request<'a> {
     pub(super) method: &'a str,
     pub(super) address: IpAddr,
     pub(super) user_agent: &'a str,
     pub(super) accept_language: &'a str,
-    /// `Purpose`, `Sec-Purpose`.
+    /// `Purpose` or `Sec-Purpose`: `prefetch` where no person has opened the link yet.
     pub(super) purpose: &'a str,
 }
 
-/// Words of programs that open links by themselves.
+/// Words in the User-Agent of programs that open links by themselves.
 const PROGRAMS: &[&str] = &[
     "bot",
     "crawl",
@@ -43,10 +43,10 @@ const PROGRAMS: &[&str] = &[
     "facebookexternalhit",
 ];
 
-/// Seconds after the mail's delivery within which people have not opened a mail yet.
+/// Seconds after the mail's delivery within which no person has opened it.
 const AT_ONCE: i64 = 5;
 
-/// Who it likely is, and why.
+/// Who probably sent the request, and what that rests on. A guess for the audit; nothing is decided by it.
 pub(super) fn likely(request: Request<'_>, at: Timestamp, now: Timestamp) -> (Visitor, String) {
     let agent = request.user_agent.to_ascii_lowercase();
     let delay = now.as_second() - at.as_second();

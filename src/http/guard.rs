@@ -1,4 +1,5 @@
-//! Requests and their answers. Only a POST that carries what the page gave along leads on (303); everything else is a page.
+//! Requests for guard links and their responses. Only a POST with the nonce of the page leads on (303); every other response is a
+//! page.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -53,8 +54,9 @@ pub(super) fn router(server: Arc<Server>, peer: IpAddr) -> Router {
         .with_state(context)
 }
 
-/// Reads the body before anything is done with the request: so much of it, for so long, and for so many requests of one
-/// client at a time. hyper closes the connection of a request whose body was not read to its end.
+/// Reads the body before anything is done with the request: [`limits::GUARD_BUFFER`] octets within [`limits::GUARD_BODY`], and a
+/// bounded number of requests of one client at a time. hyper closes the connection of a request whose body was not read to its
+/// end.
 async fn bounded(State(context): State<Context>, request: Request, next: Next) -> Response {
     let config = context.server.current.load_full();
     let refuse = |status| answer(&config, status, "text/plain; charset=utf-8", Vec::new(), None);
@@ -77,7 +79,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
 }
 
 impl Context {
-    /// Who asks: the last address that a trusted proxy wrote, or whoever is connected.
+    /// The client's address: the last one in X-Forwarded-For that a trusted proxy wrote, or the peer's.
     fn client(&self, config: &Config, headers: &HeaderMap) -> IpAddr {
         if !config.proxies.iter().any(|proxy| proxy.contains(self.peer)) {
             return self.peer;
@@ -106,7 +108,7 @@ impl Context {
     }
 }
 
-/// An answer that nobody keeps, frames, or learns anything else from. `towards` is the origin to which a form may lead.
+/// A response that is not cached, framed or given a referrer. `towards` is the origin to which a form may lead.
 fn answer(config: &Config, status: StatusCode, kind: &'static str, body: Vec<u8>, towards: Option<&str>) -> Response {
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
@@ -152,7 +154,7 @@ async fn nowhere(State(context): State<Context>, headers: HeaderMap) -> Response
     context.page(&config, &headers, StatusCode::NOT_FOUND, None, page::gone)
 }
 
-/// What somebody asks of a guard link.
+/// The fields of a request for a guard link.
 struct Asked {
     method: Method,
     headers: HeaderMap,
@@ -160,7 +162,7 @@ struct Asked {
     now: Timestamp,
 }
 
-/// A guard link that holds what it needs.
+/// GET, HEAD and POST of a guard link that holds its sealed value.
 async fn whole(State(context): State<Context>, Path(value): Path<String>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
     let config = context.server.current.load_full();
     if !context.server.admits(context.client(&config, &headers)) {
@@ -171,7 +173,7 @@ async fn whole(State(context): State<Context>, Path(value): Path<String>, method
     link(&context, &config, &value, opened, &asked)
 }
 
-/// A guard link whose value is stored under its name.
+/// GET, HEAD and POST of a guard link whose value is stored under its name.
 async fn stored(State(context): State<Context>, Path(name): Path<String>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
     let config = context.server.current.load_full();
     if !context.server.admits(context.client(&config, &headers)) {
@@ -196,7 +198,8 @@ fn too_many(config: &Config) -> Response {
     answer(config, StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", b"too many requests\n".to_vec(), None)
 }
 
-/// A guard link that was opened, or was not: GET and HEAD show the page, POST leads on. `value` is the sealed value.
+/// The response for a guard link, whether it opened or not: GET and HEAD show the page, POST leads on. `value` is the sealed
+/// value.
 fn link(context: &Context, config: &Config, value: &str, opened: Result<Opened<'_>, OpenError>, asked: &Asked) -> Response {
     let Asked { method, headers, body, now } = asked;
     let now = *now;
@@ -205,7 +208,7 @@ fn link(context: &Context, config: &Config, value: &str, opened: Result<Opened<'
         Err(OpenError::Foreign) => return context.page(config, headers, StatusCode::NOT_FOUND, None, page::gone),
         Err(OpenError::Expired) => return context.page(config, headers, StatusCode::GONE, None, page::expired),
     };
-    // What was sealed was a web link; were it not, it leads nowhere.
+    // The one-time link is a web link; if it were not, the response would lead nowhere.
     let Some((host, origin)) = destination(&sealed.link) else {
         return context.page(config, headers, StatusCode::NOT_FOUND, None, page::gone);
     };
@@ -240,7 +243,7 @@ fn link(context: &Context, config: &Config, value: &str, opened: Result<Opened<'
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
         return response;
     }
-    // A page of another site that posts here is told by the browser itself, and it has no nonce of this link.
+    // The browser itself marks a POST from a page of another site, and that page has no nonce of this link.
     let site = text(headers, "sec-fetch-site");
     let field =
         |name: &str| form_urlencoded::parse(body).find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default();
@@ -266,7 +269,7 @@ fn link(context: &Context, config: &Config, value: &str, opened: Result<Opened<'
     }
 }
 
-/// The host as a browser writes it, in ASCII, and the origin; none for what is no web link.
+/// The host as a browser writes it, in ASCII, and the origin; none where the link is no web link.
 fn destination(link: &str) -> Option<(String, String)> {
     let url = Url::parse(link).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
     let host = url.host_str()?.to_owned();
@@ -280,7 +283,7 @@ fn redacted(sealed: &GuardLink, key: &SealKey) -> Option<RedactedLink> {
     Some(RedactedLink { link: link.redacted(), hash: Some(key.link_hashes().fingerprint(link.expose())) })
 }
 
-/// Puts a click on record, in the log and in the metrics.
+/// Writes the record of a click, its line in the log, and counts it.
 fn record_click(
     context: &Context,
     sealed: &GuardLink,
@@ -313,7 +316,7 @@ fn record_click(
     }
 }
 
-/// The sender and two others, in an order that a program cannot tell from the page.
+/// The sender and two others, in an order by which a program cannot find the sender.
 fn names(config: &Config, sealed: &GuardLink, value: &str) -> Vec<String> {
     let rank = |name: &str| config.nonces.fingerprint(&format!("{value} {name}"));
     let mut others: Vec<&String> = config.others.iter().filter(|name| **name != sealed.author).collect();
@@ -323,7 +326,7 @@ fn names(config: &Config, sealed: &GuardLink, value: &str) -> Vec<String> {
     names
 }
 
-/// What goes back with a press: the time, signed together with the link.
+/// The nonce of the form: the time, with a keyed hash of it and the link.
 fn nonce(config: &Config, value: &str, now: Timestamp) -> String {
     let at = now.as_second();
     format!("{at}.{}", config.nonces.fingerprint(&format!("nonce {at} {value}")))
@@ -341,7 +344,7 @@ fn is_own_nonce(config: &Config, value: &str, nonce: &str, now: Timestamp) -> bo
 /// Seconds that a page may be open before its button is pressed: a working day.
 const NONCE_LIFE: i64 = 12 * 3_600;
 
-/// The help desk's page.
+/// GET and POST of the help desk's page, which unwraps a scanner's link.
 async fn help_desk(State(context): State<Context>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
     let config = context.server.current.load_full();
     if config.help_desk == HelpDesk::Closed {

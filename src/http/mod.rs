@@ -1,8 +1,8 @@
 //! HTTP servers: the guard page, which only a person's press gets past, and the admin page (`admin`).
 //!
-//! A reader opens a guard link; `guard` opens the seal, shows who sent the mail and where the link leads, and only a press
-//! of the button sends the browser on. Each open and each press is put on record. The mail path never waits for it:
-//! it shares nothing with it but the audit's queue and, where guard links are stored, their folder.
+//! A reader opens a guard link; `guard` opens the sealed value, shows who sent the mail and where the link leads, and only a
+//! press of the button sends the browser on. Each open and each press is recorded. The mail path does not depend on it: they
+//! share the audit's queue and, where guard links are stored, their folder.
 
 pub mod admin;
 mod clicks;
@@ -42,67 +42,67 @@ use crate::{
     metrics::Metrics,
     service::{
         Shutdown,
-        listener::{Accepted, ListenerDied, Listeners, OnDeath, Service, TurnedAway},
+        listener::{Accepted, ListenerFailed, Listeners, OnFailure, Refused, Service},
         permits::{ClientKey, Permits},
     },
     tls::{self, CertificateFiles, TlsError},
 };
 
-/// How the server is set up.
+/// The settings of the guard page.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where readers' browsers connect, or the proxy in front.
+    /// The address on which readers' browsers, or the proxy in front, connect.
     pub listen: SocketAddr,
-    /// Seals and opens.
+    /// The keys of guard links, by which their values open.
     pub guard_links: Arc<GuardLinkKeys>,
-    /// Where guard links are stored; none where each holds what it needs.
+    /// The store of guard links; none where each link holds its value.
     pub links: Option<Arc<LinkStore>>,
-    /// Signs what goes back with a press.
+    /// The key of the nonces in forms.
     pub nonces: Key,
-    /// For TLS here; without it a proxy in front does it.
+    /// The certificate for TLS here; without it a proxy in front does TLS.
     pub certificate: Option<CertificateFiles>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub proxies: Vec<Network>,
-    /// How a reader shows that it is a person.
+    /// What a reader does to show that a person is there.
     pub confirm: Confirm,
-    /// Names to choose among beside the sender's.
+    /// Names to choose among, beside the sender's, with [`Confirm::Choose`].
     pub others: Vec<String>,
-    /// A picture on every page.
+    /// The picture on every page.
     pub logo: Option<Logo>,
-    /// A sentence on every page.
+    /// The admin's own sentence on every page; empty for none.
     pub note: String,
-    /// Whether the help desk's page is there.
+    /// Whether the help desk's page is served.
     pub help_desk: HelpDesk,
 }
 
-/// How a reader shows that it is a person.
+/// What a reader does to show that a person is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirm {
-    /// By a press of a button.
+    /// A press of a button.
     Press,
-    /// By choosing the sender among three names.
+    /// Choosing the sender among three names.
     Choose,
 }
 
-/// Whether `/unwrap` is there.
+/// Whether `/unwrap`, the help desk's page, is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HelpDesk {
-    /// It is.
+    /// `/unwrap` is served.
     Open,
-    /// It is not.
+    /// `/unwrap` is 404.
     Closed,
 }
 
-/// A picture.
+/// A picture for the pages, of [`limits::LOGO`] octets at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logo {
-    /// Its media type.
+    /// The media type, as in `image/png`.
     pub kind: &'static str,
-    /// Its octets.
+    /// The file's octets.
     pub octets: Vec<u8>,
 }
 
-/// What all requests share.
+/// The guard page's server: all that its requests share.
 pub struct Server {
     current: ArcSwap<Config>,
     tls: ArcSwap<Option<Arc<ServerConfig>>>,
@@ -110,17 +110,17 @@ pub struct Server {
     metrics: Arc<Metrics>,
     languages: Languages,
     rates: Mutex<HashMap<IpAddr, (i64, u32)>>,
-    /// Connections, by TCP peer.
+    /// Permits for connections, by TCP peer.
     connections: Arc<Permits>,
-    /// Requests under way, by the client that a trusted proxy names.
+    /// Permits for requests that are being handled, by the client that a trusted proxy names.
     requests: Arc<Permits>,
 }
 
 impl Server {
-    /// A server that answers as this configuration says.
+    /// A server with these settings, which records clicks in this audit.
     ///
     /// # Errors
-    /// Where TLS cannot be set up.
+    /// [`GuardError`]: TLS cannot be set up.
     pub fn new(config: Config, audit: Option<Audit>) -> Result<Self, GuardError> {
         let tls = config.certificate.as_ref().map(tls::server).transpose()?;
         Ok(Self {
@@ -135,35 +135,35 @@ impl Server {
         })
     }
 
-    /// The same server, counting there.
+    /// The same server, counting in these metrics.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Arc<Metrics>) -> Self {
         self.metrics = metrics;
         self
     }
 
-    /// Makes another config ready for [`replace`](Self::replace), with all that can fail.
+    /// Prepares other settings for [`replace`](Self::replace): all that can fail is done here.
     ///
     /// # Errors
-    /// Where its TLS cannot be set up.
+    /// [`GuardError`]: their TLS cannot be set up.
     pub fn prepare(config: Config) -> Result<Prepared, GuardError> {
         let tls = config.certificate.as_ref().map(tls::server).transpose()?;
         Ok(Prepared { config, tls })
     }
 
-    /// Goes by another config from the next request on.
+    /// Puts other settings in force, from the next request on.
     pub fn replace(&self, prepared: Prepared) {
         self.tls.store(Arc::new(prepared.tls));
         self.current.store(Arc::new(prepared.config));
     }
 
-    /// Whether an address may ask once more in this minute.
+    /// Whether this address may send one more request in this minute.
     fn admits(&self, address: IpAddr) -> bool {
         let (address, minute) = (ClientKey::Host.of(address), clock::now().as_second() / 60);
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         if rates.len() >= limits::GUARD_ADDRESSES {
             rates.retain(|_, (at, _)| *at == minute);
-            // So many addresses in one minute: whoever is not known yet waits for the next one.
+            // The table of this minute is full: an address that is not in it waits for the next minute.
             if rates.len() >= limits::GUARD_ADDRESSES && !rates.contains_key(&address) {
                 return false;
             }
@@ -177,29 +177,29 @@ impl Server {
     }
 }
 
-/// A config whose certificate was read.
+/// Settings whose certificate was read.
 pub struct Prepared {
     config: Config,
     tls: Option<Arc<ServerConfig>>,
 }
 
-/// Why the server cannot be opened.
+/// Why the server cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
-    /// The certificate or key.
+    /// The certificate or its key.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The program was built from broken data.
+    /// The built-in sentences cannot be read: the program was built from broken data.
     #[error("built-in words: {0}")]
     Words(#[from] toml::de::Error),
 }
 
-/// Serves until the drain begins; then gives requests that are under way a moment.
+/// Serves until the drain begins; then requests that are being handled have some seconds to finish.
 ///
 /// # Errors
-/// The listener died; the drain began because of it.
-pub async fn run(listener: TcpListener, server: Arc<Server>, shutdown: Shutdown) -> Result<(), ListenerDied> {
-    let mut all = Listeners::new("guard", Arc::clone(&server.metrics), OnDeath::Stop, shutdown);
+/// The listener failed; the drain began because of it.
+pub async fn run(listener: TcpListener, server: Arc<Server>, shutdown: Shutdown) -> Result<(), ListenerFailed> {
+    let mut all = Listeners::new("guard", Arc::clone(&server.metrics), OnFailure::Stop, shutdown);
     let name = listener.local_addr().map_or_else(|_| "guard.listen".to_owned(), |address| format!("guard.listen {address}"));
     all.listen(name, listener, server);
     all.run(|| DRAIN).await
@@ -219,14 +219,15 @@ impl Service<TcpStream> for Server {
         if is_proxy { limits::GUARD_CONNECTIONS_PER_PROXY } else { limits::GUARD_CONNECTIONS_PER_CLIENT }
     }
 
-    /// The connection is closed at once: what could be said would have to be said by TLS. It is counted as what HTTP would say.
-    fn turn_away(&self, _why: TurnedAway, _client: IpAddr) -> Vec<u8> {
+    /// No octets: a reply would need a TLS handshake, so the connection is closed. The refusal is counted under the code that
+    /// HTTP would use.
+    fn refuse(&self, _why: Refused, _client: IpAddr) -> Vec<u8> {
         self.metrics.refused("hop", "connection", StatusCode::SERVICE_UNAVAILABLE.as_u16());
         Vec::new()
     }
 
     async fn serve(self: Arc<Self>, connection: Accepted<TcpStream>) {
-        // Whatever a client does, it is gone after this.
+        // Done or not, the connection is closed afterwards.
         let _ = timeout(limits::HTTP_CONNECTION, serve(connection, self)).await;
     }
 }
@@ -244,7 +245,7 @@ async fn serve(connection: Accepted<TcpStream>, server: Arc<Server>) -> io::Resu
     Ok(())
 }
 
-/// One connection's requests. Once the drain begins, the one that is under way is the last.
+/// Serves one connection's requests. Once the drain begins, the current one is the last.
 async fn talk(stream: impl hyper::rt::Read + hyper::rt::Write + Unpin, peer: IpAddr, router: Router, shutdown: &Shutdown) {
     let service = TowerToHyperService::new(router);
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -262,5 +263,5 @@ async fn talk(stream: impl hyper::rt::Read + hyper::rt::Write + Unpin, peer: IpA
     }
 }
 
-/// For requests that are under way when the service stops.
+/// Time for requests that are being handled when the drain begins.
 const DRAIN: Duration = Duration::from_secs(5);

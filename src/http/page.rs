@@ -14,39 +14,39 @@ button.choice{background:var(--paper);color:var(--act)}button:focus-visible,a:fo
 .small{font-size:1rem;color:var(--soft)}hr{border:0;border-top:1px solid var(--line);margin:1.5rem 0}textarea{font:inherit;width:100%;min-height:8rem;color:inherit;background:inherit;border:1px solid var(--line);border-radius:.5rem;padding:.6rem}\
 .error{border-inline-start:.3rem solid #b3261e;padding-inline-start:.8rem}";
 
-/// What every page has of the configuration.
+/// The parts of the configuration that are on every page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout<'a> {
     pub(super) language: &'a str,
     pub(super) words: &'a Words,
-    /// Whether there is a logo.
+    /// Whether the page has a logo.
     pub(super) logo: Logo,
-    /// The admin's own sentence.
+    /// The admin's own sentence; empty for none.
     pub(super) note: &'a str,
 }
 
-/// Whether a logo stands on the page.
+/// Whether the page has a logo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Logo {
     Shown,
     None,
 }
 
-/// How the reader shows that it is a person.
+/// What the reader is asked to do.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ask<'a> {
-    /// One button.
+    /// Press the one button.
     Press,
-    /// A button for each name; one is the sender's.
+    /// Press the button with the sender's name.
     Choose {
-        /// The names, in the order in which they stand.
+        /// The names, in the order in which they are shown.
         names: &'a [String],
-        /// Whether the last answer was wrong.
+        /// Whether an answer was wrong before.
         after: After,
     },
 }
 
-/// What came before.
+/// What the reader did before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     Nothing,
@@ -89,7 +89,7 @@ pub(super) fn guard(layout: Layout<'_>, sender: &str, host: &str, nonce: &str, a
     whole(layout, &words.heading, &out)
 }
 
-/// A page that says that there is no link, and nothing else.
+/// The page for a link that does not open: it says that there is no link, and nothing else.
 pub(super) fn gone(layout: Layout<'_>) -> String {
     message(layout, &layout.words.gone, &layout.words.gone_text)
 }

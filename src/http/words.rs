@@ -1,4 +1,4 @@
-//! What the pages say, in the reader's language (`config/guard.toml`).
+//! The sentences of the pages, in the reader's language (`config/guard.toml`).
 
 use std::collections::BTreeMap;
 
@@ -10,33 +10,33 @@ const WORDS: &str = include_str!("../../config/guard.toml");
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Words {
-    /// The page's heading.
+    /// The heading of the page.
     pub heading: String,
-    /// Who sent the link; `{sender}`.
+    /// Who sent the link, with `{sender}`.
     pub sent_by: String,
-    /// Where it leads; `{host}`.
+    /// Where the link leads, with `{host}`.
     pub leads_to: String,
-    /// Why the page is there.
+    /// Why the reader sees this page.
     pub why: String,
-    /// The button; `{host}`.
+    /// The label of the button, with `{host}`.
     pub button: String,
     /// The question of `confirm = "choose"`.
     pub choose: String,
-    /// The answer was wrong.
+    /// The sentence after a wrong answer.
     pub wrong: String,
     /// What a press does, and that nothing happens without one: right for "yes" and for "no, it was not me" alike.
     pub caution: String,
-    /// Heading where a link does not open.
+    /// The heading where a link does not open.
     pub gone: String,
-    /// What to do then.
+    /// The text where a link does not open: what to do.
     pub gone_text: String,
-    /// Heading where it has expired.
+    /// The heading where a link has expired.
     pub expired: String,
-    /// What to do then.
+    /// The text where a link has expired: what to do.
     pub expired_text: String,
 }
 
-/// All languages.
+/// The sentences of all languages, by language tag.
 #[derive(Clone, Debug)]
 pub struct Languages(BTreeMap<String, Words>);
 
@@ -49,7 +49,7 @@ impl Languages {
         toml::from_str(WORDS).map(Self)
     }
 
-    /// The language that a reader wants most of those that there are (RFC 9110 section 12.5.4), English otherwise.
+    /// The best language for an Accept-Language field (RFC 9110 section 12.5.4), English where none fits.
     #[must_use]
     pub fn choose(&self, accept_language: &str) -> Option<(&str, &Words)> {
         let mut wanted: Vec<(u32, &str)> = accept_language
@@ -59,7 +59,7 @@ impl Languages {
                 let mut pieces = item.split(';').map(str::trim);
                 let name = pieces.next().filter(|name| !name.is_empty())?;
                 let weight = pieces.find_map(|piece| piece.strip_prefix("q=")).map_or(Some(1.0), |weight| weight.parse::<f32>().ok())?;
-                // Thousandths, to be compared exactly.
+                // As whole thousandths, which compare exactly.
                 Some(((weight.clamp(0.0, 1.0) * 1_000.0).round(), name)).map(|(weight, name)| (to_thousandths(weight), name))
             })
             .filter(|(weight, _)| *weight > 0)
@@ -74,7 +74,7 @@ impl Languages {
         found.map(|(name, words)| (name.as_str(), words))
     }
 
-    /// How many there are.
+    /// The number of languages.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()
@@ -86,7 +86,7 @@ const fn to_thousandths(weight: f32) -> u32 {
     weight as u32
 }
 
-/// Whether a language is written from right to left.
+/// The text direction of a language, `rtl` or `ltr`.
 #[must_use]
 pub fn direction(language: &str) -> &'static str {
     if matches!(language, "ar" | "he" | "fa" | "ur") { "rtl" } else { "ltr" }

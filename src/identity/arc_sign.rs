@@ -1,7 +1,7 @@
-//! ARC: vouching for a mail whose body the hop has changed (RFC 8617 section 5.1).
+//! ARC: signing a mail whose body the hop has changed (RFC 8617 section 5.1).
 //!
-//! A guarded mail no longer bears its sender's signature. The seal tells the next system what held before: the results of
-//! SPF, DKIM and DMARC as the hop found them, in the hop's name. Whether it believes the hop is for its configuration to say.
+//! A changed mail no longer has its sender's signature. The ARC set carries on what held before: the results of SPF, DKIM and
+//! DMARC as the hop found them, in the hop's name. Whether the next system trusts the hop is set by its own configuration.
 
 use std::{
     fmt,
@@ -35,7 +35,7 @@ use crate::{
     message::{Domain, Message},
 };
 
-/// Seals in the name of a domain.
+/// Seals mails in the name of a domain.
 #[derive(Clone)]
 pub struct ArcSigner(Arc<ArcSealer<RsaKey<Sha256>, Ready>>);
 
@@ -48,19 +48,19 @@ impl fmt::Debug for ArcSigner {
 /// Why a mail is not sealed.
 #[derive(Debug, thiserror::Error)]
 pub enum ArcSignError {
-    /// The key's file.
+    /// The key's file holds no RSA key in PEM.
     #[error("expected an RSA key of 1024 bits or more in PEM, as `openssl genrsa -out FILE 2048` writes it")]
     Key,
-    /// Whoever sealed it before said that the chain is broken: there is nothing to add (RFC 8617 section 5.1.2).
+    /// An earlier sealer found the chain broken (`cv=fail`), so no set may be added (RFC 8617 section 5.1.2).
     #[error("its ARC chain is broken already")]
     Chain,
-    /// The hop did not look itself.
+    /// The hop made no checks of its own whose results could be sealed.
     #[error("a seal tells what the hop found, and the hop asked nobody: [arc] needs verify = \"here\"")]
     NothingFound,
-    /// DNS gave no answer in time.
+    /// DNS gave no answer within the deadline.
     #[error("DNS gave no answer within identity.deadline")]
     Late,
-    /// The mail cannot be sealed.
+    /// mail-auth cannot seal the mail.
     #[error("the mail cannot be sealed: {0}")]
     Mail(mail_auth::Error),
 }
@@ -69,7 +69,7 @@ impl ArcSigner {
     /// Seals as `selector._domainkey.domain` with a key in PEM.
     ///
     /// # Errors
-    /// [`ArcSignError::Key`].
+    /// [`ArcSignError::Key`]: the text is no RSA key in PEM.
     pub fn new(domain: &str, selector: &str, pem: &str) -> Result<Self, ArcSignError> {
         let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| ArcSignError::Key)?;
         let key = RsaKey::<Sha256>::from_key_der(der).map_err(|_| ArcSignError::Key)?;
@@ -82,7 +82,7 @@ fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@.-_+=/~:[]".contains(&byte))
 }
 
-/// What the seal's signature covers: what a reader sees, and what decides how it is read.
+/// The header fields that the signature covers: what a reader sees, and what decides how the body is read.
 const FIELDS: [&str; 13] = [
     "From",
     "Reply-To",
@@ -100,8 +100,8 @@ const FIELDS: [&str; 13] = [
 ];
 
 impl Authenticator {
-    /// The header fields that vouch for a changed mail: an ARC set, and Authentication-Results in the hop's name. The records
-    /// come from the cache: the mail was asked about a moment ago.
+    /// The header fields for a changed mail: an ARC set, and Authentication-Results in the hop's name. The records come from the
+    /// resolver's cache: they were looked up a moment ago.
     ///
     /// # Errors
     /// [`ArcSignError`]; the mail then must not be changed.
@@ -117,8 +117,8 @@ impl Authenticator {
         tokio::time::timeout(here.deadline, work).await.unwrap_or(Err(ArcSignError::Late))
     }
 
-    /// What held is looked up again from the resolver's cache, and with the same care: only signatures that can speak for
-    /// the author, and a chain of bounded length.
+    /// The checks are made again from the resolver's cache, with the same care: only signatures that can speak for the author,
+    /// and a chain of bounded length.
     async fn seal(
         &self,
         here: &Here,
@@ -163,7 +163,7 @@ impl Authenticator {
         }
         let client = self.client(original, arrival).map(|client| client.address);
         let author = author.map(|author| format!("x@{author}")).unwrap_or_default();
-        // Signatures that were not looked at are not spoken of: `neutral` would say that somebody looked.
+        // Signatures that were not looked up are left out: `neutral` would claim that they were.
         let looked_at: Vec<DkimOutput<'_>> = dkim.into_iter().filter(|output| output.signature().is_some()).collect();
         let mut results = AuthenticationResults::new(&self.hostname).with_dkim_results(&looked_at, &author);
         let sender_domain = arrival.reverse_path.rsplit_once('@').map_or(arrival.helo, |(_, domain)| domain);
@@ -171,7 +171,7 @@ impl Authenticator {
         if let Some(client) = client {
             let found = spf::check(&here.dns, arrival.envelope(client)).await;
             spf = SpfOutput::new(sender_domain.to_owned()).with_result(spf_result(found.result));
-            // The path and the name are whoever's words: odd ones could speak in the field that the hop writes.
+            // Reverse-path and HELO are the client's own text: odd ones could add results to the field.
             if is_plain(arrival.reverse_path) && is_plain(arrival.helo) {
                 let parameters = match arrival.reverse_path {
                     "" => SpfParameters::helo(client, arrival.helo, &self.hostname),

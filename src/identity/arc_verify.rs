@@ -1,10 +1,10 @@
-//! ARC: what a sealer that the admin named says of a mail that it changed (RFC 8617).
+//! ARC: the results that a sealer named by the admin found before it changed the mail (RFC 8617).
 //!
 //! A mailing list or a gateway in front of the hop breaks the sender's DKIM signature. Where it seals, its first
-//! ARC-Authentication-Results field tells what held when the mail came to it. Anybody can seal anything, so a chain is
-//! looked at only where every seal is of a domain in `identity.arc_sealers`, before a single key is looked up. What counts
-//! is what the sender's own signature covered, as its field still says, and of that what the newest
-//! ARC-Message-Signature covers too: what either leaves out, anybody could have changed. The seal must cover that field.
+//! ARC-Authentication-Results field holds what it found when the mail came in. Anybody can seal anything, so a chain is looked at
+//! only where every seal is of a domain in `identity.arc_sealers`, before a single key is looked up. What counts is what the
+//! sender's own signature covered, by its field, and of that what the newest ARC-Message-Signature covers too: all else could
+//! have been changed by anybody. The seal must cover that field.
 
 use mail_auth::{AuthenticatedMessage, DkimResult, MessageAuthenticator, Parameters, dkim::DomainKey, dns::TxtRecordParser as _};
 
@@ -28,7 +28,7 @@ const SEAL: &str = "ARC-Seal";
 const SIGNATURE: &str = "ARC-Message-Signature";
 const RESULTS: &str = "ARC-Authentication-Results";
 
-/// One set of a chain.
+/// One set of a chain: the three fields with the same `i=` (RFC 8617 section 4).
 pub(super) struct Set<'m> {
     pub(super) seal: Claims,
     pub(super) signature: Claims,
@@ -38,11 +38,11 @@ pub(super) struct Set<'m> {
 /// Why a chain is not looked at further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// There is none.
+    /// The mail has no ARC field.
     Absent,
-    /// It is not as RFC 8617 wants it.
+    /// It does not fit RFC 8617 section 5.2.
     Invalid,
-    /// It has more sets than are looked at.
+    /// It has more than [`limits::SEALS`] sets.
     TooLong,
 }
 
@@ -81,7 +81,7 @@ pub(super) fn chain<'m>(headers: &Headers<'m>) -> Result<Vec<Set<'m>>, Broken> {
     Ok(sets)
 }
 
-/// What the chain says: its result and, where it can be believed, the identity that its first sealer found.
+/// The chain's result and, where every sealer is trusted, the identity that its first sealer found.
 pub(super) async fn ask(
     verifier: &MessageAuthenticator,
     dns: &Dns,
@@ -116,7 +116,7 @@ pub(super) async fn ask(
     if *output.result() != DkimResult::Pass {
         return (dkim::outcome(output.result()).0, None);
     }
-    // Both readers must have read the same.
+    // Both readers must have read the same fields.
     let same = output.chain().len() == sets.len()
         && output
             .chain()

@@ -1,4 +1,4 @@
-//! What a DKIM-Signature, an ARC-Message-Signature or an ARC-Seal says of itself, read strictly.
+//! The tags of a DKIM-Signature, an ARC-Message-Signature or an ARC-Seal, read strictly.
 
 use aws_lc_rs::digest;
 use base64::{
@@ -26,45 +26,45 @@ const CLOCK_SKEW: i64 = 300;
 const KNOWN: &[&str] =
     &["v", "a", "b", "bh", "c", "d", "h", "i", "l", "q", "s", "t", "x", "z", "r", "cv", "atps", "atpsh", "k", "p", "n", "g"];
 
-/// What a signature says of itself.
+/// The tags of one signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claims {
-    /// `a=`.
+    /// `a=`, the algorithm.
     pub(super) algorithm: Algorithm,
-    /// `d=`.
+    /// `d=`, the signing domain.
     pub(super) domain: Domain,
-    /// `s=`, in lower case.
+    /// `s=`, the selector, in lower case.
     pub(super) selector: String,
-    /// `h=`, in lower case; empty for a seal.
+    /// `h=`, the signed fields, in lower case; empty for a seal.
     pub(super) fields: Vec<String>,
-    /// `bh=`, decoded; empty for a seal.
+    /// `bh=`, the body hash, decoded; empty for a seal.
     pub(super) body_hash: Vec<u8>,
-    /// `b=`, decoded.
+    /// `b=`, the signature, decoded.
     pub(super) signature: Vec<u8>,
     /// `b=` as it stands, without white space.
     pub(super) signature_text: String,
-    /// Whether the `l=` tag is there.
+    /// Whether there is an `l=`, which leaves the end of the body unsigned.
     pub(super) has_length: bool,
-    /// `t=`.
+    /// `t=`, the time of signing, in seconds since 1970.
     pub(super) signed_at: Option<i64>,
-    /// `x=`.
+    /// `x=`, the time of expiry, in seconds since 1970.
     pub(super) expires: Option<i64>,
     /// Whether `i=` lies below `d=`.
     pub(super) identity_below: bool,
-    /// `i=` of an ARC set.
+    /// `i=` of an ARC set, its instance, from 1; 0 for DKIM.
     pub(super) instance: u8,
-    /// `cv=` of a seal.
+    /// `cv=` of a seal, the state of the chain before it.
     pub(super) chain: Option<Chain>,
 }
 
-/// `cv=` (RFC 8617 section 4.1.3).
+/// `cv=` of a seal (RFC 8617 section 4.1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chain {
-    /// There was no chain.
+    /// `none`: the mail had no chain.
     None,
-    /// It was intact.
+    /// `pass`: the chain was intact.
     Pass,
-    /// It was broken.
+    /// `fail`: the chain was broken.
     Fail,
 }
 
@@ -129,7 +129,7 @@ impl Claims {
         Ok(claims)
     }
 
-    /// What all three have: `a`, `b`, `d`, `s`, `t`.
+    /// The tags of all three: `a`, `b`, `d`, `s`, `t`.
     fn common(tags: &Tags<'_>) -> Result<Self, Weakness> {
         let need = |name: &str| tags.get(name).ok_or(Weakness::Malformed);
         let algorithm = match need("a")?.to_ascii_lowercase().as_str() {
@@ -163,7 +163,7 @@ impl Claims {
         })
     }
 
-    /// What the two that sign a message have besides: `bh`, `c`, `h`, `l`, `x`.
+    /// The further tags of the two that sign a message: `bh`, `c`, `h`, `l`, `x`.
     fn message(tags: &Tags<'_>) -> Result<Self, Weakness> {
         let mut claims = Self::common(tags)?;
         claims.body_hash = decoded(&tags::squeezed(tags.get("bh").ok_or(Weakness::Malformed)?))?;
@@ -188,7 +188,7 @@ impl Claims {
         Ok(claims)
     }
 
-    /// Why it is no proof, whatever its key says.
+    /// Why the signature is no proof, whatever its key; none where its tags are good.
     pub(super) fn weakness(&self, now: i64) -> Option<Weakness> {
         let covers = |field: &str| self.fields.iter().any(|name| name == field);
         let late = self.expires.is_some_and(|expires| expires <= now);
@@ -208,12 +208,12 @@ impl Claims {
         }
     }
 
-    /// Why a seal is none, whatever its key says.
+    /// Why a seal is not accepted, whatever its key; none where its tags are good.
     pub(super) fn weakness_of_seal(&self) -> Option<Weakness> {
         (self.algorithm == Algorithm::RsaSha1).then_some(Weakness::Sha1)
     }
 
-    /// What replay memory knows a mail by: SHA-256 over `d=`, `s=` and the decoded `b=`, each behind its length.
+    /// The id of the signature in replay memory: SHA-256 over `d=`, `s=` and the decoded `b=`, each behind its length.
     pub(super) fn id(&self) -> [u8; 32] {
         let mut context = digest::Context::new(&digest::SHA256);
         for part in [self.domain.as_str().as_bytes(), self.selector.as_bytes(), &self.signature] {
@@ -227,19 +227,19 @@ impl Claims {
         id
     }
 
-    /// The name of its key, fully qualified.
+    /// The fully qualified DNS name of its key, `SELECTOR._domainkey.DOMAIN.`.
     pub(super) fn key_name(&self) -> String {
         format!("{}._domainkey.{}.", self.selector, self.domain)
     }
 
-    /// Whether mail-auth, which verifies it, read the same: whatever it would take otherwise is not verified at all.
+    /// Whether mail-auth, which verifies it, has read the same; a signature that it reads otherwise is not verified.
     pub(super) fn agrees(&self, other: &mail_auth::dkim::Signature) -> bool {
         let mail_auth::dkim::Signature { v, a, d, s, h, b, bh, l, t, x, .. } = other;
         let own = (1, self.algorithm, self.domain.as_str(), self.selector.as_str(), &self.signature, &self.body_hash);
         own == (*v, *a, d.as_str(), s.to_ascii_lowercase().as_str(), b, bh) && self.agrees_on(h, *l, *t, *x)
     }
 
-    /// The same for an ARC-Message-Signature.
+    /// As [`Self::agrees`], for an ARC-Message-Signature.
     pub(super) fn agrees_arc(&self, other: &mail_auth::arc::Signature) -> bool {
         let mail_auth::arc::Signature { i, a, d, s, h, b, bh, l, t, x, .. } = other;
         let own =
@@ -247,7 +247,7 @@ impl Claims {
         own == (*i, *a, d.as_str(), s.to_ascii_lowercase().as_str(), b, bh) && self.agrees_on(h, *l, *t, *x)
     }
 
-    /// The same for an ARC-Seal.
+    /// As [`Self::agrees`], for an ARC-Seal.
     pub(super) fn agrees_seal(&self, other: &mail_auth::arc::Seal) -> bool {
         let mail_auth::arc::Seal { i, a, d, s, b, t, cv, .. } = other;
         let own = (u32::from(self.instance), self.algorithm, self.domain.as_str(), self.selector.as_str(), &self.signature);

@@ -1,32 +1,32 @@
-//! What a proof covers of the header, and what a check may see through it.
+//! The header fields that a proof covers, and what of them a check may see.
 
 use std::borrow::Cow;
 
 use crate::message::header::{Field, Headers};
 
-/// What a proof covers of the header.
+/// The header fields that a proof covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Coverage {
-    /// Everything: the mail came straight from the host that is itself the proof.
+    /// All of them: the mail came straight from the host that is itself the proof.
     Whole,
     /// The fields of a signature's `h=`, in lower case, as often as they occur there: n times stands for the n lowest fields
     /// of that name (RFC 6376 section 5.4.2).
     Fields(Vec<String>),
 }
 
-/// What a check may see of one field name.
+/// The fields of one name, as far as they are covered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen<'h> {
     /// No field of this name stands in the header.
     Absent,
     /// All fields of this name are covered: their values, unfolded, topmost first.
     Covered(Vec<Cow<'h, [u8]>>),
-    /// So many are not covered: nothing of this name is evidence.
+    /// So many fields are not covered: nothing of this name is evidence.
     Bare(usize),
 }
 
 impl Coverage {
-    /// Nothing at all.
+    /// No field at all.
     #[must_use]
     pub const fn nothing() -> Self {
         Self::Fields(Vec::new())
@@ -54,7 +54,7 @@ impl Coverage {
         Seen::Covered(fields.into_iter().map(|field| Cow::Owned(headers.unfolded(field))).collect())
     }
 
-    /// What both cover: each name as often as in the one that has it less often.
+    /// The fields that both cover: each name as often as in the one that has it less often.
     #[must_use]
     pub fn meet(self, other: &Self) -> Self {
         match (self, other) {

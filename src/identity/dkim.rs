@@ -1,7 +1,7 @@
 //! DKIM: which signatures can speak for the author, and whether they hold (RFC 6376).
 //!
-//! Only those are looked up: anybody can sign anything with a domain whose name servers never answer. The keys are asked
-//! for here, each within a deadline of its own, checked strictly, and handed to mail-auth, which then asks nobody.
+//! Only those are looked up: anybody can sign with a domain whose name servers never answer. The keys are looked up here, each
+//! within a deadline of its own, read strictly, and handed to mail-auth, which looks up nothing itself.
 
 use std::{borrow::Borrow, collections::HashMap, hash::Hash, time::Instant};
 
@@ -22,7 +22,7 @@ use crate::{
     message::{Domain, header::Headers},
 };
 
-/// The field's name.
+/// The name of the signature's field.
 pub(super) const FIELD: &str = "DKIM-Signature";
 
 /// Whether a signer can speak for an author: it is the author's domain, a parent of it within its organisation, or named
@@ -38,7 +38,7 @@ pub(super) fn cleaned(name: &str) -> String {
     clean
 }
 
-/// A signature of the mail, and what it says where it can be read.
+/// A signature of the mail, with its tags where they can be read.
 pub(super) struct Listed {
     pub(super) signature: Signature,
     pub(super) claims: Option<Claims>,
@@ -88,12 +88,12 @@ fn described(claims: Option<&Claims>, result: AuthResult, weakness: Option<Weakn
     }
 }
 
-/// What DNS says of keys, by their fully qualified names.
+/// The answers of DNS about keys, by their fully qualified names.
 #[derive(Debug, Default)]
 pub(super) struct Keys(HashMap<String, Answer<Vec<u8>>>);
 
 impl Keys {
-    /// Asks for several keys at one time.
+    /// Looks up several keys at one time.
     pub(super) async fn ask<'c>(dns: &Dns, claims: impl Iterator<Item = &'c Claims>) -> Self {
         let mut names: Vec<String> = claims.map(Claims::key_name).collect();
         names.sort_unstable();
@@ -101,7 +101,7 @@ impl Keys {
         Self(dns.texts_of(names).await.into_iter().collect())
     }
 
-    /// The one record that may verify a signature.
+    /// The one key record that may verify a signature.
     pub(super) fn of(&self, claims: &Claims) -> Result<&[u8], Weakness> {
         self.0.get(&claims.key_name()).map_or(Err(Weakness::KeyMissing), |answer| key::record(answer, claims))
     }
@@ -112,7 +112,7 @@ pub(super) fn open(list: &[Listed]) -> impl Iterator<Item = &Claims> {
     list.iter().filter(|listed| listed.is_open()).filter_map(|listed| listed.claims.as_ref())
 }
 
-/// Verifies what has a key.
+/// Verifies the signatures whose key was found.
 pub(super) async fn verify(verifier: &MessageAuthenticator, raw: &[u8], list: &mut [Listed], keys: &Keys) {
     let mut records = Records::default();
     for listed in list.iter_mut().filter(|listed| listed.is_open()) {
@@ -141,7 +141,7 @@ pub(super) async fn verify(verifier: &MessageAuthenticator, raw: &[u8], list: &m
         let Some(claims) = &listed.claims else { continue };
         let output = outputs.iter().find(|output| output.signature().is_some_and(|found| claims.agrees(found)));
         (listed.signature.result, listed.signature.weakness) = match output {
-            // Two readers differ: whatever the other one verified, it is not what was read here.
+            // The two readers differ: what mail-auth verified is not what was read here.
             None => (AuthResult::Neutral, Some(Weakness::Malformed)),
             Some(output) if output.is_atps() => (AuthResult::Policy, Some(Weakness::Malformed)),
             Some(output) => outcome(output.result()),
@@ -149,7 +149,7 @@ pub(super) async fn verify(verifier: &MessageAuthenticator, raw: &[u8], list: &m
     }
 }
 
-/// What became of a signature whose key is known.
+/// The result of a signature whose key was found.
 pub(super) fn outcome(result: &DkimResult) -> (AuthResult, Option<Weakness>) {
     match result {
         DkimResult::Pass => (AuthResult::Pass, None),
@@ -162,7 +162,7 @@ pub(super) fn outcome(result: &DkimResult) -> (AuthResult, Option<Weakness>) {
     }
 }
 
-/// The records that mail-auth may see, and no other: what is not here does not exist for it.
+/// The records that mail-auth gets; every other name does not exist for it.
 #[derive(Default)]
 pub(super) struct Records(HashMap<Box<str>, TxtRecord>);
 

@@ -1,8 +1,8 @@
-//! DMARC: the policy that speaks for an author, and whether a domain aligns with it (RFC 9989).
+//! DMARC: the policy of an author's domain, and whether a domain aligns with it (RFC 9989).
 //!
-//! Records are read strictly and found by the tree walk of section 4.10, at most eight names a domain. Whatever the walk
-//! says, two names belong together only if one owner registered both by the public suffix list, and a registry's record
-//! counts only with `psd=y`: it would otherwise make one organisation of all its customers.
+//! Records are read strictly and found by the tree walk of section 4.10, at most eight names for each domain. By whatever
+//! records, two names belong to one organisation only if one owner registered both by the public suffix list, and a registry's
+//! record counts only with `psd=y`: otherwise it would make one organisation of all its customers.
 
 use std::collections::HashMap;
 
@@ -13,19 +13,19 @@ use super::{
 };
 use crate::{limits, message::Domain};
 
-/// Names that one walk asks for (RFC 9989 section 4.10).
+/// Names that one tree walk looks up (RFC 9989 section 4.10).
 const WALK: usize = 8;
 
-/// How a domain must align (RFC 9989 section 4.4).
+/// The alignment mode (RFC 9989 section 4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Within the organisation.
+    /// `r`: the same organisational domain.
     Relaxed,
-    /// Equal.
+    /// `s`: the same domain.
     Strict,
 }
 
-/// `psd=` (RFC 9989 section 4.7).
+/// `psd=`: whether the domain is a public suffix (RFC 9989 section 4.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Suffix {
     Yes,
@@ -33,7 +33,7 @@ enum Suffix {
     Unknown,
 }
 
-/// What is needed of a record.
+/// The tags of a record that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Record {
     dkim: Mode,
@@ -41,16 +41,16 @@ struct Record {
     suffix: Suffix,
 }
 
-/// What stands under one name.
+/// The answer about one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     /// No DMARC record, or several, which count as none (RFC 9989 section 4.10).
     Nothing,
-    /// One.
+    /// One record.
     Record(Record),
-    /// One that cannot be read.
+    /// One record, which is malformed.
     Malformed,
-    /// No answer.
+    /// No answer in time, or an error.
     Failed,
 }
 
@@ -77,7 +77,7 @@ fn found(answer: &Answer<Vec<u8>>) -> Found {
     }
 }
 
-/// Reads a record. None where it cannot be read, or names no policy that is one.
+/// Reads a record. None where it is malformed, or has no valid policy.
 fn read(text: &[u8]) -> Option<Record> {
     if text.len() > limits::DMARC_RECORD {
         return None;
@@ -85,13 +85,13 @@ fn read(text: &[u8]) -> Option<Record> {
     let tags = Tags::read(text, KNOWN).ok()?;
     let is_policy = |word: &str| ["none", "quarantine", "reject"].iter().any(|known| word.eq_ignore_ascii_case(known));
     let right = tags.get("p").is_some_and(is_policy) && ["sp", "np"].iter().all(|name| tags.get(name).is_none_or(is_policy));
-    // Without a policy that can be read, a record that wants reports is one of p=none, and any other is none (section 4.7).
+    // Without a valid policy, a record that asks for reports counts as p=none, and any other as no record (section 4.7).
     let reports =
         tags.get("rua").is_some_and(|list| list.split(',').any(|uri| tags::trim(uri).to_ascii_lowercase().starts_with("mailto:")));
     if !right && !reports {
         return None;
     }
-    // What a wrong word was meant to say is not known: the narrower.
+    // A misspelt mode counts as the stricter one.
     let mode = |name: &str| match tags.get(name) {
         None => Mode::Relaxed,
         Some(word) if word.eq_ignore_ascii_case("r") => Mode::Relaxed,
@@ -105,7 +105,7 @@ fn read(text: &[u8]) -> Option<Record> {
     Some(Record { dkim: mode("adkim"), spf: mode("aspf"), suffix })
 }
 
-/// The names that are asked about a domain, the longest first (RFC 9989 section 4.10).
+/// The names that are looked up for a domain, the longest first (RFC 9989 section 4.10).
 fn walk(domain: &str) -> Vec<&str> {
     let labels = domain.split('.').count();
     let mut names = vec![domain];
@@ -120,29 +120,29 @@ fn walk(domain: &str) -> Vec<&str> {
     names
 }
 
-/// What DNS says of the domains that were asked about.
+/// The answers of DNS about domains that were looked up.
 #[derive(Debug, Default)]
 pub(super) struct Policies {
     found: HashMap<String, Found>,
     texts: Vec<(String, Vec<u8>)>,
 }
 
-/// What holds for an author.
+/// The policy that applies to an author's domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Policy {
-    /// There is one: DMARC passes or fails.
+    /// A record was found: DMARC passes or fails by it.
     Published {
-        /// `adkim`.
+        /// `adkim`: how DKIM must align (RFC 9989 section 4.4).
         dkim: Mode,
-        /// `aspf`.
+        /// `aspf`: how SPF must align (RFC 9989 section 4.4).
         spf: Mode,
     },
-    /// There is none: `none`, `temperror` or `permerror`.
+    /// No record applies; the result is `none`, `temperror` or `permerror`.
     Absent(AuthResult),
 }
 
 impl Policies {
-    /// Asks about domains, all at one time; what is known already is not asked again.
+    /// Looks up domains, all at one time; a name that was looked up is not looked up again.
     pub(super) async fn ask(&mut self, dns: &Dns, domains: &[&Domain]) {
         let mut names: Vec<&str> = domains.iter().flat_map(|domain| walk(domain.as_str())).collect();
         names.sort_unstable();
@@ -159,7 +159,7 @@ impl Policies {
         }
     }
 
-    /// The records that count, with their fully qualified names: for whoever reads them again.
+    /// The records that count, with their fully qualified names, to be handed to mail-auth.
     pub(super) fn texts(&self) -> &[(String, Vec<u8>)] {
         &self.texts
     }
@@ -168,8 +168,8 @@ impl Policies {
         self.found.get(name).copied().unwrap_or(Found::Failed)
     }
 
-    /// The organisation of a domain (RFC 9989 section 4.10.2). None where a name within what somebody registered gave no
-    /// answer: its record might change it.
+    /// The organisational domain of a domain (RFC 9989 section 4.10.2). None where a name within what was registered gave no
+    /// answer: its record might change the result.
     fn organisation<'d>(&self, domain: &'d Domain) -> Option<&'d str> {
         let registered = domain.registered().unwrap_or(domain.as_str());
         let mut organisation = domain.as_str();
@@ -177,7 +177,7 @@ impl Policies {
             match self.at(name) {
                 Found::Record(Record { suffix: Suffix::No, .. }) => return Some(name),
                 Found::Record(Record { suffix: Suffix::Yes, .. }) if name != domain.as_str() => {
-                    // The walk may have left names out: the one label below is taken from the domain itself.
+                    // The tree walk may have left out names: the one label below is taken from the domain itself.
                     let labels = name.split('.').count() + 1;
                     return Some(last_labels(domain.as_str(), labels));
                 }
@@ -216,7 +216,7 @@ impl Policies {
         })
     }
 
-    /// Whether a proven domain aligns with the author's (RFC 9989 section 4.4); both have been asked about.
+    /// Whether a proven domain aligns with the author's (RFC 9989 section 4.4); both have been looked up.
     pub(super) fn aligns(&self, domain: &Domain, author: &Domain, mode: Mode) -> bool {
         if !domain.is_kin_of(author) {
             return false;

@@ -12,10 +12,10 @@ use crate::limits;
 
 const KNOWN: &[&str] = &["v", "h", "k", "n", "p", "s", "t", "g"];
 
-/// The one record under a key's name, where it may verify this signature.
+/// The one record under a key's name, where it may verify this signature (RFC 6376 section 6.1.2).
 ///
 /// # Errors
-/// Why it may not.
+/// [`Weakness`]: no record, several, or one that does not fit the signature.
 pub(super) fn record<'a>(answer: &'a Answer<Vec<u8>>, claims: &Claims) -> Result<&'a [u8], Weakness> {
     let records = match answer {
         Answer::Records(records) => records.as_slice(),

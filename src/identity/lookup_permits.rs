@@ -1,4 +1,4 @@
-//! How many mails are asked about at one time: a bound for the whole hop, and a tenth of it for one client network.
+//! Permits for mails whose identity is being looked up: a bound for the whole hop, and a tenth of it for one client network.
 //!
 //! Slow name servers make look-ups pile up. Past the bound nobody waits: the mail passes as an ordinary mail.
 
@@ -10,7 +10,7 @@ use std::{
 
 use super::Network;
 
-/// Who is let in.
+/// The permits that are held, in all and by network.
 #[derive(Clone, Debug)]
 pub(super) struct LookupPermits {
     held: Arc<Mutex<Held>>,
@@ -20,11 +20,11 @@ pub(super) struct LookupPermits {
 #[derive(Debug, Default)]
 struct Held {
     all: usize,
-    // At most `most` networks hold anything, so the table is bounded too.
+    // At most `most` networks hold a permit, so the table is bounded too.
     by_network: HashMap<Network, usize>,
 }
 
-/// A place, given back when it is dropped.
+/// A permit for one mail, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct LookupPermit {
     held: Arc<Mutex<Held>>,
@@ -36,8 +36,9 @@ impl LookupPermits {
         Self { held: Arc::default(), most }
     }
 
-    /// A place for a mail of this client; loopback is no client network, but the machine itself: its MTA, a proxy. None where all are taken, or where its network (IPv4 /24, IPv6 /48) holds a tenth.
-    /// A mail whose client is not known counts for the whole only.
+    /// A permit for a mail of this client; loopback is this host, its MTA or a proxy, and no client network. None where all
+    /// permits are held, or where the client's network (IPv4 /24, IPv6 /48) holds a tenth. A mail whose client is not known
+    /// counts for the whole only.
     pub(super) fn enter(&self, client: Option<IpAddr>) -> Option<LookupPermit> {
         let network = client.map(|client| client.to_canonical()).filter(|client| !client.is_loopback()).map(Network::around);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

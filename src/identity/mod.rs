@@ -1,8 +1,8 @@
-//! Who sent a mail: SPF, DKIM and DMARC by DNS, or what a trusted upstream says of them.
+//! The sender's identity: SPF, DKIM, DMARC and ARC by DNS, or by the results of a trusted upstream.
 //!
-//! Asked only for mails whose author an allowlist entry names. Whatever goes wrong (no answer in time, a broken record)
-//! gives an identity that proves nothing, never an error. Every record is read strictly here, and mail-auth, which does
-//! the cryptography, sees no other: what two readers would read differently proves nothing.
+//! Looked up only for mails whose author an allowlist entry names. Any failure (no answer in time, a broken record) gives an
+//! identity that proves nothing, never an error. Every record is read strictly here, and mail-auth, which does the cryptography,
+//! gets no other: what two readers would read differently proves nothing.
 
 mod arc_sign;
 mod arc_verify;
@@ -49,7 +49,7 @@ use crate::{
     message::{Domain, Message},
 };
 
-/// Finds out who sent a mail.
+/// Looks up the sender's identity.
 pub struct Authenticator {
     method: Method,
     trusted_upstreams: Vec<Network>,
@@ -61,9 +61,9 @@ enum Method {
     Upstream { names: Vec<String>, at: ResultsAt },
 }
 
-/// What asking DNS takes.
+/// The resolver and the bounds of looking up by DNS.
 struct Here {
-    /// Does the cryptography; it is handed the records and asks nobody.
+    /// Does the cryptography, on records that it is given; it looks up nothing itself.
     verifier: MessageAuthenticator,
     dns: Dns,
     deadline: Duration,
@@ -71,12 +71,12 @@ struct Here {
     lookup_permits: LookupPermits,
 }
 
-/// How a mail came in.
+/// How a mail came in: peer, HELO and reverse-path.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    /// Who handed it over.
+    /// The host that handed it over.
     pub peer: Peer,
-    /// The name that the peer gave.
+    /// The name in EHLO or HELO.
     pub helo: &'a str,
     /// The reverse-path without angle brackets; empty for the null path.
     pub reverse_path: &'a str,
@@ -92,14 +92,14 @@ impl Authenticator {
     /// An authenticator that asks DNS. One look-up takes at most half of the deadline, and all of one mail the whole.
     ///
     /// # Errors
-    /// Where no resolver can be set up.
+    /// No resolver can be set up from the system's configuration.
     pub fn here(dns: &[SocketAddr], deadline: Duration, trusted_upstreams: Vec<Network>, hostname: String) -> Result<Self, ResolverError> {
         let (verifier, dns) = resolver::set_up(dns, deadline)?;
         let here = Here { verifier, dns, deadline, sealers: Vec::new(), lookup_permits: LookupPermits::new(limits::ASKED) };
         Ok(Self { method: Method::Here(Box::new(here)), trusted_upstreams, hostname })
     }
 
-    /// The same, and it believes the ARC seals of these domains (RFC 8617) where the sender's own signature is broken.
+    /// The same, trusting the ARC seals of these domains (RFC 8617) where the sender's own signature is broken.
     #[must_use]
     pub fn trusting_arc(mut self, named: Vec<Domain>) -> Self {
         if let Method::Here(here) = &mut self.method {
@@ -108,8 +108,8 @@ impl Authenticator {
         self
     }
 
-    /// The same with another bound for the mails that are asked about at one time (default [`limits::ASKED`]); one client
-    /// network holds a tenth of it, one at least.
+    /// The same with another bound on the mails that are looked up at one time (default [`limits::ASKED`]); one client network
+    /// holds a tenth of it, one at least.
     #[must_use]
     pub fn asking_at_most(mut self, mails: usize) -> Self {
         if let Method::Here(here) = &mut self.method {
@@ -118,8 +118,8 @@ impl Authenticator {
         self
     }
 
-    /// An authenticator that believes a trusted upstream's Authentication-Results, written above its own Received.
-    /// [`EXCHANGE_ONLINE`] among the names stands for the form without one.
+    /// An authenticator that trusts an upstream's Authentication-Results, written above its own Received. [`EXCHANGE_ONLINE`]
+    /// among the names stands for the form without one.
     #[must_use]
     pub fn upstream(authserv_ids: Vec<String>, trusted_upstreams: Vec<Network>, hostname: String) -> Self {
         Self { method: Method::Upstream { names: authserv_ids, at: ResultsAt::default() }, trusted_upstreams, hostname }
@@ -162,15 +162,15 @@ impl Authenticator {
         Some(Client { address: address.to_canonical(), known_by })
     }
 
-    /// Whose place a mail takes among those that are asked about: its client's, or the host's that handed it over. A
-    /// trusted upstream hands over everybody's mails, and is not held to a tenth.
+    /// The address whose network a mail's look-up counts for: its client's, or the host's that handed it over. None for a trusted
+    /// upstream, which hands over many clients' mails.
     fn counted(&self, client: Option<Client>, peer: Peer) -> Option<IpAddr> {
         client.map(|client| client.address).or_else(|| peer.address().filter(|_| !self.is_trusted(peer)))
     }
 
-    /// Finds out who sent a mail: DKIM of the signatures that can speak for the author (`signers` are those that may
-    /// besides the author's domain and its parents), DMARC, and ARC where sealers are named. Within the deadline, and at
-    /// once where too many mails are being asked about.
+    /// Looks up the identity of a mail's sender: DKIM of the signatures that can speak for the author (`signers` are those that
+    /// may besides the author's domain and its parents), DMARC, and ARC where sealers are named. Takes the deadline at most, and
+    /// returns at once where too many mails are being looked up. Cancel-safe.
     pub async fn identify(&self, message: &Message<'_>, arrival: Arrival<'_>, signers: &[Domain]) -> Identity {
         let client = self.client(message, arrival);
         let author = message.author().ok().map(|author| author.domain);
@@ -198,8 +198,8 @@ impl Authenticator {
         }
     }
 
-    /// SPF of the reverse-path for the client, within the deadline: `none` where the client is not known. With
-    /// `verify = "upstream"` what its results say.
+    /// SPF of the reverse-path for the client, within the deadline: `none` where the client is not known. With `verify =
+    /// "upstream"` the upstream's own result.
     pub async fn spf(&self, message: &Message<'_>, arrival: Arrival<'_>) -> Spf {
         let client = self.client(message, arrival);
         match &self.method {
@@ -222,8 +222,8 @@ impl Here {
         timeout_at(end, spf::check(&self.dns, envelope)).await.unwrap_or_else(|_| late())
     }
 
-    /// Keys and the author's policy are asked for at one time, then the policies of signers under another name: two
-    /// waits of half the deadline at most. SPF and ARC get what is left of it.
+    /// Keys and the author's policy are looked up at one time, then the policies of signers under another name: two waits of half
+    /// the deadline at most. SPF and ARC get what is left of it.
     async fn identify(
         &self,
         message: &Message<'_>,
@@ -258,7 +258,7 @@ impl Here {
         let asked = arc_verify::ask(&self.verifier, &self.dns, message, &self.sealers, &question);
         let (arc, sealed) = timeout_at(end, asked).await.unwrap_or((AuthResult::TempError, None));
         match sealed {
-            // What was found here of the client stays; what the sealer says of another client's SPF does not replace it.
+            // The client and its SPF were found here and stay; the sealer's SPF is of another client.
             Some(sealed) => Identity { arc, client, spf: identity.spf, ..sealed },
             None => Identity { arc, ..identity },
         }
@@ -274,7 +274,7 @@ impl Here {
             Policy::Published { dkim, .. } => dkim,
         };
         let proven: Vec<Domain> = identity.proofs().filter_map(|signature| signature.domain.clone()).collect();
-        // Two names of which nobody registered both never align, so nothing is asked about them.
+        // Two names of two owners never align, so nothing is looked up for them.
         policies.ask(&self.dns, &proven.iter().filter(|signer| signer.is_kin_of(author)).collect::<Vec<_>>()).await;
         for signature in &mut identity.dkim {
             signature.aligned =
@@ -290,8 +290,8 @@ impl Here {
         };
     }
 
-    /// Where no signature proves the author, SPF may still make DMARC pass: no proof, but the truth. It is asked only for a
-    /// reverse-path of the author's organisation, because no other could.
+    /// Where no signature proves the author, SPF may still make DMARC pass: no proof here, but the correct result. It is checked
+    /// only for a reverse-path of the author's organisation, because no other aligns.
     async fn ask_spf(&self, identity: &mut Identity, policies: &mut Policies, author: &Domain, arrival: Arrival<'_>, end: Instant) {
         let Some(client) = identity.client else { return };
         let envelope = arrival.envelope(client.address);

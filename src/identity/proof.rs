@@ -1,7 +1,7 @@
-//! What is known of a mail's sender, and which signatures count as proof of it.
+//! A mail's identity as values, and which of its signatures count as proof.
 //!
-//! Values only: who asked whom is in the module's other files. A signature that verifies may still be no proof, because
-//! it covers too little or is too weak; that is a [`Weakness`].
+//! Values only: how they are found is in the module's other files. A signature that verifies may still be no proof, because it
+//! covers too little or is too weak; that is a [`Weakness`].
 
 use std::{fmt, net::IpAddr};
 
@@ -18,14 +18,14 @@ impl fmt::Display for AuthResult {
     }
 }
 
-/// One DKIM signature and what became of it.
+/// One DKIM signature and its result (RFC 6376).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// `d=`.
+    /// `d=`, the signing domain; none where it cannot be read.
     pub domain: Option<Domain>,
-    /// `s=`, cleaned for logs.
+    /// `s=`, the selector, cleaned for logs.
     pub selector: String,
-    /// Whether it verifies.
+    /// The result of verifying it.
     pub result: AuthResult,
     /// Why it is no proof all the same.
     pub weakness: Option<Weakness>,
@@ -35,8 +35,8 @@ pub struct Signature {
     pub signed_at: Option<i64>,
     /// Whether DMARC passes by this signature alone (RFC 9989 section 4.4).
     pub aligned: bool,
-    /// SHA-256 of `d=`, `s=` and the decoded `b=`, each behind its length: what replay memory knows a mail by. Zeros where
-    /// there is no such field, or where several fit what an upstream said of one.
+    /// The id of the signature in replay memory: SHA-256 of `d=`, `s=` and the decoded `b=`, each behind its length. Zeros where
+    /// there is no such field, or where several fit one result of an upstream.
     pub id: [u8; 32],
 }
 
@@ -51,11 +51,11 @@ impl Signature {
 /// How SPF passed or not, for the one client (RFC 7208).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spf {
-    /// The result.
+    /// The result of RFC 7208 section 2.6.
     pub result: AuthResult,
     /// MAIL FROM's domain; HELO for the null path (RFC 7208 section 2.4).
     pub domain: Option<Domain>,
-    /// What matched; none where nothing did, or an upstream said so.
+    /// The mechanism that matched; none where none did, or where the result is an upstream's.
     pub by: Option<Mechanism>,
 }
 
@@ -75,61 +75,61 @@ pub enum Mechanism {
 /// The connecting client, and how its address is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// The address; never an IPv4 address in IPv6 clothes.
+    /// The address; an IPv4 address in IPv6 form is given as IPv4.
     pub address: IpAddr,
-    /// How it is known.
+    /// What the address rests on.
     pub known_by: KnownBy,
 }
 
-/// How a client's address is known.
+/// What a client's address rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KnownBy {
-    /// It is the host at the other end (or the one that a PROXY header or XCLIENT put there).
+    /// The connection's peer, or the client that a PROXY header or XCLIENT names.
     Connection,
-    /// A trusted upstream said so for this mail: XFORWARD.
+    /// XFORWARD of a trusted upstream.
     Announced,
-    /// A trusted upstream's own Received says so, read by the grammar of its MTA.
+    /// The Received field of a trusted upstream, read by the grammar of its MTA.
     Received,
-    /// Somebody who knows says so: `explain --client-ip`.
+    /// An option of the command line: `explain --client-ip`.
     Told,
 }
 
-/// Who found it out.
+/// Where the results come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody asked.
+    /// Nothing was looked up.
     #[default]
     Nobody,
-    /// The hop itself, by DNS.
+    /// The hop's own checks, by DNS.
     Here,
-    /// A trusted upstream, in its Authentication-Results.
+    /// The Authentication-Results of a trusted upstream (RFC 8601).
     Upstream,
-    /// A sealer that the admin named, in its ARC-Authentication-Results (RFC 8617).
+    /// The ARC-Authentication-Results of a sealer that the admin named (RFC 8617).
     Sealer(Domain),
 }
 
-/// All that is known of a mail's sender.
+/// A mail's identity: the results of SPF, DKIM, DMARC and ARC, and the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// Who found it out.
+    /// Where the results come from.
     pub source: Source,
-    /// SPF of the reverse-path's domain (RFC 7208); none where it was not asked.
+    /// SPF of the reverse-path's domain (RFC 7208); none where it was not checked.
     pub spf: Option<Spf>,
     /// The signatures, topmost first, as many as are looked at; those that cannot speak for the author have the result
     /// `none` and [`Weakness::NotTheAuthors`].
     pub dkim: Vec<Signature>,
-    /// DMARC (RFC 9989), by DKIM or by SPF; [`Signature::aligned`] tells which signature made it pass.
+    /// DMARC (RFC 9989), by DKIM or by SPF; [`Signature::aligned`] marks a signature that made it pass.
     pub dmarc: AuthResult,
     /// The ARC chain's state; looked at only where every sealer is named. Never proof by itself.
     pub arc: AuthResult,
     /// The client that delivered the mail to the company, where it is known.
     pub client: Option<Client>,
-    /// What kept the question from being answered, for people.
+    /// Why the identity could not be looked up, for people.
     pub trouble: Option<String>,
 }
 
 impl Identity {
-    /// An identity that nobody could find out.
+    /// An identity without any result, for this reason.
     #[must_use]
     pub fn unknown(trouble: impl Into<String>) -> Self {
         Self { trouble: Some(trouble.into()), ..Self::default() }

@@ -1,9 +1,9 @@
 //! The client's address in the Received field that a trusted upstream wrote.
 //!
-//! RFC 5321 section 4.4 puts the connection's address behind the client's words (its HELO), and each MTA in its own way.
-//! HELO, the envelope, an ident answer and a certificate's names are whatever the client says, so the field is taken apart
-//! by its grammar, never searched: `from`, one word, comments, `by`. Only the comment in which the MTA writes the
-//! connection counts, and where a second one looks like it, or anything else is odd, there is no client.
+//! RFC 5321 section 4.4 puts the connection's address behind the client's own words (its HELO), and each MTA in its own way.
+//! HELO, the envelope, an ident answer and a certificate's names are the client's choice, so the field is taken apart by its
+//! grammar, never searched: `from`, one word, comments, `by`. Only the comment in which the MTA writes the connection counts, and
+//! where a second one looks like it, or anything else is odd, there is no client.
 
 use std::net::IpAddr;
 
@@ -42,7 +42,7 @@ fn unfolded(value: &[u8]) -> Option<String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Piece<'r> {
     Word(&'r str),
-    /// What stands between the parentheses.
+    /// The text between the parentheses.
     Comment(&'r str),
 }
 

@@ -25,7 +25,7 @@ use crate::limits;
 #[error("the resolver cannot be set up: {0}; name one in [identity] dns, as in dns = [\"127.0.0.1:53\"]")]
 pub struct ResolverError(String);
 
-/// What DNS says under a name.
+/// The answer of DNS about a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer<T> {
     /// Records of the type that was asked for.
@@ -36,13 +36,13 @@ pub(super) enum Answer<T> {
     Failed,
 }
 
-/// Asks DNS, each question within a deadline of its own.
+/// Looks up names in DNS, each within a deadline of its own.
 #[derive(Clone)]
 pub(super) struct Dns {
     resolver: TokioResolver,
-    /// For one look-up, so that one silent name costs no more.
+    /// The deadline of one look-up, so that one silent name costs no more.
     look_up: Duration,
-    /// Questions in flight; waiting for a place counts as waiting for the answer.
+    /// Permits for look-ups in flight; waiting for one counts as waiting for the answer.
     places: Arc<Semaphore>,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn set_up(servers: &[SocketAddr], deadline: Duration) -> Result<(Mess
 }
 
 impl Dns {
-    /// The texts under a name, each with its pieces joined (RFC 6376 section 3.6.2.2).
+    /// The TXT records of a name, each with its strings joined (RFC 6376 section 3.6.2.2).
     pub(super) async fn texts(&self, name: &str) -> Answer<Vec<u8>> {
         let pick = |data: &RData| match data {
             RData::TXT(text) => Some(text.txt_data.iter().flat_map(|piece| piece.iter().copied()).collect()),
@@ -85,7 +85,7 @@ impl Dns {
         self.ask(name, RecordType::TXT, pick).await
     }
 
-    /// The texts under several names, asked for at one time; in the order of the names.
+    /// The TXT records of several names, looked up at one time; in the order of the names.
     pub(super) async fn texts_of(&self, names: Vec<String>) -> Vec<(String, Answer<Vec<u8>>)> {
         let mut asked = JoinSet::new();
         for (at, name) in names.iter().cloned().enumerate() {
@@ -103,7 +103,7 @@ impl Dns {
         answers
     }
 
-    /// The addresses of a host, of the family of `like`.
+    /// The A or AAAA records of a host, of the family of `like`.
     pub(super) async fn addresses(&self, name: &str, like: IpAddr) -> Answer<IpAddr> {
         let kind = if like.is_ipv4() { RecordType::A } else { RecordType::AAAA };
         let pick = |data: &RData| match data {
@@ -114,7 +114,7 @@ impl Dns {
         self.ask(name, kind, pick).await
     }
 
-    /// The hosts that take a domain's mail, the preferred ones first.
+    /// The MX hosts of a domain, the preferred ones first.
     pub(super) async fn exchanges(&self, name: &str) -> Answer<String> {
         let pick = |data: &RData| match data {
             RData::MX(exchange) => Some((exchange.preference, exchange.exchange.to_ascii())),
@@ -130,7 +130,7 @@ impl Dns {
         }
     }
 
-    /// The names that an address' network gives it.
+    /// The PTR names of an address.
     pub(super) async fn names(&self, address: IpAddr) -> Answer<String> {
         let pick = |data: &RData| match data {
             RData::PTR(name) => Some(name.to_ascii()),
@@ -140,7 +140,7 @@ impl Dns {
     }
 
     async fn ask<T>(&self, name: &str, kind: RecordType, pick: impl Fn(&RData) -> Option<T>) -> Answer<T> {
-        // What is no name has no records; nothing odd goes into a DNS library or onto the wire.
+        // A text that is no name has no records; nothing odd goes into a DNS library or onto the wire.
         let plain = name.strip_suffix('.').unwrap_or(name);
         if !is_name(plain) {
             return Answer::Nothing;

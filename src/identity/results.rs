@@ -1,4 +1,4 @@
-//! Authentication-Results: what a trusted upstream found out (RFC 8601).
+//! Authentication-Results: the checks of a trusted upstream (RFC 8601).
 //!
 //! mail-auth writes this field and does not read it, so the reader is ours. Strict: a field that departs from the
 //! grammar is not believed, because a lenient reader is what a forger hopes for.
@@ -6,19 +6,19 @@
 use super::proof::AuthResult;
 use crate::{limits, message::header};
 
-/// The field's name.
+/// The name of the field.
 pub const FIELD: &str = "Authentication-Results";
 
-/// One field, read.
+/// One field, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Results {
-    /// Who speaks, in lower case; empty in the form without a name.
+    /// The authserv-id, in lower case; empty in the form without one.
     pub authserv_id: String,
-    /// What it says.
+    /// The results, one for each method, in order.
     pub methods: Vec<Method>,
 }
 
-/// One method's result.
+/// One method's result (RFC 8601 section 2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Method {
     /// `dkim`, `spf`, `dmarc`, `arc`, in lower case.
@@ -30,14 +30,14 @@ pub struct Method {
 }
 
 impl Method {
-    /// A property's value.
+    /// The value of a property, by its name, as in `header.d`; none where it is absent.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&str> {
         self.properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// The field departs from RFC 8601 section 2.2.
+/// The field is outside of the grammar of RFC 8601 section 2.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a well-formed Authentication-Results field")]
 pub struct Malformed;
@@ -51,7 +51,7 @@ impl Results {
         let mut reader = Reader::new(value)?;
         reader.skip()?;
         let authserv_id = reader.value()?.to_ascii_lowercase();
-        // `dkim=pass ...` is no name: it is the form without one.
+        // `dkim=pass ...` is no authserv-id: it is the form without one.
         if authserv_id.is_empty() || authserv_id.contains('=') {
             return Err(Malformed);
         }
@@ -69,7 +69,7 @@ impl Results {
     /// Reads a value that begins with a method instead of a name, as Exchange Online writes it.
     ///
     /// # Errors
-    /// [`Malformed`].
+    /// [`Malformed`], as for [`Results::parse`].
     pub fn parse_nameless(value: &str) -> Result<Self, Malformed> {
         let mut reader = Reader::new(value)?;
         let methods = reader.methods()?;
@@ -77,8 +77,8 @@ impl Results {
     }
 }
 
-/// Whether a field claims to be written by `authserv_id`. Lenient where [`Results::parse`] is strict: what a careless
-/// reader might take for our voice counts, whatever follows the name.
+/// Whether a field claims to be written by `authserv_id`. Lenient where [`Results::parse`] is strict: a field that a careless
+/// reader might take for the hop's counts, whatever follows the name.
 #[must_use]
 pub fn claims(value: &[u8], authserv_id: &str) -> bool {
     let text: String = value.iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { ' ' }).collect();
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
         }
         self.skip()?;
         let word = self.token()?;
-        // One word that is not known (`dkim=invalid`) is that result's trouble and not the others'.
+        // An unknown word (`dkim=invalid`) is an error of that result alone.
         let result = AuthResult::parse(word).unwrap_or(AuthResult::PermError);
         let mut properties: Vec<(String, String)> = Vec::new();
         loop {
@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    /// What a value says: method, result, and its properties.
+    /// The method, result and properties of a value, as texts.
     fn said(value: &str) -> Result<Vec<String>, Malformed> {
         let results = Results::parse(value).or_else(|_| Results::parse_nameless(value))?;
         let line = |method: &Method| {

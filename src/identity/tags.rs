@@ -58,7 +58,7 @@ impl<'t> Tags<'t> {
             if !letters || !name.starts_with(|letter: char| letter.is_ascii_alphabetic()) {
                 return Err(Malformed);
             }
-            // Names are told apart by case, but not by every reader.
+            // Names differ by case for some readers, and not for others.
             let twice = tags.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
             let disguised = known.iter().any(|known| known.eq_ignore_ascii_case(name) && *known != name);
             if twice || disguised {
@@ -69,7 +69,7 @@ impl<'t> Tags<'t> {
         Ok(Self(tags))
     }
 
-    /// A tag's value.
+    /// The value of a tag; none where it is absent.
     pub(crate) fn get(&self, name: &str) -> Option<&'t str> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }

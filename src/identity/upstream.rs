@@ -1,8 +1,8 @@
-//! What a trusted upstream's Authentication-Results prove of the mail at hand (RFC 8601).
+//! The identity of a mail by a trusted upstream's Authentication-Results (RFC 8601).
 //!
-//! The upstream tells which signature verified, and neither what it covers nor when it was made: that is read from the
-//! signature's own field. Of all fields that fit what it told, the one that covers least counts, because anybody can put
-//! a better one beside the one that was verified.
+//! The upstream reports which signature verified, and neither what it covers nor when it was made: that is read from the
+//! signature's own field. Of all fields that fit the report, the one that covers least counts, because anybody can put a better
+//! one beside the one that was verified.
 
 use super::{
     claims::Claims,
@@ -96,13 +96,13 @@ pub(super) fn believed(headers: &Headers<'_>, names: &[String], at: ResultsAt) -
     Ok(methods)
 }
 
-/// What is asked of the results.
+/// The mail to which the results are applied.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question<'q> {
     pub(super) headers: &'q Headers<'q>,
     pub(super) author: Option<&'q Domain>,
     pub(super) signers: &'q [Domain],
-    /// Seconds since 1970.
+    /// The time now, in seconds since 1970.
     pub(super) now: i64,
     /// What the newest seal covers, where the results were sealed.
     pub(super) sealed: Option<&'q Coverage>,
@@ -115,7 +115,7 @@ struct Own {
     text: String,
 }
 
-/// What the results say of the mail at hand.
+/// The identity that the results give to this mail.
 pub(super) fn identity(methods: &[Method], question: &Question<'_>) -> Identity {
     let headers = question.headers;
     let own: Vec<Own> = headers
@@ -133,14 +133,14 @@ pub(super) fn identity(methods: &[Method], question: &Question<'_>) -> Identity 
     Identity { source: Source::Upstream, spf: Some(spf(methods)), dkim, dmarc, arc, client: None, trouble: None }
 }
 
-/// SPF of MAIL FROM as the upstream tells it; it does not tell which mechanism matched.
+/// SPF of MAIL FROM as the upstream reports it, which leaves out the mechanism that matched.
 fn spf(methods: &[Method]) -> Spf {
     let all = || methods.iter().filter(|method| method.name == "spf");
     let domain = |method: &Method, name: &str| {
         let value = method.property(name)?;
         Domain::parse(value.rsplit('@').next().unwrap_or(value)).ok()
     };
-    // Cisco tells of several identities; RFC 8601 section 2.7.2 knows two.
+    // Cisco reports several identities; RFC 8601 section 2.7.2 has two.
     let told = ["smtp.mailfrom", "smtp.helo"]
         .iter()
         .find_map(|name| all().find(|method| method.property(name).is_some()).map(|method| (method, name)));
@@ -150,7 +150,7 @@ fn spf(methods: &[Method]) -> Spf {
     }
 }
 
-/// DMARC speaks of one author; where it names another one, it speaks of another mail.
+/// DMARC is reported for one author; where that is another author, the report is of another mail.
 fn dmarc(methods: &[Method], author: Option<&Domain>) -> AuthResult {
     let of_author = |method: &&Method| {
         let from = method.property("header.from").or_else(|| method.property("d"));
@@ -164,7 +164,7 @@ fn dmarc(methods: &[Method], author: Option<&Domain>) -> AuthResult {
     }
 }
 
-/// One signature as the upstream tells of it, with what its own field says.
+/// One signature as the upstream reports it, with the tags of its own field.
 fn signature(method: &Method, own: &[Own], question: &Question<'_>, dmarc: AuthResult) -> Signature {
     let parse = |text: &str| Domain::parse(text).ok();
     let named = method.property("header.d").map(parse);
@@ -185,7 +185,7 @@ fn signature(method: &Method, own: &[Own], question: &Question<'_>, dmarc: AuthR
         signature.weakness = Some(weakness);
         signature
     };
-    // A name that cannot be read names nobody.
+    // A name that cannot be read identifies nobody.
     if matches!(named, Some(None)) || matches!(identity, Some(None)) {
         return weak(signature, Weakness::Name);
     }
@@ -193,7 +193,7 @@ fn signature(method: &Method, own: &[Own], question: &Question<'_>, dmarc: AuthR
     let Some(told) = named.as_ref().or(identity.as_ref()) else { return weak(signature, Weakness::NoField) };
     let fits = |claims: &Claims| {
         named.as_ref().is_none_or(|named| *named == claims.domain)
-            // i= lies in or below d= (RFC 6376 section 3.5), so that it names the signer where d= is not told.
+            // i= lies in or below d= (RFC 6376 section 3.5), so that it names the signer where d= is not reported.
             && identity.as_ref().is_none_or(|identity| identity.is_within(&claims.domain))
             && selector.is_none_or(|selector| selector.eq_ignore_ascii_case(&claims.selector))
             && prefix.as_ref().is_none_or(|prefix| claims.signature_text.starts_with(prefix.as_str()))
@@ -235,7 +235,7 @@ fn signature(method: &Method, own: &[Own], question: &Question<'_>, dmarc: AuthR
     if signature.weakness.is_none() && !fitting.iter().all(speaks) {
         signature.weakness = Some(Weakness::NotTheAuthors);
     }
-    // The upstream says that DMARC passes and not by which signature: by one of the author's own organisation, then.
+    // The upstream reports that DMARC passes and not by which signature: then by one of the author's own organisation.
     let kin = |claims: &&Claims| question.author.is_some_and(|author| claims.domain.is_kin_of(author));
     signature.aligned = dmarc == AuthResult::Pass && signature.is_proof() && fitting.iter().all(kin);
     signature

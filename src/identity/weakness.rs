@@ -66,10 +66,10 @@ says! {
         KeyType = "its key is of another type than its a= (k=)",
         /// `t=s`, and `i=` lies below `d=` (RFC 6376 section 3.6.1).
         KeyStrict = "its i= lies below its d=, which its key forbids (t=s)",
-        /// The upstream told of a signature, and none in the mail fits.
+        /// The upstream reports a signature, and none in the mail fits.
         NoField = "no DKIM-Signature in the mail fits what the upstream says of it",
-        /// More than one field fits what the upstream told, and they do not agree on what counts, or one that may be meant
-        /// cannot be read.
+        /// More than one field fits the upstream's report, and they do not agree on what counts, or one that may be meant cannot
+        /// be read.
         Unclear = "more than one DKIM-Signature may be the one that the upstream means",
         /// The newest ARC-Message-Signature does not cover the sender's signature.
         Unsealed = "the seal does not cover the sender's DKIM-Signature",
@@ -81,15 +81,15 @@ says! {
     Trouble {
         /// Past the bound of mails that are asked about at one time, of the hop or of one client network.
         Busy = "too many mails are being looked up at this time, of all or of this mail's network, so this one was not",
-        /// The peer may not vouch.
+        /// The peer is not in `trusted_upstreams`.
         NobodyVouches = "the peer is not among trusted_upstreams, so nobody vouches for the mail",
-        /// No field that may be believed.
+        /// No field that may be trusted.
         NoResults = "no Authentication-Results of a listed authserv_id stands above the upstream's own Received",
-        /// One stands where anybody may have put it.
+        /// One field stands where anybody may have put it.
         ResultsBelow = "the Authentication-Results stand below the upstream's own Received, where a sender may have put them; results = \"below_received\" in [identity] believes them, where the upstream removes those that come in",
-        /// One stands where it may be believed, and another one where only a stranger can have put it; or two contradict.
+        /// One field stands where it may be trusted, and another one where only a client can have put it; or two contradict.
         ResultsTwice = "Authentication-Results of a listed authserv_id stand more than once, so some are forged",
-        /// It is not well-formed.
+        /// The field is not well-formed.
         ResultsOdd = "the Authentication-Results of a listed authserv_id are not well-formed",
     }
 }

@@ -3,7 +3,7 @@
 use crate::vocabulary::vocabulary;
 
 vocabulary! {
-    /// A result as RFC 8601 section 2.7 names it.
+    /// The result of a method, by the words of RFC 8601 section 2.7.
     AuthResult {
         Pass = "pass", "It holds.";
         Fail = "fail", "It does not hold.";
@@ -24,7 +24,7 @@ impl Default for AuthResult {
 }
 
 impl AuthResult {
-    /// Reads the word of an Authentication-Results field, in any case.
+    /// Reads a result's word in an Authentication-Results field, in any case.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|known| known.code().eq_ignore_ascii_case(word))

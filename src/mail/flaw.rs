@@ -1,7 +1,7 @@
 //! All that two programs could read differently in a mail.
 //!
-//! A flaw is a value and not an error: the mail is relayed as it came, and `allowlist` says pass.
-//! The codes are a contract: they stand in audit records and are never renamed.
+//! A flaw is a value and not an error: the mail is relayed as it came, and `allowlist` decides that it passes. The codes are a
+//! contract: they stand in audit records and are never renamed.
 
 use std::fmt;
 
@@ -53,34 +53,34 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// The flaws of one mail, each once, in the order of [`Flaw::ALL`].
+/// The flaws of one mail, each once, in the order of [`Flaw::ALL`]: one bit for each.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flaws(u64);
 
 impl Flaws {
-    /// Adds a flaw.
+    /// Adds a flaw; a second time changes nothing.
     pub fn add(&mut self, flaw: Flaw) {
         self.0 |= 1 << flaw as u32;
     }
 
-    /// Adds all of another's flaws.
+    /// Adds all flaws of another set.
     pub fn join(&mut self, other: Self) {
         self.0 |= other.0;
     }
 
-    /// Whether there is none.
+    /// Whether the mail has no flaw.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether this one is among them.
+    /// Whether the mail has this flaw.
     #[must_use]
     pub const fn has(self, flaw: Flaw) -> bool {
         self.0 & (1 << flaw as u32) != 0
     }
 
-    /// Each flaw in order.
+    /// The flaws, in the order of [`Flaw::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Flaw> {
         Flaw::ALL.iter().copied().filter(move |flaw| self.has(*flaw))
     }

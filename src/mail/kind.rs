@@ -1,11 +1,11 @@
-//! What one-time links are for.
+//! The kinds of one-time links.
 
 use serde::{Deserialize, Deserializer, de};
 
 use crate::vocabulary::{Vocabulary as _, vocabulary};
 
 vocabulary! {
-    /// What a one-time link is for.
+    /// The purpose of a one-time link.
     Kind {
         PasswordReset = "password_reset", "Choose a new password, or unlock the account.";
         Invite = "invite", "Set the first password, or join.";
@@ -16,7 +16,7 @@ vocabulary! {
 }
 
 impl Kind {
-    /// The kinds that recognition can tell, in the order in which ties are broken.
+    /// The kinds that recognition knows, in the order in which ties are broken.
     pub const RECOGNISED: [Self; 4] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink];
 }
 

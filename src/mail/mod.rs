@@ -1,7 +1,7 @@
-//! A mail's plain data, from its arrival to its record; everything else stands on this.
+//! A mail's plain data, from its transaction to its record; every other module builds on it.
 //!
-//! A [`Transaction`] comes in: a [`Client`], an [`Envelope`] and data. What became of it is an [`Outcome`], and a [`Record`]
-//! says all of it, written and read by the same type. The closed vocabularies that a record carries are here too.
+//! A [`Transaction`] comes in: a [`Client`], an [`Envelope`] and data. It ends in an [`Outcome`], and a [`Record`] holds all of
+//! it, written and read by the same type. The closed vocabularies of a record are here, too.
 
 mod auth_result;
 mod flaw;

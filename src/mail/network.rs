@@ -1,21 +1,21 @@
-//! Networks: the hosts that are trusted, the ones that a sender may use, and the clients that bounds are counted by.
+//! Networks in CIDR notation: of trusted hosts, of a sender's hosts, and of the clients that bounds are counted by.
 
 use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
-/// A network in CIDR notation (RFC 4632), or one address.
+/// A network (RFC 4632), or one address as a network of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(IpNet);
 
 impl Network {
-    /// Reads `10.0.0.0/8`, `2001:db8::/32` or a single address.
+    /// Reads `10.0.0.0/8`, `2001:db8::/32` or a single address; none for any other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok().map(Self)
     }
 
-    /// A network by an address in it and the bits that count; none where the family has fewer.
+    /// A network by an address in it and the length of its prefix; none where the family has fewer bits.
     #[must_use]
     pub fn new(base: IpAddr, bits: u8) -> Option<Self> {
         IpNet::new(base, bits).ok().map(Self)
@@ -31,13 +31,13 @@ impl Network {
         Self(IpNet::new(address, bits).map_or_else(|_| IpNet::from(address), |network| network.trunc()))
     }
 
-    /// The address that it was written with.
+    /// The address as it was written, host bits included.
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.0.addr()
     }
 
-    /// Whether an address lies in it. An IPv4 address that came by an IPv6 socket counts as IPv4.
+    /// Whether an address lies in the network. An IPv4 address that came by an IPv6 socket counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())

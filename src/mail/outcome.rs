@@ -1,4 +1,4 @@
-//! What became of a mail once it was decided.
+//! The outcome of a mail, once it was decided about.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,15 +15,15 @@ vocabulary! {
     }
 }
 
-/// What became of a mail.
+/// The outcome of a mail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Whether the next hop took it, refused it, or nobody knows.
+    /// Whether the next hop accepted, deferred or refused it, or whether that is unknown.
     pub delivery: Code<Delivery>,
     /// The next hop as the configuration names it; empty where none was reached.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub next_hop: String,
-    /// The next hop's last reply, or the hop's own.
+    /// The next hop's last reply, or the hop's own, on one line.
     #[serde(default)]
     pub reply: String,
     /// The id under which the next hop queued the mail, where its reply names one.
@@ -35,13 +35,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The outcome of a mail that the hop itself did not hand on.
+    /// The outcome of a mail that was not sent to a next hop.
     #[must_use]
     pub fn of_the_hop(delivery: Delivery, reply: impl Into<String>) -> Self {
         Self { delivery: delivery.into(), next_hop: String::new(), reply: reply.into(), queue_id: None, latency_ms: 0 }
     }
 
-    /// The outcome of a mail whose session ended before it did: cut at the end of a drain, or by a panic.
+    /// The outcome of a mail whose session ended first, cut at the end of a drain or by a panic: `unknown, cancelled`.
     #[must_use]
     pub fn cancelled() -> Self {
         Self::of_the_hop(Delivery::Unknown, "cancelled")

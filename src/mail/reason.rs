@@ -1,9 +1,9 @@
-//! What was checked of a mail, what came of it, and what is done.
+//! The closed vocabularies of a decision: its checks, its verdict and its actions.
 
 use crate::vocabulary::vocabulary;
 
 vocabulary! {
-    /// Something that was checked, in the order in which it is.
+    /// A check, in the order in which checks are made.
     Reason {
         Size = "size", "The mail is small enough to be inspected.";
         Author = "author", "The mail has one From address that every reader agrees on.";
@@ -32,7 +32,7 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// What was decided about a mail.
+    /// The verdict about a mail.
     VerdictKind {
         Act = "act", "It is exempted, or would be where the entry only observes.";
         NearMiss = "near_miss", "Nothing; but it is a proven mail of an entry's sender and fails by little.";
@@ -41,7 +41,7 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// What the hop does to an exempted mail, in the order in which it does.
+    /// What the hop does to an exempted mail, in the order in which it is done.
     Action {
         Unwrap = "unwrap", "Puts the original in the place of each link that an earlier scanner wrapped.";
         Guard = "guard", "Puts a guard link in the one-time link's place.";

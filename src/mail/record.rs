@@ -1,4 +1,4 @@
-//! One JSON line for each thing that happened, without secrets: written and read by the same types.
+//! The audit's records, one JSON line each, without secrets: written and read by the same types.
 //!
 //! The names of the keys are a contract: log pipelines read them. A code of a later version is read as such, and a record of a
 //! type that this version does not know as [`Record::Later`].
@@ -14,23 +14,23 @@ use crate::vocabulary::{Code, vocabulary};
 /// The version of the format; a later one may add keys, codes and types.
 pub const VERSION: u8 = 1;
 
-/// Something that happened.
+/// An event, as one line of the audit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Record {
-    /// A mail that was decided.
+    /// A mail that was decided about.
     Mail(Box<MailRecord>),
-    /// What became of a mail that was recorded before it left.
+    /// The outcome of a mail whose record was written before it left.
     Outcome(OutcomeRecord),
     /// A mail that the hop itself refused after its data.
     Refusal(RefusalRecord),
-    /// Commands and connections that the hop itself refused in one minute.
+    /// Commands and connections that were refused in one minute, before any data.
     Refusals(RefusalsRecord),
-    /// What somebody did with a guard link.
+    /// A reader, or a scanner, opened or used a guard link.
     Click(ClickRecord),
-    /// The writer started.
+    /// The audit's writer started.
     Start(StartRecord),
-    /// The file that was written to is not as it was left.
+    /// The audit file was changed or removed by another program.
     File(FileRecord),
     /// A record of a type that a later version writes.
     #[serde(other)]
@@ -38,13 +38,13 @@ pub enum Record {
 }
 
 impl Record {
-    /// The writer starts; `torn` where the last line of the file was cut short.
+    /// A start of the writer; `torn` where the last line of the file was cut short.
     #[must_use]
     pub fn start(time: Timestamp, torn: bool) -> Self {
         Self::Start(StartRecord { v: VERSION, time, version: env!("CARGO_PKG_VERSION").to_owned(), torn })
     }
 
-    /// What became of a mail that was recorded before it left.
+    /// The outcome of a mail whose record was written before it left.
     #[must_use]
     pub fn outcome(time: Timestamp, id: String, outcome: Outcome) -> Self {
         Self::Outcome(OutcomeRecord { v: VERSION, time, id, outcome })
@@ -63,7 +63,7 @@ impl Record {
         serde_json::to_string(self).unwrap_or_else(|_| "{\"type\":\"later\"}".into())
     }
 
-    /// The hop's id of the mail that it belongs to; none where it belongs to none.
+    /// The hop's id of the mail that it belongs to; none where it belongs to no mail.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         match self {
@@ -75,7 +75,7 @@ impl Record {
         }
     }
 
-    /// About how many octets it takes in memory and on disk.
+    /// Octets in memory and on disk, roughly.
     #[must_use]
     pub fn weight(&self) -> usize {
         let texts = match self {
@@ -89,69 +89,69 @@ impl Record {
     }
 }
 
-/// A mail that was decided. Times are UTC with milliseconds.
+/// A mail that was decided about. Times are UTC with milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MailRecord {
-    /// [`VERSION`].
+    /// The format's version, [`VERSION`].
     pub v: u8,
-    /// When it was decided.
+    /// The time of the decision.
     #[serde(with = "time")]
     pub time: Timestamp,
-    /// The hop's id of the mail; it stands in the trace field too.
+    /// The hop's id of the mail, which the hop's Received field has, too.
     pub id: String,
-    /// Who handed it over; none where it came from a file.
+    /// The address of the host that handed it over; none where it came from a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<IpAddr>,
-    /// The client that the upstream speaks for, where it says so (XFORWARD).
+    /// The address of the client that the upstream named (XFORWARD).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
-    /// The name that the upstream, or that client, gave; cut at [`crate::limits::LOGGED_PATH`].
+    /// The name in EHLO or HELO of the upstream or of that client; cut at [`crate::limits::LOGGED_PATH`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub helo: String,
-    /// The reverse-path as sent, angle brackets included; cut likewise.
+    /// The reverse-path as received, angle brackets included; cut likewise.
     pub from: String,
-    /// The recipients that the next hop took, as sent.
+    /// The forward-paths that the next hop accepted, as received.
     pub to: Vec<String>,
-    /// The Message-ID field.
+    /// The value of the Message-ID field; cut likewise.
     #[serde(default)]
     pub message_id: String,
-    /// The domain of the one From address.
+    /// The domain of the one From address; none where there is no such address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// Octets as they came.
+    /// Octets of the mail as received.
     pub size: usize,
-    /// What was decided.
+    /// The verdict.
     pub decision: Code<VerdictKind>,
-    /// Whether the entry only observes: nothing was done.
+    /// Whether the entry is in observe mode: nothing was done.
     pub observed: bool,
-    /// What was done or, where it is only observed, would be.
+    /// The actions that were taken or, in observe mode, would be.
     #[serde(default)]
     pub actions: Vec<Code<Action>>,
-    /// The entry whose checks are listed.
+    /// The name of the entry whose checks are listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
     /// The kind of the one-time link, by the entry's shapes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<Code<Kind>>,
-    /// What the words of the mail say.
+    /// What recognition found, where the body was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recognized: Option<Recognized>,
     /// Every one-time link, without its secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub one_time_links: Vec<RedactedLink>,
-    /// What two programs could read differently.
+    /// The flaws: what two programs could read differently.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flaws: Vec<Code<Flaw>>,
-    /// What was known of the sender, where anybody asked.
+    /// The sender's identity, where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<IdentityRecord>,
-    /// What was checked, in order.
+    /// The checks, in order.
     #[serde(default)]
     pub reasons: Vec<ReasonRecord>,
-    /// Header fields removed that only the hop may write.
+    /// How many header fields were removed that only the hop may write.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub removed: usize,
-    /// What became of it; none where an [`OutcomeRecord`] says so later.
+    /// The outcome; none where an [`OutcomeRecord`] follows.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
 }
@@ -160,7 +160,7 @@ pub struct MailRecord {
 const FRAME: usize = 1_024;
 
 impl MailRecord {
-    /// About how many octets it takes in memory and on disk.
+    /// Octets in memory and on disk, roughly.
     #[must_use]
     pub fn weight(&self) -> usize {
         let texts = [&self.helo, &self.from, &self.message_id].map(String::len).iter().sum::<usize>();
@@ -170,49 +170,49 @@ impl MailRecord {
         FRAME + texts + to + reasons + links + self.outcome.as_ref().map_or(0, |outcome| outcome.reply.len())
     }
 
-    /// The first check that did not hold.
+    /// The first check that failed.
     #[must_use]
     pub fn stopped_by(&self) -> Option<&ReasonRecord> {
         self.reasons.iter().find(|reason| !reason.ok)
     }
 }
 
-/// What the words of a mail say it is.
+/// What recognition found in the words of a mail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recognized {
-    /// A kind, or `none`.
+    /// The recognised kind, or `none`.
     pub kind: Code<KindOrNone>,
-    /// 0 to 1; 0.5 is the threshold.
+    /// The confidence, 0 to 1; 0.5 is the threshold.
     pub confidence: f64,
 }
 
 /// A one-time link without its secret: scheme, host and shape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedactedLink {
-    /// As it may be shown.
+    /// Scheme, host and shape, as in `https://acme.example/reset/{token}`.
     pub link: String,
-    /// A keyed hash of all of it, 16 hexadecimal digits, by which two records can be told to be of the same link; none where
+    /// A keyed hash of the whole link, 16 hexadecimal digits: two records with the same hash are of the same link. None where
     /// there is neither a guard page nor a tag, and so no key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
 }
 
-/// What was known of a mail's sender, as record and `explain` show it.
+/// A mail's identity, as record and `explain` show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityRecord {
     /// The domain of the one From address.
     pub from_domain: Option<String>,
-    /// SPF: a result of RFC 8601, or `not asked`.
+    /// SPF (RFC 7208): a result of RFC 8601, or `not asked`.
     pub spf: String,
-    /// One for each signature.
+    /// The DKIM signatures (RFC 6376), topmost first.
     pub dkim: Vec<SignatureRecord>,
-    /// DMARC.
+    /// The result of DMARC (RFC 9989).
     pub dmarc: Code<AuthResult>,
-    /// ARC.
+    /// The result of the ARC chain (RFC 8617).
     pub arc: Code<AuthResult>,
-    /// Who found it out: `nobody`, `here`, `upstream` or `sealer`.
+    /// Where the results come from: `nobody`, `here`, `upstream` or `sealer`.
     pub source: String,
-    /// What kept it from being found out.
+    /// Why the identity could not be looked up, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }
@@ -220,47 +220,47 @@ pub struct IdentityRecord {
 /// A DKIM signature (RFC 6376) as record and `explain` show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignatureRecord {
-    /// `d=`.
+    /// `d=`, the signing domain.
     pub domain: String,
-    /// `s=`.
+    /// `s=`, the selector.
     pub selector: String,
-    /// Whether it verifies.
+    /// The result of verifying it.
     pub result: Code<AuthResult>,
-    /// Whether DMARC passes by it.
+    /// Whether DMARC passes by it: it verifies, and its domain aligns (RFC 9989 section 4.4).
     pub aligned: bool,
-    /// Why it is no proof.
+    /// Why it is no proof, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weakness: Option<String>,
 }
 
-/// A check and its outcome, as record and `explain` show it.
+/// A check and its result, as record and `explain` show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonRecord {
-    /// What was checked.
+    /// The check.
     pub check: Code<Reason>,
-    /// Whether it held.
+    /// Whether the check held.
     pub ok: bool,
     /// What was found, in words; no secret.
     pub detail: String,
-    /// The header field that was looked at.
+    /// The name of the header field that was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// The proof that covers it.
+    /// The proof that covers this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub covered_by: Option<String>,
 }
 
-/// What became of a mail that was recorded before it left.
+/// The outcome of a mail whose record was written before it left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeRecord {
-    /// [`VERSION`].
+    /// The format's version, [`VERSION`].
     pub v: u8,
-    /// When.
+    /// The time of the outcome.
     #[serde(with = "time")]
     pub time: Timestamp,
-    /// The hop's id of the mail.
+    /// The hop's id of the mail, as in its [`MailRecord`].
     pub id: String,
-    /// What became of it.
+    /// The outcome.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
@@ -268,105 +268,105 @@ pub struct OutcomeRecord {
 /// A mail that the hop itself refused after its data: nothing was decided, and the next hop has nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalRecord {
-    /// [`VERSION`].
+    /// The format's version, [`VERSION`].
     pub v: u8,
-    /// When.
+    /// The time of the refusal.
     #[serde(with = "time")]
     pub time: Timestamp,
     /// The hop's id of the mail.
     pub id: String,
-    /// Who handed it over.
+    /// The address of the host that handed it over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<IpAddr>,
-    /// The reverse-path as sent.
+    /// The reverse-path as received.
     pub from: String,
-    /// How many recipients the next hop had taken.
+    /// How many recipients the next hop had accepted.
     pub recipients: usize,
-    /// Octets as they came.
+    /// Octets of the mail as received.
     pub size: usize,
-    /// Deferred (4xx) or refused (5xx).
+    /// `deferred` for a 4yz reply, `refused` for a 5yz reply.
     pub delivery: Code<Delivery>,
-    /// The hop's own reply.
+    /// The hop's own reply, on one line.
     pub reply: String,
 }
 
-/// What the hop itself refused in one minute before any data came, of one client network by one reply code.
+/// The refusals of one minute before any data, of one client network, with one reply code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalsRecord {
-    /// [`VERSION`].
+    /// The format's version, [`VERSION`].
     pub v: u8,
     /// The end of the minute.
     #[serde(with = "time")]
     pub time: Timestamp,
-    /// The reply's code, as in `554 5.7.1`.
+    /// The reply code, as in `554`.
     pub code: String,
-    /// The clients' network: 24 bits of an IPv4 address, 64 of an IPv6 one; `others` where too many were counted.
+    /// The clients' network, IPv4 /24 or IPv6 /48; `others` where too many were counted.
     pub network: String,
-    /// How many.
+    /// How many refusals.
     pub count: u64,
 }
 
-/// What somebody did with a guard link.
+/// A request for a guard link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClickRecord {
-    /// [`VERSION`].
+    /// The format's version, [`VERSION`].
     pub v: u8,
-    /// When.
+    /// The time of the request.
     #[serde(with = "time")]
     pub time: Timestamp,
-    /// The hop's id of the mail.
+    /// The hop's id of the mail that the link was in.
     pub id: String,
-    /// What was done.
+    /// What was done: the page opened, or the button pressed.
     pub what: Code<ClickKind>,
-    /// The entry that acted.
+    /// The name of the entry by which the mail was exempted.
     pub entry: String,
-    /// The recipient, where there was one alone; empty otherwise.
+    /// The recipient, where the mail had one; empty otherwise.
     pub to: String,
-    /// Which of the mail's one-time links it was, as the mail's own record names it; none in records of earlier builds.
+    /// Which of the mail's one-time links it was, as the mail's own record has it; none in records of earlier builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<RedactedLink>,
     /// Seconds since the mail was decided.
     pub after_s: i64,
-    /// Who asked.
+    /// The address of the client that sent the request.
     pub address: IpAddr,
-    /// The program, as it calls itself; cut at [`crate::limits::LOGGED_PATH`], control characters escaped.
+    /// The User-Agent field; cut at [`crate::limits::LOGGED_PATH`], control characters escaped.
     pub user_agent: String,
-    /// Who it probably is.
+    /// Whether it probably was a person or a program.
     pub likely: Code<Visitor>,
-    /// Why.
+    /// What that guess rests on, in words.
     pub why: String,
 }
 
-/// The writer started.
+/// A start of the audit's writer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartRecord {
-    /// [`VERSION`].
+    /// The format's version, [`VERSION`].
     pub v: u8,
-    /// When.
+    /// The time of the start.
     #[serde(with = "time")]
     pub time: Timestamp,
-    /// The program's version.
+    /// The version of firstclick, as in `1.2.0`.
     pub version: String,
-    /// Whether the last line before it was cut short by a crash.
+    /// Whether a crash cut the last line before it short.
     pub torn: bool,
 }
 
-/// The file that was written to is not as it was left. Records go on in the file where this stands.
+/// The audit file was changed or removed by another program. Records go on in the file that holds this record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// [`VERSION`].
+    /// The format's version, [`VERSION`].
     pub v: u8,
-    /// When that was noticed.
+    /// The time at which it was noticed.
     #[serde(with = "time")]
     pub time: Timestamp,
-    /// The file's name.
+    /// The name of the file, without its folder.
     pub file: String,
-    /// What became of it.
+    /// What was done to it.
     pub what: Code<FileFault>,
 }
 
 vocabulary! {
-    /// A kind of mail as words tell it.
+    /// A kind of mail by recognition, or none.
     KindOrNone {
         PasswordReset = "password_reset", "Choose a new password.";
         Invite = "invite", "Set the first password, or join.";
@@ -399,7 +399,7 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// Who opened a guard link, as far as a request tells.
+    /// Who probably sent a request for a guard link.
     Visitor {
         Scanner = "scanner", "A program.";
         Person = "person", "A person.";
@@ -407,7 +407,7 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// What became of an audit file behind the writer's back.
+    /// What another program did to an audit file.
     FileFault {
         Vanished = "vanished", "It is no longer there.";
         Replaced = "replaced", "Another file is in its place.";
@@ -420,7 +420,7 @@ const fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// RFC 3339 in UTC with milliseconds.
+/// Times as RFC 3339 in UTC with milliseconds.
 mod time {
     use jiff::Timestamp;
     use serde::{Deserialize as _, Deserializer, Serializer, de};

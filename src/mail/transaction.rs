@@ -1,21 +1,21 @@
-//! One mail as it was handed over, before anything is decided about it.
+//! One mail as it was received, before anything is decided about it.
 
 use std::net::IpAddr;
 
 use crate::limits;
 
-/// A mail transaction (RFC 5321 section 3.3) whose data has come, or the same as an MTA tells it by milter.
+/// A mail transaction (RFC 5321 section 3.3) whose data has been received, or the same by milter.
 #[derive(Clone, Copy, Debug)]
 pub struct Transaction<'a> {
-    /// The hop's id of it; it stands in the trace field, the record and the log.
+    /// The hop's id of the mail; it stands in the hop's Received field, the record and the log.
     pub id: &'a str,
-    /// By which protocol it came.
+    /// The protocol by which it came.
     pub protocol: Protocol,
-    /// Who handed it over.
+    /// The host that handed it over, and its name.
     pub client: Client<'a>,
-    /// From whom to whom.
+    /// Reverse-path and forward-paths.
     pub envelope: Envelope<'a>,
-    /// The octets as they came, dots unstuffed; of a mail over `inspect_limit` the header block at least.
+    /// The octets as received, dots unstuffed; of a mail over `inspect_limit` the header block at least.
     pub data: &'a [u8],
     /// Octets of the whole mail.
     pub size: usize,
@@ -23,14 +23,14 @@ pub struct Transaction<'a> {
     pub repair: LineRepair,
 }
 
-/// By which protocol a mail comes, or a session is held.
+/// The protocol of a mail or of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// The hop takes it and hands it on.
+    /// SMTP: the hop receives the mail and relays it.
     Smtp,
-    /// An MTA keeps it and asks what to change.
+    /// Milter: an MTA keeps the mail and asks what to change.
     Milter,
-    /// It was read from a file, by `explain`.
+    /// A file, read by `explain`.
     File,
 }
 
@@ -46,12 +46,12 @@ impl Protocol {
     }
 }
 
-/// Who handed a mail over.
+/// The host that handed a mail over, and its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a> {
-    /// The host.
+    /// The host's address, and what is known of it.
     pub peer: Peer,
-    /// The name that it gave in EHLO or HELO.
+    /// The name in EHLO or HELO.
     pub helo: &'a str,
 }
 
@@ -60,21 +60,21 @@ pub struct Client<'a> {
 pub enum Peer {
     /// A host at this address; whether it is a trusted upstream is looked up.
     Host(IpAddr),
-    /// A host that speaks for a client (XFORWARD); it was let in because it is a trusted upstream.
+    /// A trusted upstream that named its client (XFORWARD).
     Forwarded {
-        /// The host.
+        /// The upstream's address.
         upstream: IpAddr,
-        /// The client.
+        /// The client's address.
         client: IpAddr,
     },
-    /// The sender's own host, as somebody says who knows (`explain --client-ip`).
+    /// The sender's own host, by `explain --client-ip`.
     Client(IpAddr),
-    /// A trusted upstream; the mail was saved behind it (`explain`).
+    /// A trusted upstream without an address: the mail was saved behind it (`explain`).
     TrustedUpstream,
 }
 
 impl Peer {
-    /// The client that a trusted upstream named.
+    /// The address of the client that a trusted upstream named.
     #[must_use]
     pub const fn forwarded_client(&self) -> Option<IpAddr> {
         match self {
@@ -83,7 +83,7 @@ impl Peer {
         }
     }
 
-    /// The host at the other end of the connection.
+    /// The address of the host at the other end of the connection; none where there was no connection.
     #[must_use]
     pub const fn address(&self) -> Option<IpAddr> {
         match self {
@@ -93,25 +93,26 @@ impl Peer {
     }
 }
 
-/// From whom a mail goes to whom (RFC 5321 section 2.3.1): paths as they were sent, angle brackets included.
+/// The envelope of a mail (RFC 5321 section 2.3.1): paths as received, angle brackets included.
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope<'a> {
     /// The reverse-path; `<>` is the null path.
     pub reverse_path: &'a str,
-    /// The forward-paths that were accepted.
+    /// The forward-paths that the next hop accepted.
     pub recipients: &'a [String],
 }
 
-/// Whether a mail's line ends were repaired on the way in; what is judged is then not what the sender signed.
+/// Whether a mail's line ends were repaired; what is judged is then not what the sender signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineRepair {
-    /// They were as they should be.
+    /// Every line ended in CRLF.
     None,
-    /// A CR or an LF stood alone and is CR LF now.
+    /// A CR or an LF stood alone, and became CRLF.
     Done,
 }
 
-/// The address inside a path (RFC 5321 section 4.1.2), without brackets and source route, cut at what a log line may hold.
+/// The address inside a path (RFC 5321 section 4.1.2), without brackets and source route, cut at [`crate::limits::LOGGED_PATH`]
+/// octets.
 #[must_use]
 pub fn address(path: &str) -> String {
     let inside = path.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(path);

@@ -9,10 +9,10 @@ use super::{
 };
 use crate::mail::Flaw;
 
-/// The address in From.
+/// The author of a mail: the one address in From.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {
-    /// Its domain, what allowlists and DMARC go by.
+    /// The domain of the address, by which entries and DMARC identify the author.
     pub domain: Domain,
     /// The whole address as written.
     pub address: String,

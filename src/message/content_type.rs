@@ -50,7 +50,7 @@ pub(super) fn is_plain_content_type(value: &[u8]) -> bool {
     })
 }
 
-/// RFC 2046 section 5.1.1.
+/// Whether a text is a boundary by RFC 2046 section 5.1.1.
 fn is_boundary(text: &str) -> bool {
     (1..=70).contains(&text.len())
         && !text.ends_with(' ')
@@ -58,7 +58,7 @@ fn is_boundary(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte))
 }
 
-/// RFC 2045 section 5.1.
+/// Whether a text is a token by RFC 2045 section 5.1.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&byte))
 }

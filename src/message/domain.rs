@@ -48,7 +48,7 @@ impl Domain {
         Ok(Self(ascii.into()))
     }
 
-    /// The A-labels.
+    /// The A-labels in lower case, as in `xn--bcher-kva.example`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -82,8 +82,8 @@ impl Domain {
         psl::domain_str(&self.0)
     }
 
-    /// Whether one owner registered both. Two names under a public suffix never belong together, whatever a DMARC
-    /// record of the suffix says.
+    /// Whether one owner registered both. Two names under a public suffix never belong together, by whatever DMARC record of the
+    /// suffix.
     #[must_use]
     pub fn is_kin_of(&self, other: &Self) -> bool {
         self.registered().is_some() && self.registered() == other.registered()

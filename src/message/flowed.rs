@@ -5,7 +5,7 @@ use std::ops::Range;
 /// A text that was joined from another one.
 #[derive(Debug, Default)]
 pub struct Joined {
-    /// The joined text.
+    /// The text with its lines joined.
     pub text: String,
     /// Where pieces start: in the joined text, and in the other one.
     pieces: Vec<(usize, usize)>,
@@ -59,8 +59,8 @@ pub fn unflow(text: &str) -> Joined {
     joined
 }
 
-/// What stands between `<` and `>` over several lines, and addresses between quotation marks, each with the white space inside taken out. Longer than an address
-/// may be, it is none.
+/// The texts between `<` and `>` over several lines, and addresses between quotation marks, each with the white space inside
+/// taken out. A text that is longer than an address may be is left out.
 #[must_use]
 pub fn in_brackets(text: &str, longest: usize) -> Vec<Joined> {
     let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! What names of hosts are made of, for one mail program or another.
+//! The characters that names of hosts are made of, for one mail program or another.
 
 use idna::AsciiDenyList;
 
@@ -103,5 +103,5 @@ pub(super) fn is_break(letter: char) -> bool {
 
 /// Octets of a host (RFC 1035 section 2.3.4).
 pub(super) const NAME: usize = 253;
-/// Octets of a label.
+/// Octets of one label (RFC 1035 section 2.3.4).
 const LABEL: usize = 63;

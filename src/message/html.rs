@@ -48,11 +48,11 @@ pub struct Run {
     pub edge: Edge,
     /// Where its octets stand in the part: an offset in [`Html::text`] and one in the part, from which on both go in step.
     steps: Vec<(usize, usize)>,
-    /// Where it ends in the part.
+    /// The offset of its end in the part.
     end: usize,
 }
 
-/// What stands between two texts.
+/// The edge between two texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
     /// A block, an anchor, a picture: two texts for a reader.
@@ -70,7 +70,7 @@ pub struct Tip {
     pub place: Option<Range<usize>>,
 }
 
-/// What an HTML part holds.
+/// The contents of an HTML part.
 #[derive(Debug, Default)]
 pub struct Html {
     /// Every address that a press leads to, in document order. What a program loads by itself is left out.
@@ -79,9 +79,9 @@ pub struct Html {
     pub text: String,
     /// The text's runs, in order.
     pub runs: Vec<Run>,
-    /// Texts in attributes.
+    /// The texts in attributes, in document order.
     pub tips: Vec<Tip>,
-    /// What is odd about it.
+    /// The flaws of the part.
     pub flaws: Flaws,
     edge: bool,
 }
@@ -257,7 +257,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Takes a start tag in, and says whether a reader sees an edge there.
+    /// Takes a start tag in; returns whether a reader sees an edge there.
     fn element(&self, name: &str, tag: &lol_html::html_content::Element<'_, '_>, seen: html_elements::Tag, open: &mut Open) -> bool {
         let mut html = self.state.borrow_mut();
         open.tables.reach(self.source, tag.source_location().bytes());

@@ -1,4 +1,4 @@
-//! What the elements and attributes of HTML do: which of them lead a reader somewhere.
+//! The elements and attributes of HTML: which of them lead a reader somewhere.
 //!
 //! A closed list. What is not on it leads nowhere that is known, and is a flaw as soon as it holds an address.
 
@@ -8,10 +8,10 @@ use super::{html::Pressed, schemes};
 use crate::limits;
 use crate::mail::{Flaw, Flaws};
 
-/// What an attribute is for.
+/// The use of an attribute.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
-    /// Where a press leads.
+    /// A press leads to the address in it.
     Leads,
     /// What a program loads by itself, or what only other programs read: no reader presses it.
     Loads,
@@ -19,22 +19,22 @@ enum Use {
     Text,
     /// What acts by itself, or sends what was typed.
     Acts,
-    /// Anything else.
+    /// Any other use.
     Unknown,
 }
 
-/// What one start tag holds.
+/// The contents of one start tag.
 #[derive(Default)]
 pub(super) struct Tag {
     /// Where it leads, with the place of the value in the source that was read.
     pub(super) pressed: Vec<Pressed>,
     /// Texts in attributes, as they are shown, with their places.
     pub(super) texts: Vec<Pressed>,
-    /// What is odd about it.
+    /// The flaws of the tag.
     pub(super) flaws: Flaws,
 }
 
-/// Looks at one start tag.
+/// Reads one start tag.
 pub(super) fn look_at(name: &str, attributes: &[Attribute<'_>]) -> Tag {
     let mut tag = Tag::default();
     if is_active(name) {

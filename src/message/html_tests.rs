@@ -1,4 +1,4 @@
-//! Tests of [`super`].
+//! Tests of [`super`]: the links and words of HTML parts.
 
 use super::*;
 

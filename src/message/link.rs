@@ -1,4 +1,4 @@
-//! Where a link truly goes.
+//! Links by the page that a browser would open.
 //!
 //! A link is judged by the host that a browser would visit (WHATWG URL); one whose host reads differently as written
 //! is a [`Flaw`]. A link is also a secret: whoever has it is the reader, so nothing here prints more than its shape.
@@ -18,7 +18,7 @@ pub struct Link {
     url: Url,
 }
 
-/// What an address in a mail turns out to be.
+/// An address in a mail, by where it leads.
 #[derive(Debug)]
 pub enum Target {
     /// An http or https link.
@@ -112,7 +112,7 @@ impl Link {
         for segment in self.url.path_segments().into_iter().flatten() {
             out.push('/');
             if !is_word(segment) {
-                // What follows a token is told apart by nobody.
+                // Text behind a token is replaced as a whole.
                 out.push('*');
                 break;
             }

@@ -29,7 +29,7 @@ impl Links {
         Self { found: Vec::new(), flaws, author, looked: 0, known: HashSet::new() }
     }
 
-    /// Adds a link, and says where it stands among the others.
+    /// Adds a link; returns its index among the others, or none.
     fn add(&mut self, address: &str, make: impl FnOnce(Link) -> FoundLink) -> Option<usize> {
         match Target::read(address) {
             Target::Harmless => {}

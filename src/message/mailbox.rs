@@ -42,7 +42,7 @@ impl Mailbox {
         }
     }
 
-    /// The domain.
+    /// The domain, normalised.
     #[must_use]
     pub const fn domain(&self) -> &Domain {
         &self.domain

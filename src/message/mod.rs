@@ -1,9 +1,9 @@
-//! A mail as bytes with a reading: headers, author, texts and links, and every way in which another program could
-//! read it differently.
+//! A mail as octets with a reading: headers, author, texts and links, and every way in which another program could read it
+//! differently.
 //!
-//! Pure: the same bytes give the same reading. A mail is read in two steps, because most mails need only the first:
-//! [`Message::read`] scans the header block once, and [`Message::content`] reads parts and links of those whose author
-//! somebody allowlisted.
+//! Pure: the same octets give the same reading. A mail is read in two steps, because most mails need only the first:
+//! [`Message::read`] scans the header block once, and [`Message::content`] reads parts and links of mails whose author an
+//! allowlist entry names.
 
 pub mod author;
 mod content_type;
@@ -39,21 +39,21 @@ use self::{links::Links, parts::Format, words::Space};
 use crate::limits;
 pub use crate::mail::{Flaw, Flaws};
 
-/// One mail: its bytes and its header block.
+/// One mail: its octets and its header block.
 #[derive(Clone, Debug)]
 pub struct Message<'a> {
     raw: &'a [u8],
     headers: Headers<'a>,
 }
 
-/// A link where it stands.
+/// A link and the place where it stands.
 #[derive(Clone, Debug)]
 pub struct FoundLink {
-    /// Where it leads.
+    /// The link, with entities and transfer encoding decoded.
     pub link: Link,
     /// The link as it stands in the mail, where a scanner has wrapped it and [`Content::unwrapped`] looked inside.
     pub wrapped: Option<String>,
-    /// What holds it.
+    /// The kind of text or element that holds it.
     pub holder: Holder,
     /// The words on it; for a link in running text, the link's own line.
     pub label: String,
@@ -71,18 +71,18 @@ pub struct FoundLink {
     pub shown_on: Option<usize>,
 }
 
-/// What holds a link.
+/// The kind of text or element that holds a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// An attribute of an HTML element that a reader presses.
     Anchor,
     /// The text of an HTML part, or a text in an attribute, which some mail programs make links in.
     HtmlText,
-    /// Plain text.
+    /// The text of a plain text part.
     Text,
 }
 
-/// Where the reading of the body rests.
+/// The evidence that the reading of the body rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MimeEvidence {
     /// The header's MIME fields are covered by what proves the mail.
@@ -91,7 +91,7 @@ pub enum MimeEvidence {
     Body,
 }
 
-/// What a mail says, and where it leads.
+/// The texts and links of a mail.
 #[derive(Debug)]
 pub struct Content {
     /// The subject, encoded words undone (RFC 2047), folded for comparison.
@@ -100,9 +100,9 @@ pub struct Content {
     pub subject_as_shown: String,
     /// Every text part, folded for comparison.
     pub text: String,
-    /// Every link of every part.
+    /// Every link of every part, in document order.
     pub links: Vec<FoundLink>,
-    /// Parts that nobody here can look into.
+    /// Parts that the hop cannot look into, in number.
     pub attachments: usize,
     /// Whether the mail came through a list or in bulk (`List-Id`, `Precedence`; not `List-Unsubscribe`, which
     /// transactional mail carries too).
@@ -136,28 +136,28 @@ impl Content {
 }
 
 impl<'a> Message<'a> {
-    /// Looks at the header block once. Total: any bytes are a mail.
+    /// Reads the header block once. Total: any octets are a mail.
     #[must_use]
     pub fn read(raw: &'a [u8]) -> Self {
         Self { raw, headers: Headers::read(raw) }
     }
 
-    /// The bytes.
+    /// The octets of the mail, as they were given.
     #[must_use]
     pub const fn raw(&self) -> &'a [u8] {
         self.raw
     }
 
-    /// The header block.
+    /// The header block, read once by [`Message::read`].
     #[must_use]
     pub const fn headers(&self) -> &Headers<'a> {
         &self.headers
     }
 
-    /// The one From address.
+    /// The author: the one From address.
     ///
     /// # Errors
-    /// The flaw that keeps it from being certain.
+    /// The flaw that keeps the author from being certain.
     pub fn author(&self) -> Result<Author, Flaw> {
         Author::find(&self.headers)
     }

@@ -20,11 +20,11 @@ use crate::mail::{Flaw, Flaws};
 pub struct Text {
     /// Its number in the tree, in document order.
     pub part: usize,
-    /// What it is written in.
+    /// Whether it is HTML or plain text.
     pub format: Format,
     /// The text, transfer encoding and charset undone.
     pub text: String,
-    /// How its lines are joined.
+    /// How programs join its lines.
     pub flow: Flow,
     /// Whether a field gives its links a base to lead from (`Content-Base` or `Content-Location`, RFC 2557 section 5), in
     /// this part or around it.
@@ -40,10 +40,10 @@ pub enum Flow {
     DelSp,
 }
 
-/// What a text is written in.
+/// Whether a text is HTML or plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// text/html and what mail programs treat like it.
+    /// `text/html`, and types that mail programs treat like it.
     Html,
     /// Every other text type.
     Plain,
@@ -56,24 +56,24 @@ pub struct Body {
     pub part: usize,
     /// Its charset as the part names it.
     pub charset: Option<String>,
-    /// What it is written in.
+    /// Whether it is HTML or plain text.
     pub format: Format,
     /// The part's own header in the mail, with the blank line.
     pub header: Range<usize>,
     /// Its octets in the mail, as they were sent.
     pub range: Range<usize>,
-    /// Its transfer encoding.
+    /// The transfer encoding that its header names.
     pub encoding: Encoding,
 }
 
 /// A transfer encoding (RFC 2045 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// 7bit, 8bit, binary.
+    /// `7bit`, `8bit` or `binary`: the octets as they are.
     Identity,
-    /// quoted-printable.
+    /// `quoted-printable` (section 6.7).
     QuotedPrintable,
-    /// base64.
+    /// `base64` (section 6.8).
     Base64,
 }
 
@@ -106,7 +106,7 @@ pub struct Tree {
     /// How many parts are neither plain text nor HTML nor a picture that is one by type, name and first octets: a scanner may
     /// open what is inside them, and nobody here can.
     pub attachments: usize,
-    /// What is odd about it.
+    /// The flaws of the tree.
     pub flaws: Flaws,
 }
 

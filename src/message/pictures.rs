@@ -10,7 +10,7 @@ const PICTURES: &[Picture] = &[
     Picture { subtypes: &["webp"], endings: &["webp"], start: b"RIFF" },
 ];
 
-/// One kind of picture.
+/// One kind of picture, by type, name and first octets.
 struct Picture {
     subtypes: &'static [&'static str],
     endings: &'static [&'static str],

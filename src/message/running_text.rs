@@ -17,17 +17,17 @@ use super::{
 use crate::limits;
 use crate::mail::{Flaw, Flaws};
 
-/// An address where it stands.
+/// An address and the place where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Its octets in the text.
+    /// The octets of the text that it stands in.
     pub place: Range<usize>,
     /// The address as a program would open it: with `http://` where no scheme stands there, and then with its host mapped
     /// as browsers do (UTS 46) where it is not ASCII.
     pub address: String,
 }
 
-/// The addresses of a text.
+/// The addresses in a text.
 #[derive(Debug, Default)]
 pub struct Reading {
     /// Each address, in the order in which they start. Two may overlap where programs differ.
@@ -78,7 +78,7 @@ struct Scan<'t> {
 
 /// What stands behind the start of an address.
 struct Tail {
-    /// Where the address ends.
+    /// The octet behind the address.
     end: usize,
     /// Up to where it was looked at.
     seen: usize,

@@ -1,4 +1,4 @@
-//! Tests of [`super`].
+//! Tests of [`super`]: addresses in plain text.
 
 use super::*;
 

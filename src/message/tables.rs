@@ -54,7 +54,7 @@ impl Tables {
         true
     }
 
-    /// Whether a table is open.
+    /// Whether a table is open here.
     pub(super) const fn is_open(&self) -> bool {
         !self.cells.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What a signed body says about itself where the signature leaves the MIME fields out.
+//! The reading of a signed body by itself, where the signature leaves the MIME fields out.
 //!
 //! Whoever passes such a mail on can write other fields on top of it. The body is judged only where all that can be written
 //! there is known to come to the same, or is read as well.
@@ -13,7 +13,7 @@ use super::{
 pub(super) enum Form {
     /// A multipart: it starts with its delimiter and ends with the closing one.
     Tree,
-    /// One text.
+    /// A single text, of type plain or HTML.
     Single,
 }
 

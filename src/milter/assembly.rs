@@ -1,6 +1,6 @@
-//! A mail as an MTA tells it, put together again, and an edited mail as the changes that an MTA can be asked for.
+//! A mail put together from an MTA's commands, and an edited mail as the changes that an MTA can make.
 //!
-//! Pure. The octets that come out are those that the MTA had, line ends apart, which it keeps as its system does.
+//! Pure. The octets are those that the MTA has, line ends apart, which it keeps as its system does.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -10,10 +10,10 @@ use crate::{
     message::header::Headers,
 };
 
-/// Octets of one piece of a new body that every MTA takes.
+/// Octets of one piece of a new body that every MTA takes (`MILTER_CHUNK_SIZE` of libmilter).
 const PIECE: usize = 65_535;
 
-/// A mail, as far as it was told.
+/// A mail, as far as it has been received.
 #[derive(Debug, Default)]
 pub struct MessageAssembly {
     raw: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct MessageAssembly {
 }
 
 impl MessageAssembly {
-    /// Takes a header field. An MTA tells the lines of a folded one with LF between them.
+    /// Takes a header field. An MTA sends LF between the lines of a folded one.
     pub fn field(&mut self, name: &[u8], value: &[u8]) {
         let start = self.raw.len();
         self.raw.extend_from_slice(name);
@@ -38,7 +38,7 @@ impl MessageAssembly {
         self.fields.push((name.to_vec(), start..self.raw.len()));
     }
 
-    /// The header is complete.
+    /// Ends the header: the empty line before the body.
     pub fn end_of_header(&mut self) {
         self.raw.extend_from_slice(b"\r\n");
     }
@@ -48,20 +48,20 @@ impl MessageAssembly {
         self.raw.extend_from_slice(piece);
     }
 
-    /// The mail so far.
+    /// The octets received so far, with CRLF line ends.
     #[must_use]
     pub fn raw(&self) -> &[u8] {
         &self.raw
     }
 
-    /// Header fields so far.
+    /// Header fields received so far, in number.
     #[must_use]
     pub fn count(&self) -> usize {
         self.fields.len()
     }
 
-    /// What the MTA has to do for the mail to become what the patches make of it. A field of which a patch takes any octet
-    /// goes as a whole, since an MTA deletes fields only: patches take header fields away and put others on top.
+    /// The replies by which the MTA makes of the mail what the patches make of it. A field of which a patch takes any octet is
+    /// deleted as a whole, since an MTA deletes whole fields only: patches take header fields away and put others on top.
     #[must_use]
     pub fn changes(&self, patches: &[Patch]) -> Vec<MilterReply> {
         let mut answers = Vec::new();
@@ -79,7 +79,7 @@ impl MessageAssembly {
                 answers.push(MilterReply::Delete { name: name.clone(), number: *number });
             }
         }
-        // From the last to the first: a deleted field must not change the number of one that goes too.
+        // From the last to the first: a deletion must not change the number of a field that is deleted after it.
         answers.reverse();
         let body = self.fields.last().map_or(0, |(_, range)| range.end) + 2;
         if patches.iter().any(|patch| patch.at.start >= body) {

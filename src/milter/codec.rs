@@ -1,8 +1,8 @@
-//! The milter protocol's frames: a length, a assembly, and what belongs to it (version 6, as Sendmail's libmilter and
-//! Postfix speak it).
+//! The frames of the milter protocol: a length of four octets, a command's letter, and its arguments (version 6, as Sendmail's
+//! libmilter and Postfix speak it).
 //!
-//! Bytes stay bytes: a header's value is kept as it came. Whatever does not read is an error, and the connection ends;
-//! the MTA then does what its `milter_default_action` says.
+//! Octets are kept as they come: a header's value, too. A malformed frame is an error, and the connection ends; the MTA then
+//! applies its `milter_default_action`.
 
 use std::net::IpAddr;
 
@@ -10,103 +10,103 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::limits;
 
-/// What an MTA says.
+/// A command of the MTA (`SMFIC_*`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MtaCommand {
-    /// What it offers.
+    /// The MTA's offer, or the milter's answer to it.
     Negotiate(Negotiation),
-    /// Values by name that belong to the frame after it.
+    /// Macros by name, for the command after them; the hop uses none.
     Macros(Vec<(Vec<u8>, Vec<u8>)>),
-    /// A client has connected; its address, where it has one.
+    /// A client has connected; its address, none for a socket in the file system.
     Connect(Option<IpAddr>),
-    /// The name that the client gave.
+    /// The client's name in HELO or EHLO.
     Helo(Vec<u8>),
-    /// The reverse-path, with angle brackets; a mail begins.
+    /// The reverse-path, with angle brackets; a transaction begins.
     Mail(Vec<u8>),
-    /// A forward-path.
+    /// A forward-path, with angle brackets.
     Recipient(Vec<u8>),
-    /// A header field: its name, and its value as it stands behind the colon.
+    /// A header field: its name, and its value with what stands behind the colon.
     Header(Vec<u8>, Vec<u8>),
     /// The header is complete.
     EndOfHeader,
-    /// A piece of the body.
+    /// A piece of the body, in order.
     Body(Vec<u8>),
-    /// The body is complete; a last piece may come along.
+    /// The body is complete; a last piece may come with it.
     EndOfBody(Vec<u8>),
-    /// The mail is off.
+    /// The transaction is abandoned; the session goes on.
     Abort,
-    /// The client has gone; another one may come on this connection.
+    /// The client's session is over; another one may come on this connection.
     QuitClient,
-    /// The connection ends.
+    /// The MTA closes the connection.
     Quit,
-    /// A step that this milter asked not to handle of, or takes no notice of.
+    /// A command that this milter asked to be left out, or ignores.
     Other,
 }
 
-/// What both sides agree on, or what one of them offers.
+/// An offer, or the answer to one (`SMFIC_OPTNEG`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Negotiation {
-    /// The protocol's version.
+    /// The protocol's version; the hop speaks 6.
     pub version: u32,
-    /// What the milter may do, `SMFIF_*`.
+    /// What the milter may change, a set of `SMFIF_*`.
     pub actions: u32,
-    /// Which steps are left out or go without a reply, `SMFIP_*`.
+    /// The steps that are left out, or have no reply, a set of `SMFIP_*`.
     pub steps: u32,
 }
 
-/// `SMFIF_*`: what the milter may do.
+/// `SMFIF_*`: what the milter may change.
 pub mod action {
-    /// Add and insert header fields.
+    /// It may add and insert header fields.
     pub const ADD_HEADER: u32 = 0x01;
-    /// Change the body.
+    /// It may change the body.
     pub const CHANGE_BODY: u32 = 0x02;
-    /// Change and delete header fields.
+    /// It may change and delete header fields.
     pub const CHANGE_HEADER: u32 = 0x10;
 }
 
-/// `SMFIP_*`: steps that are left out or need no reply.
+/// `SMFIP_*`: steps that are left out or have no reply.
 pub mod step {
-    /// No unknown commands.
+    /// The MTA leaves out unknown SMTP commands.
     pub const NO_UNKNOWN: u32 = 0x100;
-    /// No DATA.
+    /// The MTA leaves out DATA.
     pub const NO_DATA: u32 = 0x200;
-    /// The MTA understands "send no more of the body".
+    /// The MTA knows the reply that asks for no more of the body.
     pub const SKIP: u32 = 0x400;
-    /// No reply to a header field.
+    /// A header field has no reply.
     pub const NO_REPLY_HEADER: u32 = 0x80;
-    /// No reply to the connection.
+    /// The client's connection has no reply.
     pub const NO_REPLY_CONNECT: u32 = 0x1000;
-    /// No reply to HELO.
+    /// HELO has no reply.
     pub const NO_REPLY_HELO: u32 = 0x2000;
-    /// No reply to MAIL.
+    /// MAIL has no reply.
     pub const NO_REPLY_MAIL: u32 = 0x4000;
-    /// No reply to RCPT.
+    /// RCPT has no reply.
     pub const NO_REPLY_RECIPIENT: u32 = 0x8000;
-    /// Values come with the white space behind the colon.
+    /// Header values come with the white space behind the colon.
     pub const LEADING_SPACE: u32 = 0x10_0000;
 }
 
-/// Why nothing more can be read.
+/// Why no further frame can be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// The MTA hung up between frames.
+    /// The MTA closed the connection between two frames.
     #[error("the MTA has hung up")]
     Closed,
-    /// It hung up inside a frame, or the network failed.
+    /// The connection ended inside a frame, or the network failed.
     #[error("the connection broke: {0}")]
     Broken(#[from] std::io::Error),
-    /// A frame of no octets, or of more than [`limits::MILTER_FRAME`].
+    /// A frame of no octets, or of more than [`limits::MILTER_FRAME`]; its length.
     #[error("a frame of {0} octets")]
     Size(u32),
-    /// A frame that holds something else than its assembly says.
+    /// A frame whose arguments are not those of its command; the command's letter.
     #[error("a frame {0:?} that cannot be read")]
     Malformed(char),
 }
 
-/// Reads one frame.
+/// Reads one frame. Not cancel-safe: the octets read so far are lost, so whoever gives this up must close the connection.
 ///
 /// # Errors
-/// [`CodecError`]; the connection is then of no further use.
+/// [`CodecError`]; the connection cannot be used afterwards.
 pub async fn read(input: &mut (impl AsyncRead + Unpin)) -> Result<MtaCommand, CodecError> {
     let mut length = [0_u8; 4];
     if input.read(&mut length[..1]).await? == 0 {
@@ -117,7 +117,7 @@ pub async fn read(input: &mut (impl AsyncRead + Unpin)) -> Result<MtaCommand, Co
     }
     let length = u32::from_be_bytes(length);
     let size = usize::try_from(length).ok().filter(|size| (1..=limits::MILTER_FRAME).contains(size)).ok_or(CodecError::Size(length))?;
-    // Room is made as octets come, not as the length promises.
+    // Memory is taken as octets come, not as the length promises.
     let mut frame = Vec::with_capacity(size.min(4_096));
     input.take(u64::from(length)).read_to_end(&mut frame).await?;
     if frame.len() < size {
@@ -126,10 +126,10 @@ pub async fn read(input: &mut (impl AsyncRead + Unpin)) -> Result<MtaCommand, Co
     parse(&frame)
 }
 
-/// Reads a frame without its length.
+/// Reads a frame without its length: a letter and its arguments.
 ///
 /// # Errors
-/// [`CodecError::Malformed`].
+/// [`CodecError::Malformed`], or [`CodecError::Size`] for an empty frame.
 pub fn parse(frame: &[u8]) -> Result<MtaCommand, CodecError> {
     let Some((assembly, rest)) = frame.split_first() else { return Err(CodecError::Size(0)) };
     let malformed = || CodecError::Malformed(char::from(*assembly));
@@ -164,12 +164,12 @@ pub fn parse(frame: &[u8]) -> Result<MtaCommand, CodecError> {
     })
 }
 
-/// Texts that each end with a NUL.
+/// The texts of a row of texts that each end with a NUL.
 fn texts(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.strip_suffix(&[0]).into_iter().flat_map(|bytes| bytes.split(|byte| *byte == 0))
 }
 
-/// The address of a connection: the host's name, a family's assembly, a port, the address in text.
+/// The address in a connection's arguments: the host's name, a family's letter, a port, the address as text.
 fn address(rest: &[u8]) -> Option<IpAddr> {
     let end = memchr::memchr(0, rest)?;
     let behind = rest.get(end + 1..)?;
@@ -188,41 +188,41 @@ impl Negotiation {
     }
 }
 
-/// What the milter says.
+/// A reply of the milter (`SMFIR_*`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MilterReply {
-    /// What it takes of the offer.
+    /// The answer to the MTA's offer.
     Negotiate(Negotiation),
-    /// Go on.
+    /// Go on with the next step.
     Continue,
-    /// The mail may go; nothing more of it needs to be told.
+    /// Accept the mail: no further step of it is sent.
     Accept,
-    /// No more of the body.
+    /// Send no more of the body.
     Skip,
-    /// Still at it; the MTA waits on.
+    /// Keep waiting: the milter is still working.
     Progress,
-    /// Refuse the mail with these words.
+    /// Refuse the mail with this SMTP reply.
     Refuse(String),
-    /// Put a header field on top; the value with what stands behind the colon.
+    /// Insert a header field on top.
     Insert {
-        /// Its name.
+        /// The field's name, without its colon.
         name: String,
-        /// Its value.
+        /// The value with what stands behind the colon.
         value: Vec<u8>,
     },
     /// A piece of the new body, of 65,535 octets at most.
     Body(Vec<u8>),
-    /// Delete the so-manieth field of this name, counted from 1.
+    /// Delete the field with this name and number.
     Delete {
-        /// The name.
+        /// The field's name, in any case.
         name: Vec<u8>,
-        /// Which of them.
+        /// Its number among the fields of this name, counted from 1 at the top.
         number: u32,
     },
 }
 
 impl MilterReply {
-    /// Appends the frame.
+    /// Appends the reply as a frame.
     pub fn write(&self, out: &mut Vec<u8>) {
         let at = out.len();
         out.extend_from_slice(&[0; 4]);
@@ -261,7 +261,7 @@ impl MilterReply {
                 out.extend_from_slice(&[0, 0]);
             }
         }
-        // An answer is 64 KiB at most; its length fits.
+        // A reply has 64 KiB at most, so its length fits.
         let length = u32::try_from(out.len() - at - 4).unwrap_or(0);
         if let Some(permit) = out.get_mut(at..at + 4) {
             permit.copy_from_slice(&length.to_be_bytes());

@@ -1,8 +1,8 @@
 //! The milter server: an MTA asks, over the milter protocol, what to change in its mails.
 //!
-//! A mail's way: [`codec`] reads what the MTA tells, [`assembly`] puts the mail together, the session hands it to the same
-//! pipeline as the SMTP server does, and the pipeline's patches go back as header changes. The mail itself stays with the MTA: this
-//! server can neither lose nor delay it beyond the MTA's own deadline.
+//! A mail's way: [`codec`] reads the MTA's commands, [`assembly`] puts the mail together, the session hands it to the same
+//! pipeline as the SMTP server does, and the pipeline's patches go back as header changes. The mail itself stays with the MTA:
+//! this server can neither lose nor delay it beyond the MTA's own deadline.
 
 pub mod assembly;
 pub mod codec;
@@ -27,69 +27,69 @@ use crate::{
     pipeline::{Pipeline, RefusedBy, Stage},
     service::{
         Shutdown,
-        listener::{Accepted, ListenerDied, Listeners, OnDeath, Service, Socket, TurnedAway},
+        listener::{Accepted, ListenerFailed, Listeners, OnFailure, Refused, Service, Socket},
         memory::MemoryBudget,
         permits::{ClientKey, Permits},
     },
 };
 
-/// How the server is set up.
+/// The settings of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where MTAs connect.
+    /// The sockets on which MTAs connect.
     pub listen: Vec<Address>,
-    /// Who may open the sockets in the file system, as in 0o660.
+    /// The mode of sockets in the file system, as in 0o660.
     pub socket_mode: u32,
-    /// Whose the sockets are; none leaves them with whoever runs the program.
+    /// Their owner; none leaves them with the user that runs the program.
     pub socket_owner: Option<Owner>,
-    /// The hop's own name: Authentication-Results that claim it are removed.
+    /// The hop's own domain name: Authentication-Results that claim it are removed.
     pub hostname: String,
-    /// Octets up to which a mail is inspected.
+    /// Octets of the largest mail that is inspected.
     pub inspect_limit: usize,
-    /// Connections at one time.
+    /// Connections at one time, of all MTAs.
     pub connections: usize,
-    /// For sessions to finish their mails when the service stops.
+    /// Time for sessions to finish their mails once the hop drains.
     pub drain: Duration,
 }
 
-/// Where an MTA connects.
+/// A socket on which MTAs connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// `inet:127.0.0.1:8891`, `inet6:[::1]:8891`.
+    /// A TCP socket: `inet:127.0.0.1:8891`, `inet6:[::1]:8891`.
     Inet(SocketAddr),
-    /// `unix:/run/firstclick/milter.sock`.
+    /// A socket in the file system: `unix:/run/firstclick/milter.sock`.
     Unix(PathBuf),
 }
 
-/// Owner and group of a socket, as numbers.
+/// Owner of a socket in the file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// The user.
+    /// The user's number (uid).
     pub user: u32,
-    /// The group.
+    /// The group's number (gid).
     pub group: u32,
 }
 
-/// What all sessions share.
+/// The server: all that its sessions share for the life of the process.
 pub struct Server {
     pipeline: ArcSwap<Pipeline>,
     memory: MemoryBudget,
     permits: Arc<Permits>,
     /// The most connections at one time.
     connections: usize,
-    /// For sessions to finish their mails.
+    /// Time for sessions to finish their mails.
     drain: Duration,
 }
 
 impl Server {
-    /// A server that decides by this pipeline, within this memory.
+    /// A server that decides by this pipeline, and takes the memory for its mails from this budget.
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>, config: &Config, memory: MemoryBudget) -> Self {
         let permits = Arc::new(Permits::new(ClientKey::Address));
         Self { pipeline: ArcSwap::from(pipeline), memory, permits, connections: config.connections, drain: config.drain }
     }
 
-    /// Puts another pipeline in force, from the next mail on; sessions stay.
+    /// Puts another pipeline in force, from each session's next mail on.
     pub fn replace(&self, pipeline: Arc<Pipeline>) {
         self.pipeline.store(pipeline);
     }
@@ -104,13 +104,13 @@ impl Server {
 /// A bound socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// Over the network.
+    /// A TCP socket.
     Inet(TcpListener),
-    /// In the file system.
+    /// A socket in the file system.
     Unix(UnixSocket),
 }
 
-/// A socket in the file system; its file is removed when this is dropped.
+/// A socket in the file system; the file is removed when this is dropped.
 #[derive(Debug)]
 pub struct UnixSocket {
     listener: UnixListener,
@@ -131,10 +131,10 @@ impl Drop for UnixSocket {
     }
 }
 
-/// Binds every address that the configuration names.
+/// Binds every address of `listen`.
 ///
 /// # Errors
-/// Names the address that cannot be bound.
+/// The address that cannot be bound, and why.
 pub async fn bind(config: &Config) -> Result<Vec<Listener>, (String, io::Error)> {
     let mut listeners = Vec::new();
     for address in &config.listen {
@@ -147,7 +147,7 @@ pub async fn bind(config: &Config) -> Result<Vec<Listener>, (String, io::Error)>
 }
 
 fn bind_unix(path: &Path, config: &Config) -> io::Result<Listener> {
-    // A socket that nobody listens on is what an earlier run left behind.
+    // A socket on which nothing listens was left behind by an earlier run.
     let left = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
     if left && std::os::unix::net::UnixStream::connect(path).is_err() {
         fs::remove_file(path)?;
@@ -160,14 +160,13 @@ fn bind_unix(path: &Path, config: &Config) -> io::Result<Listener> {
     Ok(Listener::Unix(socket))
 }
 
-/// Serves until the drain begins; then lets sessions finish their mails, and cuts those that take longer than its
-/// configuration says.
+/// Serves until the drain begins; then lets sessions finish their mails, and cuts those that take longer than [`Config::drain`].
 ///
 /// # Errors
-/// A listener died; the drain began because of it.
-pub async fn run(listeners: Vec<Listener>, server: Arc<Server>, shutdown: Shutdown) -> Result<(), ListenerDied> {
+/// A listener failed; the drain began because of it.
+pub async fn run(listeners: Vec<Listener>, server: Arc<Server>, shutdown: Shutdown) -> Result<(), ListenerFailed> {
     let metrics = Arc::clone(&server.pipeline().shared.metrics);
-    let mut all = Listeners::new("milter", metrics, OnDeath::Stop, shutdown);
+    let mut all = Listeners::new("milter", metrics, OnFailure::Stop, shutdown);
     for listener in listeners {
         match listener {
             Listener::Inet(socket) => {
@@ -189,14 +188,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Service<S> for Server {
         self.connections
     }
 
-    /// An MTA, which may have them all.
+    /// No bound for one client: an MTA may have all connections.
     fn most_of(&self, _client: IpAddr) -> usize {
         self.connections
     }
 
-    /// Hung up on, the MTA does what its default action says; the protocol has no reply before its first frame. It is counted as
-    /// what SMTP would say.
-    fn turn_away(&self, _why: TurnedAway, client: IpAddr) -> Vec<u8> {
+    /// No octets: the protocol has no reply before its first frame, so the connection is closed, and the MTA applies its
+    /// `milter_default_action`. The refusal is counted under the code that SMTP would use.
+    fn refuse(&self, _why: Refused, client: IpAddr) -> Vec<u8> {
         self.pipeline().shared.refused(RefusedBy::Hop, Stage::Connection, 421, client);
         Vec::new()
     }

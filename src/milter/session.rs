@@ -1,7 +1,7 @@
-//! One connection of an MTA: one client after another, one mail after another, each judged by itself alone.
+//! One connection of an MTA: one client after another, one mail after another, each decided by itself.
 //!
-//! After the header the MTA is told whether it needs to send the body at all. While the sender's identity is looked up it
-//! is told that somebody is still at it.
+//! The reply to the end of the header is whether the MTA needs to send the body. While the sender's identity is looked up, the
+//! MTA gets replies that keep it waiting.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -32,24 +32,24 @@ use crate::{
 /// Why a session ended before the MTA ended it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
-    /// It cannot be read.
+    /// A frame cannot be read.
     #[error(transparent)]
     MtaCommand(#[from] CodecError),
-    /// It offers too little.
+    /// The MTA offers too little; its offer.
     #[error("the MTA offers version {0:?}; firstclick needs version 6 with header changes and leading space (Postfix 2.6, Sendmail 8.14)")]
     Negotiation(Negotiation),
-    /// A frame came where it may not.
+    /// A command came in a state that does not allow it.
     #[error("a frame out of turn")]
     OutOfTurn,
-    /// It cannot be written to.
+    /// A reply cannot be written.
     #[error("the MTA takes no answer: {0}")]
     Write(#[from] std::io::Error),
-    /// It says nothing.
+    /// The MTA sent nothing within the deadline.
     #[error("the MTA was silent for too long")]
     Silent,
 }
 
-/// What is known of the client that the MTA speaks with.
+/// The client that the MTA serves: address and name.
 #[derive(Default)]
 struct MtaClient {
     address: Option<IpAddr>,
@@ -57,57 +57,58 @@ struct MtaClient {
 }
 
 impl MtaClient {
-    /// Somebody at no address (a local program) proves nothing by it.
+    /// The unspecified address for a client without one (a local program), which proves nothing.
     fn address_or_none(&self) -> IpAddr {
         self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 }
 
-/// A mail on its way in.
+/// A mail that is being received.
 struct OpenTransaction {
-    /// What decides about it, from its first command to its record: a reload in between is the next mail's.
+    /// The pipeline that decides about it, from its first command to its record; a reload in between takes effect with the next
+    /// mail.
     pipeline: Arc<Pipeline>,
     reverse_path: String,
     recipients: Vec<String>,
     queue_id: Option<String>,
     assembly: MessageAssembly,
-    /// Octets of the mail, kept or not.
+    /// Octets received of the mail, kept or not.
     size: usize,
     header: Header,
     body: Body,
-    /// Its share of the hop's memory.
+    /// The mail's share of the hop's memory.
     memory: MemoryShare,
 }
 
-/// What becomes of a mail's header. It must be read: a forged field may be in it.
+/// Whether a mail's header was kept. It must be read, since it may hold a forged field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Header {
-    /// It is kept.
+    /// All of it, so far.
     Kept,
     /// It is larger than [`limits::HEADER_BLOCK`].
     TooLarge,
-    /// There is no memory for it now.
+    /// There is no memory for it at this time.
     NoMemory,
 }
 
-/// Why a mail is refused on behalf of the MTA.
+/// Why the MTA is to refuse a mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RefusedFor {
-    /// What the pipeline says.
+    /// The pipeline refuses it.
     Pipeline(Refusal),
-    /// There is no memory for its header now.
+    /// There is no memory for its header at this time.
     NoMemory,
 }
 
-/// What is done with a mail's body.
+/// Whether a mail's body was kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Body {
-    /// It is kept.
+    /// All of it, so far.
     #[default]
     Kept,
     /// No entry names the author; only the header is to be changed.
     NotNeeded,
-    /// It is larger than `inspect_limit`, or there is no memory for it now.
+    /// It is larger than `inspect_limit`, or there is no memory for it at this time.
     TooLarge,
 }
 
@@ -118,7 +119,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(accepted: Accepted<
     let mut session = Session { server, client: MtaClient::default(), mail: None, queue_id: None, negotiated: false };
     let mut out = Vec::new();
     loop {
-        // Between two mails a stopping hop leaves; the MTA opens another connection for the next one.
+        // A draining hop closes the connection between two mails; the MTA opens another one for the next mail.
         let idle = session.mail.is_none();
         let read = timeout(limits::MILTER_PATIENCE, codec::read(&mut input));
         let frame = tokio::select! {
@@ -178,7 +179,7 @@ struct Session<'d> {
 }
 
 impl Session<'_> {
-    /// Everything but the end of a mail.
+    /// Handles every command but the end of a mail; returns the reply, where there is one.
     async fn handle(&mut self, frame: MtaCommand) -> Result<Option<MilterReply>, SessionError> {
         if !self.negotiated && !matches!(frame, MtaCommand::Negotiate(_)) {
             return Err(SessionError::OutOfTurn);
@@ -207,7 +208,7 @@ impl Session<'_> {
                 if mail.recipients.len() < limits::MILTER_RECIPIENTS {
                     mail.recipients.push(text(&path));
                 } else {
-                    // Not everybody is known whom it goes to, so it is nobody's to exempt.
+                    // Not all recipients are known, so the mail must not be exempted.
                     mail.body = Body::TooLarge;
                 }
             }
@@ -225,7 +226,7 @@ impl Session<'_> {
         Ok(None)
     }
 
-    /// What was known of a mail belongs to no other.
+    /// Drops the open transaction: nothing of it belongs to the next mail.
     fn forget(&mut self) {
         self.mail = None;
         self.queue_id = None;
@@ -234,7 +235,8 @@ impl Session<'_> {
     fn field(&mut self, name: &[u8], value: &[u8]) -> Result<Option<MilterReply>, SessionError> {
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
         mail.size = mail.size.saturating_add(name.len() + value.len() + 3);
-        // Hung up on, an MTA might let the mail go, forged fields and all: it is refused at the end of its header.
+        // If the connection were closed, an MTA might accept the mail with its forged fields: it is refused at the end of its
+        // header.
         if mail.size > limits::HEADER_BLOCK {
             mail.header = Header::TooLarge;
         } else if !mail.keeps(name.len() + value.len()) {
@@ -243,14 +245,14 @@ impl Session<'_> {
         if mail.header == Header::Kept {
             mail.assembly.field(name, value);
         } else {
-            // It is refused whatever else it holds, so it holds no memory.
+            // It will be refused, so its octets need no memory.
             mail.assembly = MessageAssembly::default();
             mail.memory.shrink_to(0);
         }
         Ok(None)
     }
 
-    /// Most mails end here: no entry names their author, and nothing is forged.
+    /// The end of the header. Most mails end here: no entry names their author, and nothing is forged.
     async fn end_of_header(&mut self) -> Result<Option<MilterReply>, SessionError> {
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
         let pipeline = Arc::clone(&mail.pipeline);
@@ -295,7 +297,7 @@ impl Session<'_> {
         Ok(Some(MilterReply::Continue))
     }
 
-    /// The mail is complete: what the MTA has to change, and that it may go.
+    /// The end of the mail: decides about it; the changes for the MTA, and the reply that accepts it.
     async fn end(&mut self, frame: MtaCommand) -> Result<Vec<MilterReply>, SessionError> {
         if let MtaCommand::EndOfBody(piece) = frame
             && !piece.is_empty()
@@ -317,10 +319,10 @@ impl Session<'_> {
 }
 
 impl OpenTransaction {
-    /// MAIL.
+    /// Begins a transaction with MAIL.
     fn begin(server: &Server, client: &MtaClient, reverse_path: String) -> Self {
         let pipeline = server.pipeline();
-        // A trusted upstream hands over everybody's mails.
+        // A trusted upstream hands over many clients' mails.
         let client = client.address.filter(|client| !pipeline.config.authenticator.trusts(*client));
         let memory = server.memory.share(Protocol::Milter, client, pipeline.config.inspect_limit);
         Self {
@@ -336,14 +338,14 @@ impl OpenTransaction {
         }
     }
 
-    /// Whether there is memory for so many octets more.
+    /// Takes memory for so many octets more; whether there is any.
     fn keeps(&mut self, octets: usize) -> bool {
         let fields = (self.assembly.count() + 1) * limits::FIELD_OVERHEAD;
         self.memory.grow_to(self.assembly.raw().len() + fields + octets).is_ok()
     }
 }
 
-/// Decides about a mail; the changes that it needs.
+/// Decides about a mail; returns its changes.
 ///
 /// # Errors
 /// The mail is to be refused.
@@ -374,7 +376,7 @@ async fn decide(pipeline: &Pipeline, client: &MtaClient, mail: &mut OpenTransact
     Ok(changes)
 }
 
-/// Refuses a mail on behalf of the MTA, and puts that on record.
+/// Refuses a mail by the MTA, and writes a record of it. Returns the reply.
 fn refuse(pipeline: &Pipeline, client: &MtaClient, mail: &OpenTransaction, refused: RefusedFor) -> MilterReply {
     let (code, delivery, reply) = match refused {
         RefusedFor::NoMemory => (452, Delivery::Deferred, "452 4.3.1 too many mails at once, send it again"),
@@ -399,14 +401,14 @@ fn refuse(pipeline: &Pipeline, client: &MtaClient, mail: &OpenTransaction, refus
     MilterReply::Refuse(reply.to_owned())
 }
 
-/// Takes of an offer what is needed, and leaves out all that is not.
+/// The answer to an offer: what is needed of it, with all other steps left out.
 fn agree(offer: Negotiation) -> Result<Negotiation, SessionError> {
     let actions = action::ADD_HEADER | action::CHANGE_HEADER | action::CHANGE_BODY;
     if offer.version < VERSION || offer.actions & actions != actions || offer.steps & step::LEADING_SPACE == 0 {
         return Err(SessionError::Negotiation(offer));
     }
     let silent = step::NO_REPLY_CONNECT | step::NO_REPLY_HELO | step::NO_REPLY_MAIL | step::NO_REPLY_RECIPIENT | step::NO_REPLY_HEADER;
-    // What goes without a reply must be promised to, or the MTA and this session would wait for each other.
+    // Steps without a reply must be agreed on, or the MTA and this session would wait for each other.
     if offer.steps & silent != silent || offer.steps & step::SKIP == 0 {
         return Err(SessionError::Negotiation(offer));
     }
@@ -414,11 +416,10 @@ fn agree(offer: Negotiation) -> Result<Negotiation, SessionError> {
     Ok(Negotiation { version: VERSION, actions, steps: offer.steps & wanted })
 }
 
-/// The protocol's version: the first in which white space is kept and steps go without replies.
+/// The version of the protocol: the first in which white space is kept and steps may have no reply.
 const VERSION: u32 = 6;
 
-/// Text of the MTA for log, audit and judging; octets that are no UTF-8 are written as escapes, so that nothing matches by
-/// accident.
+/// A text of the MTA for log, audit and judging; octets that are not UTF-8 become escapes, so that nothing matches by accident.
 fn text(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), str::to_owned)
 }

@@ -1,5 +1,5 @@
-//! All that is found out about a mail before it is judged: author, entry, the signatures that can speak for the author, and, only
-//! for a mail that these prove, its body.
+//! Analysis of a mail before it is judged: its author, the entries that name it, the signatures that can speak for the author,
+//! and, only for a mail that these prove, its body.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,45 +19,45 @@ use crate::{
     message::{Author, Content, Message, MimeEvidence},
 };
 
-/// What analysing a mail found out.
+/// The result of analysing a mail.
 #[derive(Debug)]
 pub struct Analysis {
-    /// What was decided.
+    /// The decision, with its findings.
     pub decision: Decision,
-    /// What the mail says, where anybody looked.
+    /// Text and links of the mail, where the body was read.
     pub content: Option<Content>,
-    /// What is known of its sender, where anybody asked.
+    /// The sender's identity, where it was asked for.
     pub identity: Option<Identity>,
-    /// What the reading of the body rests on.
+    /// What the reading of the body rests on: covered MIME fields, or none.
     pub mime: MimeEvidence,
 }
 
 impl Analysis {
-    /// Nothing was looked at, for this reason.
+    /// An analysis that ended at once, for this reason.
     pub(super) fn nothing(finding: Finding) -> Self {
         Self { decision: Decision::pass(finding), content: None, identity: None, mime: MimeEvidence::Fields }
     }
 }
 
-/// How far a mail is looked into that no entry names.
+/// How far a mail is analysed that no entry names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thoroughness {
-    /// Not further than its header: the hop's way.
+    /// Its header only, as in the service.
     Candidates,
-    /// All of it, as `explain` does.
+    /// All of it, for `explain`.
     Everything,
 }
 
-/// How the links of a mail are looked at.
+/// Which links of a mail are judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Links {
-    /// As they stand.
+    /// The links as they stand in the mail.
     AsTheyStand,
-    /// Those that a scanner wrapped by what they hide.
+    /// The originals of links that a scanner wrapped, all other links as they stand.
     Unwrapped,
 }
 
-/// What is asked about a mail.
+/// The question that one analysis answers.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
     author: &'a Result<Author, Flaw>,
@@ -68,7 +68,7 @@ struct Asked<'a> {
 }
 
 impl Pipeline {
-    /// Finds out all that decides about a mail, and judges it. A panic in one of the steps is caught there and is a pass.
+    /// Analyses a mail and judges it. A panic in one of the steps is caught there, and the mail passes.
     pub(super) async fn analyse(
         &self,
         transaction: &Transaction<'_>,
@@ -86,7 +86,7 @@ impl Pipeline {
             });
         }
         let asked = Asked { author: &author, is_listed: listed, recipients, now, how };
-        // Most mails end above; what follows is large and on the heap, so that sessions are small.
+        // Most mails end above; the rest is large, and boxed, so that sessions are small.
         Box::pin(self.analyse_candidate(transaction, message, asked)).await
     }
 
@@ -100,7 +100,7 @@ impl Pipeline {
         let facts = HeaderFacts { author, headers, recipients, now };
         let signed = headers.named("DKIM-Signature").next().is_some() || headers.named(identity::results::FIELD).next().is_some();
         let signers = author.as_ref().map(|author| allowlist.signers(author)).unwrap_or_default();
-        // DNS is asked where it may matter: for a listed author, or where there is a signature to look at.
+        // DNS is asked where it may matter: for a listed author, or where a signature may count.
         let mut identity = if is_listed || signed {
             let identifying = async {
                 self.strike(FaultPoint::Identity);
@@ -129,7 +129,7 @@ impl Pipeline {
             let decision = judge::pass_unread(found, &facts);
             return Analysis { decision, content: None, identity: Some(identity), mime: MimeEvidence::Fields };
         }
-        // An entry that unwraps is judged by the originals that it puts back, every other one by what stands in the mail.
+        // An entry that unwraps is judged by the originals that it restores, every other one by the links as they stand.
         let (unwrapping, others): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|candidate| candidate.entry.actions.contains(&Action::Unwrap));
         let mut best: Option<Analysis> = None;
@@ -149,7 +149,7 @@ impl Pipeline {
         best.unwrap_or_else(|| nothing(Finding::fails(Reason::Fault, "nothing was decided; please report it with the mail")))
     }
 
-    /// Reads a mail's body and decides by these entries, off the threads that move mail.
+    /// Reads a mail's body and judges it by these entries, on a thread of the reading pool.
     async fn analyse_body(
         &self,
         message: &Message<'_>,

@@ -1,5 +1,5 @@
-//! A decided mail on its way to its record. Each of the two types writes the record, whatever becomes of it: where it is dropped,
-//! because a session was cut or panicked, the record says `unknown, cancelled`.
+//! A decided mail on its way to its record. [`Decided`] and [`Ready`] write the record whatever happens: dropped, because a
+//! session was cut or panicked, they write the outcome `unknown, cancelled`.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -23,13 +23,13 @@ use crate::{
     message::Mailbox,
 };
 
-/// An exemption that was decided and prepared, and takes no effect yet.
+/// An exemption that was decided on and prepared, and has not taken effect.
 #[derive(Debug)]
 pub(super) struct Exemption {
     entry: Arc<Entry>,
-    /// Addresses.
+    /// The addresses of the envelope's recipients.
     recipients: Vec<String>,
-    /// What the mail is known by, where it must not be exempted twice.
+    /// The hashes of the proving signatures, where the mail must not be exempted twice.
     signatures: Option<Vec<[u8; 32]>>,
     pub(super) edits: Edits,
     at: Timestamp,
@@ -41,34 +41,35 @@ impl Exemption {
     }
 }
 
-/// What an exemption has taken from quota and replay memory.
+/// What an exemption has taken of quota and replay memory.
 #[derive(Debug, Default)]
 struct Reservation {
     spending: Option<Spending>,
     seen: Option<Seen>,
 }
 
-/// The record of a mail, which is written once, at the latest when this is dropped.
+/// The record of a mail, written once, at the latest when this is dropped.
 struct OpenRecord {
     shared: Arc<Shared>,
     record: Option<Box<MailRecord>>,
-    /// What became of the mail, once that is known.
+    /// The outcome, once it is known.
     outcome: Option<Outcome>,
     reservation: Reservation,
     stands: Stands,
 }
 
-/// Whether a record of the mail is in the audit already.
+/// Whether the audit holds a record of the mail already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stands {
-    /// It is not.
+    /// It holds none.
     Nowhere,
-    /// It is, or is on its way to the disk; what became of the mail is still to be said.
+    /// It holds one without an outcome, or one is in its queue; an [`OutcomeRecord`](crate::mail::record::OutcomeRecord) follows.
     WithoutOutcome,
 }
 
 impl OpenRecord {
-    /// Log line, metrics and what was reserved; the record that is still to be written. None the second time.
+    /// Writes the log line, counts, settles what was reserved; returns the record that is still to be written. None the second
+    /// time.
     fn close(&mut self) -> Option<Record> {
         let mut record = self.record.take()?;
         let outcome = self.outcome.take().unwrap_or_else(Outcome::cancelled);
@@ -86,7 +87,7 @@ impl OpenRecord {
         })
     }
 
-    /// The mail was not taken, so it counts for nothing: it may come again.
+    /// Gives back quota and replay memory: the mail was not taken, and may come again.
     fn give_back(&mut self) {
         let Reservation { spending, seen } = std::mem::take(&mut self.reservation);
         if let Some(spending) = spending {
@@ -118,7 +119,7 @@ impl Drop for OpenRecord {
     }
 }
 
-/// A mail that has been decided. Its exemption takes effect by [`Decided::commit`] alone.
+/// A mail that was decided about. Its exemption takes effect by [`Decided::commit`] alone; dropped, it writes its record.
 #[must_use = "a decided mail goes on by `commit`"]
 pub struct Decided {
     record: OpenRecord,
@@ -127,7 +128,7 @@ pub struct Decided {
 }
 
 impl Decided {
-    /// A mail of which nothing is decided yet: it passes, without its forged fields.
+    /// A mail about which nothing is decided: it passes, without its forged fields.
     pub(super) fn begin(shared: Arc<Shared>, mut record: MailRecord, removals: Vec<Patch>) -> Self {
         record.removed = removals.len();
         let record = OpenRecord {
@@ -151,9 +152,12 @@ impl Decided {
         self.record.revoke(finding);
     }
 
-    /// Puts an exemption on record, and only then lets it take effect: replay memory and quota are asked, guard links are
-    /// stored, and the record is on disk before this returns. Where one of them fails the mail is an ordinary one, and the
-    /// record says why.
+    /// Makes an exemption take effect: reserves replay memory and quota, stores its guard links, and writes the record to disk,
+    /// in this order, before it returns. Where one of them fails the mail passes as an ordinary one, and the record says why;
+    /// there is no error.
+    ///
+    /// Dropping this future is safe: the record is written with the outcome `unknown, cancelled`, without waiting. A record that
+    /// is in the audit's queue stays, and what was reserved stays spent, as the exemption may be on disk.
     pub async fn commit(mut self) -> Ready {
         if let Some(exemption) = self.exemption.take()
             && let Err(finding) = self.exempt(exemption).await
@@ -195,7 +199,7 @@ impl Decided {
         durable.reasons.push(reason(&Finding::holds(Reason::Audit, "on record")));
         let slot = audit.slot(Record::Mail(Box::new(durable))).await.map_err(&withheld)?;
         let written = slot.append_durable();
-        // From here on it may be on disk, so whatever follows is about a record that stands.
+        // From here on the record may be on disk, so what follows is written as its outcome.
         self.record.stands = Stands::WithoutOutcome;
         if let Err(error) = written.done().await {
             self.record.stands = Stands::Nowhere;
@@ -206,7 +210,7 @@ impl Decided {
     }
 }
 
-/// A mail that can go: its exemption, where it has one, is on record.
+/// A mail that can leave: its exemption, where it has one, is on record. Dropped, it writes the outcome `unknown, cancelled`.
 #[must_use = "a mail's record says what became of it by `finish`"]
 pub struct Ready {
     record: OpenRecord,
@@ -214,20 +218,21 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// What to change; empty where the mail goes on as it came.
+    /// The edits, as patches of the data; empty where the mail leaves as it came.
     #[must_use]
     pub fn patches(&self) -> &[Patch] {
         &self.patches
     }
 
-    /// What is recorded of the decision.
+    /// The record of the decision, without an outcome.
     #[must_use]
     pub fn record(&self) -> Option<&MailRecord> {
         self.record.record.as_deref()
     }
 
-    /// Records what became of the mail. Waits while the audit's queue is full; given up meanwhile, the record is written all
-    /// the same if there is room.
+    /// Records the outcome. Waits, [`limits::AUDIT_WAIT`](crate::limits::AUDIT_WAIT) at most, while the audit's queue is full.
+    /// Dropping this future is safe: the record with this outcome is then written if the queue has room, and dropped with a line
+    /// in the log if not.
     pub async fn finish(mut self, outcome: Outcome) {
         self.record.outcome = Some(outcome);
         let Some(audit) = self.record.shared.audit.clone() else { return };
@@ -235,7 +240,7 @@ impl Ready {
         if audit.wait_for_room(weight).await.is_err() {
             tracing::error!("the audit disk is too slow: a record is dropped; mails are relayed, exemptions stop");
         }
-        // Dropping writes.
+        // Dropping `self` writes the record.
     }
 }
 
@@ -249,12 +254,12 @@ fn reason(finding: &Finding) -> ReasonRecord {
     }
 }
 
-/// The one person behind an address and its details: a thousand plus-addresses are one reader.
+/// The reader behind an address: its mailbox without a detail, so that all plus-addresses are one reader.
 fn reader(recipient: &str) -> String {
     Mailbox::parse(recipient).map_or_else(|| recipient.to_lowercase(), |mailbox| mailbox.without_detail().to_string())
 }
 
-/// The log's line of a mail: what the record says in short.
+/// Logs a mail: the record in one line.
 fn log(record: &MailRecord, outcome: &Outcome) {
     tracing::info!(
         id = record.id,

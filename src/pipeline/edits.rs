@@ -1,6 +1,6 @@
-//! What an exemption does to a mail: its actions as patches, in the order unwrap, guard, tag, and a seal on top.
+//! The edits of an exemption as patches: its actions in the order unwrap, guard, tag, and an ARC seal on top.
 //!
-//! Whatever cannot be carried out in full is not begun: the mail then goes on as an ordinary one.
+//! An action that cannot be carried out in full is not begun: the mail then leaves as an ordinary one.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,14 +23,14 @@ use crate::{
     message::Message,
 };
 
-/// What an exemption does.
+/// The edits of an exemption.
 #[derive(Debug, Default)]
 pub(super) struct Edits {
-    /// To the mail.
+    /// The patches of the mail's data.
     pub(super) patches: Vec<Patch>,
-    /// The guard links in it that must be stored before it leaves.
+    /// The guard links in them that must be stored before the mail leaves.
     pub(super) links: Vec<StoredLink>,
-    /// Where.
+    /// The store for these links; none where each holds what it needs.
     pub(super) store: Option<Arc<LinkStore>>,
 }
 
@@ -38,7 +38,7 @@ impl Pipeline {
     /// The edits of an exemption, the ARC seal included; none are made where the entry only observes.
     ///
     /// # Errors
-    /// Why an action cannot be carried out, in words.
+    /// Why an action cannot be carried out, for the record.
     pub(super) async fn edits(
         &self,
         transaction: &Transaction<'_>,
@@ -60,7 +60,7 @@ impl Pipeline {
         self.arc_sealed(transaction, message, edits).await
     }
 
-    /// Unwrap, guard and tag.
+    /// The patches of unwrap, guard and tag.
     fn patches(&self, mail: &Guarded<'_>) -> Result<Edits, String> {
         let Guarded { message, analysis, entry, now, .. } = *mail;
         let mut swaps: Vec<Swap> = Vec::new();
@@ -75,7 +75,7 @@ impl Pipeline {
                     swaps.retain(|swap| !guarded.iter().any(|other| other.from == swap.from));
                     swaps.extend(guarded);
                 }
-                // Its signature covers the body as it leaves.
+                // The seal's signature covers the body as it leaves.
                 Action::Tag => {}
             }
         }

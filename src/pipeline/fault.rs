@@ -1,17 +1,17 @@
-//! Faults that a test can set: what becomes of a mail whose handling panics is tested on the program as it is shipped.
+//! Faults for tests: a point at which the handling of a mail panics, in the program as it is shipped.
 
-/// Where a panic strikes.
+/// A point at which a test can make the pipeline panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultPoint {
-    /// Reading the header, before anything is decided.
+    /// While the header is read, before anything is decided.
     Header,
-    /// Finding out who sent the mail.
+    /// While the sender's identity is looked up.
     Identity,
-    /// Reading the body, on the threads that read.
+    /// While the body is read, on a thread of the reading pool.
     Body,
-    /// Making the edits.
+    /// While the edits are made.
     Edits,
-    /// Handing the mail on, once it is decided.
+    /// While the mail is delivered, after the decision.
     Delivery,
 }
 
@@ -24,17 +24,17 @@ impl FaultPoint {
         (Self::Delivery, "delivery"),
     ];
 
-    /// Reads the name of a point.
+    /// Reads a point's name, as in `identity`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(_, known)| *known == name).map(|(point, _)| *point)
     }
 }
 
-/// Panics where the point that was asked for is this one.
+/// Panics where the test asked for this point.
 ///
 /// # Panics
-/// That is what it is for.
+/// At the point that was asked for, always.
 pub fn strike(asked: Option<FaultPoint>, here: FaultPoint) {
     assert!(asked != Some(here), "a test asked for a fault here");
 }

@@ -1,8 +1,8 @@
 //! One transaction in, one record out: read, identify, judge, edit, record.
 //!
 //! [`Pipeline::process`] decides and changes nothing; [`Decided::commit`] puts an exemption on record and is the only way to its
-//! edits; [`Ready::finish`] says what became of the mail. Whatever goes wrong with deciding, the mail is relayed as an ordinary
-//! mail, and a [`Reason`] says why. A mail whose author no entry names costs a header scan and a hash look-up.
+//! edits; [`Ready::finish`] records the outcome. Whatever fails while deciding, the mail leaves as an ordinary mail, and a
+//! [`Reason`] says why. A mail whose author no entry names costs a header scan and a hash look-up.
 
 mod analysis;
 mod decided;
@@ -17,11 +17,10 @@ mod replay;
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     sync::Arc,
-    task::Poll,
 };
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
 pub use self::{
@@ -49,40 +48,40 @@ use crate::{
     recognition::Recogniser,
 };
 
-/// What one configuration says about deciding.
+/// What one configuration sets for deciding.
 pub struct PipelineConfig {
-    /// The allowlist.
+    /// The entries, and who the readers are.
     pub allowlist: Allowlist,
-    /// Finds out who sent a mail.
+    /// Looks up the sender's identity.
     pub authenticator: Arc<Authenticator>,
-    /// Writes and removes tags; without tokens it only removes.
+    /// Writes and removes tags; without tag tokens it only removes.
     pub tagger: Tagger,
     /// Seals guard links; none where the configuration has no guard page.
     pub guard_links: Option<Arc<GuardLinkKeys>>,
-    /// Where guard links are stored; none where each holds what it needs.
+    /// The store of guard links; none where each link holds what it needs.
     pub link_store: Option<Arc<LinkStore>>,
-    /// Seals mails whose body was changed (RFC 8617); none where the configuration has no `[arc]`.
+    /// Signs mails whose body was changed (RFC 8617); none where the configuration has no `[arc]`.
     pub arc_signer: Option<ArcSigner>,
-    /// Octets up to which a mail is inspected.
+    /// Octets of the largest mail that is inspected.
     pub inspect_limit: usize,
 }
 
 impl PipelineConfig {
-    /// What records hash one-time links by. With a guard page it is the page's key, which a page on a machine of its own has, too:
-    /// a click's record has the same hash as the mail's.
+    /// The key by which records hash one-time links. With a guard page it is the page's key, which a page on another host has,
+    /// too: a click's record has the same hash as the mail's.
     fn link_hashes(&self) -> Option<Key> {
         let of_page = self.guard_links.as_ref().and_then(|guard_links| guard_links.keys.first()).map(|key| key.link_hashes().clone());
         of_page.or_else(|| self.tagger.keys.first().map(|key| key.derive("audit-link")))
     }
 }
 
-/// What survives a reload: what was counted, remembered and recorded goes on.
+/// The state that survives a reload: counts, quota, replay memory and the audit.
 pub struct Shared {
-    /// Records; none where the configuration names no folder, and nothing is exempted then.
+    /// The audit; none where the configuration names no folder, and nothing is exempted then.
     pub audit: Option<Audit>,
-    /// Counts.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// What the hop refused before any data came.
+    /// The refusals before any data, for their summary records.
     pub refusals: Refusals,
     recogniser: Arc<Recogniser>,
     quota: Quota,
@@ -92,7 +91,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Nothing counted, nothing remembered.
+    /// State with nothing counted in it.
     #[must_use]
     pub fn new(recogniser: Recogniser, audit: Option<Audit>) -> Self {
         Self {
@@ -107,7 +106,7 @@ impl Shared {
         }
     }
 
-    /// The same, and it panics at this point of every mail: for tests of what becomes of the mail then.
+    /// The same state, with a panic at this point of every mail: for tests.
     #[must_use]
     pub fn with_fault(mut self, fault: Option<FaultPoint>) -> Self {
         self.fault = fault;
@@ -115,33 +114,33 @@ impl Shared {
     }
 }
 
-/// Decides about every mail, whichever protocol it came by.
+/// Decides about every mail, by either protocol.
 pub struct Pipeline {
-    /// What the configuration says.
+    /// What the configuration sets; a reload replaces it with the pipeline.
     pub config: PipelineConfig,
-    /// What survives it.
+    /// The state that survives a reload.
     pub shared: Arc<Shared>,
 }
 
-/// Why a mail is not decided about at all; nothing was spent or recorded.
+/// Why a mail is refused without a decision; nothing was reserved or recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// It has more than [`limits::RECEIVED_FIELDS`] Received fields (RFC 5321 section 6.3).
     Looping,
     /// Its header block is larger than [`limits::HEADER_BLOCK`].
     HeaderTooLarge,
-    /// Reading its header failed, so nobody knows which forged fields to remove. The mail can be sent again.
+    /// Reading its header failed, so its forged fields are unknown. The mail can be sent again.
     Fault,
 }
 
-/// What the hop would do to a mail, and why.
+/// What the hop would do to a mail, and why, for `explain`.
 #[derive(Debug)]
 pub struct Preview {
-    /// What was found out.
+    /// The analysis: decision, identity and content.
     pub analysis: Analysis,
-    /// What would be recorded, but for what only happens to a real mail: replay, quota, the record itself.
+    /// The record, without what only happens to a relayed mail: replay, quota, audit.
     pub record: MailRecord,
-    /// The edits that would leave the hop, the ARC seal included.
+    /// The patches of the mail as it would leave, the ARC seal included.
     pub patches: Vec<Patch>,
 }
 
@@ -152,23 +151,23 @@ impl Pipeline {
         Self { config, shared }
     }
 
-    /// Whether an entry may act on the mail with this header, as far as its author tells.
+    /// Whether an entry may act on the mail with this header, by its author alone. Linear in the header's octets.
     #[must_use]
     pub fn is_candidate(&self, head: &[u8]) -> bool {
         Message::read(head).author().is_ok_and(|author| self.config.allowlist.may_name(&author))
     }
 
-    /// Whether the header holds a field that only the hop itself may write.
+    /// Whether the header holds a field that only the hop itself may write. Linear in the header's octets.
     #[must_use]
     pub fn is_forged(&self, head: &[u8]) -> bool {
         !self.config.tagger.removals(Message::read(head).headers()).is_empty()
     }
 
-    /// Decides about a mail and prepares its edits; bounds come before everything. What comes back writes a record, whatever
-    /// becomes of it; so does giving this up half-way.
+    /// Decides about a mail and prepares its edits; bounds are checked first. The result writes a record, whatever happens to it.
+    /// Dropping this future is safe: the record is written with the outcome `unknown, cancelled`.
     ///
     /// # Errors
-    /// The mail is to be refused.
+    /// [`Refusal`]: the mail is to be refused.
     pub async fn process(&self, transaction: &Transaction<'_>) -> Result<Decided, Refusal> {
         let now = clock::now();
         let (message, removals) = self.read(transaction)?;
@@ -187,10 +186,10 @@ impl Pipeline {
         Ok(decided)
     }
 
-    /// What the hop would do to a mail at this time, and why; nothing is spent, remembered or recorded.
+    /// What the hop would do to a mail at this time, and why; nothing is reserved or recorded.
     ///
     /// # Errors
-    /// The hop would refuse the mail.
+    /// [`Refusal`]: the hop would refuse the mail.
     pub async fn preview(&self, transaction: &Transaction<'_>, now: Timestamp) -> Result<Preview, Refusal> {
         let (message, mut patches) = self.read(transaction)?;
         let author = message.author().ok().map(|author| author.domain);
@@ -202,7 +201,7 @@ impl Pipeline {
         Ok(Preview { analysis, record, patches })
     }
 
-    /// The header, within bounds, and what must be removed from it.
+    /// Reads the header, within bounds, and the patches that remove its forged fields.
     fn read<'t>(&self, transaction: &Transaction<'t>) -> Result<(Message<'t>, Vec<Patch>), Refusal> {
         let (message, removals) = catch_unwind(AssertUnwindSafe(|| {
             self.strike(FaultPoint::Header);
@@ -211,7 +210,7 @@ impl Pipeline {
             (message, removals)
         }))
         .map_err(|_| Refusal::Fault)?;
-        // An MTA that asks by milter counts hops itself.
+        // By milter, the MTA counts Received fields itself.
         let relays = transaction.protocol != Protocol::Milter;
         if relays && message.headers().named("Received").count() > limits::RECEIVED_FIELDS {
             return Err(Refusal::Looping);
@@ -222,8 +221,7 @@ impl Pipeline {
         Ok((message, removals))
     }
 
-    /// Finds out all about a mail, judges it, and prepares the edits of an exemption. One that cannot be carried out in full is
-    /// none.
+    /// Analyses a mail, judges it, and prepares the edits of an exemption. Where they cannot be made in full the mail passes.
     async fn decide(
         &self,
         transaction: &Transaction<'_>,
@@ -254,7 +252,7 @@ impl Pipeline {
         }
     }
 
-    /// Panics where a test asked for it.
+    /// Panics where a test asked for this point.
     pub fn strike(&self, here: FaultPoint) {
         fault::strike(self.shared.fault, here);
     }
@@ -262,11 +260,5 @@ impl Pipeline {
 
 /// Runs a future to its end; none where it panics.
 async fn caught<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    std::future::poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(Poll::Ready(value)) => Poll::Ready(Some(value)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(_) => Poll::Ready(None),
-    })
-    .await
+    AssertUnwindSafe(future).catch_unwind().await.ok()
 }

@@ -1,8 +1,8 @@
-//! How many exemptions a reader has had in this hour.
+//! The quota: how many exemptions each reader had in this hour (UTC), by entry.
 //!
-//! Each entry has a table of its own: only mails that it exempts are counted in it, so no stranger can fill it. Each replica
-//! counts for itself. What is forgotten at a restart errs towards the reader; what cannot be counted, because too many are
-//! counted already, errs towards the scanner.
+//! Each entry has a table of its own: only mails that it exempts are counted in it, so no other sender can fill it. Each replica
+//! counts for itself. A restart begins at nothing, in the reader's favour; where a table is full, the mail passes, in the
+//! scanner's favour.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use crate::{allowlist::entry::Limit, limits};
 
-/// Counts exemptions by entry and reader.
+/// The counts, by entry and reader.
 #[derive(Debug, Default)]
 pub(super) struct Quota(Mutex<HashMap<String, HashMap<String, Spent>>>);
 
@@ -23,7 +23,7 @@ struct Spent {
     count: u32,
 }
 
-/// What one exemption has taken: to be given back where the mail was not taken.
+/// What one exemption has taken; given back where the mail was not delivered.
 #[derive(Debug)]
 pub(super) struct Spending {
     entry: String,
@@ -32,10 +32,10 @@ pub(super) struct Spending {
 }
 
 impl Quota {
-    /// Counts one exemption for each reader, or none. One mail to many addresses of one reader counts as many.
+    /// Takes one exemption for each reader, or none at all. A mail to many addresses of one reader takes as many.
     ///
     /// # Errors
-    /// Names the reader whose share is used up.
+    /// Names the reader whose quota is used up.
     pub(super) fn reserve(&self, entry: &str, readers: &[String], limit: Limit, now: Timestamp) -> Result<Spending, String> {
         let hour = now.as_second().div_euclid(3_600);
         let Limit::PerHour(most) = limit else { return Ok(Spending { entry: String::new(), hour, counts: HashMap::new() }) };
@@ -65,7 +65,7 @@ impl Quota {
         Ok(Spending { entry: entry.to_owned(), hour, counts })
     }
 
-    /// Takes back what one mail was counted for, as far as its hour is still counted.
+    /// Gives back what one mail has taken, if its hour is still counted.
     pub(super) fn give_back(&self, spending: Spending) {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(table) = tables.get_mut(&spending.entry) else { return };
@@ -120,7 +120,7 @@ mod tests {
         assert!(quota.reserve("bank", &bob, limit, at(1)).is_err());
         quota.give_back(spending);
         let spending = quota.reserve("bank", &bob, limit, at(2)).unwrap();
-        // Of another hour: that hour's count is another one's.
+        // Given back in the next hour: the new hour's count stays.
         quota.reserve("bank", &bob, limit, at(3_600)).unwrap();
         quota.give_back(spending);
         assert!(quota.reserve("bank", &bob, limit, at(3_601)).is_err());

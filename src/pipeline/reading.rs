@@ -1,6 +1,7 @@
-//! Where bodies are read: off the threads that move mail, a few at a time, each within a share of processor time.
+//! The reading pool: bodies are read off the threads that move mail, a few at a time, each within a share of processor time.
 //!
-//! Only proven mails come here. A bomb from a sender that is itself broken into takes one of these permits, not the service.
+//! Only proven mails are read. A mail made to be costly to read, from a sender that was broken into, takes one permit and not the
+//! service.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,7 +19,7 @@ use crate::{
     limits,
 };
 
-/// The permits for mails that are being read.
+/// The permits for reading.
 #[derive(Debug)]
 pub(super) struct ReadingPool {
     permits: Arc<Semaphore>,
@@ -34,10 +35,10 @@ impl Default for ReadingPool {
 }
 
 impl ReadingPool {
-    /// Waits for a permit. What the work needs is made once there is one, so that waiting takes no memory.
+    /// Waits for a permit. The caller takes memory for the work only afterwards, so that waiting costs none. Cancel-safe.
     ///
     /// # Errors
-    /// No permit in time (`busy`).
+    /// The finding `busy`: no permit in time.
     pub(super) async fn permit(&self) -> Result<Permit, Finding> {
         let busy = || Finding::fails(Reason::Busy, "too many mails are being read at once");
         let waiting = self.waiting.try_acquire().map_err(|_| busy())?;
@@ -47,18 +48,18 @@ impl ReadingPool {
     }
 }
 
-/// A permit for one mail to be read.
+/// A permit to read one mail, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Permit {
-    /// Does a piece of work, at most [`limits::READING`] long.
+    /// Runs a piece of work on a blocking thread, [`limits::READING`] at most.
     ///
     /// # Errors
     /// The check that failed: too long (`budget`), a panic (`fault`). Work that takes too long goes on to its end and holds its
-    /// permit until then; its result is dropped.
+    /// permit until then; its result is dropped. So it is where this future is dropped.
     pub(super) async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Finding> {
         let job = tokio::task::spawn_blocking(move || {
             let done = catch_unwind(AssertUnwindSafe(work));

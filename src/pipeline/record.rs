@@ -1,4 +1,4 @@
-//! What is recorded of a mail: the decision and all that led to it, without secrets.
+//! The record of a mail, made from its transaction and its analysis, without secrets.
 
 use jiff::Timestamp;
 
@@ -17,7 +17,7 @@ use crate::{
     vocabulary::Code,
 };
 
-/// A record of a mail of which nothing is decided yet: it passes.
+/// The record of a mail about which nothing is decided: it passes.
 pub(super) fn begin(transaction: &Transaction<'_>, message: &Message<'_>, author: Option<&Domain>, time: Timestamp) -> MailRecord {
     MailRecord {
         v: VERSION,
@@ -46,7 +46,7 @@ pub(super) fn begin(transaction: &Transaction<'_>, message: &Message<'_>, author
     }
 }
 
-/// What a record says of an analysis, in its own words, so that the analysis itself need not live on.
+/// An analysis as the record describes it, so that the analysis itself can be dropped.
 pub(super) struct Description {
     decision: VerdictKind,
     observed: bool,
@@ -61,7 +61,7 @@ pub(super) struct Description {
 }
 
 impl Description {
-    /// Describes an analysis. With a key each one-time link has a hash that tells it from others.
+    /// Describes an analysis. With a key each one-time link gets a hash that identifies it.
     pub(super) fn of(analysis: &Analysis, author: Option<&Domain>, key: Option<&Key>) -> Self {
         let Analysis { decision, content, identity, mime: _ } = analysis;
         let mut links: Vec<&Link> = Vec::new();
@@ -88,7 +88,7 @@ impl Description {
         }
     }
 
-    /// Writes it into a record.
+    /// Puts the description into a record.
     pub(super) fn write(self, record: &mut MailRecord) {
         record.decision = self.decision.into();
         record.observed = self.observed;
@@ -130,7 +130,7 @@ pub fn identity_record(identity: &Identity, author: Option<&Domain>) -> Identity
     }
 }
 
-/// The findings of a decision, in order.
+/// The findings of a decision, in the order of the checks.
 #[must_use]
 pub fn reasons(decision: &Decision) -> Vec<ReasonRecord> {
     let reason = |finding: &Finding| ReasonRecord {
@@ -152,7 +152,7 @@ pub fn actions(decision: &Decision) -> Vec<Action> {
     }
 }
 
-/// Paths and names are cut to what a log line may hold.
+/// Paths and names, cut to [`limits::LOGGED_PATH`] octets.
 fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(limits::LOGGED_PATH)).unwrap_or_default()
 }

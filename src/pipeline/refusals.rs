@@ -1,5 +1,5 @@
-//! What is refused before any data came: counted at once, and recorded once a minute for each reply code and client network, so
-//! that strangers cannot fill the disk.
+//! Refusals before any data: counted at once, and recorded once a minute for each reply code and client network, so that clients
+//! cannot fill the disk.
 
 use std::{
     collections::HashMap,
@@ -18,18 +18,18 @@ use crate::{
     },
 };
 
-/// Where a session stood when something was refused.
+/// The stage of a session at which something was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// Before the greeting, or instead of it.
     Connection,
-    /// A command other than those below.
+    /// At any command other than those below.
     Command,
-    /// MAIL.
+    /// At MAIL.
     Mail,
-    /// RCPT.
+    /// At RCPT.
     Recipient,
-    /// DATA, or what came behind it.
+    /// At DATA, or after the data.
     Data,
 }
 
@@ -47,12 +47,12 @@ impl Stage {
     }
 }
 
-/// Whose reply it was.
+/// Who refused: whose reply it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RefusedBy {
-    /// The hop's own.
+    /// The hop, by a reply of its own.
     Hop,
-    /// The next hop's, passed on.
+    /// The next hop, by a reply that was relayed.
     NextHop,
 }
 
@@ -67,12 +67,12 @@ impl RefusedBy {
     }
 }
 
-/// Refusals since the last record of them.
+/// The refusals since the last summary records, by code and network.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<HashMap<(u16, String), u64>>);
 
 impl Refusals {
-    /// Counts one. Where too many networks are counted in one minute the rest are `others`.
+    /// Counts one refusal. Past [`limits::REFUSED_NETWORKS`] networks in one minute the rest are `others`.
     fn count(&self, code: u16, client: IpAddr) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = (code, Network::around(client).to_string());
@@ -82,7 +82,7 @@ impl Refusals {
         *counts.entry(key).or_default() += 1;
     }
 
-    /// Takes all that was counted, as records.
+    /// Takes all counts, as records, and starts again at nothing.
     fn take(&self, now: Timestamp) -> Vec<RefusalsRecord> {
         let counts = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let mut records: Vec<RefusalsRecord> = counts
@@ -95,13 +95,13 @@ impl Refusals {
 }
 
 impl Shared {
-    /// Counts a refusal before any data came.
+    /// Counts a refusal before any data, in metrics and for the summary record.
     pub fn refused(&self, by: RefusedBy, stage: Stage, code: u16, client: IpAddr) {
         self.metrics.refused(by.code(), stage.code(), code);
         self.refusals.count(code, client);
     }
 
-    /// Records the refusals of the minute that is over.
+    /// Writes the summary records of the minute that is over; called once a minute.
     pub fn summarise_refusals(&self, now: Timestamp) {
         for refusals in self.refusals.take(now) {
             if let Some(audit) = &self.audit {
@@ -110,7 +110,7 @@ impl Shared {
         }
     }
 
-    /// Records that the hop itself refused a mail after its data.
+    /// Writes the record of a mail that the hop itself refused after its data, and counts it.
     pub fn refused_mail(&self, record: RefusalRecord, code: u16) {
         self.metrics.refused(RefusedBy::Hop.code(), Stage::Data.code(), code);
         tracing::info!(

@@ -1,10 +1,10 @@
-//! Which signed mails were exempted that could be sent again to somebody else.
+//! Replay memory: the signatures of exempted mails that could be sent again to another reader.
 //!
-//! A mail is known by the hash of its signature, not by its Message-ID, which a signature may leave out. Where the covered To
-//! names the reader, sending it again reaches nobody else; where the signature covers no To, it counts once.
+//! A mail is identified by the hash of its signature, not by its Message-ID, which a signature may leave out. Where the covered
+//! To names the reader, sending it again reaches nobody else; where the signature covers no To, it counts once.
 //!
-//! Each entry has a table of its own, so that no stranger's mails push out another entry's; each replica remembers for itself
-//! and forgets at a restart.
+//! Each entry has a table of its own, so that no other sender's mails push out its signatures; each replica has its own tables,
+//! empty at a start.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,7 +19,7 @@ use crate::{
     limits,
 };
 
-/// Signatures that were exempted, by entry.
+/// The signatures of exempted mails, by entry.
 #[derive(Debug, Default)]
 pub(super) struct Replay(Mutex<HashMap<String, HashMap<[u8; 32], Exempted>>>);
 
@@ -27,27 +27,27 @@ pub(super) struct Replay(Mutex<HashMap<String, HashMap<[u8; 32], Exempted>>>);
 struct Exempted {
     until: i64,
     recipients: HashSet<String>,
-    /// Exemptions that rest on it: a mail that was deferred takes back its own, and no other one's.
+    /// Exemptions that rest on it: a deferred mail takes back its own only.
     held: u32,
 }
 
-/// What one exemption has put into the memory: to be given back where the mail was not taken.
+/// What one exemption has added; taken out again where the mail was not delivered.
 #[derive(Debug)]
 pub(super) struct Seen {
     entry: String,
     signatures: Vec<[u8; 32]>,
 }
 
-/// What a mail is known by, where it counts: where straight delivery stands in for a To that no signature covers.
+/// The hashes by which a mail counts: where straight delivery stands in for a To that no signature covers. None elsewhere.
 pub(super) fn known_by(decision: &Decision) -> Option<Vec<[u8; 32]>> {
     (decision.condition == Some(Condition::UnsignedTo)).then(|| decision.signatures.clone())
 }
 
 impl Replay {
-    /// Remembers that a mail with these signatures is exempted for these recipients, whose addresses are in lower case.
+    /// Adds the signatures of a mail that is exempted for these recipients, whose addresses are in lower case.
     ///
     /// # Errors
-    /// Says that the same signature was exempted for somebody else already.
+    /// Names the check: the same signature was exempted for other recipients, or the table is full.
     pub(super) fn reserve(
         &self,
         entry: &Entry,
@@ -64,7 +64,7 @@ impl Replay {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let table = tables.entry(entry.name.clone()).or_default();
         let live = |id: &[u8; 32]| table.get(id).filter(|before| before.until > now);
-        // Sent again to the same reader: a reply was lost on the way, or the upstream tries again.
+        // The same mail to the same reader: a reply was lost on the way, or the upstream tries again.
         if signatures.iter().filter_map(live).any(|before| before.recipients != *recipients) {
             return Err("the same signature was exempted for another recipient already");
         }
@@ -85,7 +85,7 @@ impl Replay {
         Ok(Seen { entry: entry.name.clone(), signatures })
     }
 
-    /// Forgets what one mail has put there.
+    /// Takes out what one mail has added.
     pub(super) fn give_back(&self, seen: Seen) {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(table) = tables.get_mut(&seen.entry) else { return };
@@ -100,7 +100,7 @@ impl Replay {
     }
 }
 
-/// What clocks may differ by.
+/// The most by which two clocks may differ.
 const MARGIN: Duration = Duration::from_mins(10);
 
 #[cfg(test)]

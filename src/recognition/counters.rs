@@ -1,7 +1,7 @@
-//! Click counters of mail services: which link is one, and where it leads, where the link itself says so.
+//! Click counters of mail services: which link is one, and where it leads, where the link itself shows that.
 //!
-//! Pure. What is opened here tells what a mail is and what a link hides. It grants nothing: whoever runs the counter, and
-//! whoever can write a link of its form, chooses where it leads.
+//! Pure. What is read here shows what a mail is and what a link hides. It grants nothing: whoever runs the counter, and whoever
+//! can write a link of its form, chooses where it leads.
 
 use std::borrow::Cow;
 
@@ -20,13 +20,13 @@ use crate::message::{
 /// A link of a click counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counter {
-    /// The service that counts.
+    /// The name of the service that counts.
     pub service: &'static str,
     /// Where the link leads; none where only the service knows, or where what the link carries does not read.
     pub target: Option<Link>,
 }
 
-/// How a counter carries its target.
+/// How a counter's link holds its target.
 #[derive(Clone, Copy)]
 enum Carrying {
     /// As the path segment behind the known start, percent-encoded, with its scheme.
@@ -35,20 +35,20 @@ enum Carrying {
     BareSegment,
     /// As the last path segment, in base64.
     LastBase64,
-    /// In a query field.
+    /// In this query field.
     Field(&'static str),
     /// In a field of JSON, in base64, as the segment behind the known start.
     JsonSegment(&'static str),
     /// In the field `url` of JSON within JSON, in base64, in the query field `p`.
     NestedJson,
-    /// Nowhere.
+    /// Not at all: only the service knows the target.
     Nowhere,
 }
 
 use Carrying::{BareSegment, Field, JsonSegment, LastBase64, NestedJson, Nowhere, Segment};
 
-/// A counter: its service, its host (`.` in front: the hosts below it; `*`: the customers' own hosts, where path and query
-/// are told apart by nobody else), the start of its path, a query field that must be there, and how it carries its target.
+/// The counters: service, host (`.` in front: the hosts below it; `*`: the customers' own hosts, where path and query are of a
+/// form that no other link has), the start of the path, a query field that must be there, and how the link holds its target.
 const COUNTERS: &[(&str, &str, &str, &str, Carrying)] = &[
     ("Amazon SES", ".awstrack.me", "/L0/", "", Segment),
     ("Amazon SES", ".awstrack.me", "/CL0/", "", Segment),
@@ -117,11 +117,11 @@ pub fn counter(link: &Link) -> Option<Counter> {
     Some(Counter { service, target: target(url, *carrying).and_then(|target| as_link(&target)) })
 }
 
-/// A link once every counter and every scanner that carries its target is undone.
+/// A link with every counter and every scanner undone that holds its target.
 pub(super) struct Opened<'l> {
-    /// Where it leads; the link itself where it is no counter's and no scanner's.
+    /// The target; the link itself where it is no counter's and no scanner's.
     pub(super) target: Cow<'l, Link>,
-    /// Whether one is left that does not say where it leads.
+    /// Whether a counter or a scanner is left whose target is not known.
     pub(super) opaque: bool,
 }
 
@@ -257,7 +257,7 @@ mod tests {
         assert!(Opened::of(&link(&deep)).opaque);
     }
 
-    /// Recognition reads through scanners and counters, in any order; what neither tells stays opaque.
+    /// Recognition reads through scanners and counters, in any order; a target that neither holds stays opaque.
     #[test]
     fn behind_scanners() {
         let target = "https://app.acme.test/reset/a1";

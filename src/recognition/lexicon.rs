@@ -1,4 +1,4 @@
-//! What a text says, in any language: pairs of words that stand close together, and what each pair means.
+//! The meaning of a text in any language: pairs of words that stand close together, and what each pair means.
 //!
 //! The words of all languages are one automaton, compiled once; a text is read once against it.
 
@@ -13,7 +13,7 @@ use crate::message::words;
 
 static LANGUAGES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/languages");
 
-/// Pairs of concepts by what they say.
+/// Pairs of concepts by their meaning.
 pub(super) type Pairs = BTreeMap<PairName, Vec<[Concept; 2]>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -23,14 +23,14 @@ pub(super) enum PairName {
     Invite,
     EmailVerify,
     MagicLink,
-    /// It is done already: "your password was changed".
+    /// It was done already: "your password was changed".
     Settled,
 }
 
 impl PairName {
     const ALL: [Self; 5] = [Self::PasswordReset, Self::Invite, Self::EmailVerify, Self::MagicLink, Self::Settled];
 
-    /// Its bit in a set.
+    /// The bit of this meaning in a set.
     const fn bit(self) -> u8 {
         1 << self as u8
     }
@@ -79,11 +79,11 @@ struct Meaning {
     language: usize,
 }
 
-/// Where a stem may stand in a word.
+/// Where in a word a stem may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Place {
     Anywhere,
-    /// At its start only.
+    /// At the start of a word only.
     Start,
 }
 
@@ -99,7 +99,7 @@ impl Concept {
     const COUNT: usize = Self::Once as usize + 1;
 }
 
-/// What two concepts say together, either way round; a set of [`PairName::bit`]s. A table, as it is asked thousands of
+/// The meaning of two concepts together, in either order; a set of [`PairName::bit`]s. A table, as it is looked up thousands of
 /// times a mail.
 struct Sayings([[u8; Concept::COUNT]; Concept::COUNT]);
 
@@ -121,7 +121,7 @@ impl Sayings {
     }
 }
 
-/// The words of all languages.
+/// The words of all languages, compiled.
 pub(super) struct Wording {
     automaton: AhoCorasick,
     meanings: Vec<Vec<(Place, Meaning)>>,
@@ -169,12 +169,12 @@ impl Wording {
         self.languages.get(number).map_or("", String::as_str)
     }
 
-    /// What a folded text says.
+    /// The meaning of a folded text.
     pub(super) fn said(&self, folded: &str) -> Said {
         self.said_by(folded, &self.anywhere)
     }
 
-    /// What a folded subject says.
+    /// The meaning of a folded subject.
     pub(super) fn said_in_subject(&self, folded: &str) -> Said {
         self.said_by(folded, &self.in_subject)
     }
@@ -242,7 +242,7 @@ impl Wording {
                 if is_far(folded, first.end, second.start) {
                     break;
                 }
-                // A stem inside the other is one word («e-mail» in «mail address») and says nothing twice.
+                // A stem inside the other is one word («e-mail» in «mail address») and counts once.
                 if second.meaning.language == first.meaning.language && second.start >= first.end {
                     said.add(sayings.of(first.meaning.concept, second.meaning.concept), first.meaning.language);
                 }
@@ -280,13 +280,13 @@ const SHORT: usize = 5;
 /// Meanings that are looked at in one text; a template has a few dozen.
 const MAX_HITS: usize = 4_096;
 
-/// What a text says, each with the language that says it.
+/// The meanings of a text, each with the language in which they were found.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Said {
     kinds: [Option<usize>; 4],
-    /// It is done already.
+    /// It was done already.
     pub(super) settled: Option<usize>,
-    /// It tells how long the link lives.
+    /// It states how long the link lives.
     pub(super) once: bool,
 }
 
@@ -324,12 +324,12 @@ impl Said {
         self.kinds.iter().any(Option::is_some)
     }
 
-    /// Whether both say something, and nothing in common.
+    /// Whether both have a meaning, and none in common.
     pub(super) fn is_apart_from(&self, other: &Self) -> bool {
         self.says_any() && other.says_any() && !self.kinds.iter().zip(other.kinds).any(|(left, right)| left.is_some() && right.is_some())
     }
 
-    /// Both together.
+    /// The meanings of both.
     pub(super) fn join(self, other: Self) -> Self {
         let mut kinds = self.kinds;
         for (mine, theirs) in kinds.iter_mut().zip(other.kinds) {

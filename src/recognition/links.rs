@@ -15,11 +15,11 @@ pub(super) enum Organisation {
     Other,
 }
 
-/// One distinct link with all its places.
+/// One distinct link, with all its places in the mail.
 pub(super) struct Group {
     /// Indices into [`Content::links`], in order.
     pub(super) members: Vec<usize>,
-    /// What it says of itself.
+    /// The words and tokens in the link itself.
     pub(super) words: Words,
     pub(super) organisation: Option<Organisation>,
     pub(super) noisy: bool,
@@ -35,14 +35,14 @@ impl Group {
             _ => Organisation::Other,
         });
         if *opaque {
-            // The counter's own path says nothing of the page behind it, and a service's host nothing of whose it is.
+            // The counter's own path does not describe the page behind it, nor a service's host its customer.
             words = Words { token: words.token.max(1), ..Words::default() };
             organisation = organisation.filter(|organisation| *organisation == Organisation::Same);
         }
         Self { members: vec![at], words, organisation, noisy: false, opaque: *opaque }
     }
 
-    /// Whether it says nothing of where it leads: a token behind letters, as counters have it.
+    /// Whether nothing in it describes where it leads: a token behind letters, as counters have it.
     pub(super) fn is_wordless(&self) -> bool {
         let is_word = |word: &str| word.len() > 3 && !["click", "track", "link", "links", "mail", "email", "redirect"].contains(&word);
         self.words.token > 0 && !self.words.path.split(|letter: char| !letter.is_ascii_alphanumeric()).any(is_word)
@@ -196,9 +196,9 @@ fn join(groups: &mut [Group], to: usize, from: usize) -> bool {
     true
 }
 
-/// The page that a link leads to, and what it carries.
+/// The page that a link leads to, and the rest of the link.
 struct Page {
-    /// Host and path.
+    /// Host and path of the page.
     place: String,
     query: Vec<(String, String)>,
     fragment: String,
@@ -242,11 +242,11 @@ fn without_line(found: &FoundLink) -> &str {
 
 /// The words at a link, in one place where it stands.
 pub(super) struct Label {
-    /// On it, or in its line.
+    /// The words on the link, or in its line.
     pub(super) own: String,
-    /// Right in front of it.
+    /// The words right in front of it.
     pub(super) front: String,
-    /// Right behind it, in the same sentence.
+    /// The words right behind it, in the same sentence.
     pub(super) after: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a mail is, and which of its links is the one-time one, whoever sent it.
+//! Recognition: what a mail is by its words, and which of its links is the one-time link, whoever sent it.
 //!
 //! Words and weights are data (`config/recognition.toml`, `config/languages/`), compiled once into one automaton; a
 //! mail is read once against it. Every signal that counted is named in the result, so that a person can follow it.
@@ -23,12 +23,12 @@ use crate::message::{Content, Domain, FoundLink, words};
 
 const WEIGHTS: &str = include_str!("../../config/recognition.toml");
 
-/// What recognition found.
+/// The result of recognition.
 #[derive(Clone, Debug, Default)]
 pub struct Recognition {
     /// The kind; none where the mail carries no one-time link.
     pub kind: Option<Kind>,
-    /// 0 to 1; 0.5 is the threshold.
+    /// The confidence, 0 to 1; 0.5 is the threshold.
     pub confidence: f64,
     /// The signals that counted, for people; no part of a link but its plain words.
     pub signals: Vec<String>,
@@ -91,10 +91,10 @@ struct Labels {
     noise: Vec<String>,
 }
 
-/// Why the built-in words could not be compiled. Only a broken build can cause it.
+/// Why the built-in words could not be compiled: only a broken build can cause it.
 #[derive(Debug, thiserror::Error)]
 pub enum RecogniserError {
-    /// A data file does not parse.
+    /// A data file cannot be parsed; its name.
     #[error("built-in file {0}: {1}")]
     Data(String, toml::de::Error),
     /// The automaton is too large.
@@ -115,7 +115,7 @@ impl Recogniser {
     /// some path words, to find out how well it does on what it was not made for.
     ///
     /// # Errors
-    /// As [`Self::built_in`].
+    /// As for [`Self::built_in`].
     pub fn without(left_out: &[&str], path_words: &[&str]) -> Result<Self, RecogniserError> {
         let mut weights: Weights = toml::from_str(WEIGHTS).map_err(|error| RecogniserError::Data("recognition.toml".into(), error))?;
         let Paths { password_reset, invite, email_verify, magic_link, account, register, noise } = &mut weights.paths;
@@ -128,14 +128,14 @@ impl Recogniser {
         Ok(Self { wording, weights, noise_labels, quotes })
     }
 
-    /// Decides what a mail is. `author` is the domain of its From address, where it is known.
+    /// Recognises a mail. `author` is the domain of its From address, where it is known. Linear in the text's octets.
     #[must_use]
     pub fn recognise(&self, content: &Content, author: Option<&Domain>) -> Recognition {
         let unquoted = self.quotes.unquoted(&content.text);
         let groups = self.candidates(content, unquoted, author);
         let at_link = |group: &Group| if group.words.token > 0 { self.at_link(group, content) } else { LabelSaid::default() };
         let labels: Vec<LabelSaid> = groups.iter().map(at_link).collect();
-        // What stands in front of "unsubscribe" is the end of what the mail said, and says nothing of that link.
+        // The text in front of "unsubscribe" is the end of what the mail said, and does not belong to that link.
         let is_speaking = |label: &LabelSaid, group: &Group| group.words.token > 0 && !group.noisy && label.at_all().says_any();
         let speaking: Vec<Said> =
             labels.iter().zip(&groups).filter(|(label, group)| is_speaking(label, group)).map(|(label, _)| label.at_all()).collect();
@@ -174,7 +174,7 @@ impl Recogniser {
     /// How much speaks for one link's being the one-time link of this kind; none where nothing does.
     fn score(&self, kind: Kind, group: &Group, label: &LabelSaid, mail: &MailSaid) -> Option<Score> {
         let MailSaid { subject, text, .. } = mail;
-        // A counter says nothing of what it hides: the words at it must, or the subject where none stand on it.
+        // A counter hides the page behind it: the words at it must show the kind, or the subject where none stand on it.
         if group.opaque && label.at_all().kind(kind).is_none() && !(label.bare && subject.kind(kind).is_some()) {
             return None;
         }
@@ -253,7 +253,7 @@ impl Recogniser {
                 // "Use this link to confirm your address."
                 (front.join(said(&label.after)), Said::default())
             } else {
-                // "Sign in" below "use this link to sign in" says the same.
+                // "Sign in" below "use this link to sign in" means the same.
                 front.split(self.wording.hints(&label.own))
             };
             LabelSaid {
@@ -323,14 +323,14 @@ fn is_thread(subject: &str) -> bool {
 
 /// Links whose words say a kind from which on a mail only writes about such mails.
 const MANY: usize = 3;
-/// What is said at a link.
+/// The words at a link, by their meaning.
 #[derive(Clone, Copy, Default)]
 struct LabelSaid {
     /// On it, or in front of it where it has no words of its own.
     own: Said,
-    /// In front of it.
+    /// The words in front of it.
     front: Said,
-    /// Whether it says to sign in, or nothing.
+    /// Whether it means to sign in, or has no meaning.
     signs_in: bool,
     /// Whether no words stand on it in any place.
     bare: bool,
@@ -355,7 +355,7 @@ impl Score {
     }
 }
 
-/// What a mail says as a whole, beside what it says at each link.
+/// The words of a mail as a whole, by their meaning, beside those at each link.
 #[expect(clippy::struct_excessive_bools, reason = "each is a signal that is there or not")]
 struct MailSaid {
     subject: Said,

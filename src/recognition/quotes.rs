@@ -1,4 +1,4 @@
-//! What a mail quotes: a forwarded mail, or the one that it answers. It says nothing of this mail.
+//! The quoted part of a mail: a forwarded mail, or the one that it replies to. It is no evidence of what this mail is.
 
 use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 use serde::Deserialize;

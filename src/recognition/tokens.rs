@@ -1,4 +1,4 @@
-//! What a link says of itself: its plain words and its token.
+//! The words and tokens of a link.
 
 use url::Url;
 
@@ -85,18 +85,18 @@ struct Piece {
     hint: Hint,
 }
 
-/// Whether what stands around a piece says that it is a token.
+/// How the surroundings of a piece mark it as a token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hint {
     None,
     /// The segment in front of it, or the page that it is given to.
     Segment,
-    /// Its name.
+    /// The name of its query field.
     Name,
 }
 
 impl Piece {
-    /// Its length, where it is a token.
+    /// The token's length; none where the piece is no token.
     fn token(&self) -> Option<usize> {
         let is_one = |text: &str| is_token(text) || self.hint != Hint::None && is_short_token(text, self.hint);
         let whole = is_one(&self.text) && !(self.text.contains('/') && self.text.bytes().filter(u8::is_ascii_digit).count() < 2);
@@ -129,7 +129,7 @@ fn pieces(url: &Url) -> impl Iterator<Item = Piece> {
     all.into_iter()
 }
 
-/// Adds the segments of a path; whether its last one says that a token belongs to it.
+/// Adds the segments of a path; returns whether its last one announces a token.
 fn add_path(path: &str, all: &mut Vec<Piece>) -> Hint {
     let mut hint = Hint::None;
     for segment in path.split('/') {
@@ -179,19 +179,19 @@ fn tells(segment: &str) -> bool {
     segment.len() <= LONGEST_WORDS && TELLING.iter().any(|word| lower.contains(word))
 }
 
-/// Whether a query field's name says that its value is a token.
+/// Whether a query field's name announces a token.
 fn names_token(lower: &str) -> bool {
     lower == "k" || TOKEN_NAMES.iter().any(|word| lower.contains(word))
 }
 
-/// Whether a query field says who the reader is, in what language, or from where he came.
+/// Whether a query field holds who the reader is, in what language, or from where he came.
 fn is_about_the_reader(lower: &str) -> bool {
     ["user", "login", "name", "mail", "lang", "locale", "client", "tenant", "org", "redirect", "campaign"]
         .iter()
         .any(|word| lower.contains(word))
 }
 
-/// Whether a query field says where to go afterwards.
+/// Whether a query field holds where to go afterwards.
 fn is_way_back(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     ["redirect", "return", "callback", "next", "continue", "goto", "dest", "fromuri", "back", "forward", "target", "ref"]
@@ -199,7 +199,7 @@ fn is_way_back(name: &str) -> bool {
         .any(|word| lower.contains(word))
 }
 
-/// Whether a query field only says through which mail the reader came.
+/// Whether a query field only holds through which mail the reader came.
 pub(super) fn is_tracking(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     ["utm_", "mc_", "_hs", "hsa_", "mkt_", "trk", "pk_", "mtm_", "vero_", "_branch"].iter().any(|start| lower.starts_with(start))
@@ -232,7 +232,7 @@ fn is_token(piece: &str) -> bool {
     !is_file && (dense || mixed || hex || long_run) && !is_slug(piece) && !is_wordy(piece)
 }
 
-/// Whether a shorter part is a token where what stands around it says so.
+/// Whether a shorter part is a token where its surroundings announce one.
 fn is_short_token(piece: &str, hint: Hint) -> bool {
     let digits = piece.bytes().filter(u8::is_ascii_digit).count();
     let signs: &[u8] = if hint == Hint::Name { b"-_@$" } else { b"-_" };
@@ -342,9 +342,9 @@ const TOKEN_NAMES: &[&str] = &[
 ];
 /// Characters of the shortest token that needs nothing around it: `WordPress` uses 20, some services 16.
 const SHORTEST: usize = 16;
-/// The same where what stands around it says so: Workday and `GitHub` use 8, forums 10, `HumHub` 12.
+/// The same where the surroundings announce one: Workday and `GitHub` use 8, forums 10, `HumHub` 12.
 const SHORTEST_HINTED: usize = 8;
-/// Digits of the shortest code under a name that says so.
+/// Digits of the shortest code under a name that announces one.
 const SHORTEST_CODE: usize = 6;
 /// Characters up to which a segment or value can be made of words.
 const LONGEST_WORDS: usize = 48;
@@ -371,7 +371,7 @@ mod tests {
             ("https://a.test/#/reset/AbCdEfGh12345678", 16),
             ("https://a.test/nav_to.do?uri=$pwd_reset.do%3Fid%3D7%26token%3D4nTq8ZkQ2vXw9LrB1cYd", 20),
             ("https://a.test/checkmail?c=P6MGMm9uIkCBZBAFi4VczcfjWc@26JkyvAheOUhAScqkeHvM$nvVGjpefGg9KXe", 63),
-            // Shorter ones, where something says so.
+            // Shorter ones, where something announces them.
             ("https://a.test/invites/h7Kq2mVx9Z", 10),
             ("https://a.test/site/activate/k3j9x2ab/?redirect=%2Fjob", 8),
             ("https://a.test/user/registration?token=pZ3_kQ9vLx2R", 12),

@@ -1,20 +1,20 @@
-//! One way in for all protocols: a permit among all before anything is read, a PROXY header in the session's own task, then a
+//! The listeners of all protocols: a permit among all before anything is read, a PROXY header in the session's own task, then a
 //! permit of the client and whether it may connect, and then the protocol's session.
 //!
-//! Whoever is turned away is told why by a connection that is closed for writing and read on for a moment, because a reset
-//! would take the reply away from a client that was still sending. A session that panics ends alone and is counted. A listener
-//! that dies stops the service in good order, but for one that the service can do without.
+//! A refused client gets its reply on a connection that is closed for writing and read from for a moment, because a reset would
+//! take the reply away from a client that was still sending. A session that panics ends alone and is counted. A listener that
+//! fails stops the service in good order, unless the service can do without it.
 
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    panic::AssertUnwindSafe,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::Poll,
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -31,15 +31,15 @@ use super::{
 };
 use crate::{limits, metrics::Metrics};
 
-/// A bound socket.
+/// A bound socket, of TCP or in the file system.
 pub trait Socket: Send + Sync + 'static {
-    /// A connection.
+    /// The stream of one connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Waits for the next connection, and says whose it is.
+    /// Waits for the next connection; returns its stream and the peer's address. Cancel-safe.
     ///
     /// # Errors
-    /// Where none can be taken, now or ever.
+    /// The error of the system: no connection can be taken, now or ever again.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, IpAddr)>> + Send;
 }
 
@@ -56,21 +56,21 @@ impl Socket for TcpListener {
 impl Socket for UnixListener {
     type Stream = UnixStream;
 
-    /// A peer on a socket in the file system is the machine itself.
+    /// The peer of a socket in the file system is this host: its address is loopback.
     async fn accept(&self) -> io::Result<(UnixStream, IpAddr)> {
         Ok((self.accept().await?.0, IpAddr::V4(Ipv4Addr::LOCALHOST)))
     }
 }
 
-/// A protocol, as the listener sees it. All of it is asked anew for each connection, so that a reload takes effect.
+/// A protocol, as the listener uses it. Each method is called anew for each connection, so that a reload takes effect.
 pub trait Service<S>: Send + Sync + 'static {
-    /// The connections of the protocol.
+    /// The permits of the protocol's connections.
     fn permits(&self) -> &Arc<Permits>;
 
-    /// The most connections at one time.
+    /// The most connections at one time, of all clients.
     fn most(&self) -> usize;
 
-    /// The most of one client at one time.
+    /// The most connections of one client at one time.
     fn most_of(&self, client: IpAddr) -> usize;
 
     /// Whether connections of this TCP peer start with a PROXY header.
@@ -78,74 +78,74 @@ pub trait Service<S>: Send + Sync + 'static {
         false
     }
 
-    /// Whether this client may connect.
+    /// Whether this client may connect (`accept_from`).
     fn accepts(&self, _client: IpAddr) -> bool {
         true
     }
 
-    /// Counts that a client is turned away. Returns the octets that it is told; none where the protocol has no word for it.
-    fn turn_away(&self, why: TurnedAway, client: IpAddr) -> Vec<u8>;
+    /// Counts a refused client. Returns the octets to send to it; none where the protocol has no reply for it.
+    fn refuse(&self, why: Refused, client: IpAddr) -> Vec<u8>;
 
-    /// Speaks the protocol to its end.
+    /// Runs the session to its end. It is dropped where it stands once sessions are cut.
     fn serve(self: Arc<Self>, connection: Accepted<S>) -> impl Future<Output = ()> + Send;
 }
 
-/// A connection that is let in.
+/// A connection that has its permits.
 #[derive(Debug)]
 pub struct Accepted<S> {
-    /// What is left of it.
+    /// The stream, read from up to the end of the PROXY header, if any.
     pub stream: S,
     /// Octets that were read from it behind the PROXY header.
     pub input: Vec<u8>,
-    /// The TCP peer, or whom its PROXY header names; loopback for a socket in the file system.
+    /// The address of the TCP peer, or of the client in its PROXY header; loopback for a socket in the file system.
     pub client: IpAddr,
-    /// When to stop.
+    /// The signals that stop the service.
     pub shutdown: Shutdown,
 }
 
-/// Why a client has no session.
+/// Why a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TurnedAway {
-    /// There are too many connections.
+pub enum Refused {
+    /// The bound on all connections is reached.
     TooMany,
-    /// There are too many of this client.
+    /// The bound on this client's connections is reached.
     TooManyOfClient,
-    /// It may not connect.
+    /// The client is not among those that may connect.
     NotAccepted,
 }
 
-/// What becomes of the service where a listener dies.
+/// What a failed listener does to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDeath {
-    /// It stops: what this listener is for is what the service is for.
+pub enum OnFailure {
+    /// The service stops: it cannot do its work without this listener.
     Stop,
-    /// It goes on, with a warning.
+    /// The service goes on, and the log has a warning.
     Warn,
 }
 
-/// A listener has died: nothing comes in there any more.
+/// A listener has failed: no connection comes in there any more.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the listener {name} has died: {error}. The service stops, so that whoever watches over it starts it again (systemd: Restart=on-failure); if this comes back, look for what closes its socket"
 )]
-pub struct ListenerDied {
-    /// The key of the configuration, and the address.
+pub struct ListenerFailed {
+    /// The key of the configuration and the address, as in `smtp.listen 127.0.0.1:2525`.
     pub name: String,
-    /// What the system said.
+    /// The error of the system.
     pub error: io::Error,
 }
 
 /// The listeners of one protocol and their sessions.
 pub struct Listeners {
-    listening: JoinSet<ListenerDied>,
+    listening: JoinSet<ListenerFailed>,
     sessions: Sessions,
-    on_death: OnDeath,
+    on_failure: OnFailure,
 }
 
 impl Listeners {
-    /// No listener yet. `protocol` is the label in log and metrics.
+    /// Without a listener. `protocol` is the label in log and metrics.
     #[must_use]
-    pub fn new(protocol: &'static str, metrics: Arc<Metrics>, on_death: OnDeath, shutdown: Shutdown) -> Self {
+    pub fn new(protocol: &'static str, metrics: Arc<Metrics>, on_failure: OnFailure, shutdown: Shutdown) -> Self {
         let sessions = Sessions {
             protocol,
             metrics,
@@ -154,37 +154,37 @@ impl Listeners {
             refusals: Arc::new(Semaphore::new(limits::REFUSALS)),
             warned: Arc::default(),
         };
-        Self { listening: JoinSet::new(), sessions, on_death }
+        Self { listening: JoinSet::new(), sessions, on_failure }
     }
 
     /// Takes connections of this socket. `name` is the key of the configuration, and the address.
     pub fn listen<L: Socket, S: Service<L::Stream>>(&mut self, name: String, socket: L, service: Arc<S>) {
         let sessions = self.sessions.clone();
         self.listening.spawn(async move {
-            let died = caught(Box::pin(accept(&socket, &service, &sessions))).await;
-            ListenerDied { name, error: died.unwrap_or_else(|| io::Error::other("its task panicked")) }
+            let died = AssertUnwindSafe(accept(&socket, &service, &sessions)).catch_unwind().await;
+            ListenerFailed { name, error: died.unwrap_or_else(|_| io::Error::other("its task panicked")) }
         });
     }
 
-    /// Serves until the drain begins or a listener dies, which begins it where [`OnDeath::Stop`] says so. Then sessions have
-    /// this long to finish, and are cut.
+    /// Serves until the drain begins or a listener fails, which begins it with [`OnFailure::Stop`]. Then sessions have the time
+    /// that `drain` returns to finish, and are cut.
     ///
     /// # Errors
-    /// A listener died.
-    pub async fn run(mut self, drain: impl FnOnce() -> Duration) -> Result<(), ListenerDied> {
+    /// A listener failed.
+    pub async fn run(mut self, drain: impl FnOnce() -> Duration) -> Result<(), ListenerFailed> {
         let Sessions { protocol, tracker, shutdown, .. } = self.sessions;
         let died = tokio::select! {
             () = shutdown.drain.cancelled() => None,
-            Some(died) = self.listening.join_next() => Some(died.unwrap_or_else(|error| ListenerDied { name: protocol.to_owned(), error: error.into() })),
+            Some(died) = self.listening.join_next() => Some(died.unwrap_or_else(|error| ListenerFailed { name: protocol.to_owned(), error: error.into() })),
         };
-        match (&died, self.on_death) {
-            (Some(died), OnDeath::Stop) => tracing::error!("{died}"),
-            (Some(died), OnDeath::Warn) => {
+        match (&died, self.on_failure) {
+            (Some(died), OnFailure::Stop) => tracing::error!("{died}"),
+            (Some(died), OnFailure::Warn) => {
                 tracing::warn!(listener = died.name, error = %died.error, "a listener has died; mails go on, restart the service when it suits");
             }
             (None, _) => {}
         }
-        // First of all: whoever asks whether the service is ready hears at once that it is not.
+        // At once, so that `/readyz` is 503 from here on.
         shutdown.drain.cancel();
         self.listening.shutdown().await;
         tracker.close();
@@ -195,8 +195,8 @@ impl Listeners {
             // A future is dropped within a moment, unless it computes.
             let _ = timeout(limits::CUT, tracker.wait()).await;
         }
-        match (died, self.on_death) {
-            (Some(died), OnDeath::Stop) => Err(died),
+        match (died, self.on_failure) {
+            (Some(died), OnFailure::Stop) => Err(died),
             _ => Ok(()),
         }
     }
@@ -215,13 +215,13 @@ struct Sessions {
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
     shutdown: Shutdown,
-    /// For those who are being told that they are turned away.
+    /// Permits to send a refused client its reply.
     refusals: Arc<Semaphore>,
-    /// When the log last said that somebody is turned away.
+    /// When the log last had a line about a refused client.
     warned: Arc<Mutex<Option<Instant>>>,
 }
 
-/// Takes connections until that is no more possible, and says why.
+/// Takes connections until the socket fails; returns the error.
 async fn accept<L: Socket, S: Service<L::Stream>>(socket: &L, service: &Arc<S>, sessions: &Sessions) -> io::Error {
     loop {
         match socket.accept().await {
@@ -231,7 +231,7 @@ async fn accept<L: Socket, S: Service<L::Stream>>(socket: &L, service: &Arc<S>, 
                 sessions.spawn(Box::pin(async move {
                     match permit {
                         Some(permit) => of.admit(stream, peer, permit, service).await,
-                        None => of.turn_away(stream, peer, TurnedAway::TooMany, &*service).await,
+                        None => of.refuse(stream, peer, Refused::TooMany, &*service).await,
                     }
                 }));
             }
@@ -245,7 +245,7 @@ async fn accept<L: Socket, S: Service<L::Stream>>(socket: &L, service: &Arc<S>, 
     }
 }
 
-/// Whether a socket that fails so never gives a connection again: it is closed, or listens no more.
+/// Whether a socket that fails with this error gives no connection ever again: it is closed, or no longer listens.
 fn is_final(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let finals = [Errno::BADF, Errno::INVAL, Errno::NOTSOCK, Errno::OPNOTSUPP, Errno::FAULT];
@@ -253,7 +253,7 @@ fn is_final(error: &io::Error) -> bool {
 }
 
 impl Sessions {
-    /// Runs a session, which may be cut, and whose panic is its own.
+    /// Runs a session, which may be cut, and whose panic ends nothing else.
     fn spawn(&self, session: Pin<Box<impl Future<Output = ()> + Send + 'static>>) {
         let (protocol, metrics, cut) = (self.protocol, Arc::clone(&self.metrics), self.shutdown.cut.clone());
         self.tracker.spawn(async move {
@@ -264,14 +264,14 @@ impl Sessions {
                     () = session => {}
                 }
             };
-            if caught(session).await.is_none() {
+            if AssertUnwindSafe(session).catch_unwind().await.is_err() {
                 metrics.panicked(protocol);
                 tracing::error!(protocol, "a session panicked and was ended; report this with the lines above");
             }
         });
     }
 
-    /// A connection that has a permit among all: finds out whose it is, and whether that client has a session.
+    /// A connection that has a permit among all: reads its PROXY header, and takes a permit of the client.
     async fn admit<T, S>(&self, mut stream: T, peer: IpAddr, mut permit: Permit, service: Arc<S>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send,
@@ -285,7 +285,7 @@ impl Sessions {
             };
             match header {
                 Ok((Some(named), rest)) => (client, input) = (named.to_canonical(), rest),
-                // The proxy looks whether the hop is there, or cannot say for whom it connects.
+                // The proxy's own health check, or a connection whose client it cannot name.
                 Ok((None, rest)) => (is_check, input) = (true, rest),
                 Err(error) => {
                     tracing::debug!(protocol = self.protocol, %peer, %error, "no PROXY header");
@@ -293,31 +293,31 @@ impl Sessions {
                 }
             }
         }
-        let turned_away = if !is_check && !service.accepts(client) {
-            Some(TurnedAway::NotAccepted)
+        let refusal = if !is_check && !service.accepts(client) {
+            Some(Refused::NotAccepted)
         } else {
-            permit.assign(client, service.most_of(client)).err().map(|_| TurnedAway::TooManyOfClient)
+            permit.assign(client, service.most_of(client)).err().map(|_| Refused::TooManyOfClient)
         };
-        if let Some(why) = turned_away {
-            // Those who are turned away take no permit from those who are let in.
+        if let Some(why) = refusal {
+            // Refused clients take no permit from others.
             drop(permit);
-            return self.turn_away(stream, client, why, &*service).await;
+            return self.refuse(stream, client, why, &*service).await;
         }
         let _open = self.metrics.session(self.protocol);
         service.serve(Accepted { stream, input, client, shutdown: self.shutdown.clone() }).await;
         drop(permit);
     }
 
-    /// Tells a client why it has no session. Where too many are being told, it is only closed: those who are turned away must
-    /// cost nothing.
-    async fn turn_away<T, S>(&self, mut stream: T, client: IpAddr, why: TurnedAway, service: &S)
+    /// Sends a refused client its reply. Where too many are being refused, the connection is closed at once: a refusal must cost
+    /// nothing.
+    async fn refuse<T, S>(&self, mut stream: T, client: IpAddr, why: Refused, service: &S)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send,
         S: Service<T>,
     {
-        let told = service.turn_away(why, client);
+        let told = service.refuse(why, client);
         if self.may_warn() {
-            tracing::warn!(protocol = self.protocol, %client, ?why, "turned away; there may be more of them, which are counted and not logged");
+            tracing::warn!(protocol = self.protocol, %client, ?why, "connection refused; one line a second, all are counted");
         }
         if let Ok(_place) = self.refusals.try_acquire()
             && !told.is_empty()
@@ -326,7 +326,7 @@ impl Sessions {
         }
     }
 
-    /// Whether a line about one who is turned away may be logged: one a second, so that strangers do not fill the disk.
+    /// Whether a line about a refused client may be logged: one a second, so that clients cannot fill the disk.
     fn may_warn(&self) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         let may = warned.is_none_or(|at| at.elapsed() >= WARNING);
@@ -338,7 +338,7 @@ impl Sessions {
 }
 
 /// Sends last octets, closes for writing, and reads on for [`limits::LINGER`] or [`limits::LINGER_OCTETS`]: a connection that is
-/// closed with octets unread is reset, and a reset takes the last reply away from a peer that was still talking.
+/// closed with octets unread is reset, and a reset takes the last reply away from a peer that was still sending.
 pub async fn hang_up(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), last: &[u8]) {
     let drain = async {
         stream.write_all(last).await?;
@@ -353,24 +353,13 @@ pub async fn hang_up(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), last: &
         }
         Ok::<_, io::Error>(())
     };
-    // Whatever comes of it, the connection is closed.
+    // Done or not, the connection is closed afterwards.
     let _ = timeout(limits::LINGER, drain).await;
-}
-
-/// Runs a future to its end; none where it panics. It is dropped either way.
-async fn caught<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    std::future::poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(Poll::Ready(value)) => Poll::Ready(Some(value)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(_) => Poll::Ready(None),
-    })
-    .await
 }
 
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two log lines about those who are turned away.
+/// Between two log lines about refused clients.
 const WARNING: Duration = Duration::from_secs(1);
-/// Octets of one read from a peer that is sent away.
+/// Octets of one read from a refused peer.
 const BLOCK: usize = 4 * 1024;

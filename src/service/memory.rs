@@ -1,4 +1,4 @@
-//! The memory that mails take, one budget for the whole hop. Nobody waits for it: what is not free now is not had.
+//! The memory budget of all mails. Nobody waits for memory: what is not free now is refused.
 //!
 //! Three bounds keep one part from starving the others. All shares together stay within the budget; each protocol that is
 //! served keeps a quarter of it that the others cannot take; and the shares of one client network (IPv4 /24, IPv6 /48) stay
@@ -15,13 +15,13 @@ use crate::{
     mail::{Network, Protocol},
 };
 
-/// The budget.
+/// The budget, in octets; a handle, which is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// In steps of [`limits::MEMORY_STEP`], as everything here.
+    /// In steps of [`limits::MEMORY_STEP`], as all counts here.
     total: usize,
     /// Protocols that are served.
     protocols: Vec<Protocol>,
@@ -31,28 +31,28 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Held {
     by_protocol: HashMap<Protocol, usize>,
-    // A network is in it while it holds something, so the table is bounded by the budget.
+    // A network is in the table while it holds memory, so the budget bounds the table.
     by_network: HashMap<Network, usize>,
 }
 
-/// What one mail holds of the budget; it is free again when this is dropped.
+/// The share of one mail; given back when it is dropped.
 #[derive(Debug)]
 pub struct MemoryShare {
     budget: Arc<Inner>,
     protocol: Protocol,
-    /// Whom a tenth is for; none where the mail is of one who speaks for many.
+    /// The network whose tenth it counts for; none for a mail of a host that hands over many clients' mails.
     network: Option<Network>,
-    /// The most of that network.
+    /// The most that this network may hold, in steps.
     most: usize,
     steps: usize,
 }
 
-/// There is no room.
+/// The memory asked for is not free: the mail is to be deferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
 impl MemoryBudget {
-    /// A budget of so many octets for these protocols.
+    /// A budget of so many octets, shared by these protocols.
     #[must_use]
     pub fn new(octets: usize, protocols: &[Protocol]) -> Self {
         let total = (octets / limits::MEMORY_STEP).max(1);
@@ -66,9 +66,9 @@ impl MemoryBudget {
         held.by_protocol.get(&protocol).copied().unwrap_or_default() * limits::MEMORY_STEP
     }
 
-    /// An empty share for one mail. `client` is whose network is held to a tenth; none for a trusted upstream, which speaks for
-    /// many, and for a client that is not known. Loopback counts as none: it is the machine itself, its MTA or a proxy.
-    /// `inspect_limit` is how many octets one mail may keep in memory: so much a network always has.
+    /// An empty share for one mail. `client` is the address whose network is held to a tenth; none for a trusted upstream, which
+    /// hands over many clients' mails, and for an unknown client. Loopback counts as none: it is this host, its MTA or a proxy.
+    /// `inspect_limit` is how many octets one mail may keep in memory: a network may always hold as much.
     #[must_use]
     pub fn share(&self, protocol: Protocol, client: Option<IpAddr>, inspect_limit: usize) -> MemoryShare {
         let network = client.map(|client| client.to_canonical()).filter(|client| !client.is_loopback()).map(Network::around);
@@ -78,7 +78,7 @@ impl MemoryBudget {
 }
 
 impl Inner {
-    /// What this protocol may take: the whole but for what others hold, or keep.
+    /// The most that this protocol may hold now: the whole, less what the others hold or keep.
     fn room(&self, held: &Held, protocol: Protocol) -> usize {
         let kept = self.protocols.iter().filter(|other| **other != protocol).map(|other| {
             let holds = held.by_protocol.get(other).copied().unwrap_or_default();
@@ -89,10 +89,10 @@ impl Inner {
 }
 
 impl MemoryShare {
-    /// Holds at least so many octets from now on.
+    /// Grows the share to this many octets; a larger share stays.
     ///
     /// # Errors
-    /// Where there is no room; what is held already stays.
+    /// The memory is not free; the share stays as it was.
     pub fn grow_to(&mut self, octets: usize) -> Result<(), Full> {
         let wanted = steps(octets);
         let more = wanted.saturating_sub(self.steps);
@@ -116,7 +116,7 @@ impl MemoryShare {
         Ok(())
     }
 
-    /// Holds no more than so many octets from now on.
+    /// Shrinks the share to this many octets; a smaller share stays.
     pub fn shrink_to(&mut self, octets: usize) {
         let wanted = if octets == 0 { 0 } else { steps(octets) };
         let less = self.steps.saturating_sub(wanted);
@@ -145,14 +145,14 @@ impl Drop for MemoryShare {
     }
 }
 
-/// A mail takes one step at least.
+/// Steps for this many octets, one at least.
 fn steps(octets: usize) -> usize {
     octets.div_ceil(limits::MEMORY_STEP).max(1)
 }
 
-/// The part that a protocol keeps.
+/// The divisor of the part that each protocol keeps.
 const QUARTER: usize = 4;
-/// The part that one client network may take.
+/// The divisor of the part that one client network may hold.
 const TENTH: usize = 10;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What all servers of the hop share: connections come in by [`listener`], are bounded by [`permits`] and [`memory`], may say
-//! by [`proxy`] whom they are from, and end by [`Shutdown`].
+//! What all servers of the hop share: connections come in by [`listener`], are bounded by [`permits`] and [`memory`], may have a
+//! client named by [`proxy`], and end by [`Shutdown`].
 
 pub mod listener;
 pub mod memory;
@@ -8,17 +8,17 @@ pub mod proxy;
 
 use tokio_util::sync::CancellationToken;
 
-/// How servers and their sessions are told to stop, in two steps.
+/// The two signals that stop servers and their sessions.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Nothing new is taken, and a session ends once its mail or request is done.
+    /// Drain: no new connection is taken, and a session ends once its mail or request is done.
     pub drain: CancellationToken,
-    /// A session's future is dropped where it stands. What it holds says so on record when it is dropped.
+    /// Cut: a session's future is dropped where it stands. An open mail then writes its record.
     pub cut: CancellationToken,
 }
 
 impl Shutdown {
-    /// The same, with a step of its own: who gets this may cut its own sessions and nobody else's.
+    /// The same signals, with a cut of its own: the holder may cut its own sessions and no others.
     #[must_use]
     pub fn cut_apart(self) -> Self {
         Self { cut: self.cut.child_token(), drain: self.drain }

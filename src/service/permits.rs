@@ -1,4 +1,4 @@
-//! How many connections or requests there are at one time, in all and of one client.
+//! Permits for connections or requests at one time, in all and of one client.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-/// By what clients are told apart.
+/// The part of an address by which clients are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientKey {
     /// By the address: upstream MTAs have few.
@@ -19,7 +19,7 @@ pub enum ClientKey {
 }
 
 impl ClientKey {
-    /// What addresses of one client have in common.
+    /// The part of an address that all of one client's addresses have in common.
     #[must_use]
     pub fn of(self, address: IpAddr) -> IpAddr {
         match (self, address.to_canonical()) {
@@ -29,7 +29,7 @@ impl ClientKey {
     }
 }
 
-/// What is held at one time. The bounds come with each question, so that a reload moves them.
+/// The permits that are held. The bounds are arguments of each call, so that a reload changes them.
 #[derive(Debug)]
 pub struct Permits {
     key: ClientKey,
@@ -37,11 +37,11 @@ pub struct Permits {
     clients: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One connection's or request's permit; it is free again when this is dropped.
+/// One connection's or request's permit; given back when it is dropped.
 #[derive(Debug)]
 pub struct Permit {
     permits: Arc<Permits>,
-    /// Whose it is; none while that is not known.
+    /// The client; none while it is not known.
     client: Option<IpAddr>,
 }
 
@@ -50,7 +50,7 @@ pub struct Permit {
 pub struct Busy;
 
 impl Permits {
-    /// Nothing is held.
+    /// With no permit held; `key` is the part of an address by which clients are counted.
     #[must_use]
     pub fn new(key: ClientKey) -> Self {
         Self { key, open: AtomicUsize::new(0), clients: Mutex::default() }
@@ -59,13 +59,13 @@ impl Permits {
     /// Takes a permit among all, where fewer than `most` are held.
     ///
     /// # Errors
-    /// Where there are so many.
+    /// `most` permits are held already.
     pub fn admit(self: &Arc<Self>, most: usize) -> Result<Permit, Busy> {
         let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < most).then_some(open + 1));
         taken.map(|_| Permit { permits: Arc::clone(self), client: None }).map_err(|_| Busy)
     }
 
-    /// How many are held.
+    /// How many permits are held.
     #[must_use]
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
@@ -73,10 +73,10 @@ impl Permits {
 }
 
 impl Permit {
-    /// Says whose it is, where that client holds fewer than `most`. It is said once.
+    /// Makes it a permit of this client, where that client holds fewer than `most`. Called once for each permit.
     ///
     /// # Errors
-    /// Where there are so many.
+    /// The client holds `most` permits already.
     pub fn assign(&mut self, client: IpAddr, most: usize) -> Result<(), Busy> {
         let client = self.permits.key.of(client);
         let mut clients = self.permits.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,7 +120,7 @@ mod tests {
         let first = admit(&permits, "192.0.2.1").unwrap();
         let _second = admit(&permits, "::ffff:192.0.2.1").unwrap();
         assert_eq!(admit(&permits, "192.0.2.1").unwrap_err(), Busy);
-        assert_eq!(permits.open(), 2, "whoever is turned away holds nothing");
+        assert_eq!(permits.open(), 2, "a refused client holds nothing");
         let _others = ["192.0.2.2", "2001:db8::1", "2001:db8::2"].map(|other| admit(&permits, other).unwrap());
         assert_eq!(permits.admit(5).unwrap_err(), Busy);
         drop(first);

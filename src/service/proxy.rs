@@ -1,4 +1,5 @@
-//! The PROXY protocol, by which a proxy in front says whom a connection is from: versions 1 and 2 (`proxy-protocol.txt` of `HAProxy`).
+//! The PROXY protocol, by which a proxy in front names the client of a connection: versions 1 and 2 (`proxy-protocol.txt` of
+//! `HAProxy`).
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -8,11 +9,11 @@ use tokio::{
     time::timeout,
 };
 
-/// Reads the PROXY header that a connection from a proxy starts with, version 1 or 2. Returns the client's address,
-/// none for the proxy's own checks (LOCAL, UNKNOWN), and the octets that were read past the header.
+/// Reads the PROXY header at the start of a proxy's connection, version 1 or 2. Returns the client's address, none for the
+/// proxy's own health checks (LOCAL, UNKNOWN), and the octets that were read behind the header. Not cancel-safe.
 ///
 /// # Errors
-/// Where there is no such header, it has more than 4 KiB, or does not come within `patience`.
+/// There is no such header, it has more than 4 KiB, or it does not come within `patience`.
 pub async fn read_header(stream: &mut (impl AsyncRead + Unpin), patience: Duration) -> io::Result<(Option<IpAddr>, Vec<u8>)> {
     let mut input = Vec::with_capacity(256);
     let read = async {

@@ -51,7 +51,7 @@ pub(super) fn load(folder: &Path, mode: Mode, watched: &mut Files, advice: &mut 
     Allowlist::new(senders)
 }
 
-/// What an entry is completed from.
+/// The service or the product that an entry is completed from, if any.
 enum Known {
     Nothing,
     Service(Box<Service>),
@@ -75,7 +75,7 @@ impl Known {
         }
     }
 
-    /// What of it has no evidence.
+    /// The facts of it that have no evidence.
     fn guessed(&self) -> Vec<Fact> {
         match self {
             Self::Nothing => Vec::new(),
@@ -91,13 +91,13 @@ impl Known {
     }
 }
 
-/// Compiles one allowlist file. `stem` names the entry where the file does not. None where there is a mistake, which is
-/// noted, or where the entry is a draft that nobody accepted, which is said.
+/// Compiles one allowlist file. `stem` names the entry where the file does not. None where there is a mistake, which is added to
+/// `problems`, or where the entry is a draft that was not accepted, which is added to `advice`.
 pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Vec<Advice>, problems: &mut Problems) -> Option<Entry> {
     compile_noting(source, stem, text, mode, &mut Files::default(), advice, problems)
 }
 
-/// The same; the mails of its tests are noted in `watched`.
+/// As [`compile`]; the mails of its tests are noted in `watched`.
 fn compile_noting(
     source: &str,
     stem: &str,
@@ -205,7 +205,7 @@ fn entry(
     Some((entry, tests))
 }
 
-/// On which terms an entry exempts, whoever its sender is.
+/// The terms on which an entry exempts, whoever its sender is.
 struct Terms {
     require: Option<Require>,
     recipients: Vec<AddressPattern>,
@@ -273,7 +273,7 @@ fn check_accepted(
     true
 }
 
-/// Where strangers have names of their own, the entry must say which is the company's.
+/// Where customers have names of their own below a domain, the entry must give the company's.
 fn check_tenants(known: &Known, tenants: &[String], all: &Written, whole: &SourceSpan, advice: &mut Vec<Advice>, problems: &mut Problems) {
     let asked_for = all.texts().any(|item| item.value.contains(TENANT));
     if tenants.is_empty() && asked_for {
@@ -289,8 +289,8 @@ fn check_tenants(known: &Known, tenants: &[String], all: &Written, whole: &Sourc
     }
 }
 
-/// Without a service or a product, an entry says all of it itself. What was said since `before` is not said again: without its
-/// service, an entry has nothing.
+/// Without a service or a product, an entry must have all keys itself. A mistake that was found since `before` is not reported
+/// twice: without its service, an entry has nothing.
 fn check_complete(known: &Known, all: &Written, decide_by: Option<&DecideBy>, whole: &SourceSpan, before: usize, problems: &mut Problems) {
     let said = |keys: &[&str], problems: &Problems| problems.0.iter().skip(before).any(|problem| keys.contains(&problem.key.as_str()));
     if all.from.is_none() && !said(&["sender", "from"], problems) {
@@ -370,7 +370,7 @@ fn known(root: &mut Section<'_, '_>, whole: &SourceSpan, problems: &mut Problems
     }
 }
 
-/// What without evidence the entry would rest on: what the admin writes is the admin's own.
+/// The facts without evidence that the entry would rest on; what the admin writes is the admin's own.
 fn drafts(known: &Known, own: &Written) -> Vec<Fact> {
     let written = known.written();
     let is_own = |fact: &Fact| match fact {

@@ -1,4 +1,4 @@
-//! `[arc]`: in whose name changed mails are sealed.
+//! `[arc]`: the domain, selector and key by which changed mails are sealed (RFC 8617).
 
 use std::fs;
 

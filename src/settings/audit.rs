@@ -1,4 +1,4 @@
-//! `[audit]`: where records go, and the keys of their chain.
+//! `[audit]`: the folder of the records, and the keys of their chain.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ impl AuditKeys {
     /// Reads a file of keys as `keygen` writes it, 32 octets in base64 on each line, the newest first.
     ///
     /// # Errors
-    /// What is wrong with it; what it holds is never repeated.
+    /// What is wrong with the file, in words; its contents are never repeated.
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));

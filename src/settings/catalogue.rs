@@ -1,7 +1,7 @@
 //! The built-in catalogue: services known to send one-time links, each a file of `config/senders/`.
 //!
-//! A file says what an allowlist file would, with the evidence for it. `decide_by` and `subject` are no keys of it: nothing
-//! of the catalogue is decided by words.
+//! A file has the keys of an allowlist file, with the evidence for them. `decide_by` and `subject` are no keys of it: nothing of
+//! the catalogue is decided by words.
 
 use include_dir::{Dir, include_dir};
 
@@ -14,37 +14,37 @@ use crate::recognition::Kind;
 
 static SENDERS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/senders");
 
-/// One service.
+/// One service of the catalogue.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// The name by which allowlist files call it: the file's name.
     pub name: String,
-    /// What people call it.
+    /// The name by which people know it.
     pub title: String,
-    /// What is known of its mails, as written.
+    /// The facts about its mails, as written.
     pub(super) written: Written,
-    /// What `tenant` is, where the entry needs one.
+    /// How an admin finds the value of `tenant`, where the entry needs one.
     pub tenant_hint: Option<String>,
     /// MIME and address fields that its signature leaves out.
     pub leaves_out: Vec<String>,
-    /// What a visit of a link does, where it is known.
+    /// What opening a link does, by kind, where it is known.
     pub visit: Vec<(Kind, Visit)>,
-    /// What an admin should know.
+    /// Further facts for the admin.
     pub notes: String,
     /// What the service's own settings can do, so that nothing needs to be exempted.
     pub sender_side: String,
-    /// What each fact rests on.
+    /// The evidence of each fact.
     pub evidence: Vec<Evidence>,
 }
 
 impl Service {
-    /// Addresses in From.
+    /// Addresses and patterns of From.
     #[must_use]
     pub fn from(&self) -> Vec<String> {
         texts(self.written.from.as_ref())
     }
 
-    /// Addresses that carry strangers' text.
+    /// Addresses whose mails carry text of third parties.
     #[must_use]
     pub fn never(&self) -> Vec<String> {
         texts(self.written.never.as_ref())
@@ -56,7 +56,7 @@ impl Service {
         self.written.shapes().map(|(kind, item)| (kind, item.value.clone())).collect()
     }
 
-    /// Other links.
+    /// Other links that may stand in its mails, as patterns.
     #[must_use]
     pub fn other_links(&self) -> Vec<String> {
         texts(self.written.other_links.as_ref())
@@ -68,13 +68,13 @@ impl Service {
         self.written.texts().any(|item| item.value.contains(written::TENANT))
     }
 
-    /// What has no evidence: such an entry exempts nobody unless the admin accepts it.
+    /// The facts without evidence: such an entry exempts nobody unless the admin accepts it.
     #[must_use]
     pub fn guessed(&self) -> Vec<Fact> {
         [Fact::From, Fact::Links].into_iter().filter(|fact| !is_proven(&self.evidence, *fact)).collect()
     }
 
-    /// Whether it is a draft.
+    /// Whether a fact of it has no evidence.
     #[must_use]
     pub fn is_draft(&self) -> bool {
         !self.guessed().is_empty()
@@ -84,14 +84,14 @@ impl Service {
 /// A fact without which an entry is a draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// The address in From.
+    /// The address in From: the key `from`.
     From,
-    /// The shape of a one-time link.
+    /// The shape of a one-time link: the key `links`.
     Links,
 }
 
 impl Fact {
-    /// The key that holds it.
+    /// The key that holds the fact.
     #[must_use]
     pub const fn key(self) -> &'static str {
         match self {
@@ -101,34 +101,34 @@ impl Fact {
     }
 }
 
-/// Where a fact comes from.
+/// The source of one or more facts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// What was read or seen.
+    /// The page, the program or the mail that was read or seen.
     pub what: String,
-    /// Where.
+    /// The address of the page or of the source, or a description of it.
     pub source: String,
-    /// When, as a date.
+    /// The date on which it was read or seen, as in `2026-11-24`.
     pub seen: String,
-    /// How.
+    /// How strong the evidence is.
     pub how: How,
-    /// The keys that rest on it.
+    /// The keys of the facts that rest on it.
     pub facts: Vec<String>,
 }
 
-/// How a fact is known.
+/// How strong evidence is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// The sender, or the program's source, says so.
+    /// The sender, or the program's source, documents it.
     Documented,
     /// A mail or a link was seen.
     Observed,
-    /// It follows from something else: no evidence.
+    /// It follows from something else, which is no evidence.
     Inferred,
 }
 
 impl How {
-    /// The word in the file.
+    /// The word in the file, as in `observed`.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -139,10 +139,10 @@ impl How {
     }
 }
 
-/// What a plain visit of a link does: what an admin wants to know first.
+/// What opening a link does: what an admin wants to know first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visit {
-    /// It uses the link up: whoever comes second finds a dead one.
+    /// It uses the link up: the second visitor finds a dead one.
     UsesUp,
     /// It confirms, joins or signs in at once: a scanner does what only the reader should.
     Confirms,
@@ -151,7 +151,7 @@ pub enum Visit {
 }
 
 impl Visit {
-    /// The word in the file.
+    /// The word in the file, as in `uses_up`.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -161,7 +161,7 @@ impl Visit {
         }
     }
 
-    /// What it does, for people.
+    /// What it does, in words.
     #[must_use]
     pub const fn says(self) -> &'static str {
         match self {
@@ -172,7 +172,7 @@ impl Visit {
     }
 }
 
-/// All services, by name. What is wrong with a file is noted; the tests hold that nothing is.
+/// All services, by name. Mistakes of a file are added to `problems`; a test holds that there are none.
 #[must_use]
 pub fn all(problems: &mut Problems) -> Vec<Service> {
     let mut services: Vec<Service> = SENDERS.files().filter_map(|file| read(file, problems)).collect();
@@ -180,14 +180,14 @@ pub fn all(problems: &mut Problems) -> Vec<Service> {
     services
 }
 
-/// One service.
+/// The service with this name.
 #[must_use]
 pub fn find(name: &str) -> Option<Service> {
     let file = SENDERS.get_file(format!("{name}.toml"))?;
     read(file, &mut Problems::default())
 }
 
-/// The names, for messages.
+/// The names of all services, for messages.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<&str> = SENDERS.files().filter_map(|file| file.path().file_stem()?.to_str()).collect();
@@ -195,7 +195,7 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// What the lint says of the catalogue itself; the tests hold that there is no danger in it.
+/// The advice of the lint about the catalogue itself; a test holds that there is no danger in it.
 #[must_use]
 pub fn advice(problems: &mut Problems) -> Vec<Advice> {
     let mut advice = Vec::new();
@@ -223,7 +223,7 @@ fn read(file: &include_dir::File<'_>, problems: &mut Problems) -> Option<Service
     Some(Service { name, title: title?.value, written, tenant_hint, leaves_out, visit, notes, sender_side, evidence })
 }
 
-/// `visit = { password_reset = "uses_up" }`.
+/// Reads the table `visit`, as in `visit = { password_reset = "uses_up" }`.
 pub(super) fn read_visit(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<(Kind, Visit)> {
     let words = [Visit::UsesUp, Visit::Confirms, Visit::Form].map(|visit| (visit.code(), visit));
     let mut table = root.section("visit", problems);
@@ -237,7 +237,7 @@ pub(super) fn read_visit(root: &mut Section<'_, '_>, problems: &mut Problems) ->
     visits
 }
 
-/// `[[evidence]]`.
+/// Reads the tables `[[evidence]]`.
 pub(super) fn read_evidence(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<Evidence> {
     let words = [How::Documented, How::Observed, How::Inferred].map(|how| (how.code(), how));
     let mut evidence = Vec::new();

@@ -1,8 +1,8 @@
 //! The files that a configuration was read from, and whether they have changed since.
 //!
 //! A file is noted *before* it is read: whatever happens to it from then on shows at the next look, also while it is read.
-//! Looking every few seconds works on every file system and with every way in which editors, package managers and
-//! Kubernetes replace files.
+//! Looking every few seconds works on every file system, and with every way in which editors, package managers and Kubernetes
+//! replace files.
 
 use std::{
     collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
@@ -24,15 +24,15 @@ pub struct Files {
     folders: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
 }
 
-/// A file from outside. Links are followed, so that a link that leads elsewhere is another file.
+/// The attributes of a file by which a change shows. Links are followed, so that a link that leads elsewhere is another file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fingerprint {
     device: u64,
     inode: u64,
-    /// Seconds and nanoseconds of the last change of the file or of what is said of it (`ctime`, which nobody can set).
+    /// Seconds and nanoseconds of the last change of the file or of its attributes (`ctime`, which no program can set).
     changed: (i64, i64),
     size: u64,
-    /// What it held, where it had changed so shortly before that the next change may get the same time.
+    /// A digest of its contents, where it had changed so shortly before that the next change may get the same time.
     content: Option<u64>,
 }
 
@@ -62,7 +62,7 @@ impl Fingerprint {
     }
 }
 
-/// A number for what a file holds, as far as any file of a configuration is read.
+/// A digest of a file's contents, as far as any file of a configuration is read.
 fn digest(path: &Path) -> Option<u64> {
     let (mut octets, mut hasher) = (Vec::new(), DefaultHasher::new());
     File::open(path).ok()?.take(limits::SETTINGS_FILE).read_to_end(&mut octets).ok()?;
@@ -93,8 +93,8 @@ impl Files {
         }
     }
 
-    /// Looks at all of them: whether one has changed since it was noted or looked at. What is seen now is kept, so that a change
-    /// is told once.
+    /// Whether one of the files has changed since it was noted or last looked at. The new state is kept, so that a change is
+    /// reported once.
     pub fn have_changed(&mut self) -> bool {
         let (mut changed, now) = (false, now());
         for (path, seen) in &mut self.seen {
@@ -113,7 +113,8 @@ impl Files {
         changed
     }
 
-    /// Goes by what a later reading noted. Where that reading `ended` early, files that it did not come to stay watched as before.
+    /// Takes over what a later reading noted. Where that reading `ended` early, files that it did not come to are watched as
+    /// before.
     pub fn replace(&mut self, later: Self, ended: Ended) {
         let before = std::mem::replace(self, later);
         if ended == Ended::Early {
@@ -121,7 +122,7 @@ impl Files {
         }
     }
 
-    /// The files.
+    /// The paths of all noted files.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.seen.keys().map(PathBuf::as_path)
     }

@@ -1,4 +1,4 @@
-//! What of an allowlist file says which mails are exempted: kinds, shapes, words, subjects, signers.
+//! The keys of an allowlist file that set which mails are exempted: kinds, shapes, words, subjects, signers.
 
 use super::{
     Advice, Problems, Severity,
@@ -15,7 +15,7 @@ use crate::{
     recognition::Kind,
 };
 
-/// What grants.
+/// Reads `decide_by`, with the keys that belong to it.
 pub(super) fn decide_by(
     root: &mut Section<'_, '_>,
     all: &Written,
@@ -127,7 +127,7 @@ fn by_subject(
     }))
 }
 
-/// Which kinds are exempted.
+/// Reads `grants`: the kinds that are exempted.
 pub(super) fn grants(root: &mut Section<'_, '_>, all: &Written, decide_by: Option<&DecideBy>, problems: &mut Problems) -> Vec<Kind> {
     let list = written::list(root, "grants", problems);
     let named: Vec<Kind> = all.links.iter().map(|(kind, _)| *kind).collect();
@@ -175,7 +175,7 @@ fn other_links(list: Option<&List>, problems: &mut Problems) -> Vec<OtherLink> {
     links
 }
 
-/// Domains that may sign: of the author's organisation, or a stranger could name one.
+/// Reads `signed_by`: domains of the author's organisation only, or a third party's could be named.
 pub(super) fn signed_by(list: Option<List>, from: &[AddressPattern], problems: &mut Problems) -> Vec<Domain> {
     let mut domains = Vec::new();
     for item in list.into_iter().flat_map(|list| list.value) {

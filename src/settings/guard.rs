@@ -1,4 +1,4 @@
-//! `[guard]`: how the guard page is set up.
+//! `[guard]`: compiled into the guard page's configuration.
 
 use std::{
     fs,
@@ -82,7 +82,7 @@ pub(super) fn compile(file: &mut Layers<'_>, others: Vec<String>, warnings: &mut
     Some(Config { listen: listen?, guard_links, links, nonces: nonces?, certificate, proxies, confirm, others, logo, note, help_desk })
 }
 
-/// What the page shows.
+/// The keys of what the page shows.
 struct Page {
     confirm: Confirm,
     logo: Option<Logo>,
@@ -144,8 +144,8 @@ fn key_lines(found: Found<PathBuf>, problems: &mut Problems) -> Vec<String> {
     keys
 }
 
-/// The folder of stored guard links, which firstclick must be able to write; nothing is written to see that. Where it cannot be used
-/// now, as before a share is mounted, guarded mails go as they came: no reason to stop the others, or to take no change.
+/// The store in this folder, which firstclick must be able to write; nothing is written to test that. Where it cannot be used
+/// now, as before a share is mounted, guarded mails leave as they came: no reason to stop the service, or to refuse a change.
 fn open_store(found: Found<PathBuf>, warnings: &mut Vec<Advice>) -> Arc<LinkStore> {
     let folder = found.value;
     let usable = fs::metadata(&folder)

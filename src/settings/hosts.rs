@@ -1,4 +1,4 @@
-//! Domains that the lint knows: where everybody may send from, put a page, or be redirected.
+//! Domains that the lint knows: where everybody may send from, have a page, or be redirected.
 
 use crate::message::Domain;
 
@@ -213,7 +213,7 @@ pub(super) const STRANGERS_SEND: &[&str] = &[
 /// Hosts where a customer's name stands in the path.
 pub(super) const SHARED_PATHS: &[&str] = &["join.slack.com", "app.slack.com"];
 
-/// Hosts that hold what strangers write or put there, beside the service's own pages.
+/// Hosts that hold texts or files of third parties, beside the service's own pages.
 pub(super) const CONTENT: &[&str] = &[
     "github.com",
     "gitlab.com",

@@ -1,4 +1,4 @@
-//! `[identity]`: how senders are proven.
+//! `[identity]`: how a sender's identity is looked up.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,12 +13,12 @@ use crate::{
     message::Domain,
 };
 
-/// `[identity]`.
+/// The compiled section `[identity]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Who finds out.
+    /// The way in which identities are looked up.
     pub verify: Verify,
-    /// Hosts that may vouch for others.
+    /// Networks of hosts that may name their client, and whose Authentication-Results may be trusted.
     pub trusted_upstreams: Vec<Network>,
 }
 
@@ -28,23 +28,23 @@ impl Default for Identity {
     }
 }
 
-/// Who finds out who sent a mail.
+/// The way in which identities are looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verify {
-    /// The hop, by DNS.
+    /// By the hop itself, in DNS.
     Here {
-        /// Resolvers; empty for the system's.
+        /// The addresses of resolvers; empty for the system's.
         dns: Vec<SocketAddr>,
-        /// For all look-ups of one mail.
+        /// The time for all look-ups of one mail.
         deadline: Duration,
-        /// Whose ARC seals are believed (RFC 8617).
+        /// Domains whose ARC seals are trusted (RFC 8617).
         arc_sealers: Vec<Domain>,
     },
-    /// A trusted upstream, whose Authentication-Results are believed.
+    /// By the Authentication-Results of a trusted upstream (RFC 8601).
     Upstream {
-        /// The names in which it speaks.
+        /// The authserv-ids of the upstream.
         authserv_ids: Vec<String>,
-        /// Where it writes them.
+        /// Where in the header it writes them.
         results: ResultsAt,
     },
 }

@@ -9,22 +9,22 @@ use std::time::Duration;
 /// One key of firstclick.toml.
 #[derive(Debug)]
 pub struct Key {
-    /// Its name with its sections, as in `smtp.bounds.connections`.
+    /// The name with its sections, as in `smtp.bounds.connections`.
     pub path: &'static str,
-    /// What may be written.
+    /// The type of its values.
     pub kind: Kind,
-    /// What holds where it is left out.
+    /// The value where it is left out.
     pub preset: Preset,
-    /// What it says, in a sentence or two.
+    /// What it sets, in a sentence or two.
     pub doc: &'static str,
     /// When a change takes effect.
     pub restart: Restart,
 }
 
-/// What may be written for a key.
+/// The type of a key's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A string.
+    /// A string, as in `"mx.corp.example"`.
     Text,
     /// A list of strings; in the environment with commas between them.
     List,
@@ -36,9 +36,9 @@ pub enum Kind {
     Size,
     /// A time with its unit, from and to, as in `"500ms"`.
     Time(Duration, Duration),
-    /// `true` or `false`.
+    /// A boolean, `true` or `false`.
     Flag,
-    /// One of these words.
+    /// One of these words, as a string.
     Word(&'static [&'static str]),
     /// A file that is read; relative to the folder of firstclick.toml. It is watched for changes.
     File,
@@ -46,19 +46,19 @@ pub enum Kind {
     Folder,
 }
 
-/// What holds where a key is left out. Values are written as in TOML.
+/// The value of a key that is left out. Values are written as in TOML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
-    /// This.
+    /// This default.
     Default(&'static str),
-    /// Nothing; this is an example.
+    /// None; the text is an example.
     Unset(&'static str),
-    /// The section is not complete without it; this is an example.
+    /// None, and the section is not complete without the key; the text is an example.
     Required(&'static str),
 }
 
 impl Preset {
-    /// The default or the example, as in TOML.
+    /// The text of the default or of the example, as in TOML.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
@@ -70,29 +70,29 @@ impl Preset {
 /// When a change takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// Within seconds, by itself.
+    /// Within seconds, by a reload.
     NotNeeded,
-    /// At the next start.
+    /// At the next start of the service.
     Needed,
 }
 
 /// One section of firstclick.toml.
 #[derive(Debug)]
 pub struct SectionKeys {
-    /// Its name, as in `smtp.bounds`; empty for the top level.
+    /// The name, as in `smtp.bounds`; empty for the top level.
     pub path: &'static str,
-    /// What it is for.
+    /// The purpose of the section, in a sentence or two.
     pub doc: &'static str,
     /// Whether the shipped firstclick.toml has it.
     pub shipped: Shipped,
 }
 
-/// How a section stands in the shipped firstclick.toml.
+/// How a section is written in the shipped firstclick.toml.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shipped {
-    /// In force.
+    /// As a section that is in force.
     InForce,
-    /// Behind `#`.
+    /// As a comment, behind `#`.
     Commented,
 }
 
@@ -101,7 +101,7 @@ impl Key {
         Self { path, kind, preset, doc, restart: Restart::NotNeeded }
     }
 
-    /// The same, for what is set up once at the start.
+    /// The same key, whose change takes effect at the next start.
     const fn at_start(self) -> Self {
         Self { restart: Restart::Needed, ..self }
     }
@@ -129,7 +129,7 @@ impl Key {
 pub(super) const PREFIX: &str = "FIRSTCLICK_";
 
 impl Kind {
-    /// What may be written, as a message and the reference say it.
+    /// The values that are allowed, in words, for messages and for the reference.
     #[must_use]
     pub fn expects(self) -> String {
         match self {
@@ -198,7 +198,7 @@ macro_rules! handles {
                 Self(key)
             }
 
-            /// Its row.
+            /// The row of the table.
             pub(super) const fn key(self) -> &'static Key {
                 self.0
             }
@@ -207,23 +207,23 @@ macro_rules! handles {
 }
 
 handles! {
-    /// A string.
+    /// A key whose value is a string.
     Text: Kind::Text,
-    /// One string or more.
+    /// A key whose value is one string or more.
     List: Kind::List | Kind::TextOrList,
-    /// A number of things.
+    /// A key whose value is a whole number.
     Number: Kind::Number(..),
-    /// Octets.
+    /// A key whose value is a size, in octets.
     Size: Kind::Size,
-    /// A time.
+    /// A key whose value is a time.
     Time: Kind::Time(..),
-    /// Yes or no.
+    /// A key whose value is `true` or `false`.
     Flag: Kind::Flag,
-    /// One of a few words.
+    /// A key whose value is one of a few words.
     Word: Kind::Word(_),
-    /// A file that is read.
+    /// A key whose value names a file that is read.
     File: Kind::File,
-    /// A folder.
+    /// A key whose value names a folder.
     Folder: Kind::Folder,
 }
 
@@ -232,9 +232,9 @@ pub fn of_section(section: &str) -> impl Iterator<Item = &'static Key> {
     KEYS.iter().filter(move |key| key.section() == section)
 }
 
-/// How many of something there may be.
+/// The type of bounds on a number of things.
 const COUNT: Kind = Kind::Number(1, 1_000_000);
-/// Deadlines of SMTP.
+/// The type of SMTP deadlines.
 const DEADLINE: Kind = Kind::Time(Duration::from_millis(100), Duration::from_hours(24));
 
 /// The sections, in the order in which they are written.

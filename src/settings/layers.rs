@@ -27,13 +27,13 @@ use super::{
 pub(super) struct Environment(Vec<(String, String)>);
 
 impl Environment {
-    /// The process's.
+    /// The variables of the process.
     pub(super) fn process() -> Self {
         let text = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self(text.filter(|(name, _)| name.starts_with(PREFIX)).collect())
     }
 
-    /// These.
+    /// One variable with this name and value, for tests.
     #[cfg(test)]
     pub(super) fn of(name: &str, value: &str) -> Self {
         Self(vec![(name.to_owned(), value.to_owned())])
@@ -109,7 +109,7 @@ values! {
 }
 
 impl Found<&'static str> {
-    /// What a word of the table means.
+    /// The value that a word of the table stands for.
     pub(super) fn means<U: Copy>(&self, problems: &mut Problems, words: &[(&str, U)]) -> Option<U> {
         let meaning = words.iter().find(|(word, _)| *word == self.value).map(|(_, meaning)| *meaning);
         if meaning.is_none() {
@@ -119,17 +119,17 @@ impl Found<&'static str> {
     }
 }
 
-/// What was written for each key, for comparing one configuration with another.
+/// What was written for each key, for comparing two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WrittenKeys(BTreeMap<&'static str, String>);
 
 impl WrittenKeys {
-    /// What holds for a key: what was written, or its default.
+    /// The value in force for a key: what was written, or its default.
     fn of(&self, key: &'static Key) -> Option<String> {
         self.0.get(key.path).cloned().or_else(|| default_of(key))
     }
 
-    /// The keys of the table that need a restart and say something else there.
+    /// The keys of the table that need a restart and have another value there.
     pub fn needing_restart<'a>(&'a self, there: &'a Self) -> impl Iterator<Item = &'static Key> + 'a {
         KEYS.iter().filter(|key| key.restart == Restart::Needed && !self.says_the_same(key, there))
     }
@@ -140,7 +140,7 @@ impl WrittenKeys {
         self.0.keys().any(|path| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.')))
     }
 
-    /// Whether both say the same of a key; a default that is written out is the same as one that is left out.
+    /// Whether both have the same value for a key; a default that is written out is the same as one that is left out.
     #[must_use]
     pub fn says_the_same(&self, key: &'static Key, there: &Self) -> bool {
         self.of(key) == there.of(key)
@@ -188,7 +188,7 @@ impl<'t> Layers<'t> {
         Self { name, text, root, environment, variables: overlay, beside, written, read, files }
     }
 
-    /// Takes a key: what the environment says, or else the file. What is wrong with it is noted.
+    /// Takes a key: its value from the environment, else from the file. Mistakes are added to `problems`.
     pub(super) fn take<H: Handle>(&mut self, handle: H, problems: &mut Problems) -> Option<Found<H::Value>> {
         let key = handle.row();
         self.read.insert(key.path);
@@ -262,7 +262,7 @@ impl<'t> Layers<'t> {
     }
 }
 
-/// Notes a variable that starts as ours do and names no key.
+/// Adds to `problems` a variable that has our prefix and names no key.
 fn check_variable(variable: &str, problems: &mut Problems) {
     let Some(rest) = variable.strip_prefix(PREFIX) else { return };
     let path = rest.to_lowercase().replace("__", ".");

@@ -19,28 +19,28 @@ use crate::{
     message::Domain,
 };
 
-/// How much an advice matters.
+/// The severity of advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// A stranger could use the entry.
+    /// A third party could use the entry to get mails exempted.
     Danger,
     /// Something does not do what the admin wants.
     Warning,
-    /// Somebody will want to know.
+    /// Something that an admin should know.
     Note,
 }
 
-/// One piece of advice, with its place.
+/// One piece of advice, with its position.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Advice {
-    /// How much it matters.
+    /// The severity.
     pub severity: Severity,
-    /// Where, and what to do.
+    /// The position, what is wrong, and what to do.
     pub problem: Problem,
 }
 
 impl Advice {
-    /// A piece of advice.
+    /// Advice about a key at this position.
     #[must_use]
     pub fn new(severity: Severity, place: SourceSpan, key: impl Into<String>, what: impl Into<String>) -> Self {
         Self { severity, problem: Problem { place, key: key.into(), what: what.into(), mistake: Mistake::Wrong } }
@@ -58,10 +58,10 @@ impl fmt::Display for Advice {
     }
 }
 
-/// How long before its end an entry is spoken of.
+/// How long before its end an entry is warned of.
 const SOON: Duration = Duration::from_hours(30 * 24);
 
-/// Looks at what a file says of a sender: an admin's, or one of the catalogue.
+/// Checks the facts about a sender, of an admin's file or of the catalogue.
 pub(super) fn written(written: &Written, advice: &mut Vec<Advice>) {
     for found in written.from.iter().flat_map(|list| &list.value) {
         from(found, advice);

@@ -1,4 +1,4 @@
-//! What the admin wrote, turned into what runs, or all mistakes with their places.
+//! The configuration: what the admin wrote, turned into the values that run, or all mistakes with their positions.
 //!
 //! The configuration is one TOML file with the environment over it, and a folder of allowlist files, one a sender. What
 //! was written (`layers`, `schema`) never leaves this module; what runs are [`Settings`] and the
@@ -61,31 +61,31 @@ use crate::{
 /// A whole configuration, ready to run.
 #[derive(Debug)]
 pub struct Settings {
-    /// Whether decisions take effect.
+    /// Whether decisions take effect (`mode`).
     pub mode: Mode,
-    /// The SMTP hop, where there is one.
+    /// `[smtp]`: the SMTP server and client; none where there is no such section.
     pub smtp: Option<Config>,
-    /// The milter, where there is one.
+    /// `[milter]`: the milter server; none where there is no such section.
     pub milter: Option<crate::milter::Config>,
-    /// The guard page, where there is one.
+    /// `[guard]`: the guard page; none where there is no such section.
     pub guard: Option<crate::http::Config>,
-    /// Who vouches for changed mails, where anybody does.
+    /// `[arc]`: seals changed mails; none where there is no such section.
     pub arc: Option<ArcSigner>,
-    /// How senders are proven.
+    /// `[identity]`: how a sender's identity is looked up.
     pub identity: Identity,
-    /// The tag, where there is one.
+    /// `[tag]`: the tag; none where there is no such section.
     pub tag: Option<Tag>,
-    /// Where the admin page is, where there is one.
+    /// `[admin]`: the address of the admin page; none where there is no such section.
     pub admin: Option<SocketAddr>,
-    /// Where the audit goes.
+    /// `[audit]`: the folder of the audit; none where none is named.
     pub audit: Option<PathBuf>,
-    /// The keys of its chain.
+    /// The keys of the audit's chain.
     pub audit_keys: AuditKeys,
-    /// The allowlist.
+    /// The allowlist, compiled from its folder.
     pub allowlist: Allowlist,
-    /// The folder that the allowlist came from.
+    /// The folder that the allowlist was read from.
     pub allow: Option<PathBuf>,
-    /// What is allowed and yet probably not meant.
+    /// Advice: what is allowed and yet probably not meant.
     pub warnings: Vec<Advice>,
     /// What was written for each key of firstclick.toml.
     pub written: WrittenKeys,
@@ -116,17 +116,17 @@ impl Settings {
         }
     }
 
-    /// The hop's own name, where a section gives it one.
+    /// The hop's own domain name, where a section gives it one.
     #[must_use]
     pub fn hostname(&self) -> Option<&str> {
         let smtp = self.smtp.as_ref().map(|smtp| smtp.hostname.as_str());
         let milter = self.milter.as_ref().map(|milter| milter.hostname.as_str());
-        // A machine that serves the guard page alone is known by the page's name.
+        // A host that serves the guard page alone has the page's name.
         let guard = self.guard.as_ref().and_then(|guard| guard.guard_links.url.split_once("://")).map(|(_, host)| host);
         smtp.or(milter).or(guard)
     }
 
-    /// Octets up to which a mail is inspected.
+    /// Octets of the largest mail that is inspected, by `[smtp]` or `[milter]`.
     #[must_use]
     pub fn inspect_limit(&self) -> Option<usize> {
         self.smtp.as_ref().map(|smtp| smtp.inspect_limit).or_else(|| self.milter.as_ref().map(|milter| milter.inspect_limit))
@@ -135,16 +135,16 @@ impl Settings {
     /// Reads a configuration file, its allowlist folder and its key files.
     ///
     /// # Errors
-    /// Every mistake, each with its place.
+    /// Every mistake, each with its position.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         Self::load_noting(path, &mut Files::default())
     }
 
-    /// The same. The files that were named are noted in `files`, also where there are mistakes: whoever watches them sees when
-    /// they are mended.
+    /// As [`Settings::load`]. The files that were named are noted in `files`, also where there are mistakes, so that a watcher
+    /// sees when they are corrected.
     ///
     /// # Errors
-    /// Every mistake, each with its place.
+    /// Every mistake, each with its position.
     pub fn load_noting(path: &Path, files: &mut Files) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         files.note(path);
@@ -257,7 +257,7 @@ fn networks(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -
     each.filter_map(|item| item.parse(problems, "a network, as in \"10.0.0.0/8\" or \"192.0.2.1\"", |text| Network::parse(text))).collect()
 }
 
-/// The hop's own name.
+/// Reads the hop's own domain name.
 fn host_name(found: &Found<String>, problems: &mut Problems) -> Option<String> {
     let allowed = "a host name, as in \"firstclick.corp.example\"";
     found.parse(problems, allowed, |text| Domain::parse(text).ok().map(|name| name.to_string()))

@@ -1,7 +1,7 @@
 //! `[[test]]` mails in allowlist files: what the admin expects of a mail, tried by `check` and before a reload.
 //!
-//! The sender counts as proven, because a mail that was saved months ago cannot be proven again: its signature is old and
-//! its key may be gone. What is tried is the entry: kinds, links, other links, attachments, one reading.
+//! The sender counts as proven, because a mail that was saved months ago cannot be proven again: its signature is old and its key
+//! may no longer be published. What is tested is the entry: kinds, links, other links, attachments, one reading.
 
 use std::{fs, path::Path};
 
@@ -35,7 +35,7 @@ pub(super) struct PolicyTest {
     expect: &'static str,
 }
 
-/// What may be written, and the decision that it means. An exempted mail may be called by any action.
+/// The words for decisions, each with its verdict. An exempted mail may be called by any action.
 const WORDS: [(&str, &str); 6] =
     [("act", "act"), ("tag", "act"), ("guard", "act"), ("unwrap", "act"), ("pass", "pass"), ("near_miss", "near_miss")];
 
@@ -62,8 +62,8 @@ pub(super) fn read(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<P
     trials
 }
 
-/// Tries an entry with its mails, whose files stand beside the allowlist file and are noted in `watched`; what turns out otherwise
-/// is noted in `problems`.
+/// Tests an entry with its mails, whose files stand beside the allowlist file and are noted in `watched`. A mail with another
+/// decision than expected is added to `problems`.
 pub(super) fn run(trials: &[PolicyTest], entry: &Entry, beside: &Path, now: Timestamp, watched: &mut Files, problems: &mut Problems) {
     if trials.is_empty() {
         return;
@@ -111,7 +111,7 @@ pub(super) fn run(trials: &[PolicyTest], entry: &Entry, beside: &Path, now: Time
     }
 }
 
-/// The identity of a mail whose sender is taken at its word: every field of its header counts as covered.
+/// The identity of a mail whose sender is trusted as it is: every field of its header counts as covered.
 fn proven(message: &Message<'_>, entry: &Entry) -> Identity {
     let domain = message.author().ok().map(|author| author.domain);
     let client = match &entry.require {

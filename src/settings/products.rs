@@ -14,20 +14,20 @@ use crate::{message::Domain, recognition::Kind};
 
 static PRODUCTS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config/products");
 
-/// One product.
+/// One product of the catalogue.
 #[derive(Clone, Debug)]
 pub struct Product {
     /// The name by which allowlist files call it: the file's name.
     pub name: String,
-    /// What people call it.
+    /// The name by which people know it.
     pub title: String,
-    /// What is known of its mails, as written.
+    /// The facts about its mails, as written.
     pub(super) written: Written,
-    /// What a visit of a link does, where it is known.
+    /// What opening a link does, by kind, where it is known.
     pub visit: Vec<(Kind, Visit)>,
-    /// What an admin should know.
+    /// Further facts for the admin.
     pub notes: String,
-    /// What each fact rests on.
+    /// The evidence of each fact.
     pub evidence: Vec<Evidence>,
 }
 
@@ -38,7 +38,7 @@ impl Product {
         self.written.shapes().map(|(kind, item)| (kind, item.value.clone())).collect()
     }
 
-    /// Other links, with `{host}`.
+    /// Other links that may stand in its mails, with `{host}`.
     #[must_use]
     pub fn other_links(&self) -> Vec<String> {
         catalogue::texts(self.written.other_links.as_ref())
@@ -51,7 +51,7 @@ impl Product {
     }
 }
 
-/// All products, by name. What is wrong with a file is noted; the tests hold that nothing is.
+/// All products, by name. Mistakes of a file are added to `problems`; a test holds that there are none.
 #[must_use]
 pub fn all(problems: &mut Problems) -> Vec<Product> {
     let mut products: Vec<Product> = PRODUCTS.files().filter_map(|file| read(file, problems)).collect();
@@ -59,13 +59,13 @@ pub fn all(problems: &mut Problems) -> Vec<Product> {
     products
 }
 
-/// One product.
+/// The product with this name.
 #[must_use]
 pub fn find(name: &str) -> Option<Product> {
     read(PRODUCTS.get_file(format!("{name}.toml"))?, &mut Problems::default())
 }
 
-/// The names, for messages.
+/// The names of all products, for messages.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<&str> = PRODUCTS.files().filter_map(|file| file.path().file_stem()?.to_str()).collect();
@@ -73,7 +73,7 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// What the lint says of the products, as if one stood on a host of the company.
+/// The advice of the lint about the products, as if one stood on a host of the company.
 #[must_use]
 pub fn advice(problems: &mut Problems) -> Vec<Advice> {
     let mut advice = Vec::new();

@@ -1,4 +1,4 @@
-//! Reading TOML so that every mistake is found at once and told with its place.
+//! Reads TOML so that every mistake is found at once and reported with its position.
 //!
 //! Each key is taken on its own: a wrong one is noted and the next one is read. This reads entries, services and products;
 //! firstclick.toml is read by a table of its keys (`layers`).
@@ -10,17 +10,17 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// Where something stands.
+/// The position of a key or a value in what the admin wrote.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourceSpan {
-    /// A file, or a variable of the environment.
+    /// The path of the file, or the name of the variable of the environment.
     pub source: String,
-    /// Line and column, from 1; none for the environment.
+    /// Line and column, from 1; none for a whole file and for the environment.
     pub at: Option<(usize, usize)>,
 }
 
 impl SourceSpan {
-    /// A whole file.
+    /// The position of a whole file, without line and column.
     #[must_use]
     pub fn file(source: impl Into<String>) -> Self {
         Self { source: source.into(), at: None }
@@ -36,27 +36,27 @@ impl fmt::Display for SourceSpan {
     }
 }
 
-/// One mistake.
+/// One mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Where.
+    /// The position of the mistake.
     pub place: SourceSpan,
-    /// The key, with its sections.
+    /// The key, with its sections, as in `smtp.listen`.
     pub key: String,
-    /// What was found and what is allowed.
+    /// What was found and what is allowed, in words.
     pub what: String,
-    /// What kind of mistake it is.
+    /// The kind of the mistake.
     pub mistake: Mistake,
 }
 
-/// What kind of mistake something is: a key that is missing because its name is misspelt is one mistake, not two.
+/// The kind of a mistake: a key that is missing because its name is misspelt is one mistake, not two.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mistake {
-    /// A value, a file, a combination.
+    /// A wrong value, file or combination.
     Wrong,
-    /// A key that nobody knows, and the key that it is probably meant to be, with its sections.
+    /// An unknown key, and the known key that it probably stands for, with its sections.
     Unknown(Option<String>),
-    /// A key that must be there.
+    /// A required key is missing.
     Missing,
 }
 
@@ -75,13 +75,13 @@ impl fmt::Display for Problem {
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// Notes a mistake.
+    /// Adds a mistake.
     pub fn add(&mut self, place: SourceSpan, key: impl Into<String>, what: impl Into<String>) {
         self.0.push(Problem { place, key: key.into(), what: what.into(), mistake: Mistake::Wrong });
     }
 
-    /// Notes a key that must be there and is not. `drop_follow_ups` takes it out again where a misspelt key
-    /// is the reason.
+    /// Adds a required key that is missing. `drop_follow_ups` removes it again where a misspelt key is
+    /// the reason.
     pub fn add_missing(&mut self, place: SourceSpan, key: impl Into<String>, what: impl Into<String>) {
         self.0.push(Problem { place, key: key.into(), what: what.into(), mistake: Mistake::Missing });
     }
@@ -124,14 +124,14 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// A value with its place.
+/// A value with its position and its key.
 #[derive(Clone, Debug)]
 pub struct Found<T> {
-    /// The value.
+    /// The value, as it was read.
     pub value: T,
-    /// Where it stands.
+    /// The position of the value.
     pub place: SourceSpan,
-    /// Its key, with its sections.
+    /// Its key, with its sections, as in `smtp.listen`.
     pub key: String,
 }
 
@@ -176,7 +176,7 @@ impl<'t> Document<'t> {
         Self { name: name.to_owned(), text, root: parse(name, text, problems) }
     }
 
-    /// The top level.
+    /// The section of the top level.
     #[must_use]
     pub fn root(&self) -> Section<'_, 't> {
         let place = SourceSpan::file(&self.name);
@@ -232,12 +232,12 @@ impl<'d, 't> Section<'d, 't> {
         self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
-    /// A table below this one.
+    /// The section of a table below this one.
     fn below(&self, path: String, table: Option<&'d DeTable<'t>>, place: SourceSpan) -> Self {
         Section { document: self.document, path, table, place, known: Vec::new(), gone: Vec::new() }
     }
 
-    /// Takes a table below this one.
+    /// Takes a table below this one, as a section.
     #[must_use]
     pub fn section(&mut self, key: &'static str, problems: &mut Problems) -> Self {
         let path = self.full(key);
@@ -270,7 +270,7 @@ impl<'d, 't> Section<'d, 't> {
         sections
     }
 
-    /// Refuses a key of an earlier version, and says what to write instead.
+    /// Refuses a key of an earlier version; the mistake names what to write instead.
     pub(super) fn gone(&mut self, key: &'static str, instead: &str, problems: &mut Problems) {
         self.gone.push(key);
         if let Some((_, value)) = self.table.and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key)) {
@@ -278,7 +278,7 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
-    /// Takes a value as it is, for keys that allow several types.
+    /// Takes a value of any type, for keys that allow several.
     pub fn any(&mut self, key: &'static str) -> Option<Found<&'d DeValue<'t>>> {
         let path = self.full(key);
         let value = self.lookup(key)?;
@@ -291,24 +291,24 @@ impl<'d, 't> Section<'d, 't> {
         self.below(found.key.clone(), found.value.as_table(), found.place.clone())
     }
 
-    /// Takes a string.
+    /// Takes a string; another type is added to `problems`.
     pub fn string(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<String>> {
         self.take(key, "a string in quotes", problems, |value| value.as_str().map(str::to_owned))
     }
 
-    /// Takes `true` or `false`.
+    /// Takes `true` or `false`; another type is added to `problems`.
     pub fn flag(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<bool>> {
         self.take(key, "true or false", problems, DeValue::as_bool)
     }
 
-    /// Takes a whole number.
+    /// Takes a whole number; another type is added to `problems`.
     pub fn number(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<i64>> {
         self.take(key, "a number", problems, |value| {
             value.as_integer().and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok())
         })
     }
 
-    /// Takes a list of strings.
+    /// Takes a list of strings; another type is added to `problems`.
     pub fn strings(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<Vec<Found<String>>>> {
         let path = self.full(key);
         let value = self.lookup(key)?;
@@ -345,7 +345,7 @@ impl<'d, 't> Section<'d, 't> {
         Some(Found { value: read, place, key: path })
     }
 
-    /// Notes every key that nobody asked for, with the nearest known spelling.
+    /// Adds to `problems` every key that was not taken, with the nearest known spelling.
     pub fn finish(self, problems: &mut Problems) {
         for name in self.table.into_iter().flat_map(|table| table.keys()) {
             let key = name.get_ref();

@@ -1,4 +1,4 @@
-//! What an entry lets through, in sentences: what `check` says, so that an admin reads what was meant.
+//! An entry in sentences, as `check` prints it: what it exempts, so that an admin reads what was meant.
 
 use crate::{
     allowlist::{

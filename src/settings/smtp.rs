@@ -51,7 +51,7 @@ pub(super) fn compile(file: &mut Layers<'_>, advice: &mut Vec<Advice>, problems:
     let (listen, listen_tls) = (addresses(listen, problems), addresses(listen_tls, problems));
     let reach = listen.iter().chain(&listen_tls).any(|address| !address.ip().is_loopback());
     if there && reach && accept_from.is_none() {
-        let what = "nobody is turned away, so whoever reaches this address may send to the next hop; name your upstreams in accept_from";
+        let what = "nobody is refused, so whoever reaches this address may send to the next hop; name your upstreams in accept_from";
         advice.push(Advice::new(Severity::Warning, accept_place, "smtp.accept_from", what));
     }
     let next_hops = next_hops(next_hop, problems);

@@ -29,7 +29,7 @@ fn base(key: &Key) -> String {
     } else {
         "[smtp]\nlisten = [\"127.0.0.1:2625\"]\nnext_hop = \"127.0.0.1:2626\"\nhostname = \"hop.test\"\n[smtp.bounds]\n[smtp.deadlines]\n"
     };
-    // What an upstream says counts only where it is believed.
+    // An upstream's results count only where they are trusted.
     let believed = matches!(key.path, "identity.authserv_ids" | "identity.results");
     let identity =
         if believed { "verify = \"upstream\"\nauthserv_ids = [\"a.test\"]\ntrusted_upstreams = [\"10.1.0.0/16\"]\n" } else { "" };

@@ -10,19 +10,19 @@ use super::{
 };
 use crate::edit::tag::{Key, Tagger, Token};
 
-/// `[tag]`.
+/// The compiled section `[tag]`.
 #[derive(Clone, Debug)]
 pub struct Tag {
-    /// The header's name.
+    /// The name of the tag's header.
     pub header: String,
-    /// The tokens, the newest first.
+    /// The tokens, the newest first, which is the one that is written.
     pub tokens: Vec<Token>,
-    /// The keys, the newest first.
+    /// The keys of the signature, the newest first, which signs; all verify.
     pub keys: Vec<Key>,
 }
 
 impl Tag {
-    /// The tagger of a hop with this name.
+    /// The tagger of a hop with this domain name.
     #[must_use]
     pub fn tagger(&self, hostname: &str) -> Tagger {
         Tagger { header: self.header.clone(), tokens: self.tokens.clone(), keys: self.keys.clone(), authserv_id: hostname.to_owned() }
@@ -60,7 +60,7 @@ pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> Option<
     Some(Tag { header: header?, tokens, keys })
 }
 
-/// The lines of a file that say something, with their places.
+/// The lines of a file that are not empty, with their positions.
 fn lines(found: Option<Found<PathBuf>>, section: &SourceSpan, key: &str, how: &str, problems: &mut Problems) -> Vec<(SourceSpan, String)> {
     let Some(found) = found else {
         problems.add_missing(section.clone(), key, format!("missing; {how}"));

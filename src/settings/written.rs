@@ -1,5 +1,5 @@
-//! What an entry's file says of its sender, key by key with places: an admin's file, a service of the catalogue and a
-//! product are read by the same code, so that the same mistakes are found in each and the lint reads all of them.
+//! The facts about a sender in an entry's file, key by key with positions: an admin's file, a service of the catalogue and a
+//! product are read by the same code, so that the same mistakes are found in each and the lint checks all of them.
 
 use super::{
     Problems,
@@ -10,12 +10,12 @@ use crate::recognition::Kind;
 /// A list of strings with their places.
 pub(super) type List = Found<Vec<Found<String>>>;
 
-/// The kind with this name.
+/// The kind with this code, as in `magic_link`.
 pub(super) fn kind(code: &str) -> Option<Kind> {
     Kind::ALL.iter().copied().find(|kind| kind.code() == code)
 }
 
-/// What is known of a sender, as it was written.
+/// The facts about a sender, as they were written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Written {
     pub(super) from: Option<List>,
@@ -76,7 +76,7 @@ impl Written {
         own.into_iter().flatten().chain(self.links.iter_mut().map(|(_, list)| list))
     }
 
-    /// The texts of all lists.
+    /// The texts of all lists, with their positions.
     pub(super) fn texts(&self) -> impl Iterator<Item = &Found<String>> {
         let own = [&self.from, &self.never, &self.other_links, &self.signed_by, &self.envelope];
         own.into_iter().flatten().chain(self.links.iter().map(|(_, list)| list)).flat_map(|list| &list.value)
@@ -112,10 +112,10 @@ impl Written {
     }
 }
 
-/// What stands for what strangers can own too.
+/// The placeholder for the part of a name that belongs to the company, where other customers have names too.
 pub(super) const TENANT: &str = "{tenant}";
 
-/// A list that says something where it is there.
+/// Takes a list of strings that must not be empty where it is there.
 pub(super) fn list(root: &mut Section<'_, '_>, key: &'static str, problems: &mut Problems) -> Option<List> {
     let found = root.strings(key, problems)?;
     if found.value.is_empty() {

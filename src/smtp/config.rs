@@ -1,4 +1,4 @@
-//! What the admin decides about SMTP: values only, compiled from what the admin wrote.
+//! The settings of SMTP, both ways, as values.
 
 use std::{
     net::SocketAddr,
@@ -12,47 +12,47 @@ use crate::{
     tls::{CertificateFiles, ClientTls},
 };
 
-/// All that the admin decides about the hop.
+/// The settings of the hop that both sides of SMTP use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where upstreams connect.
+    /// Addresses on which upstreams connect in the clear; STARTTLS may follow.
     pub listen: Vec<SocketAddr>,
-    /// Where upstreams connect that speak TLS from the first octet (RFC 8314 section 3.3).
+    /// Addresses on which TLS is spoken from the first octet (RFC 8314 section 3.3).
     pub listen_tls: Vec<SocketAddr>,
-    /// The hop's own name.
+    /// The hop's own domain name: in the greeting, in EHLO and in trace fields.
     pub hostname: String,
     /// The next hops, `HOST:PORT` each, in the order in which they are tried.
     pub next_hops: Vec<String>,
-    /// How TLS is spoken with them.
+    /// Whether TLS is required of them, or tried.
     pub next_hop_tls: ClientTls,
-    /// A file of certificate authorities for them; none: the system's.
+    /// A file of their certificate authorities, in PEM; none: the system's.
     pub authorities: Option<PathBuf>,
-    /// Our certificate; without it STARTTLS is not offered.
+    /// The hop's certificate; without it STARTTLS is not offered.
     pub certificate: Option<CertificateFiles>,
     /// Octets up to which a mail is inspected, and kept in memory.
     pub inspect_limit: usize,
     /// Octets up to which a mail is taken.
     pub size_limit: usize,
-    /// Whether a Received field is written.
+    /// Whether the hop writes a Received field.
     pub trace: Trace,
-    /// What becomes of a CR or an LF that stands alone.
+    /// What happens to a CR or an LF that stands alone.
     pub bare_line_endings: BareLineEndings,
-    /// Who may connect; empty: everybody.
+    /// Networks whose hosts may connect; empty: all. Others get 554.
     pub accept_from: Vec<Network>,
-    /// Whose connections start with a PROXY header.
+    /// Networks of proxies, whose connections start with a PROXY header.
     pub proxies: Vec<Network>,
-    /// Who may say whom they speak for (XCLIENT, XFORWARD).
+    /// Networks of hosts that may name their client (XCLIENT, XFORWARD).
     pub trusted_upstreams: Vec<Network>,
-    /// Where mails over `inspect_limit` wait, in files without a name.
+    /// The folder for mails over `inspect_limit`, in files without a name.
     pub temporary: PathBuf,
     /// Limits on what is taken on at once.
     pub bounds: Bounds,
-    /// How long the hop waits.
+    /// Deadlines of both sides.
     pub deadlines: Deadlines,
 }
 
 impl Config {
-    /// A relay with this name to these next hops, all else as it is where nobody says otherwise. It listens nowhere.
+    /// The settings of a relay with this name to these next hops, all else by default. It listens nowhere.
     #[must_use]
     pub fn relay(hostname: impl Into<String>, next_hops: Vec<String>) -> Self {
         let disk = Path::new("/var/tmp");
@@ -71,7 +71,7 @@ impl Config {
             accept_from: Vec::new(),
             proxies: Vec::new(),
             trusted_upstreams: Vec::new(),
-            // Not /tmp, which is memory on many systems.
+            // Not /tmp, which is in memory on many systems.
             temporary: if disk.is_dir() { disk.into() } else { std::env::temp_dir() },
             bounds: Bounds::default(),
             deadlines: Deadlines::default(),
@@ -79,36 +79,36 @@ impl Config {
     }
 }
 
-/// Whether the hop leaves a Received field.
+/// Whether the hop writes a Received field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trace {
-    /// It does (RFC 5321 section 4.4).
+    /// One field on top of each mail (RFC 5321 section 4.4).
     Written,
-    /// It does not.
+    /// No field: the hop leaves no trace.
     Hidden,
 }
 
-/// What becomes of a CR or an LF that stands alone. It is never passed through: two programs could see two mails.
+/// What happens to a CR or an LF that stands alone. It is never relayed: two programs could read two mails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BareLineEndings {
-    /// The mail is refused (550 5.5.2).
+    /// The mail is refused with 550 5.5.2.
     Reject,
     /// It becomes CR LF. That breaks signatures, so the mail is not exempted.
     Normalize,
 }
 
-/// How much the hop takes on.
+/// Bounds on sessions and mails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Sessions at once; past it a connection hears 421.
+    /// Sessions at once; more get 421.
     pub connections: usize,
-    /// Sessions at once from one address; past it a connection hears 421.
+    /// Sessions at once from one address; more get 421.
     pub connections_per_address: usize,
-    /// Recipients of one mail; past it RCPT hears 452.
+    /// Recipients of one mail; more get 452.
     pub recipients: usize,
-    /// Commands that bring no mail nearer, in one session, before it is closed.
+    /// Commands in one session that begin or continue no mail; one more gets 421.
     pub idle_commands: usize,
-    /// Octets of all mails in memory at once; past it a mail hears 452.
+    /// Octets of all mails in memory at once; a mail beyond them gets 452.
     pub memory: usize,
 }
 
@@ -124,24 +124,24 @@ impl Default for Bounds {
     }
 }
 
-/// How long the hop waits.
+/// Deadlines of SMTP (RFC 5321 section 4.5.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// For the next hop to accept a connection and greet.
+    /// For the next hop to accept a connection, greet, agree on TLS and reply to EHLO.
     pub connect: Duration,
-    /// For a reply of the next hop.
+    /// For a reply of the next hop to any command but the final dot.
     pub reply: Duration,
     /// For its reply to the final dot.
     pub final_reply: Duration,
-    /// For an upstream's next command, and for a handshake.
+    /// For an upstream's next command, for a reply to be taken, and for a TLS handshake.
     pub command: Duration,
-    /// For an upstream's next octets of data.
+    /// For the next octets of a mail's data, and for the next hop to take a block of it.
     pub data_block: Duration,
-    /// For the whole of a mail's data.
+    /// For the whole of a mail's data from the upstream.
     pub data: Duration,
-    /// For sessions to finish once the hop stops.
+    /// For sessions to finish their mails once the hop drains.
     pub drain: Duration,
-    /// How long a next hop that could not be reached is tried last.
+    /// Time for which a next hop that could not be reached is tried last.
     pub dead_hop: Duration,
 }
 

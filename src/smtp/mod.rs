@@ -1,5 +1,5 @@
-//! SMTP, both ways: [`server`] takes mails from upstreams, [`client`] hands them to the next hop, [`codec`] is what both
-//! speak, and [`config`] is what the admin decides about them.
+//! SMTP, both ways: [`server`] takes mails from upstreams, [`client`] sends them to the next hop, [`codec`] is the syntax of
+//! both, and [`config`] their settings.
 
 pub mod client;
 pub mod codec;

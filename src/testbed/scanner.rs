@@ -1,6 +1,6 @@
 //! A link scanner, as Safe Links is one: it opens every link of every mail, except of those whose tag its rule knows.
 //!
-//! It stands on mailin-embedded, which is good enough for a sink on loopback and for nothing else (docs/decisions.md).
+//! It uses mailin-embedded, which is good enough for a sink on loopback and for nothing else (docs/decisions.md).
 
 use std::{
     io,
@@ -21,11 +21,11 @@ use crate::message::Message;
 /// A mail as it reached the mailbox, and what the scanner did to it on the way.
 #[derive(Clone, Debug)]
 pub struct Delivered {
-    /// The bytes.
+    /// The octets of the mail, as delivered.
     pub raw: Vec<u8>,
-    /// The links that the scanner opened, with the status that it got.
+    /// The links that the scanner opened, each with the status of the response.
     pub opened: Vec<(String, u16)>,
-    /// Whether the rule told it to leave the mail alone.
+    /// Whether the rule made the scanner leave the mail alone.
     pub skipped: bool,
 }
 
@@ -46,7 +46,7 @@ impl Scanner {
     /// Starts scanning on a free port. Its thread ends with the process: mailin-embedded cannot be stopped.
     ///
     /// # Errors
-    /// Where no port can be had.
+    /// No port can be had on loopback.
     pub fn serve(header: &str, token: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("the scanner's port")?;
         let address = listener.local_addr()?;
@@ -62,7 +62,7 @@ impl Scanner {
         Ok(Self { address, mailbox })
     }
 
-    /// Where to deliver.
+    /// The address that accepts mails by SMTP.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -71,7 +71,7 @@ impl Scanner {
     /// The next mail of the mailbox.
     ///
     /// # Errors
-    /// Where none comes in time.
+    /// No mail comes within `patience`.
     pub fn next(&self, patience: Duration) -> anyhow::Result<Delivered> {
         self.mailbox.recv_timeout(patience).context("no mail came through the scanner")
     }

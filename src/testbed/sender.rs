@@ -38,7 +38,7 @@ impl Signer {
     /// Makes a key and publishes it with SPF and `p=reject`.
     ///
     /// # Errors
-    /// Where no key can be made.
+    /// No key can be made.
     pub fn publish(zone: &Zone, domain: &str) -> anyhow::Result<Self> {
         let signer = Self::new(domain)?;
         zone.publish(&format!("{SELECTOR}._domainkey.{domain}"), format!("v=DKIM1; k=rsa; p={}", signer.public));

@@ -28,7 +28,7 @@ impl Site {
     /// Starts serving on a free port.
     ///
     /// # Errors
-    /// Where no port can be had.
+    /// No port can be had on loopback.
     pub async fn serve() -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;

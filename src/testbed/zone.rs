@@ -23,7 +23,7 @@ use hickory_server::{
 };
 use tokio::net::{TcpListener, UdpSocket};
 
-/// A server that answers questions from a table; every other name does not exist. It ends with its last handle.
+/// A DNS server that answers from a table; every other name does not exist. It ends with its last handle.
 #[derive(Clone)]
 pub struct Zone {
     texts: Texts,
@@ -47,7 +47,7 @@ impl Zone {
     /// Starts serving on a free port of loopback, by UDP and TCP.
     ///
     /// # Errors
-    /// Where no port can be had.
+    /// No port can be had on loopback.
     pub async fn serve() -> io::Result<Self> {
         let texts = Texts::default();
         // The same port for both: TCP first, because it is the one that may be taken.
@@ -67,13 +67,13 @@ impl Zone {
         Ok(Self { texts, address, _server: Arc::new(server) })
     }
 
-    /// Where to ask.
+    /// The address of the server, for UDP and TCP.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Publishes a text.
+    /// Publishes a text as the TXT record of a name.
     pub fn publish(&self, name: &str, text: impl Into<String>) {
         self.set(name, Text::Says(vec![text.into()]));
     }

@@ -106,6 +106,7 @@ impl Row<'_> {
                 }
             }
         }
+        said.sort();
         if said.is_empty() { "none".into() } else { said.join(", ") }
     }
 

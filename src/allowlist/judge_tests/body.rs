@@ -478,7 +478,7 @@ fn help_for_a_link_with_a_token_is_a_shape() {
     }
 }
 
-/// Where no link fits, the help is a shape, too; for a link of a stranger's it is none.
+/// Where no link fits, the help is a shape, too; for a link of a third party's there is none.
 #[test]
 fn help_where_no_link_fits_is_a_shape() {
     let mut trial = Trial::genuine();

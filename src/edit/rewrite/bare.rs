@@ -94,11 +94,11 @@ const LONG: usize = 16;
 /// How often percent-encoding is undone: a link in a link in a link.
 const DEEPEST: usize = 3;
 
-/// What must not be left of the replaced links.
+/// The texts that must not be left of the replaced links.
 pub(super) struct Bare {
-    /// The links as they stood.
+    /// The links as they stood in the mail.
     links: AhoCorasick,
-    /// Their values.
+    /// The values in them that work once.
     tokens: AhoCorasick,
 }
 

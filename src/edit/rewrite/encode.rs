@@ -50,7 +50,7 @@ pub(super) fn in_base64(raw: &[u8], body: &Body, decoded: &[u8], patches: &[Patc
     let text = raw.get(body.range.clone())?;
     let encoded = BASE64.encode(apply(decoded, patches).ok()?);
     let lines: Vec<&[u8]> = encoded.as_bytes().chunks(76).collect();
-    // What white space stood at the ends stays.
+    // White space at the ends stays.
     let last = text.iter().rposition(|octet| !octet.is_ascii_whitespace()).map_or(0, |at| at + 1);
     let first = text.iter().position(|octet| !octet.is_ascii_whitespace()).unwrap_or(0);
     Some(Patch { at: shifted(&(first..last), body), with: lines.join(&b"\r\n"[..]) })

@@ -7,16 +7,16 @@ use encoding_rs::Encoding as Charset;
 /// A stretch that reads otherwise than it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stretch {
-    /// What it reads, in octets of the decoded text; empty where it stands for nothing, as a soft line break does.
+    /// The octets of the decoded text; empty where the stretch decodes to nothing, as a soft line break does.
     reads: Range<usize>,
-    /// Where it stands, in octets of what was decoded.
+    /// The octets of the text that was decoded.
     stands: Range<usize>,
 }
 
-/// What one coding hides. Between the stretches every octet reads as it stands.
+/// One decoding. Between the stretches every octet stands for itself.
 #[derive(Clone, Debug)]
 pub(super) struct Layer<'s> {
-    /// What it reads.
+    /// The decoded text.
     pub(super) text: Cow<'s, [u8]>,
     /// In order of both their ranges.
     stretches: Vec<Stretch>,
@@ -33,8 +33,8 @@ impl<'s> Layer<'s> {
         Self { text: Cow::Owned(text), stretches: Vec::new() }
     }
 
-    /// Where a range of the decoded text stands below this coding: from its first octet's start to its last one's end, so
-    /// that what stands for nothing at either side is left out.
+    /// The octets below this decoding that a range of the decoded text stands for: from the first octet's start to the last one's
+    /// end, so that stretches that decode to nothing at either side are left out.
     pub(super) fn stands(&self, reads: &Range<usize>) -> Range<usize> {
         let start = self.octet(reads.start).start;
         let end = if reads.is_empty() { start } else { self.octet(reads.end.saturating_sub(1)).end };
@@ -257,7 +257,7 @@ mod tests {
         ] {
             assert_eq!(stands(&layer, source, piece), there, "{piece}");
         }
-        // Total.
+        // Any text gives a result.
         for odd in ["&", "&#", "&#x", "&#xfffffff;", "&amp", "<a x='&#0;", "&é", "&&&;"] {
             let layer = Layer::entities(odd.as_bytes());
             let _ = layer.stands(&(0..layer.text.len()));

@@ -1,4 +1,4 @@
-//! Putting other links in place of some, wherever they stand and however they are spelled, and leaving every other octet alone.
+//! Replaces links by others, wherever they stand and however they are spelled, and leaves every other octet alone.
 //!
 //! Each text part is decoded layer by layer (transfer encoding, charset, character references), and each layer knows the way
 //! back to the octets of the mail. A link is replaced where its reading says that it stands; what reading keeps no place of
@@ -26,7 +26,7 @@ use crate::message::{
     parts::{self, Body, Encoding},
 };
 
-/// A link, and what stands in its place afterwards.
+/// A link and its replacement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Swap {
     /// The link as it stands in the mail, its spelling decoded.
@@ -156,9 +156,9 @@ impl<'m> Octets<'m> {
     }
 }
 
-/// What the changed mail must read like.
+/// What reading the changed mail must give.
 struct Expected {
-    /// The text of each part.
+    /// The text of each part, in document order.
     texts: Vec<Vec<u8>>,
     /// The links, by their number, that share octets with one that was replaced, and how each may read.
     sharing: BTreeMap<usize, Option<String>>,
@@ -193,7 +193,7 @@ fn verify(
     }
     let after = read(&Message::read(changed));
     let new = |link: &str| swaps.iter().find(|swap| swap.from == link).map_or_else(|| link.to_owned(), |swap| swap.to.clone());
-    // As sets: of a link and its text one may be left out where both are the same.
+    // Compared as sets: of a link and its text one may be left out where both are the same.
     let (mut wanted, mut possible) = (BTreeSet::new(), BTreeSet::new());
     for (number, link) in before.links.iter().enumerate() {
         match expected.sharing.get(&number) {
@@ -324,7 +324,7 @@ mod tests {
         }
     }
 
-    /// What is shown beside a link, or told to programs, is the same link.
+    /// Texts beside a link, and links for programs, are the same link.
     #[test]
     fn every_form_is_replaced() {
         let html = "Content-Type: text/html; charset=utf-8";

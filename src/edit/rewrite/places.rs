@@ -1,4 +1,4 @@
-//! Where in a part's text the links stand.
+//! The places in a part's text where links stand.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,8 +14,8 @@ use crate::message::{
     unwrap,
 };
 
-/// Looks for the links of a mail. All are looked for, also those that stay, and the longest first, so that a link is not
-/// found inside another one.
+/// Searches a mail for its links. All are searched for, also those that stay, and the longest first, so that a link is not found
+/// inside another one.
 pub(super) struct Search<'w> {
     written: AhoCorasick,
     /// For each form of a link: the form, and what stands in its place afterwards; none where it stays.
@@ -23,7 +23,7 @@ pub(super) struct Search<'w> {
     swaps: &'w [Swap],
 }
 
-/// What was found in one part.
+/// The places in one part.
 #[derive(Debug, Default)]
 pub(super) struct Found<'w> {
     /// Octets of the part's text and what stands there afterwards; in order, none overlaps another.
@@ -135,8 +135,9 @@ impl<'w> Search<'w> {
     }
 }
 
-/// How a one-time link may be written where it is shown, or told to a program, beside the place that leads there: as the link
-/// that a scanner's link hides, with the other scheme or none, with or without a slash at its end, with its host in small letters, in JSON.
+/// The spellings of a one-time link where it is shown, or given to programs, beside the place that leads there: as the link that
+/// a scanner's link hides, with the other scheme or none, with or without a slash at its end, with its host in small letters, in
+/// JSON.
 fn forms_of(swap: &Swap) -> Vec<String> {
     let Some(one_time) = &swap.one_time else { return Vec::new() };
     let mut forms = Vec::new();

@@ -27,13 +27,13 @@ enum Escape {
     Url,
 }
 
-/// What macros stand for.
+/// The values of the macros (section 7.2).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Values<'v> {
     pub(super) client: IpAddr,
     /// The local part of the sender; `postmaster` where there is none.
     pub(super) local: &'v str,
-    /// The sender's domain.
+    /// The domain of the sender.
     pub(super) sender_domain: &'v str,
     pub(super) helo: &'v str,
     /// The domain whose record is evaluated.
@@ -156,7 +156,7 @@ fn pieces(text: &str, letters: &str) -> Result<Vec<Piece>, Malformed> {
     Ok(pieces)
 }
 
-/// What stands between `%{` and `}`: a letter, digits, `r`, delimiters.
+/// Reads the text between `%{` and `}`: a letter, digits, `r`, delimiters.
 fn macro_of(inside: &str, letters: &str) -> Result<Piece, Malformed> {
     let letter = inside.chars().next().ok_or(Malformed)?;
     if !letters.contains(letter.to_ascii_lowercase()) {

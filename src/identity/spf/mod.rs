@@ -1,8 +1,8 @@
 //! SPF: whether a client may send for a domain, and by which mechanism (RFC 7208).
 //!
-//! mail-auth tells the result and not what matched, and "passes by `+all`" is no evidence of anything. Strict: two
-//! records, a bad prefix, an unknown mechanism are permerror. Bounded: 10 terms that ask DNS, 2 answers without records,
-//! 10 hosts of an `mx` and 10 names of a `ptr` (section 4.6.4), each look-up with its own deadline.
+//! mail-auth gives the result and not the mechanism that matched, and a pass by `+all` is no evidence of anything. Strict: two
+//! records, a bad prefix, an unknown mechanism are permerror. Bounded: 10 terms that query DNS, 2 void look-ups, 10 hosts of an
+//! `mx` and 10 names of a `ptr` (section 4.6.4), each look-up with its own deadline.
 
 mod expand;
 mod record;
@@ -21,14 +21,14 @@ use super::{
 };
 use crate::message::Domain;
 
-/// Terms that ask DNS, in all records of one check.
+/// Terms that query DNS, in all records of one check (section 4.6.4).
 const TERMS: usize = 10;
-/// Answers without records.
+/// Void look-ups: answers without records (section 4.6.4).
 const VOIDS: usize = 2;
 /// Hosts of one `mx`; more are a permerror. Names of one `ptr`; more are not looked at.
 const HOSTS: usize = 10;
 
-/// Who says what in a mail's envelope.
+/// The identities that SPF checks: client, HELO and MAIL FROM.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Envelope<'e> {
     pub(super) client: IpAddr,
@@ -48,17 +48,17 @@ impl<'e> Envelope<'e> {
         }
     }
 
-    /// The domain that is asked.
+    /// The domain whose record is looked up.
     pub(super) fn domain(&self) -> Option<Domain> {
         Domain::parse(self.sender().1).ok()
     }
 }
 
-/// Checks the sender of a mail.
+/// Checks the sender of a mail; each look-up has its own deadline.
 pub(super) async fn check(dns: &Dns, envelope: Envelope<'_>) -> Spf {
     let (local, domain) = envelope.sender();
     let sender = Envelope::domain(&envelope);
-    // A name of one label, or none at all, publishes nothing (RFC 7208 section 4.3).
+    // A name of one label, or none at all, has no record (RFC 7208 section 4.3).
     if sender.as_ref().is_none_or(|domain| !domain.as_str().contains('.')) {
         return Spf { result: AuthResult::None, domain: sender, by: None };
     }

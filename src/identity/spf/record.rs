@@ -37,7 +37,7 @@ pub(super) enum Matcher {
     Exists(Spec),
 }
 
-/// A record.
+/// The terms of one record, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) directives: Vec<(Qualifier, Matcher)>,
@@ -123,7 +123,7 @@ fn directive(term: &str) -> Result<(Qualifier, Matcher), Malformed> {
     Ok((qualifier, matcher))
 }
 
-/// `[":" domain-spec]`.
+/// An optional domain: `[":" domain-spec]` (section 12).
 fn optional(argument: &str) -> Result<Option<Spec>, Malformed> {
     if argument.is_empty() {
         return Ok(None);

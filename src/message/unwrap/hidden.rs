@@ -8,7 +8,7 @@ use url::{Url, form_urlencoded};
 use super::wrappers::Hiding;
 use crate::limits;
 
-/// What a link hides, if it reads.
+/// The original of a link, by one way of hiding; none where it cannot be read.
 pub(super) fn original(link: &str, url: &Url, hiding: Hiding) -> Option<String> {
     let found = match hiding {
         Hiding::Field(name) | Hiding::FieldOrNowhere(name) => field(url, name),
@@ -56,7 +56,7 @@ pub(super) fn has_form(link: &str, url: &Url, hiding: Hiding) -> bool {
     }
 }
 
-/// The host of the original, where a link says no more than that.
+/// The host of the original, where a link holds no more than that.
 pub(super) fn host(url: &Url, hiding: Hiding) -> Option<String> {
     field(url, "domain").filter(|host| hiding == Hiding::HostOnly && url::Host::parse(host).is_ok())
 }

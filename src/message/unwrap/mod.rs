@@ -1,4 +1,4 @@
-//! Links as scanners wrap them, and what they hide.
+//! Links as scanners wrap them, and the originals that they hide.
 //!
 //! Pure. A wrapper is known by its host, which is compared by labels, so that a look-alike is none. Two scanners stand on
 //! their customers' hosts and are known by a form that no other link has (Fortinet's `fewReq`, Mailinblack's `key`): whoever
@@ -12,33 +12,33 @@ use url::Url;
 
 use self::wrappers::{Hiding, WRAPPERS, Wrapper};
 
-/// What a link turns out to be.
+/// The result of unwrapping a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unwrapped {
-    /// No scanner that is known here wrote it.
+    /// No known scanner wrote it.
     NotWrapped,
-    /// What it hides, and who wrapped it, the outermost first.
+    /// The original, and the scanners that wrapped it.
     Original {
-        /// The link. A secret, as every link.
+        /// The original link. A secret, as every link.
         link: String,
-        /// The scanners.
+        /// The names of the scanners, the outermost first.
         by: Vec<&'static str>,
     },
-    /// Only the vendor knows.
+    /// The original is known to the vendor only.
     Opaque {
-        /// The scanners, the last of them the one that knows.
+        /// The names of the scanners, the last of them the one that knows.
         by: Vec<&'static str>,
-        /// The original's host, where the link says at least that.
+        /// The original's host, where the link holds that much.
         host: Option<String>,
     },
-    /// It has a wrapper's host and nothing readable in it.
+    /// It has a scanner's host, and its original cannot be read.
     Broken {
-        /// The scanners, the last of them the one whose link does not read.
+        /// The names of the scanners, the last of them the one whose link cannot be read.
         by: Vec<&'static str>,
     },
 }
 
-/// Undoes what scanners did to a link, one after another.
+/// Undoes the wrapping of one scanner after another, six at most.
 #[must_use]
 pub fn unwrap(link: &str) -> Unwrapped {
     let mut by = Vec::new();
@@ -59,7 +59,7 @@ pub fn unwrap(link: &str) -> Unwrapped {
     Unwrapped::Broken { by }
 }
 
-/// The same in words: pairs of a name and a text.
+/// The result of [`unwrap`] in words: pairs of a name and a text.
 #[must_use]
 pub fn told(link: &str) -> Vec<(String, String)> {
     let by_names = |by: &[&str]| ("Wrapped by".to_owned(), by.join(", then "));
@@ -78,7 +78,7 @@ pub fn told(link: &str) -> Vec<(String, String)> {
     }
 }
 
-/// Whether a browser would visit it, and where it says: no name in front of the host, nothing that cannot be seen.
+/// Whether a browser would open it, at the host that it shows: no user in front of the host, no invisible characters.
 fn is_web(link: &str) -> bool {
     let plain = Url::parse(link).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https") && url.host_str().is_some() && url.username().is_empty() && url.password().is_none()

@@ -29,21 +29,21 @@ pub(super) enum Hiding {
     Deflated,
     /// As `url` in JSON, deflated, in the second part of the field `t`.
     DeflatedJson,
-    /// Nowhere.
+    /// Not at all: only the vendor knows the original.
     Nowhere,
-    /// Nowhere, but the field `domain` says the host.
+    /// Not at all, but the field `domain` holds the host.
     HostOnly,
 }
 
-/// A scanner's link.
+/// A scanner's form of links.
 pub(super) struct Wrapper {
-    /// Who writes it.
+    /// The name of the scanner.
     pub(super) name: &'static str,
     /// Its host; `.` in front: the hosts below it; `*`: any, since the scanner stands at its customers'.
     pub(super) host: &'static str,
-    /// The start of its path.
+    /// The start of the path.
     pub(super) path: &'static str,
-    /// Where the original is.
+    /// Where in the link the original is.
     pub(super) hiding: Hiding,
 }
 
@@ -51,7 +51,7 @@ const fn wrapper(name: &'static str, host: &'static str, path: &'static str, hid
     Wrapper { name, host, path, hiding }
 }
 
-/// All that are known; the first that fits counts.
+/// All known forms; the first that fits counts.
 pub(super) const WRAPPERS: &[Wrapper] = &[
     wrapper("Microsoft Safe Links", ".safelinks.protection.outlook.com", "/", Hiding::Field("url")),
     wrapper("Microsoft Safe Links", "safelinks.protection.outlook.com", "/", Hiding::Field("url")),

@@ -19,18 +19,18 @@ use crate::{
     tls::Channel,
 };
 
-/// A connection on which replies are read. Not cancel-safe: whoever gives up a call half-way must drop it.
+/// A connection on which replies are read. No method is cancel-safe: whoever gives up a call half-way must drop the connection.
 pub(super) struct Connection {
     stream: BufReader<Channel>,
 }
 
-/// Why no reply came.
+/// Why no reply was read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
-    /// What came is none.
+    /// What came is no reply (RFC 5321 section 4.2).
     #[error(transparent)]
     NoReply(#[from] NoReply),
-    /// The connection ended, or broke.
+    /// The connection ended, or the network failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -47,12 +47,12 @@ impl Connection {
         self.stream.flush().await
     }
 
-    /// Where a mail's data is written.
+    /// The channel to which a mail's data is written.
     pub(super) fn output(&mut self) -> &mut Channel {
         self.stream.get_mut()
     }
 
-    /// Reads the next reply, of one line or several.
+    /// Reads the next reply, of one line or several. Not cancel-safe: the lines read so far are lost.
     pub(super) async fn reply(&mut self) -> Result<Reply, ReadError> {
         let mut reader = ReplyReader::default();
         loop {
@@ -69,8 +69,8 @@ impl Connection {
         }
     }
 
-    /// Puts TLS underneath. What came in the clear behind the reply to STARTTLS was said by anybody, so its being there
-    /// is an error.
+    /// Puts TLS underneath. Octets that came in the clear behind the reply to STARTTLS are an error: anybody may have put them
+    /// there.
     pub(super) async fn encrypt(&mut self, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<()> {
         if !self.stream.buffer().is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "octets in the clear behind the reply to STARTTLS"));
@@ -86,13 +86,13 @@ impl Connection {
         Pin::new(&mut self.stream).poll_fill_buf(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
-    /// Whether TLS is spoken.
+    /// Whether TLS is in use.
     pub(super) fn is_encrypted(&self) -> bool {
         self.stream.get_ref().is_encrypted()
     }
 }
 
-/// Octets of replies that are read ahead.
+/// Octets that one read takes of replies.
 const READ_AHEAD: usize = 2 * 1024;
 
 impl fmt::Debug for Connection {

@@ -32,48 +32,48 @@ pub struct NextHop {
     connection: Box<Connection>,
     extensions: Extensions,
     deadlines: Deadlines,
-    /// As the configuration names it.
+    /// `HOST:PORT` as the configuration names it.
     name: Arc<str>,
-    /// How TLS was to be spoken when it was opened.
+    /// The TLS policy under which the connection was opened.
     tls: ClientTls,
 }
 
-/// What went wrong between the hops.
+/// An error between the hop and the next hop. No mail was refused by it.
 #[derive(Debug, thiserror::Error)]
 pub enum HopError {
-    /// Its name has no address, or no connection is accepted there.
+    /// The name has no address, or no connection was accepted there.
     #[error("{0}")]
     Unreachable(String),
-    /// It greeted with a refusal, or answered EHLO or HELO with one.
+    /// The next hop refused the session: in its greeting, or in its reply to EHLO or HELO.
     #[error("session refused: {0}")]
     Refused(Reply),
     /// The connection was lost, or given up because what came is no reply, or none to the greeting or DATA.
     #[error("{0}")]
     Broken(String),
-    /// Its reply does not belong to the command.
+    /// A reply whose code does not belong to the command, such as 354 to RCPT.
     #[error("unexpected reply: {0}")]
     UnexpectedReply(Reply),
     /// No reply, or no connection, within the deadline.
     #[error("timed out")]
     TimedOut,
-    /// It speaks no TLS, or not the way that the configuration wants.
+    /// The next hop offers no TLS, or not the TLS that the configuration requires.
     #[error("no TLS: {0}")]
     Tls(String),
 }
 
-/// What became of a mail's data.
+/// The result of sending a mail's data.
 #[derive(Debug)]
 pub enum Sent {
     /// The next hop replied with 2yz, 4yz or 5yz: to DATA where it refused that, to the final dot otherwise.
     Replied {
-        /// Its reply.
+        /// The reply, for the upstream.
         reply: Reply,
         /// The connection, where it can be used again.
         hop: Option<NextHop>,
     },
     /// The connection broke before the final dot was sent: the next hop has nothing.
     NotSent(HopError),
-    /// It broke after: the next hop may have the mail.
+    /// The connection broke after the final dot was sent: the next hop may have the mail.
     Unknown(HopError),
 }
 
@@ -82,7 +82,7 @@ impl NextHop {
     /// none where the configuration wants no TLS.
     ///
     /// # Errors
-    /// Why there is no session; no mail was named to it.
+    /// [`HopError`]; the next hop has received no MAIL.
     pub async fn connect(address: SocketAddr, name: &str, config: &Config, tls: Option<&Arc<ClientConfig>>) -> Result<Self, HopError> {
         let open = async {
             let mut hop = Self::greet(address, name, config).await?;
@@ -103,7 +103,7 @@ impl NextHop {
         timeout(config.deadlines.connect, open).await.map_err(|_| HopError::TimedOut)?
     }
 
-    /// Connects, and reads the greeting and the extensions.
+    /// Connects, and reads the greeting and the reply to EHLO or HELO.
     async fn greet(address: SocketAddr, name: &str, config: &Config) -> Result<Self, HopError> {
         let unreachable = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::ConnectionRefused => HopError::Unreachable("connection refused".into()),
@@ -133,8 +133,8 @@ impl NextHop {
         Ok(hop)
     }
 
-    /// EHLO, and HELO where the hop does not know that (RFC 5321 section 3.2). 521 (RFC 7504) and 554 refuse the session, and
-    /// 4yz puts it off. Behind HELO there is no STARTTLS, so it is not said where TLS must be.
+    /// EHLO, and HELO where the next hop refuses that (RFC 5321 section 3.2). 521 (RFC 7504) and 554 refuse the session, and 4yz
+    /// puts it off. HELO has no STARTTLS, so it is not sent where TLS is required.
     async fn hello(&mut self, config: &Config) -> Result<(), HopError> {
         let reply = self.exchange(&Command::Ehlo(config.hostname.clone()), config.deadlines.reply).await?;
         if reply.is_accepted() {
@@ -167,19 +167,19 @@ impl NextHop {
         self.hello(config).await
     }
 
-    /// What it announced.
+    /// The extensions that the next hop announced in its last reply to EHLO.
     #[must_use]
     pub const fn extensions(&self) -> Extensions {
         self.extensions
     }
 
-    /// Its name in the configuration.
+    /// `HOST:PORT` as the configuration names it.
     #[must_use]
     pub const fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Whether TLS is spoken with it.
+    /// Whether TLS is in use.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.connection.is_encrypted()
@@ -191,10 +191,12 @@ impl NextHop {
         self.tls == config.next_hop_tls && config.next_hops.iter().any(|named| **named == *self.name)
     }
 
-    /// Sends commands and returns each one's reply, in one group where the hop takes that (RFC 2920).
+    /// Sends commands and returns each one's reply, in one group where the next hop announces PIPELINING (RFC 2920). Not
+    /// cancel-safe: a dropped future takes the connection with it.
     ///
     /// # Errors
-    /// Where no reply comes, or one that ends no command (1yz, 3yz); how many of the commands it heard is then not known.
+    /// Where no reply comes, or one that ends no command (1yz, 3yz); it is then unknown how many of the commands were carried
+    /// out.
     pub async fn commands(mut self, commands: &[Command]) -> Result<(Self, Vec<Reply>), HopError> {
         let mut replies = Vec::with_capacity(commands.len());
         if self.extensions.has(Extension::Pipelining) && commands.len() > 1 {
@@ -218,7 +220,8 @@ impl NextHop {
         }
     }
 
-    /// Sends DATA, the mail, and the final dot.
+    /// Sends DATA, the mail, and the final dot; see [`Sent`]. Dropped half-way it closes the connection, and the next hop may
+    /// have the mail.
     pub async fn data(mut self, mail: Outgoing<'_>) -> Sent {
         match self.exchange(&Command::Data, self.deadlines.reply).await {
             Ok(reply) if reply.code() == 354 => {}
@@ -233,7 +236,7 @@ impl NextHop {
         match mail.write(self.connection.output(), &self.deadlines).await {
             Written::Whole => {}
             Written::NotTheEnd(error) => {
-                // It may have said why before it hung up.
+                // The next hop may have sent a reply before it closed the connection.
                 return match timeout(LAST_WORDS, self.connection.reply()).await {
                     Ok(Ok(reply)) if reply.code() >= 400 => Sent::Replied { reply, hop: None },
                     _ => Sent::NotSent(HopError::Broken(error.to_string())),
@@ -248,23 +251,23 @@ impl NextHop {
         }
     }
 
-    /// The reply, and the connection unless 421 closes it.
+    /// The reply, and the connection unless 421 closes it (RFC 5321 section 3.8).
     fn replied(self, reply: Reply) -> Sent {
         let hop = (reply.code() != 421).then_some(self);
         Sent::Replied { reply, hop }
     }
 
-    /// Says QUIT; the reply is waited for two seconds at most.
+    /// Sends QUIT and waits for the reply, two seconds at most.
     pub async fn quit(mut self) {
         let _ = self.exchange(&Command::Quit, LAST_WORDS).await;
     }
 
-    /// A next hop that talks without being asked is out of step, or gone.
+    /// A next hop that sends a reply to no command is out of step, or has closed the connection: an error either way.
     fn expect_quiet(&mut self) -> Result<(), HopError> {
         if self.connection.is_quiet() { Ok(()) } else { Err(HopError::Broken("connection closed, or a reply too many".into())) }
     }
 
-    /// One command and its reply.
+    /// Sends one command and reads its reply, within a deadline.
     async fn exchange(&mut self, command: &Command, patience: Duration) -> Result<Reply, HopError> {
         self.expect_quiet()?;
         let mut line = Vec::new();
@@ -290,10 +293,10 @@ impl NextHop {
     }
 }
 
-/// A reply after which the two sides do not mean the same: the connection is given up as if it were lost.
+/// The error for a reply after which the two sides are out of step: the connection is given up as if it were lost.
 fn unexpected(reply: &Reply) -> HopError {
     HopError::Broken(format!("unexpected reply: {reply}"))
 }
 
-/// Time for the answer to QUIT, and for the reply of a next hop that has hung up.
+/// Time for the reply to QUIT, and for the reply of a next hop that has closed the connection.
 const LAST_WORDS: Duration = Duration::from_secs(2);

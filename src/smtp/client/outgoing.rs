@@ -14,25 +14,25 @@ use crate::smtp::{codec::stuffing::Stuffing, config::Deadlines};
 /// What is sent: the pieces in order, then what is left of the file. All of it holds CRLF line ends only.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    /// In memory.
+    /// The pieces in memory, in order: the hop's own fields, the edited header, and the body of a small mail.
     pub pieces: Vec<&'a [u8]>,
-    /// On disk.
+    /// The body of a mail over `inspect_limit`, from the file's position on.
     pub file: Option<&'a mut File>,
 }
 
-/// How much of a mail was written.
+/// How much of a mail was written before an error.
 #[derive(Debug)]
 pub(super) enum Written {
     /// All of it, the final dot included.
     Whole,
-    /// Not the final dot, for certain.
+    /// Less than the final dot, for certain: the next hop has no mail.
     NotTheEnd(io::Error),
-    /// Perhaps the final dot.
+    /// Perhaps the final dot: the next hop may have the mail.
     PerhapsTheEnd(io::Error),
 }
 
 impl Outgoing<'_> {
-    /// Writes everything and the end. Each write has the deadline of a block of data.
+    /// Writes the mail and the final dot. Each write has the deadline `data_block`.
     pub(super) async fn write(self, to: &mut (impl AsyncWrite + Unpin), deadlines: &Deadlines) -> Written {
         let mut out = Stuffing::default();
         for piece in self.pieces {
@@ -71,7 +71,7 @@ impl Outgoing<'_> {
 /// Octets that are written at once: most mails fit.
 const BUFFER: usize = 64 * 1024;
 
-/// Writes what is ready, within the deadline of a block of data.
+/// Writes what is ready, within the deadline `data_block`.
 async fn send(out: &mut Stuffing, to: &mut (impl AsyncWrite + Unpin), deadlines: &Deadlines) -> io::Result<()> {
     let write = async {
         to.write_all(out.ready()).await?;

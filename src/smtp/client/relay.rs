@@ -26,14 +26,14 @@ use crate::{
     },
 };
 
-/// Where mails go, as one snapshot of the configuration says.
+/// Where the mails of one transaction go, by one snapshot of the configuration.
 #[derive(Clone, Copy)]
 pub(crate) struct Destination<'a> {
     /// The next hops and the deadlines.
     pub(crate) config: &'a Config,
-    /// For TLS with them; none where the configuration wants none.
+    /// The TLS configuration for them; none where the admin wants no TLS.
     pub(crate) tls: Option<&'a Arc<ClientConfig>>,
-    /// Which of them could be reached lately.
+    /// The next hops in their order, and which could not be reached lately.
     pub(crate) route: &'a Route,
 }
 
@@ -48,51 +48,51 @@ struct Connected {
     age: Age,
 }
 
-/// The transaction on a connection.
+/// The state of the transaction on a connection (RFC 5321 section 3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transaction {
-    /// There is none.
+    /// No transaction.
     None,
     /// The next hop has accepted MAIL, and perhaps recipients.
     Open,
-    /// MAIL was sent and nothing will follow: RSET goes before the next one. After a refusal the next hop may hold nothing, and
-    /// RSET costs nothing then.
+    /// MAIL was sent and nothing will follow: RSET goes before the next MAIL. It is sent after a refused MAIL, too, where it does
+    /// no harm.
     Abandoned,
 }
 
 /// Whether a connection has served a mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Age {
-    /// It has not.
+    /// No MAIL was sent on it yet: an error is about the next hop, and is not tried again.
     Fresh,
-    /// It has, and may have been closed since.
+    /// A mail went over it; the next hop may have closed it since, so MAIL may be tried on another one.
     Used,
 }
 
-/// What a mail starts with: MAIL, the recipients that came in the same group, and for whom it is.
+/// What a transaction starts with: MAIL, the recipients that came in the same group, and the client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beginning<'a> {
-    /// For XFORWARD, where the next hop takes that.
+    /// The client, for XFORWARD where the next hop announces it.
     pub(crate) client: &'a Attributes,
-    /// MAIL.
+    /// MAIL with the reverse-path and its parameters as received.
     pub(crate) mail: &'a PathCommand,
-    /// RCPT, each.
+    /// The RCPT commands of the same group, in their order.
     pub(crate) recipients: &'a [PathCommand],
 }
 
-/// What became of MAIL.
+/// The outcome of MAIL.
 #[derive(Debug)]
 pub(crate) enum MailOutcome {
     /// The next hop has replied. The transaction is open where it accepted MAIL.
     Replied {
         /// The reply to MAIL.
         mail: Reply,
-        /// Those to the recipients, in their order.
+        /// The replies to the recipients, in their order.
         recipients: Vec<Reply>,
     },
-    /// It has not, and this is what the upstream is told.
+    /// No reply came; this one goes to the upstream instead.
     Failed(Reply),
-    /// The next hop is another one by now, and does not announce what the upstream was told.
+    /// A new connection's next hop does not announce what the upstream was offered in its reply to EHLO.
     Changed,
 }
 
@@ -106,16 +106,16 @@ impl Relay {
         extensions
     }
 
-    /// Whether commands may go in one group.
+    /// Whether commands may go in one group: the next hop announces PIPELINING (RFC 2920).
     pub(crate) fn takes_pipelines(&self) -> bool {
         self.0.as_ref().is_some_and(|connected| connected.hop.extensions().has(Extension::Pipelining))
     }
 
-    /// Takes a connection for a transaction: the session's own, or a new one. A pool that sessions share is to be asked here.
+    /// Takes a connection for a transaction: the session's own, or a new one. A pool that sessions share would be asked here.
     async fn checkout(&mut self, to: Destination<'_>) -> Result<Connected, HopError> {
         match self.0.take() {
             Some(connected) if connected.hop.suits(to.config) => return Ok(connected),
-            // Mails go elsewhere since the last reload.
+            // The next hop that a reload left out.
             Some(connected) => connected.hop.quit().await,
             None => {}
         }
@@ -124,12 +124,12 @@ impl Relay {
         Ok(Connected { hop, transaction: Transaction::None, age: Age::Fresh })
     }
 
-    /// Gives a connection back after its transaction. A pool that sessions share is to get it here.
+    /// Gives a connection back after its transaction. A pool that sessions share would take it here.
     fn release(&mut self, hop: NextHop, transaction: Transaction) {
         self.0 = Some(Connected { hop, transaction, age: Age::Used });
     }
 
-    /// Begins a transaction. `announced` is what the upstream was told in reply to its EHLO.
+    /// Begins a transaction. `announced` are the extensions in the hop's reply to the upstream's EHLO.
     pub(crate) async fn begin(&mut self, to: Destination<'_>, announced: Extensions, mail: Beginning<'_>) -> MailOutcome {
         let mut is_kept = self.0.as_ref().is_some_and(|connected| connected.hop.suits(to.config));
         loop {
@@ -154,10 +154,10 @@ impl Relay {
         }
     }
 
-    /// One more recipient of the open transaction.
+    /// Sends RCPT for one more recipient of the open transaction, and returns the next hop's reply.
     ///
     /// # Errors
-    /// What the upstream is told where the connection, and with it the transaction, is gone.
+    /// The reply for the upstream where the connection, and with it the transaction, is lost.
     pub(crate) async fn recipient(&mut self, recipient: PathCommand) -> Result<Reply, Reply> {
         let hop = self.open_transaction().ok_or_else(lost)?;
         let (hop, replies) = tell(hop, &[Command::Rcpt(recipient)]).await.map_err(|error| failed(&error))?;
@@ -170,8 +170,8 @@ impl Relay {
         self.0.take_if(|connected| connected.transaction == Transaction::Open).map(|connected| connected.hop)
     }
 
-    /// Hands over the mail of the open transaction. Returns what the upstream is told, and the outcome for the record, whose
-    /// latency is counted from the start of `watch`.
+    /// Sends the mail of the open transaction. Returns the reply for the upstream, and the outcome for the record, whose latency
+    /// is counted from the start of `watch`. Dropped half-way it closes the connection.
     pub(crate) async fn deliver(&mut self, mail: Outgoing<'_>, watch: Stopwatch) -> (Reply, Outcome) {
         let (name, sent) = match self.open_transaction() {
             None => (Arc::from(""), Sent::NotSent(HopError::Broken("connection closed".into()))),
@@ -209,14 +209,14 @@ impl Relay {
         (reply, outcome)
     }
 
-    /// Abandons the open transaction, where there is one: the next hop hears RSET before it hears of another mail.
+    /// Abandons the open transaction, where there is one: the next hop gets RSET before the next MAIL.
     pub(crate) fn abandon(&mut self) {
         if let Some(connected) = self.0.as_mut().filter(|connected| connected.transaction == Transaction::Open) {
             connected.transaction = Transaction::Abandoned;
         }
     }
 
-    /// Closes the connection, where there is one.
+    /// Closes the connection with QUIT, where there is one.
     pub(crate) async fn close(&mut self) {
         if let Some(connected) = self.0.take() {
             connected.hop.quit().await;
@@ -224,8 +224,8 @@ impl Relay {
     }
 }
 
-/// RSET where a transaction was abandoned, XFORWARD where it is wanted, then MAIL and RCPT. Returns the replies to MAIL and to
-/// each RCPT.
+/// RSET where a transaction was abandoned, XFORWARD where the next hop announces it, then MAIL and RCPT. Returns the replies to
+/// MAIL and to each RCPT.
 async fn start(connected: Connected, beginning: Beginning<'_>) -> Result<(NextHop, Reply, Vec<Reply>), HopError> {
     let Connected { hop, transaction, age } = connected;
     let mut commands = Vec::with_capacity(3 + beginning.recipients.len());
@@ -239,7 +239,7 @@ async fn start(connected: Connected, beginning: Beginning<'_>) -> Result<(NextHo
     commands.push(Command::Mail(beginning.mail.clone()));
     commands.extend(beginning.recipients.iter().cloned().map(Command::Rcpt));
     let (hop, replies) = tell(hop, &commands).await?;
-    // A next hop that closes an idle session says 421 to whatever comes first, and means the session, not this mail.
+    // A next hop that closes an idle session replies 421 to the command that comes first, and means the session, not this mail.
     let about_session = if age == Age::Used { before + 1 } else { before };
     if let Some(closing) = replies.iter().take(about_session).find(|reply| reply.code() == 421) {
         return Err(HopError::Broken(closing.to_string()));
@@ -249,7 +249,7 @@ async fn start(connected: Connected, beginning: Beginning<'_>) -> Result<(NextHo
     Ok((hop, mail, replies.collect()))
 }
 
-/// Sends commands; says in the log why there are no replies.
+/// Sends commands; logs why there are no replies.
 async fn tell(hop: NextHop, commands: &[Command]) -> Result<(NextHop, Vec<Reply>), HopError> {
     let name = Arc::clone(hop.name());
     let answer = hop.commands(commands).await;
@@ -259,7 +259,7 @@ async fn tell(hop: NextHop, commands: &[Command]) -> Result<(NextHop, Vec<Reply>
     answer
 }
 
-/// What the upstream is told when a transaction that was open at the next hop is gone.
+/// The reply for the upstream when a transaction that was open at the next hop is lost.
 pub(crate) fn lost() -> Reply {
     Reply::new(451, "4.4.2 connection to the next hop lost, send the mail again")
 }
@@ -272,11 +272,11 @@ fn unexpected_reply() -> Reply {
     Reply::new(451, "4.5.0 unexpected reply from the next hop, send the mail again")
 }
 
-/// What the upstream is told of an error between the hops: always 451, because no mail was refused.
+/// The reply for the upstream to an error between the hops: always 451, because no mail was refused.
 fn failed(error: &HopError) -> Reply {
     match error {
-        // A next hop that refuses the whole session refuses no mail in particular: whatever it says, the upstream keeps
-        // its mails and tries again.
+        // A next hop that refuses the whole session refuses no mail in particular: whatever its code, the upstream keeps its
+        // mails and tries again.
         HopError::Refused(reply) => Reply::new(451, format!("4.4.1 the next hop refused the session: {reply}")),
         HopError::Unreachable(_) => Reply::new(451, "4.4.1 the next hop cannot be reached, try again later"),
         HopError::TimedOut => Reply::new(451, "4.4.1 the next hop timed out, try again later"),

@@ -1,4 +1,4 @@
-//! Which next hop gets the mail: the first that can be reached. One that could not a moment ago is tried last.
+//! Which next hop gets a mail: the first that can be reached. One that failed within `dead_hop` is tried last.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,7 +24,7 @@ pub trait Resolve: Send + Sync {
     fn resolve<'a>(&'a self, next_hop: &'a str) -> Resolving<'a>;
 }
 
-/// A resolver's answer, when it comes.
+/// The future of a resolver's answer.
 pub type Resolving<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
 
 /// The system's resolver.
@@ -37,13 +37,13 @@ impl Resolve for System {
     }
 }
 
-/// The way to the next hops, and the memory of those that could not be reached.
+/// The route to the next hops, and which of their names and addresses failed lately.
 pub struct Route {
     resolver: Box<dyn Resolve>,
     dead: Mutex<HashMap<Target, Instant>>,
 }
 
-/// What was tried in vain: a name that gave no address, or an address.
+/// What failed: a name that has no address, or an address that accepted no session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Target {
     Name(String),
@@ -63,11 +63,11 @@ impl Route {
         Self { resolver, dead: Mutex::default() }
     }
 
-    /// Connects to the first next hop that answers; every address of every name is tried once, and a name is resolved when it
-    /// is its turn. The only place where a connection is made.
+    /// Connects to the first next hop that greets; every address of every name is tried once, and a name is resolved when it is
+    /// its turn. The only place where a connection is made.
     ///
     /// # Errors
-    /// That of the last one tried. None is tried after four times `deadlines.connect`.
+    /// That of the last one tried. None is tried once four times `deadlines.connect` are over.
     pub async fn connect(&self, config: &Config, tls: Option<&Arc<ClientConfig>>) -> Result<NextHop, HopError> {
         let mut search = Search {
             route: self,
@@ -106,7 +106,7 @@ impl Route {
         Err(search.last)
     }
 
-    /// What could not be reached within the last `deadlines.dead_hop`.
+    /// The names and addresses that failed within the last `deadlines.dead_hop`.
     fn dead(&self, config: &Config) -> HashSet<Target> {
         let mut dead = self.dead.lock().unwrap_or_else(PoisonError::into_inner);
         dead.retain(|_, since| since.elapsed() < config.deadlines.dead_hop);
@@ -126,20 +126,20 @@ impl Route {
     }
 }
 
-/// One search for a next hop that answers.
+/// One search for a next hop that greets.
 struct Search<'a> {
     route: &'a Route,
     config: &'a Config,
     tls: Option<&'a Arc<ClientConfig>>,
-    /// When nothing more is tried.
+    /// The time after which none is tried.
     end: Instant,
     tried: HashSet<SocketAddr>,
-    /// What became of the last one tried.
+    /// The error of the last one tried.
     last: HopError,
 }
 
 impl Search<'_> {
-    /// The addresses of a name; none where there is none, or no more time.
+    /// The addresses of a name, [`ADDRESSES`] at most; empty where it has none, or the time is over.
     async fn resolve(&mut self, next_hop: &str) -> Vec<SocketAddr> {
         if Instant::now() >= self.end {
             return Vec::new();
@@ -159,7 +159,7 @@ impl Search<'_> {
         })
     }
 
-    /// A connection to this address; none where there is none, or no more time, or it was tried before.
+    /// A session with this address; none where it fails, the time is over, or it was tried before.
     async fn connect(&mut self, next_hop: &str, address: SocketAddr) -> Option<NextHop> {
         if Instant::now() >= self.end || !self.tried.insert(address) {
             return None;
@@ -179,9 +179,9 @@ impl Search<'_> {
     }
 }
 
-/// Addresses of one name that are tried.
+/// Addresses of one name that are tried, so that a name with hundreds does not use up the time.
 const ADDRESSES: usize = 8;
-/// Names and addresses that are remembered; names change theirs.
+/// Failed names and addresses that are kept: several times what a configuration names.
 const REMEMBERED: usize = 1_000;
 
 #[cfg(test)]
@@ -198,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    /// Names with these addresses, and a name that hangs; what was asked is kept.
+    /// A resolver for tests: names with these addresses, and a name that hangs; the names asked for are kept.
     struct Names {
         names: HashMap<&'static str, SocketAddr>,
         asked: Arc<Mutex<Vec<String>>>,
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    /// A next hop that greets so and says 250 to everything; its address, and the connections that it was asked for.
+    /// A next hop that greets so and replies 250 to everything; its address, and the number of connections it accepted.
     async fn next_hop(greeting: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -286,12 +286,12 @@ mod tests {
             assert_eq!(case.connect().await.0, Some("lives.test:25".into()));
             assert_eq!(case.refused.load(Ordering::Relaxed), 1, "the second time it waits for its turn");
         }
-        // Alone it is tried all the same, and its error is told.
+        // The only next hop is tried all the same, and its error returned.
         case.config.next_hops.truncate(1);
         let error = case.route.connect(&case.config, None).await.unwrap_err();
         assert_eq!(error.to_string(), "session refused: 554 5.7.1 no");
         case.asked.lock().unwrap().clear();
-        // It is forgotten after a while.
+        // It is tried first again once `dead_hop` is over.
         case.config.next_hops = vec!["unknown.test:25".into(), "lives.test:25".into()];
         case.config.deadlines.dead_hop = Duration::ZERO;
         for _ in 0..2 {

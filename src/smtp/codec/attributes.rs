@@ -4,33 +4,33 @@ use std::net::IpAddr;
 
 use super::command::{CommandError, is_hello_name};
 
-/// For whom a session or a mail is. A value that is not known is none.
+/// The client that a session or a mail is from. An attribute that is not known is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
-    /// The client's address.
+    /// ADDR: the client's address.
     pub address: Option<IpAddr>,
-    /// Its name in DNS.
+    /// NAME: the client's name in DNS.
     pub name: Option<String>,
-    /// What it said in EHLO or HELO.
+    /// HELO: the name that the client gave in EHLO or HELO.
     pub helo: Option<String>,
-    /// Which of the two it said.
+    /// PROTO: whether the client sent EHLO or HELO.
     pub protocol: Option<Protocol>,
 }
 
 /// The protocol by which mails come, as a trace field names it (RFC 3848).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// The upstream said HELO.
+    /// SMTP: the client sent HELO.
     Smtp,
-    /// The upstream said EHLO.
+    /// ESMTP: the client sent EHLO.
     Esmtp,
 }
 
 impl Attributes {
-    /// Reads what stands behind the verb. Attributes that are not needed here are checked for their syntax and left out.
+    /// Reads the attributes behind the verb. Those that the hop does not use are checked for their syntax and left out.
     ///
     /// # Errors
-    /// Where there is none, or one is unknown or malformed.
+    /// Where there is no attribute, or one is unknown or malformed.
     pub fn parse(rest: &str) -> Result<Self, CommandError> {
         let mut found = Self::default();
         let mut count = 0;
@@ -53,7 +53,7 @@ impl Attributes {
         if count == 0 { Err(CommandError::Syntax) } else { Ok(found) }
     }
 
-    /// Writes all four, each behind a blank.
+    /// Writes all four attributes, each behind a blank.
     pub fn write(&self, out: &mut Vec<u8>) {
         let protocol = self.protocol.map(|protocol| match protocol {
             Protocol::Smtp => "SMTP",
@@ -84,7 +84,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
     plain.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// `+XX` stands for an octet. None where what comes out is not UTF-8 or holds control characters.
+/// Decodes xtext, in which `+XX` stands for an octet. None where the result is not UTF-8 or holds control characters.
 fn decode_xtext(value: &str) -> Option<String> {
     let mut pieces = value.split('+');
     let mut out = pieces.next().unwrap_or_default().as_bytes().to_vec();
@@ -95,7 +95,7 @@ fn decode_xtext(value: &str) -> Option<String> {
     String::from_utf8(out).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
-/// Everything but graphic ASCII becomes `+XX`, and so do `+` and `=`.
+/// Encodes xtext: `+`, `=` and all but graphic ASCII become `+XX`.
 fn encode_xtext(value: &str, out: &mut Vec<u8>) {
     for byte in value.bytes() {
         if byte.is_ascii_graphic() && byte != b'+' && byte != b'=' {

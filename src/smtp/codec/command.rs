@@ -5,71 +5,71 @@
 
 use super::attributes::Attributes;
 
-/// A command, from an upstream or for a next hop.
+/// A command, from an upstream or for a next hop (RFC 5321 section 4.1.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// EHLO with the name given.
+    /// EHLO with the client's name (section 4.1.1.1).
     Ehlo(String),
-    /// HELO with the name given.
+    /// HELO with the client's name (section 4.1.1.1).
     Helo(String),
-    /// MAIL.
+    /// MAIL with the reverse-path (section 4.1.1.2).
     Mail(PathCommand),
-    /// RCPT.
+    /// RCPT with a forward-path (section 4.1.1.3).
     Rcpt(PathCommand),
-    /// DATA.
+    /// DATA (section 4.1.1.4).
     Data,
-    /// RSET.
+    /// RSET (section 4.1.1.5).
     Rset,
-    /// NOOP.
+    /// NOOP; its argument is left out (section 4.1.1.9).
     Noop,
-    /// QUIT.
+    /// QUIT (section 4.1.1.10).
     Quit,
-    /// VRFY with what it asks about.
+    /// VRFY with its argument (section 4.1.1.6).
     Vrfy(String),
-    /// HELP.
+    /// HELP; its argument is left out (section 4.1.1.8).
     Help,
     /// STARTTLS (RFC 3207).
     StartTls,
-    /// XCLIENT: for whom the rest of the session is.
+    /// XCLIENT: the client that the rest of the session is from.
     Xclient(Attributes),
-    /// XFORWARD: for whom the next mail is.
+    /// XFORWARD: the client that the next mail is from.
     Xforward(Attributes),
 }
 
-/// MAIL or RCPT: the path and its parameters as sent.
+/// MAIL or RCPT: the path and its parameters as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathCommand {
     /// The path with its angle brackets.
     pub path: String,
-    /// The parameters, with single spaces between them; empty where there are none.
+    /// The ESMTP parameters, with single blanks between them; empty where there are none.
     pub parameters: String,
 }
 
-/// Why a line is no command.
+/// Why a line is no command; each has its own reply code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
-    /// The verb is not known here.
+    /// The verb is not known: 502; of an empty line 500.
     #[error("5.5.2 command not recognised")]
     Unknown,
-    /// The verb is known, its arguments are not in order.
+    /// The verb is known, and its arguments are malformed: 501.
     #[error("5.5.4 syntax error in parameters or arguments")]
     Syntax,
-    /// The reverse-path is no path.
+    /// The reverse-path is malformed.
     #[error("5.1.7 the address must stand in angle brackets")]
     Path,
-    /// The forward-path is no path.
+    /// The forward-path is malformed.
     #[error("5.1.3 the address must stand in angle brackets")]
     Recipient,
-    /// The forward-path is the null path, which RFC 5321 section 4.1.1.2 allows in MAIL alone.
+    /// The forward-path is the null path, which only MAIL may have (RFC 5321 section 4.1.1.2).
     #[error("5.1.3 the null path <> is no recipient")]
     NullRecipient,
-    /// Octets that are not UTF-8, or control characters.
+    /// The line holds octets that are not UTF-8, or control characters.
     #[error("5.5.2 the command holds characters that no command may hold")]
     Characters,
 }
 
 impl Command {
-    /// Reads a line without its CRLF. What stands behind NOOP and HELP is left out.
+    /// Reads a line without its CRLF.
     ///
     /// # Errors
     /// What is wrong with the line; its text is that of the reply.
@@ -106,7 +106,7 @@ impl Command {
         }
     }
 
-    /// Writes the line with its CRLF. Reading it gives the same command again.
+    /// Writes the line with its CRLF. [`Command::parse`] reads it as the same command again.
     pub fn write(&self, out: &mut Vec<u8>) {
         let word = |out: &mut Vec<u8>, verb: &str, argument: &str| out.extend_from_slice(format!("{verb} {argument}").as_bytes());
         match self {
@@ -134,7 +134,7 @@ impl Command {
     }
 }
 
-/// Whether a text is one word, no longer than a domain or an address literal may be. What it says is never believed.
+/// Whether a text is one word, no longer than a domain or an address literal may be. The name is never trusted.
 pub(super) fn is_hello_name(text: &str) -> bool {
     (1..=255).contains(&text.len()) && !text.contains([' ', '\t'])
 }
@@ -145,7 +145,7 @@ impl PathCommand {
         if !head.eq_ignore_ascii_case(keyword) {
             return Err(CommandError::Syntax);
         }
-        // RFC 5321 section 3.3 allows no space here; many clients send one, and nothing is lost by taking it.
+        // RFC 5321 section 3.3 allows no blank here; many clients send one, and nothing is lost by taking it.
         let tail = tail.trim_start_matches(' ');
         let end = path_length(tail).ok_or(CommandError::Path)?;
         let (path, parameters) = tail.split_at_checked(end).ok_or(CommandError::Path)?;
@@ -168,7 +168,7 @@ impl PathCommand {
         }
     }
 
-    /// A parameter's value, by its keyword.
+    /// The value of a parameter, by its keyword in any case.
     #[must_use]
     pub fn parameter(&self, keyword: &str) -> Option<&str> {
         self.parameters.split(' ').find_map(|word| {
@@ -178,7 +178,7 @@ impl PathCommand {
     }
 }
 
-/// The octets of the path at the start of a text, brackets included: up to the `>` that no quoted string holds.
+/// Octets of the path at the start of a text, brackets included: up to the `>` that no quoted string holds.
 fn path_length(text: &str) -> Option<usize> {
     if !text.starts_with('<') {
         return None;

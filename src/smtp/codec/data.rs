@@ -5,22 +5,22 @@ use memchr::memchr;
 
 use crate::smtp::config::BareLineEndings;
 
-/// What the lines of a mail's data ended in.
+/// The line ends of a mail's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineEndings {
-    /// CR LF, all of them.
+    /// CR LF, each of them.
     Clean,
-    /// A CR or an LF stood alone somewhere.
+    /// A CR or an LF stood alone.
     Bare,
     /// A line was a lone dot but for NULs, as it came or once line ends were repaired: whoever drops NULs sees the end of
     /// data there (RFC 5321 section 4.1.1.4).
     FalseEnd,
 }
 
-/// Octets of a line without end that are held back at most, so that a long line needs no room.
+/// Octets of a long line that are held back at most.
 const PIECE: usize = 16 * 1024;
 
-/// Reads a mail's data over any cutting into pieces.
+/// Reads a mail's data, however it is cut into pieces.
 #[derive(Debug)]
 pub struct DataReader {
     inside: Inside,
@@ -29,7 +29,7 @@ pub struct DataReader {
     text: Text,
 }
 
-/// What a line holds so far, NULs not counted.
+/// The text of a line so far, NULs not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Text {
     Nothing { nul: bool },
@@ -56,21 +56,21 @@ impl Text {
 /// Where in a line the next octet stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Inside {
-    /// Behind a CRLF, or at the very beginning.
+    /// At the start of a line: behind a CRLF, or at the start of the data. A dot here is stuffing, or the end of data.
     LineStart,
-    /// Behind the start of a line, or behind an LF that stood alone: no dot counts here.
+    /// Behind the start of a line, or behind an LF that stood alone: a dot here is text.
     Line,
 }
 
 impl DataReader {
-    /// A reader that has read nothing; `bare` says whether a CR or an LF that stands alone is kept or becomes CR LF.
+    /// A reader at the start of the data; `bare` is whether a CR or an LF that stands alone is kept or becomes CR LF.
     #[must_use]
     pub const fn new(bare: BareLineEndings) -> Self {
         Self { inside: Inside::LineStart, bare, seen: LineEndings::Clean, text: Text::NONE }
     }
 
     /// Takes what it can of `input`, which starts where the last call left off, and gives the mail's octets to `keep`. Returns
-    /// the octets that are used up, and what the lines ended in once the end of data has come; what follows is a command.
+    /// how many octets were taken, and the line ends once the end of data has come; the octets behind it are commands.
     pub fn read(&mut self, input: &[u8], keep: &mut impl FnMut(&[u8])) -> (usize, Option<LineEndings>) {
         let mut at = 0;
         while let Some(feed) = input.get(at..).and_then(|rest| memchr(b'\n', rest)) {
@@ -80,7 +80,7 @@ impl DataReader {
                 return (at, Some(self.seen));
             }
         }
-        // A long line in pieces, so that it needs no room here; its last octets may be half of a line end.
+        // A long line is taken in pieces, so that it need not be buffered; its last octets may be half of a line end.
         let rest = input.get(at..).unwrap_or_default();
         if rest.len() > PIECE {
             let piece = rest.get(..rest.len() - 2).unwrap_or_default();
@@ -91,7 +91,7 @@ impl DataReader {
         (at, None)
     }
 
-    /// One line with its LF, or the last piece of one.
+    /// Takes one line with its LF, or the last piece of one; returns whether it was the end of data.
     fn line(&mut self, line: &[u8], keep: &mut impl FnMut(&[u8])) -> bool {
         if self.inside == Inside::LineStart && line == b".\r\n" {
             return true;
@@ -126,7 +126,7 @@ impl DataReader {
         }
     }
 
-    /// A line is over, as it came or as it is repaired.
+    /// Ends a line, as it came or as it is repaired.
     fn end_line(&mut self) {
         if self.text == (Text::Dot { nul: true }) {
             self.seen = LineEndings::FalseEnd;
@@ -134,7 +134,7 @@ impl DataReader {
         self.text = Text::NONE;
     }
 
-    /// Keeps text that may hold a CR alone, and what ends it.
+    /// Keeps text that may hold a CR alone, and its line end.
     fn keep(&mut self, text: &[u8], end: &[u8], keep: &mut impl FnMut(&[u8])) {
         let mut rest = text;
         while let Some(at) = memchr(b'\r', rest) {

@@ -2,7 +2,7 @@
 
 use super::reply::Reply;
 
-/// A service extension.
+/// A service extension, by its EHLO keyword.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extension {
     /// Commands in one group (RFC 2920).
@@ -25,29 +25,29 @@ pub enum Extension {
     Size,
 }
 
-/// When the hop announces an extension to an upstream.
+/// On what it depends that the hop announces an extension to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Announced {
-    /// Where the next hop announces it: the hop carries it and does nothing else about it.
+    /// The next hop announces it: the hop carries it and does nothing else about it.
     WithTheNextHop,
-    /// Where the hop itself offers it; what the next hop announces does not count.
+    /// The hop implements it; what the next hop announces does not count.
     ByTheHop,
 }
 
-/// What becomes of a session whose next hop, another one by now, does not announce what the upstream was told.
+/// What happens to a session whose new next hop does not announce what the reply to EHLO offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Missing {
-    /// 421: the upstream may send what the next hop cannot take.
+    /// It is closed by 421: the upstream may send what the next hop cannot take.
     Closes,
     /// It goes on: the upstream sends nothing that the next hop would not take.
     GoesOn,
 }
 
-/// Everything that is known of an extension.
+/// A known extension: its keyword and how the hop deals with it.
 struct Row {
     extension: Extension,
     keyword: &'static str,
-    /// What stands behind the keyword when the hop announces it. SIZE has a number.
+    /// The text behind the keyword when the hop announces it. SIZE has a number.
     parameters: &'static str,
     announced: Announced,
     missing: Missing,
@@ -84,8 +84,8 @@ pub struct Extensions {
 }
 
 impl Extensions {
-    /// What is announced while nobody knows what the next hop can carry: all that it might. Nothing is taken then, so nothing
-    /// is promised; but an upstream must not give a mail up because an extension is missing for a minute.
+    /// The set that is announced while no next hop can be reached: every extension that one might carry. No mail is taken then,
+    /// so none is taken on a false promise; an upstream must not return a mail because an extension is missing for a minute.
     #[must_use]
     pub fn of_an_unknown_next_hop() -> Self {
         TABLE.iter().filter(|row| row.announced == Announced::WithTheNextHop).fold(Self::default(), |set, row| set.with(row.extension))
@@ -113,8 +113,8 @@ impl Extensions {
         })
     }
 
-    /// What of them the hop announces to its upstream, whose mails may have `most` octets; what the hop itself offers comes by
-    /// [`Self::with`].
+    /// The part of them that the hop announces to its upstream, whose mails may have `most` octets; [`Self::with`] adds what the
+    /// hop itself implements.
     #[must_use]
     pub fn carried(self, most: usize) -> Self {
         let carried = TABLE.iter().filter(|row| row.announced == Announced::WithTheNextHop && self.has(row.extension));
@@ -126,7 +126,7 @@ impl Extensions {
         }
     }
 
-    /// Whether a session that was told of `announced` can go on with a next hop that announces these.
+    /// Whether a session whose reply to EHLO offered `announced` can go on with a next hop that announces these.
     #[must_use]
     pub fn covers(self, announced: Self) -> bool {
         let needed = TABLE.iter().filter(|row| row.missing == Missing::Closes && announced.has(row.extension));
@@ -139,19 +139,19 @@ impl Extensions {
         self.bits & (1 << extension as u16) != 0
     }
 
-    /// The number behind SIZE, in octets; 0 where it sets no limit.
+    /// The number behind SIZE, in octets; none where it sets no limit.
     #[must_use]
     pub fn size(self) -> Option<usize> {
         self.has(Extension::Size).then_some(self.size)
     }
 
-    /// These and one more.
+    /// This set and one more extension.
     #[must_use]
     pub const fn with(self, extension: Extension) -> Self {
         Self { bits: self.bits | (1 << extension as u16), ..self }
     }
 
-    /// These and SIZE with a number of octets.
+    /// This set and SIZE with a number of octets.
     #[must_use]
     pub const fn sized(self, octets: usize) -> Self {
         Self { size: octets, ..self.with(Extension::Size) }

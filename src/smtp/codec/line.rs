@@ -4,7 +4,7 @@ use memchr::memchr;
 
 use crate::limits;
 
-/// A command line as it came.
+/// A command line as received.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CommandLine {
     /// A line that ended in CRLF, without it.
@@ -13,26 +13,26 @@ pub enum CommandLine {
     BareLineEnding,
     /// A line over [`limits::COMMAND_LINE`] octets; it was read to its end.
     TooLong,
-    /// A line that had not ended after [`limits::ENDLESS_LINE`] octets. What follows is no command.
+    /// No line end came within [`limits::ENDLESS_LINE`] octets. What follows is no command.
     Endless,
 }
 
-/// Reads command lines over any cutting into pieces. Of a line that is too long nothing is kept but its length.
+/// Reads command lines, however they are cut into pieces. Of a line that is too long only the length is kept.
 #[derive(Debug, Default)]
 pub struct LineReader {
-    /// Octets of the line that is being read which were dropped.
+    /// Octets of the current line that were dropped.
     dropped: usize,
 }
 
 impl LineReader {
-    /// A reader that has read nothing.
+    /// A reader at the start of a line.
     #[must_use]
     pub const fn new() -> Self {
         Self { dropped: 0 }
     }
 
-    /// Takes what it can of `input`, which starts where the last call left off. Returns the octets that are used up, and the
-    /// line once it has come to its end or has none.
+    /// Takes what it can of `input`, which starts where the last call left off. Returns how many octets were taken, and the line
+    /// once its end, or [`limits::ENDLESS_LINE`], is reached.
     pub fn read(&mut self, input: &[u8]) -> (usize, Option<CommandLine>) {
         let Some(end) = memchr(b'\n', input) else {
             let length = self.dropped.saturating_add(input.len());
@@ -56,7 +56,7 @@ impl LineReader {
         (end + 1, Some(line))
     }
 
-    /// A look at the next line, without its CRLF, where all of it has come and it is a [`CommandLine::Whole`] one.
+    /// The next line without its CRLF, where all of it has come and it is a [`CommandLine::Whole`] one. Takes nothing.
     #[must_use]
     pub fn peek<'i>(&self, input: &'i [u8]) -> Option<&'i [u8]> {
         let end = memchr(b'\n', input).filter(|end| self.dropped == 0 && *end < limits::COMMAND_LINE)?;
@@ -64,7 +64,7 @@ impl LineReader {
     }
 }
 
-/// A line without its LF: what stands before its CR, where that is the only one.
+/// A line without its LF: the text before its CR, where that is the only one.
 fn whole(line: &[u8]) -> Option<&[u8]> {
     line.strip_suffix(b"\r").filter(|line| memchr(b'\r', line).is_none())
 }

@@ -1,4 +1,5 @@
-//! SMTP as octets, both ways, and nothing but that: no connection, no clock (RFC 5321 sections 2.3.7, 2.3.8, 4.1, 4.2 and 4.5.2).
+//! The syntax of SMTP, both ways: octets in, values out, with no connection and no clock (RFC 5321 sections 2.3.7, 2.3.8, 4.1,
+//! 4.2 and 4.5.2).
 //!
 //! | what | read | written |
 //! |---|---|---|

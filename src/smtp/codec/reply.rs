@@ -1,4 +1,4 @@
-//! SMTP replies (RFC 5321 section 4.2), read and written: the hop's own, and the next hop's that are passed on.
+//! SMTP replies (RFC 5321 section 4.2), read and written: the hop's own, and the next hop's that are relayed.
 
 use std::fmt;
 
@@ -12,19 +12,19 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply of one line, of our own.
+    /// A reply of one line that the hop itself gives.
     #[must_use]
     pub fn new(code: u16, text: impl Into<String>) -> Self {
         Self { code, lines: vec![text.into()] }
     }
 
-    /// A reply of several lines, of our own.
+    /// A reply of several lines that the hop itself gives.
     #[must_use]
     pub const fn lines(code: u16, lines: Vec<String>) -> Self {
         Self { code, lines }
     }
 
-    /// Reads a whole reply, with or without its last line end; none where it is none.
+    /// Reads a whole reply, with or without its last line end; none where the text is no reply.
     #[must_use]
     pub fn parse(wire: &str) -> Option<Self> {
         let mut reader = ReplyReader::default();
@@ -32,7 +32,7 @@ impl Reply {
         whole.as_bytes().split_inclusive(|byte| *byte == b'\n').find_map(|line| reader.take(line).transpose())?.ok()
     }
 
-    /// The three digits.
+    /// The reply code, as in 550.
     #[must_use]
     pub const fn code(&self) -> u16 {
         self.code
@@ -44,7 +44,7 @@ impl Reply {
         self.code / 100 == 2
     }
 
-    /// Whether it ends a command: 2yz, 4yz or 5yz, and not 354.
+    /// Whether the code ends a command: 2yz, 4yz or 5yz, and not 354.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         self.is_accepted() || self.code >= 400
@@ -62,11 +62,11 @@ impl Reply {
         &self.lines
     }
 
-    /// The id under which the next hop queued the mail, where its reply names one: one grep follows the mail through both
-    /// machines.
+    /// The id under which the next hop queued the mail, where its reply names one: it links the logs of both hosts. 64 characters
+    /// at most.
     #[must_use]
     pub fn queue_id(&self) -> Option<&str> {
-        // Postfix and Sendmail's kin, Exim, Haraka, OpenSMTPD, Exchange.
+        // The wordings of Postfix, Sendmail, Exim, Haraka, OpenSMTPD and Exchange.
         let text = self.lines.last().filter(|_| self.is_accepted())?;
         let after = |mark: &str| text.split_once(mark).map(|(_, rest)| rest.trim_start());
         let found =
@@ -109,11 +109,11 @@ pub enum NoReply {
 pub struct ReplyReader {
     code: Option<u16>,
     lines: Vec<String>,
-    /// Octets of `lines`, and one for each.
+    /// Octets of `lines`, and one for each line.
     kept: usize,
     /// The line that is being read, as far as it is kept.
     line: Vec<u8>,
-    /// Lines and octets that have come, kept or not.
+    /// Lines and octets received, kept or not.
     came: (usize, usize),
 }
 
@@ -121,7 +121,7 @@ impl ReplyReader {
     /// Takes a line with its LF, or the next piece of one without. Returns the reply once its last line has come.
     ///
     /// # Errors
-    /// Where it is none; nothing that follows belongs to it then.
+    /// [`NoReply`]; nothing that follows belongs to the reply then.
     pub fn take(&mut self, piece: &[u8]) -> Result<Option<Reply>, NoReply> {
         let room = (CODE + limits::REPLY_LINE).saturating_sub(self.line.len());
         self.line.extend_from_slice(piece.get(..room).unwrap_or(piece));
@@ -140,7 +140,7 @@ impl ReplyReader {
         Ok(self.code.filter(|_| !more).map(|code| Reply { code, lines: std::mem::take(&mut self.lines) }))
     }
 
-    /// Reads a line, and tells whether more lines follow.
+    /// Reads a line; returns whether more lines follow.
     fn read(&mut self, line: &[u8]) -> Result<bool, NoReply> {
         let none = || NoReply::NoCode(line.escape_ascii().take(SHOWN).map(char::from).collect());
         let (digits, rest) = line.split_at_checked(3).ok_or_else(none)?;
@@ -149,17 +149,17 @@ impl ReplyReader {
         let (more, text) = match rest.split_first() {
             Some((b'-', text)) => (true, text),
             Some((b' ' | b'\t', text)) => (false, text),
-            // Neither a reply nor anything else: what starts as a refusal is one.
+            // A reply with a malformed separator: its code is obeyed all the same.
             Some((byte, _)) if !byte.is_ascii_alphanumeric() => (false, rest),
             Some(_) => return Err(none()),
             None => (false, rest),
         };
         match self.code {
-            // Two refusals for good, or for now, are one: the last code is the one that counts.
+            // Several 4yz codes, or several 5yz codes, are one refusal: the last code counts.
             Some(before) if before != code && (before / 100 != code / 100 || code < 400) => return Err(NoReply::MixedCodes(before, code)),
             _ => self.code = Some(code),
         }
-        // The last line is always kept: it is what people read.
+        // The last line is always kept: it is the one that reports quote.
         if !more || self.kept + text.len() < limits::REPLY_TEXT {
             self.kept += text.len() + 1;
             self.lines.push(shown(text));
@@ -168,10 +168,10 @@ impl ReplyReader {
     }
 }
 
-/// Text that may stand in a reply and in a log; octets that are no UTF-8 are not repeated.
+/// Text that may stand in a reply and in a log; control characters, and octets of what is not UTF-8, become `?`.
 fn shown(text: &[u8]) -> String {
     let whole = match std::str::from_utf8(text) {
-        // Cut in the middle of a letter.
+        // Cut inside a character.
         Err(error) if error.error_len().is_none() => text.get(..error.valid_up_to()).unwrap_or_default(),
         Ok(_) | Err(_) => text,
     };
@@ -182,14 +182,14 @@ fn shown(text: &[u8]) -> String {
     text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }
 
-/// Octets of a code and what stands behind it.
+/// Octets of a code and its separator.
 const CODE: usize = 4;
-/// Octets that are shown of what is no reply.
+/// Characters of a malformed line that an error shows.
 const SHOWN: usize = 80;
 /// Characters of a queue id that are kept.
 const QUEUE_ID: usize = 64;
 
-/// On one line, for logs.
+/// The reply on one line, for logs.
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.code, self.lines.join(" "))

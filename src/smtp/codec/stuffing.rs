@@ -1,6 +1,6 @@
 //! A mail's data on the wire, outgoing: dots stuffed, one true end (RFC 5321 sections 4.1.1.4 and 4.5.2).
 
-/// Stuffs dots over any cutting of a mail into pieces; what is ready to be written waits in a buffer. The mail holds CRLF line
+/// Stuffs dots, however the mail is cut into pieces, into a buffer of what is ready to be written. The mail must hold CRLF line
 /// ends only.
 #[derive(Debug)]
 pub struct Stuffing {
@@ -47,7 +47,7 @@ impl Stuffing {
         self.buffer.extend_from_slice(bytes.get(from..).unwrap_or_default());
     }
 
-    /// The mail is over: writes the end of data, and a CRLF before it where the mail does not end in one.
+    /// Ends the data: writes the final dot, and a CRLF before it where the mail does not end in one.
     pub fn finish(&mut self) {
         // What came in by SMTP ends in CRLF; without it the final dot would be part of a line.
         if self.last != *b"\r\n" {
@@ -62,7 +62,7 @@ impl Stuffing {
         &self.buffer
     }
 
-    /// Forgets them once they are written.
+    /// Drops the octets that were ready, once they are written.
     pub fn written(&mut self) {
         self.buffer.clear();
     }

@@ -1,6 +1,6 @@
-//! For whom an upstream speaks: the TCP peer, or the client that a PROXY header, XCLIENT or XFORWARD names.
+//! The client of a session and of a mail: the TCP peer, or the one that a PROXY header, XCLIENT or XFORWARD names.
 //!
-//! Only hosts that the configuration trusts may say so; everybody else is who they are.
+//! Only hosts that the configuration trusts may name a client; the client of all others is the peer.
 
 use std::net::IpAddr;
 
@@ -9,14 +9,14 @@ use crate::{
     smtp::{codec::attributes::Attributes, config::Config},
 };
 
-/// Who hands mails over in a session.
+/// The client of a session and of its next mail.
 #[derive(Clone, Debug)]
 pub(super) struct ClientInfo {
-    /// The host at the other end: the TCP peer, or the one whom a proxy or XCLIENT names.
+    /// The host at the other end: the TCP peer, or the one that a PROXY header or XCLIENT names.
     pub(super) peer: IpAddr,
-    /// What XCLIENT said besides the address.
+    /// The attributes of XCLIENT beside the address.
     pub(super) session: Attributes,
-    /// What XFORWARD said of the next mail's client.
+    /// The attributes of XFORWARD, for the next mail only.
     pub(super) mail: Option<Attributes>,
 }
 
@@ -25,12 +25,12 @@ impl ClientInfo {
         Self { peer, session: Attributes::default(), mail: None }
     }
 
-    /// Whether this upstream may say for whom it speaks.
+    /// Whether this upstream may name a client (`trusted_upstreams`).
     pub(super) fn is_trusted(&self, config: &Config) -> bool {
         config.trusted_upstreams.iter().any(|network| network.contains(self.peer))
     }
 
-    /// XCLIENT: the rest of the session is another host's.
+    /// XCLIENT: the rest of the session is from this client.
     pub(super) fn speak_for(&mut self, client: Attributes) {
         if let Some(address) = client.address {
             self.peer = address.to_canonical();
@@ -39,7 +39,7 @@ impl ClientInfo {
         self.mail = None;
     }
 
-    /// XFORWARD comes in several lines; they add up.
+    /// XFORWARD: adds attributes; several commands may come before one mail.
     pub(super) fn forward(&mut self, more: Attributes) {
         let known = self.mail.get_or_insert_default();
         known.address = more.address.or(known.address);
@@ -48,7 +48,7 @@ impl ClientInfo {
         known.protocol = more.protocol.or(known.protocol);
     }
 
-    /// Who handed the mail over.
+    /// The host that hands the next mail over.
     pub(super) fn peer_of_mail(&self) -> Peer {
         match self.mail.as_ref().and_then(|mail| mail.address) {
             Some(client) => Peer::Forwarded { upstream: self.peer, client: client.to_canonical() },
@@ -56,15 +56,15 @@ impl ClientInfo {
         }
     }
 
-    /// Whose network a mail's memory is counted for: the client's that is named, or the host's that hands it over. None for a
-    /// trusted upstream, which hands over everybody's.
+    /// The address whose network a mail's memory is counted for: the named client's, or the peer's. None for a trusted upstream
+    /// that names no client: it hands over many clients' mails.
     pub(super) fn counted(&self, config: &Config) -> Option<IpAddr> {
         let client = self.mail.as_ref().and_then(|mail| mail.address).map_or(self.peer, |client| client.to_canonical());
         let trusted = config.trusted_upstreams.iter().any(|network| network.contains(client));
         (!trusted).then_some(client)
     }
 
-    /// The client, as the next hop may be told by XFORWARD.
+    /// The attributes of the client for the next hop (XFORWARD); `helo` stands in where none was named.
     pub(super) fn client(&self, helo: &str) -> Attributes {
         self.mail.clone().unwrap_or_else(|| Attributes {
             address: Some(self.peer),

@@ -1,4 +1,4 @@
-//! The connection to an upstream: octets in and out, with deadlines. What they mean is the codec's.
+//! The connection to an upstream: octets in and out, with deadlines. [`codec`](crate::smtp::codec) gives them their meaning.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     tls::Channel,
 };
 
-/// An upstream's connection.
+/// A connection to an upstream, in the clear or in TLS.
 #[derive(Debug)]
 pub struct Connection {
     channel: Channel,
@@ -30,50 +30,50 @@ pub struct Connection {
     /// Octets at the start of `input` that were taken.
     taken: usize,
     lines: LineReader,
-    /// Replies that wait to be sent.
+    /// Replies that were queued and not sent.
     output: Vec<u8>,
 }
 
-/// Why a connection is of no more use.
+/// Why a connection can no longer be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// The peer went away.
+    /// The peer closed the connection.
     #[error("connection closed")]
     Closed,
-    /// The peer sent nothing, or took nothing, within the deadline.
+    /// The peer sent nothing, or took no octet, within the deadline.
     #[error("timed out")]
     TimedOut,
-    /// The network, or a handshake.
+    /// The network failed, or a TLS handshake.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
 impl Connection {
-    /// Wraps a connection; `input` is what was read from it already.
+    /// Wraps a connection; `input` holds the octets that were read from it already.
     #[must_use]
     pub const fn new(channel: Channel, input: Vec<u8>) -> Self {
         Self { channel, input, taken: 0, lines: LineReader::new(), output: Vec::new() }
     }
 
-    /// Whether the connection is encrypted.
+    /// Whether TLS is in use.
     #[must_use]
     pub const fn is_encrypted(&self) -> bool {
         self.channel.is_encrypted()
     }
 
-    /// Whether anything has come that was not taken yet.
+    /// Whether octets have come that were not taken.
     #[must_use]
     pub fn has_input(&self) -> bool {
         !self.rest().is_empty()
     }
 
-    /// Whether a whole line has come already: the peer pipelines.
+    /// Whether a whole line has come that was not taken: the peer pipelines (RFC 2920).
     #[must_use]
     pub fn has_line(&self) -> bool {
         memchr::memchr(b'\n', self.rest()).is_some()
     }
 
-    /// A look at the next line without its CRLF, where all of it has come and it is in order.
+    /// The next line without its CRLF, where all of it has come and it is well-formed. Takes nothing.
     #[must_use]
     pub fn peek(&self) -> Option<&[u8]> {
         self.lines.peek(self.rest())
@@ -83,10 +83,10 @@ impl Connection {
         self.input.get(self.taken..).unwrap_or_default()
     }
 
-    /// Reads a command line. Cancel-safe: what has come so far is kept.
+    /// Reads a command line. Cancel-safe: the octets received so far are kept for the next call.
     ///
     /// # Errors
-    /// Where the peer goes away.
+    /// Where the connection ends. The caller sets the deadline.
     pub async fn line(&mut self) -> Result<CommandLine, ConnectionError> {
         loop {
             let (used, line) = self.lines.read(self.input.get(self.taken..).unwrap_or_default());
@@ -98,10 +98,11 @@ impl Connection {
         }
     }
 
-    /// Reads a mail's data up to its end into `spool`; returns what its lines ended in.
+    /// Reads a mail's data up to its end into `spool`; returns its line ends. Not cancel-safe: the mail's octets so far are lost,
+    /// so a session that gives this up must end.
     ///
     /// # Errors
-    /// Where the peer goes away, sends nothing for `data_block` or takes longer than `data`.
+    /// Where the connection ends, nothing comes for `data_block`, or the data takes longer than `data`.
     pub async fn data(&mut self, spool: &mut Spool, bare: BareLineEndings, deadlines: &Deadlines) -> Result<LineEndings, ConnectionError> {
         let end = Instant::now() + deadlines.data;
         let mut reader = DataReader::new(bare);
@@ -127,15 +128,15 @@ impl Connection {
         if self.channel.read_buf(&mut self.input).await? == 0 { Err(ConnectionError::Closed) } else { Ok(()) }
     }
 
-    /// Puts a reply behind those that wait; they go out with the next [`Connection::flush`].
+    /// Queues a reply; it is sent by the next [`Connection::flush`].
     pub fn queue(&mut self, reply: &Reply) {
         reply.write(&mut self.output);
     }
 
-    /// Sends the replies that wait.
+    /// Sends the queued replies. Not cancel-safe: part of them may have been sent, and a second call sends them again.
     ///
     /// # Errors
-    /// Where the peer goes away, or does not take it within `patience`.
+    /// Where the connection ends, or the peer does not take the octets within `patience`.
     pub async fn flush(&mut self, patience: Duration) -> Result<(), ConnectionError> {
         if self.output.is_empty() {
             return Ok(());
@@ -150,13 +151,13 @@ impl Connection {
         sent.map_err(|_| ConnectionError::TimedOut)?.map_err(ConnectionError::Io)
     }
 
-    /// Sends the replies that wait and closes the connection, so that a peer that is still talking hears them.
+    /// Sends the queued replies and closes the connection in two steps, so that a peer that is still sending receives them.
     pub async fn hang_up(&mut self) {
         let last = std::mem::take(&mut self.output);
         listener::hang_up(&mut self.channel, &last).await;
     }
 
-    /// Puts TLS underneath. What came in the clear behind STARTTLS is dropped (RFC 3207 section 4.2).
+    /// Puts TLS underneath. What came in the clear behind STARTTLS is dropped (RFC 3207 section 4.2). Not cancel-safe.
     ///
     /// # Errors
     /// Where the handshake fails, or takes longer than `patience`.
@@ -169,7 +170,7 @@ impl Connection {
     }
 }
 
-/// Octets of one read of data.
+/// Octets of one read while data comes.
 const READ: usize = 16 * 1024;
 /// Octets of a first read: idle sessions are many, and a command line is short.
 const FIRST_READ: usize = 4 * 1024;

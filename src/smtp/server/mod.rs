@@ -1,7 +1,7 @@
-//! The SMTP server: who may connect, and how the hop starts and stops.
+//! The SMTP server: its listeners, its sessions, and the snapshot of the configuration that they work by.
 //!
-//! A mail's way: `session` reads the upstream's commands from its [`connection`] and passes them to the next hop through its
-//! relay; the data waits in [`spool`] while the pipeline decides; then it goes on.
+//! A mail's way: `session` reads the upstream's commands from its [`connection`] and sends them on to the next hop by its
+//! `relay`; the data waits in [`spool`] while the pipeline decides; then it goes to the next hop, too.
 
 mod client_info;
 pub mod connection;
@@ -24,7 +24,7 @@ use crate::{
     pipeline::{Pipeline, RefusedBy, Stage},
     service::{
         Shutdown,
-        listener::{Accepted, ListenerDied, Listeners, OnDeath, Service, TurnedAway},
+        listener::{Accepted, ListenerFailed, Listeners, OnFailure, Refused, Service},
         memory::MemoryBudget,
         permits::{ClientKey, Permits},
     },
@@ -32,7 +32,7 @@ use crate::{
     tls::{self, TlsError},
 };
 
-/// What all sessions share, for the life of the process.
+/// The server: all that its sessions share for the life of the process.
 pub struct Server {
     snapshot: ArcSwap<Snapshot>,
     permits: Arc<Permits>,
@@ -40,21 +40,22 @@ pub struct Server {
     route: Route,
 }
 
-/// Configuration, TLS and pipeline of one moment. A reload puts another one in its place; each mail is dealt with by one of them from MAIL to its record.
+/// Configuration, TLS and pipeline of one moment. A reload replaces it; each mail is handled by one snapshot from MAIL to its
+/// record.
 pub struct Snapshot {
-    /// What the admin decided.
+    /// The settings of both sides of SMTP.
     pub config: Config,
-    /// Where mails are decided.
+    /// The pipeline that decides about mails.
     pub pipeline: Arc<Pipeline>,
     server_tls: Option<Arc<ServerConfig>>,
     client_tls: Option<Arc<ClientConfig>>,
 }
 
 impl Snapshot {
-    /// Reads certificates and authorities.
+    /// Makes a snapshot; reads the files of certificates and authorities.
     ///
     /// # Errors
-    /// Where TLS cannot be set up as the configuration says.
+    /// A file cannot be read, or does not hold what the configuration requires.
     pub fn new(config: Config, pipeline: Arc<Pipeline>) -> Result<Self, TlsError> {
         let server_tls = config.certificate.as_ref().map(tls::server).transpose()?;
         let client_tls = tls::client(config.next_hop_tls, config.authorities.as_deref())?;
@@ -63,7 +64,7 @@ impl Snapshot {
 }
 
 impl Server {
-    /// A server that takes mails as this snapshot says, within this memory.
+    /// A server that works by this snapshot, and takes the memory for its mails from this budget.
     #[must_use]
     pub fn new(snapshot: Snapshot, memory: MemoryBudget) -> Self {
         Self {
@@ -74,7 +75,7 @@ impl Server {
         }
     }
 
-    /// Puts another snapshot in force: sessions stay, and their next mail is decided by it.
+    /// Puts another snapshot in force, from each session's next mail on.
     pub fn replace(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
     }
@@ -85,40 +86,40 @@ impl Server {
         self.snapshot.load_full()
     }
 
-    /// Sessions that are open.
+    /// Sessions that are open, in number.
     #[must_use]
     pub fn open_sessions(&self) -> usize {
         self.permits.open()
     }
 
-    /// Whether idle sessions should make room.
+    /// Whether sessions are so many that idle ones get less time.
     fn is_crowded(&self, config: &Config) -> bool {
         self.open_sessions() * 100 >= config.bounds.connections * limits::CROWDED
     }
 }
 
-/// A listener, and whether TLS is spoken on it from the first octet.
+/// A bound socket, and whether TLS is spoken on it from the first octet.
 #[derive(Debug)]
 pub struct Listener {
-    /// Where upstreams connect.
+    /// The socket on which upstreams connect.
     pub socket: TcpListener,
-    /// How they start.
+    /// Whether its sessions start in TLS.
     pub start: Start,
 }
 
-/// How a session starts.
+/// Whether a session starts in TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// In the clear; STARTTLS may follow.
+    /// In the clear; STARTTLS may follow (RFC 3207).
     Clear,
-    /// With a handshake (RFC 8314 section 3.3).
+    /// With a TLS handshake (RFC 8314 section 3.3).
     Tls,
 }
 
-/// Binds every address that the configuration names.
+/// Binds every address of `listen` and `listen_tls`.
 ///
 /// # Errors
-/// Names the address that cannot be bound.
+/// The address that cannot be bound, and why.
 pub async fn bind(config: &Config) -> Result<Vec<Listener>, (SocketAddr, io::Error)> {
     let mut listeners = Vec::new();
     let clear = config.listen.iter().map(|address| (*address, Start::Clear));
@@ -129,14 +130,13 @@ pub async fn bind(config: &Config) -> Result<Vec<Listener>, (SocketAddr, io::Err
     Ok(listeners)
 }
 
-/// Serves until the drain begins; then lets sessions finish their mails, and cuts those that take longer than the drain
-/// deadline.
+/// Serves until the drain begins; then lets sessions finish their mails, and cuts those that take longer than `deadlines.drain`.
 ///
 /// # Errors
-/// A listener died; the drain began because of it.
-pub async fn run(listeners: Vec<Listener>, server: Arc<Server>, shutdown: Shutdown) -> Result<(), ListenerDied> {
+/// A listener failed; the drain began because of it.
+pub async fn run(listeners: Vec<Listener>, server: Arc<Server>, shutdown: Shutdown) -> Result<(), ListenerFailed> {
     let metrics = Arc::clone(&server.snapshot().pipeline.shared.metrics);
-    let mut all = Listeners::new("smtp", metrics, OnDeath::Stop, shutdown);
+    let mut all = Listeners::new("smtp", metrics, OnFailure::Stop, shutdown);
     for Listener { socket, start } in listeners {
         let key = if start == Start::Tls { "smtp.listen_tls" } else { "smtp.listen" };
         let name = socket.local_addr().map_or_else(|_| key.to_owned(), |address| format!("{key} {address}"));
@@ -174,13 +174,13 @@ impl Service<TcpStream> for Sessions {
         listed.is_empty() || listed.iter().any(|network| network.contains(client))
     }
 
-    fn turn_away(&self, why: TurnedAway, client: IpAddr) -> Vec<u8> {
+    fn refuse(&self, why: Refused, client: IpAddr) -> Vec<u8> {
         let snapshot = self.server.snapshot.load();
         let hostname = &snapshot.config.hostname;
         let reply = match why {
-            TurnedAway::TooMany => Reply::new(421, format!("{hostname} 4.3.2 too many sessions, try again soon")),
-            TurnedAway::TooManyOfClient => Reply::new(421, format!("{hostname} 4.7.0 too many sessions from your address, try again soon")),
-            TurnedAway::NotAccepted => Reply::new(554, "5.7.1 you may not connect here"),
+            Refused::TooMany => Reply::new(421, format!("{hostname} 4.3.2 too many sessions, try again soon")),
+            Refused::TooManyOfClient => Reply::new(421, format!("{hostname} 4.7.0 too many sessions from your address, try again soon")),
+            Refused::NotAccepted => Reply::new(554, "5.7.1 you may not connect here"),
         };
         snapshot.pipeline.shared.refused(RefusedBy::Hop, Stage::Connection, reply.code(), client);
         let mut told = Vec::new();

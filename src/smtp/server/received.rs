@@ -1,22 +1,22 @@
-//! The hop's own trace: the Received field that carries a mail's id (RFC 5321 section 4.4).
+//! The hop's Received field, which carries a mail's id (RFC 5321 section 4.4).
 
 use std::net::IpAddr;
 
 use crate::{clock, smtp::codec::attributes::Protocol};
 
-/// What a mail came with, for the `with` clause.
+/// How a mail was received, for the `with` clause.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReceivedWith {
-    /// Whether the upstream said EHLO.
+    /// Whether the upstream sent EHLO or HELO.
     pub(super) protocol: Protocol,
-    /// Whether TLS was spoken.
+    /// Whether TLS was in use.
     pub(super) encrypted: bool,
-    /// Whether SMTPUTF8 was asked for.
+    /// Whether MAIL had the parameter SMTPUTF8 (RFC 6531).
     pub(super) utf8: bool,
 }
 
 impl ReceivedWith {
-    /// RFC 3848, RFC 6531 section 4.3.
+    /// The keyword of the `with` clause (RFC 3848, RFC 6531 section 4.3).
     const fn keyword(self) -> &'static str {
         match (self.protocol, self.utf8, self.encrypted) {
             (_, true, true) => "UTF8SMTPS",
@@ -28,7 +28,7 @@ impl ReceivedWith {
     }
 }
 
-/// Writes the Received field. What the upstream said of itself is quoted only where it is a plain name.
+/// Writes the Received field. The upstream's own name for itself is written only where it is a plain name.
 pub(super) fn received(out: &mut Vec<u8>, hostname: &str, helo: &str, name: Option<&str>, peer: IpAddr, with: ReceivedWith, id: &str) {
     let plain =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'[' | b']' | b':'));
@@ -50,7 +50,7 @@ pub(super) fn received(out: &mut Vec<u8>, hostname: &str, helo: &str, name: Opti
 /// A mail that starts with its empty line has no header (RFC 5322 section 2.1), yet many readers pass over leading blank
 /// lines, lines of white space and an mbox's `From ` line, and take what follows for the header: what was a forged tag in
 /// the body is a tag to them. A field of the hop's own on top leaves them nothing to pass over. `is_forged` is asked of each
-/// stretch between two blank lines; of a mail whose body is elsewhere, nobody knows.
+/// The place where a mail's body is kept, for [`hides_a_header`].
 pub(super) fn hides_a_header(pieces: &[&[u8]], body: Body, is_forged: impl Fn(&[u8]) -> bool) -> bool {
     if has_field(pieces) {
         return false;
@@ -71,12 +71,12 @@ pub(super) fn hides_a_header(pieces: &[&[u8]], body: Body, is_forged: impl Fn(&[
     })
 }
 
-/// Where the body of a mail is.
+/// The place where the body of a mail is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// Behind its header.
+    /// In memory, behind its header.
     Here,
-    /// In a file.
+    /// In the file of a large mail.
     Elsewhere,
 }
 

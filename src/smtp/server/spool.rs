@@ -1,8 +1,7 @@
 //! Where a mail waits while the hop has it: in memory up to `inspect_limit`, in a file without a name past it.
 //!
-//! There is no queue: a mail is here from the upstream's 354 to the next hop's reply, and a crash leaves nothing behind.
-//! All mails together have a bounded share of memory. What is too much is read to its true end, dropped, and told as a
-//! [`Refusal`].
+//! There is no queue: a mail is here from the upstream's 354 to the next hop's reply, and a crash leaves nothing behind. All
+//! mails together have a bounded share of memory. A mail over a bound is read to its end, dropped, and reported as a [`Refusal`].
 
 use std::{io, path::PathBuf};
 
@@ -13,54 +12,54 @@ use tokio::{
 
 use crate::{limits as bounds, message::header, service::memory::MemoryShare};
 
-/// Why a mail was not kept.
+/// Why a mail was not kept. Its octets are read to the end of data all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It is larger than `size_limit`.
+    /// It is larger than `size_limit`: 552.
     TooLarge,
     /// Its header block is larger than [`bounds::HEADER_BLOCK`], or than `inspect_limit`.
     HeaderTooLarge,
-    /// All mails together take too much memory.
+    /// Its share of the memory budget is used up; it may be sent again.
     MemoryFull,
-    /// The temporary file could not be written.
+    /// The temporary file could not be written; the error of the system.
     Disk(String),
 }
 
-/// How much a mail may take, and where.
+/// Where a mail is kept, and how large it may be.
 #[derive(Clone, Debug)]
 pub struct SpoolLimits {
     /// Octets that stay in memory.
     pub in_memory: usize,
-    /// Octets in all.
+    /// Octets of the whole mail.
     pub most: usize,
-    /// Where files without a name are made.
+    /// The folder of the files without a name.
     pub temporary: PathBuf,
 }
 
-/// One mail on its way through.
+/// One mail while the hop has it.
 #[derive(Debug)]
 pub struct Spool {
     limits: SpoolLimits,
     /// The whole mail, or the header block of a large one.
     head: Vec<u8>,
-    /// The body of a large one.
+    /// The body of a large mail.
     file: Option<File>,
-    /// What waits for the file.
+    /// Octets that wait to be written to the file.
     pending: Vec<u8>,
     size: usize,
-    /// What it holds of the hop's memory.
+    /// The mail's share of the hop's memory.
     memory: MemoryShare,
     refusal: Option<Refusal>,
 }
 
 impl Spool {
-    /// An empty mail that takes its memory from this share.
+    /// A spool without octets, which takes its memory from this share.
     #[must_use]
     pub const fn new(limits: SpoolLimits, memory: MemoryShare) -> Self {
         Self { limits, head: Vec::new(), file: None, pending: Vec::new(), size: 0, memory, refusal: None }
     }
 
-    /// Takes the next octets. What is too much is forgotten and remembered as a refusal.
+    /// Takes the next octets. Past a bound they are dropped, and [`Spool::close`] returns the refusal.
     pub fn push(&mut self, bytes: &[u8]) {
         self.size = self.size.saturating_add(bytes.len());
         if self.refusal.is_some() {
@@ -84,12 +83,12 @@ impl Spool {
         }
     }
 
-    /// Whether the body goes to a file.
+    /// Whether the body is kept in a file.
     fn is_large(&self) -> bool {
         self.file.is_some() || !self.pending.is_empty()
     }
 
-    /// The body moves out; the header block stays, because that is what is judged and edited.
+    /// Moves the body to the file; the header block stays in memory, because it is judged and edited.
     fn outgrow(&mut self, bytes: &[u8]) {
         self.head.extend_from_slice(bytes);
         let Some(end) = header::end(&self.head).filter(|end| *end <= bounds::HEADER_BLOCK) else {
@@ -117,7 +116,7 @@ impl Spool {
         self.memory.shrink_to(0);
     }
 
-    /// Writes what waits for the file; called between two reads of the network.
+    /// Writes what waits for the file; called between two reads of the network. Not cancel-safe.
     pub async fn settle(&mut self) {
         if self.pending.len() >= bounds::SPILL {
             self.spill().await;
@@ -141,10 +140,10 @@ impl Spool {
         Ok(())
     }
 
-    /// The end has come: what is still in memory and belongs to the file is written, and the file is wound back.
+    /// Ends the mail: writes what waits for the file, and rewinds it.
     ///
     /// # Errors
-    /// Why the mail was not kept.
+    /// [`Refusal`]: the mail was not kept.
     pub async fn close(&mut self) -> Result<(), Refusal> {
         if self.is_large() {
             self.spill().await;
@@ -173,14 +172,14 @@ impl Spool {
         (self.head.as_slice(), self.file.as_mut())
     }
 
-    /// Octets in all.
+    /// Octets received of the whole mail.
     #[must_use]
     pub const fn size(&self) -> usize {
         self.size
     }
 }
 
-/// Octets that a mail's memory starts with: most mails fit, and none is copied while it grows.
+/// Octets of memory that a mail starts with: most mails fit, and none is copied while it grows.
 const USUAL: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use firstclick::{
     milter,
     pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
     recognition::Recogniser,
-    service::{Shutdown, listener::ListenerDied, memory::MemoryBudget},
+    service::{Shutdown, listener::ListenerFailed, memory::MemoryBudget},
     settings::{Problems, allow},
     smtp::{
         config::{Config, Trace},
@@ -277,7 +277,7 @@ pub(crate) struct Hop {
     pub(crate) server: Arc<Server>,
     pub(crate) memory: MemoryBudget,
     pub(crate) shutdown: Shutdown,
-    running: JoinHandle<Result<(), ListenerDied>>,
+    running: JoinHandle<Result<(), ListenerFailed>>,
     /// A hop that is dropped stops.
     _stop: DropGuard,
     _folder: TempDir,
@@ -313,7 +313,7 @@ impl Hop {
     }
 
     /// How it ended.
-    pub(crate) async fn ended(self) -> Result<(), ListenerDied> {
+    pub(crate) async fn ended(self) -> Result<(), ListenerFailed> {
         tokio::time::timeout(PATIENCE, self.running).await.expect("the hop stops").unwrap()
     }
 

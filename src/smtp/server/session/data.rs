@@ -1,4 +1,4 @@
-//! The data of one mail: taken in, decided, handed on, and remembered. The upstream hears what the next hop said.
+//! The data of one mail: received, decided, sent to the next hop, and recorded. The upstream gets the next hop's reply.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// A mail whose data has come.
+/// A mail whose data has been received.
 struct Kept<'a> {
     id: &'a str,
     spool: Spool,
@@ -33,11 +33,11 @@ struct Kept<'a> {
 }
 
 impl Session {
-    /// DATA: 354 is ours, and the next hop's DATA follows once the mail is decided.
+    /// DATA: the hop replies 354 itself, and sends DATA to the next hop once the mail is decided.
     pub(super) async fn data(&mut self, greeted: &Greeted, open: &OpenTransaction) -> Result<Next, ConnectionError> {
         if self.connection.has_input() {
-            // Whoever does not wait for 354 would have its mail taken for commands, were DATA refused (RFC 2920
-            // section 3.1 makes DATA the last of a group).
+            // A client that does not wait for 354 would have its mail taken for commands, were DATA refused (RFC 2920 section 3.1
+            // makes DATA the last of a group).
             self.answer(RefusedBy::Hop, &Reply::new(554, "5.5.0 wait for the reply to DATA"));
             return Ok(Next::HangUp);
         }
@@ -56,7 +56,7 @@ impl Session {
         // From here on a refusal is a record, and not counted by `answer`.
         let reply = match refusal_of_data(kept, line_endings, config) {
             Some(reply) => self.refuse_mail(open, &id, spool.size(), reply),
-            // On the heap while it lasts, so that a session that waits for a command does not hold the room for it.
+            // Boxed, so that a session that waits for a command does not hold the memory for it.
             None => Box::pin(self.hand_on(greeted, open, Kept { id: &id, spool, line_endings, watch })).await,
         };
         self.client_info.mail = None;
@@ -64,7 +64,7 @@ impl Session {
         Ok(if reply.code() == 421 { Next::HangUp } else { Next::Go })
     }
 
-    /// Decides a mail and hands it to the next hop; what the upstream is told.
+    /// Decides about a mail and sends it to the next hop; returns the reply for the upstream.
     async fn hand_on(&mut self, greeted: &Greeted, open: &OpenTransaction, mail: Kept<'_>) -> Reply {
         let Kept { id, mut spool, line_endings, watch } = mail;
         let snapshot = Arc::clone(&self.snapshot);
@@ -100,7 +100,7 @@ impl Session {
                 pieces.insert(0, &received);
                 self.relay.deliver(Outgoing { pieces, file }, watch).await
             }
-            // Patches are made of header fields, which do not overlap; were it otherwise, a forged tag might stay.
+            // Patches are made of header fields, which do not overlap; if they did, a forged tag might stay.
             Err(error) => {
                 tracing::error!(id, %error, "the mail cannot be edited");
                 self.relay.abandon();
@@ -113,7 +113,7 @@ impl Session {
         reply
     }
 
-    /// Refuses a mail after its data: nothing of it is at the next hop, and a record says so. Returns the reply.
+    /// Refuses a mail after its data: the next hop has nothing of it, and a [`RefusalRecord`] is written. Returns the reply.
     fn refuse_mail(&mut self, open: &OpenTransaction, id: &str, size: usize, reply: Reply) -> Reply {
         self.relay.abandon();
         let delivery = if reply.is_refused() { Delivery::Refused } else { Delivery::Deferred };
@@ -132,7 +132,7 @@ impl Session {
         reply
     }
 
-    /// The trace field of a mail.
+    /// The Received field of a mail.
     fn received(&self, greeted: &Greeted, open: &OpenTransaction, id: &str) -> Vec<u8> {
         let config = &self.snapshot.config;
         let with = received::ReceivedWith {
@@ -155,7 +155,7 @@ impl Session {
     }
 }
 
-/// Why a mail goes nowhere before anybody has looked at it.
+/// The reply that refuses a mail before it is decided about, for its size, its line ends, memory or disk.
 fn refusal_of_data(kept: Result<(), Refusal>, line_endings: LineEndings, config: &Config) -> Option<Reply> {
     match (kept, line_endings) {
         (Err(refusal), _) => Some(refused_by_spool(&refusal, config.size_limit)),

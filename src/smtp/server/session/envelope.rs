@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl Session {
-    /// MAIL, and the RCPTs that came in the same group. A reload takes effect here: a mail is dealt with by one configuration
-    /// from its beginning to its end.
+    /// MAIL, and the RCPTs that came in the same group. A reload takes effect here: one snapshot handles a mail from MAIL to its
+    /// record.
     pub(super) async fn mail(&mut self, mail: PathCommand, greeted: Greeted) -> (State, Next) {
         self.snapshot = self.server.snapshot();
         if let Some(reply) = refused_by_parameter(&mail, &self.snapshot.config) {
@@ -61,13 +61,13 @@ impl Session {
         }
     }
 
-    /// The RCPTs that have come behind MAIL already, where the next hop takes groups (RFC 2920).
+    /// The RCPTs that have come behind MAIL already, where the next hop announces PIPELINING (RFC 2920).
     async fn recipients_of_the_group(&mut self) -> Vec<PathCommand> {
         let most = if self.relay.takes_pipelines() { GROUP.min(self.snapshot.config.bounds.recipients) } else { 0 };
         let mut recipients = Vec::new();
         while recipients.len() < most {
             let Some(Ok(Command::Rcpt(recipient))) = self.connection.peek().map(Command::parse) else { break };
-            // The line is there already, so reading it waits for nobody.
+            // The line has come already, so reading it does not wait.
             if self.connection.line().await.is_err() {
                 break;
             }
@@ -76,7 +76,7 @@ impl Session {
         recipients
     }
 
-    /// RCPT.
+    /// RCPT in an open transaction.
     pub(super) async fn recipient(&mut self, recipient: PathCommand, greeted: Greeted, mut open: OpenTransaction) -> (State, Next) {
         if open.recipients.len() >= self.snapshot.config.bounds.recipients {
             let reply = Reply::new(452, "4.5.3 too many recipients, send the rest in another mail");
@@ -94,17 +94,17 @@ impl Session {
                 Next::HangUp
             }
             Ok(reply) => self.idle(RefusedBy::NextHop, &reply),
-            // What the next hop accepted before is gone with its connection.
+            // What the next hop accepted before is lost with its connection.
             Err(reply) => return (State::LostTransaction(greeted), self.idle(RefusedBy::Hop, &reply)),
         };
         (State::InTransaction(greeted, open), next)
     }
 }
 
-/// RCPTs that are sent on in one group.
+/// RCPTs that are sent on in one group at most.
 const GROUP: usize = 100;
 
-/// The reply to a MAIL that asks for what cannot be.
+/// The reply that refuses a MAIL for its parameters.
 fn refused_by_parameter(mail: &PathCommand, config: &Config) -> Option<Reply> {
     let most = config.size_limit;
     if mail.parameter("SIZE").and_then(|size| size.parse::<usize>().ok()).is_some_and(|size| size > most) {

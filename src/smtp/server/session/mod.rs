@@ -1,7 +1,7 @@
 //! One upstream's session: its commands go to the next hop as they come, a mail once it is decided.
 //!
-//! [`run`](Session::run) reads commands, [`obey`](Session::obey) does what they say, [`Session::answer`] tells the upstream and
-//! counts what was refused. 250 for a mail goes to the upstream only after the next hop's own.
+//! [`run`](Session::run) reads commands, [`obey`](Session::obey) carries them out, [`Session::answer`] queues the replies and
+//! counts the refusals. A mail gets 250 only after the next hop's own 250.
 
 mod data;
 mod envelope;
@@ -72,25 +72,26 @@ struct Session {
     connection: Connection,
     client_info: ClientInfo,
     server: Arc<Server>,
-    /// What this session, or its mail, goes by.
+    /// The snapshot that this session, or its mail, is handled by.
     snapshot: Arc<Snapshot>,
     relay: Relay,
-    /// Commands so far that brought no mail nearer.
+    /// Commands so far that began or continued no mail.
     idle: usize,
-    /// What is being answered, for the count of refusals.
+    /// The stage of the command that is being answered, for the count of refusals.
     stage: Stage,
     shutdown: Shutdown,
 }
 
-/// Where a session stands.
+/// The state of a session.
 enum State {
-    /// The upstream has not said EHLO or HELO.
+    /// No EHLO or HELO was received.
     Connected,
-    /// It has, and no transaction is open.
+    /// EHLO or HELO was received, and no transaction is open.
     Greeted(Greeted),
-    /// The next hop has accepted MAIL.
+    /// The next hop has accepted MAIL: a transaction is open.
     InTransaction(Greeted, OpenTransaction),
-    /// It had, and the connection to it is lost. The upstream was told 250 for recipients that are gone, so only 4yz may follow.
+    /// A transaction was open, and the connection to the next hop is lost. The recipients that got 250 are lost with it, so only
+    /// 4yz may follow.
     LostTransaction(Greeted),
 }
 
@@ -108,7 +109,7 @@ impl State {
     }
 }
 
-/// What an upstream said of itself, and was told.
+/// The upstream's EHLO or HELO, and the extensions in the reply.
 struct Greeted {
     helo: String,
     protocol: Protocol,
@@ -122,23 +123,23 @@ struct OpenTransaction {
     recipients: Vec<String>,
 }
 
-/// What happens after a command.
+/// What the session does after a command.
 enum Next {
     Go,
-    /// The upstream has said that it is done.
+    /// It ends: the upstream sent QUIT.
     Close,
-    /// The session ends although the upstream may be talking still; it should hear why.
+    /// It ends although the upstream may still be sending; the last reply must reach it.
     HangUp,
 }
 
 impl Session {
-    /// TLS from the first octet.
+    /// The TLS handshake of a listener of `listen_tls`.
     async fn encrypt(&mut self) -> Result<(), ConnectionError> {
         let config = self.snapshot.server_tls.clone().ok_or(ConnectionError::Closed)?;
         self.connection.encrypt(config, self.snapshot.config.deadlines.command).await
     }
 
-    /// Reads commands and obeys them, until the session ends.
+    /// Reads commands and carries them out until the session ends.
     async fn run(&mut self) -> Result<(), ConnectionError> {
         self.answer(RefusedBy::Hop, &self.greeting());
         let mut state = State::Connected;
@@ -179,7 +180,7 @@ impl Session {
         }
     }
 
-    /// Does what a command says.
+    /// Carries out a command.
     async fn obey(&mut self, command: Command, state: State) -> Result<(State, Next), ConnectionError> {
         Ok(match (command, state) {
             (Command::Ehlo(name), _) => (self.greet(name, Protocol::Esmtp).await, Next::Go),
@@ -223,8 +224,7 @@ impl Session {
         Reply::new(220, format!("{} ESMTP firstclick", self.snapshot.config.hostname))
     }
 
-    /// Queues a reply to the upstream. Every refusal before the data goes through here and is counted; those after it are
-    /// records.
+    /// Queues a reply to the upstream. Every refusal before the data is counted here; those after the data are records.
     fn answer(&mut self, by: RefusedBy, reply: &Reply) {
         if reply.code() >= 400 {
             let client = self.client_info.peer_of_mail().forwarded_client().unwrap_or(self.client_info.peer);
@@ -233,7 +233,7 @@ impl Session {
         self.connection.queue(reply);
     }
 
-    /// Answers a command that brings no mail nearer; too many of them end the session.
+    /// Answers a command that begins or continues no mail; too many of them end the session with 421.
     fn idle(&mut self, by: RefusedBy, reply: &Reply) -> Next {
         self.idle += 1;
         self.answer(by, reply);
@@ -248,8 +248,8 @@ impl Session {
         self.connection.flush(self.snapshot.config.deadlines.command).await
     }
 
-    /// The next line; none where the hop stops and no transaction is open. A silent session between two mails closes its
-    /// connection to the next hop, and has less time where sessions are many.
+    /// The next line; none where the hop drains and no transaction is open. Between two mails a silent session closes its
+    /// connection to the next hop, and gets less time where sessions are many. Cancel-safe.
     async fn next_line(&mut self, in_transaction: bool) -> Result<Option<CommandLine>, ConnectionError> {
         let start = Instant::now();
         loop {
@@ -301,7 +301,7 @@ impl Session {
         State::Greeted(Greeted { helo, protocol, announced })
     }
 
-    /// STARTTLS. After it the session starts again (RFC 3207 section 4.2).
+    /// STARTTLS. The session starts again after it (RFC 3207 section 4.2).
     async fn start_tls(&mut self, state: State) -> Result<(State, Next), ConnectionError> {
         let config = match &self.snapshot.server_tls {
             Some(_) if self.connection.is_encrypted() => return Ok((state, self.out_of_order("TLS is spoken already"))),
@@ -316,7 +316,7 @@ impl Session {
         Ok((State::Connected, Next::Go))
     }
 
-    /// XCLIENT, after which the session starts again, and XFORWARD.
+    /// XCLIENT, after which the session starts again, and XFORWARD, which is for the next mail.
     fn speak_for(&mut self, command: Command, state: State) -> (State, Next) {
         if !self.client_info.is_trusted(&self.snapshot.config) {
             let reply = Reply::new(550, "5.7.0 you may not speak for others; see identity.trusted_upstreams");
@@ -340,7 +340,7 @@ impl Session {
     }
 }
 
-/// Where a session's mails go.
+/// The next hops that a session's mails go to.
 fn destination<'a>(server: &'a Server, snapshot: &'a Snapshot) -> Destination<'a> {
     Destination { config: &snapshot.config, tls: snapshot.client_tls.as_ref(), route: &server.route }
 }
@@ -349,17 +349,17 @@ fn ok() -> Reply {
     Reply::new(250, "2.0.0 ok")
 }
 
-/// A line that is no command, and what its sender is told.
+/// A line that is no command, and the reply to it.
 enum Misread {
-    /// One line is not in order.
+    /// One malformed line: the session goes on.
     Command(Reply),
-    /// The peer speaks no SMTP: nothing of what follows may be taken for a command.
+    /// The peer speaks no SMTP: the session ends, and nothing that follows is taken for a command.
     Peer(Reply),
 }
 
 fn read(line: &CommandLine) -> Result<Command, Misread> {
     match line {
-        // A browser, or a script that was told to talk to the wrong port.
+        // A browser, or a script that was made to speak to the wrong port.
         CommandLine::Whole(line) if [" HTTP/1.1", " HTTP/1.0", " HTTP/2.0"].iter().any(|end| line.ends_with(end.as_bytes())) => {
             Err(Misread::Peer(Reply::new(502, "5.5.2 this is SMTP")))
         }
@@ -370,7 +370,7 @@ fn read(line: &CommandLine) -> Result<Command, Misread> {
     }
 }
 
-/// What a line is about, in order or not: its verb says.
+/// The stage of a line by its verb, whether or not its arguments are well-formed.
 fn stage(line: &CommandLine) -> Stage {
     let CommandLine::Whole(line) = line else { return Stage::Command };
     let verb = line.split(|byte| *byte == b' ').next().unwrap_or_default();
