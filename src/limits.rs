@@ -314,6 +314,9 @@ pub const LINK_STORE_THREADS: usize = 16;
 /// How often expired guard links are removed.
 pub const LINK_STORE_SWEEP: Duration = Duration::from_hours(1);
 
+/// Time for reading the configuration again before the log says that it hangs.
+pub const RELOAD: Duration = Duration::from_secs(30);
+
 /// Octets of the stack of every thread that reads mails: what nesting the bounds of `message` allow needs a small part of it, in debug
 /// builds too (a test tries).
 pub const STACK: usize = 2 * 1024 * 1024;

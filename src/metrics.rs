@@ -30,6 +30,7 @@ pub struct Metrics {
     panics: Family<Protocol, Counter>,
     refusals: Family<Refusal, Counter>,
     audit_failures: Counter,
+    lost_records: Counter,
     clicks: Family<Click, Counter>,
     reloads: Family<Reload, Counter>,
     listed: Gauge,
@@ -81,7 +82,16 @@ struct Reload {
 
 impl Default for Metrics {
     fn default() -> Self {
+        Self::with_lost_records(Counter::default())
+    }
+}
+
+impl Metrics {
+    /// Metrics that show this counter of audit records that were lost.
+    #[must_use]
+    pub fn with_lost_records(lost_records: Counter) -> Self {
         let mut metrics = Self {
+            lost_records,
             registry: Registry::default(),
             mails: Family::default(),
             stopped: Family::default(),
@@ -101,9 +111,7 @@ impl Default for Metrics {
         metrics.registry = metrics.register();
         metrics
     }
-}
 
-impl Metrics {
     fn register(&self) -> Registry {
         let mut registry = Registry::with_prefix("firstclick");
         registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
@@ -122,6 +130,7 @@ impl Metrics {
             self.refusals.clone(),
         );
         registry.register("audit_failures", "Exemptions withheld because they could not be put on record", self.audit_failures.clone());
+        registry.register("audit_records_lost", "Records that the audit disk refused or did not keep up with", self.lost_records.clone());
         registry.register("guard_clicks", "What was done with guard links", self.clicks.clone());
         registry.register("reloads", "Readings of the configuration, by whether it was taken", self.reloads.clone());
         registry.register("allowlist_entries", "Entries in force", self.listed.clone());

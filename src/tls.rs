@@ -77,6 +77,7 @@ fn provider() -> Arc<CryptoProvider> {
 /// Names the file and what is wrong with it.
 pub fn server(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(&files.certificate)?;
+    regular(&files.key)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| at(&files.key, &error))?;
     let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
@@ -115,7 +116,17 @@ pub fn client(how: ClientTls, authorities: Option<&Path>) -> Result<Option<Arc<C
     Ok(Some(Arc::new(config)))
 }
 
+/// What is no regular file, as a FIFO in its place, is not opened: that would wait for a writer.
+fn regular(path: &Path) -> Result<(), TlsError> {
+    match std::fs::metadata(path) {
+        Ok(about) if !about.is_file() => Err(TlsError::File { path: path.display().to_string(), what: "is no regular file".into() }),
+        // Reading says what is wrong.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    regular(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| at(path, &error))?.collect();
     let found = found.map_err(|error| at(path, &error))?;
     if found.is_empty() {

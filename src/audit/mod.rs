@@ -21,6 +21,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::chain::Tip;
@@ -42,6 +43,7 @@ pub struct Audit {
     /// The bound on the queue: a permit for each [`STEP`] octets.
     room: Arc<Semaphore>,
     key: Arc<ArcSwapOption<Key>>,
+    lost: Counter,
 }
 
 /// A record in the queue, with its share of the queue's bound.
@@ -122,14 +124,22 @@ impl Audit {
         let start = Record::start(clock::now(), writer.torn);
         writer.append(&[&start]).map_err(|error| AuditError::Folder(folder.into(), error.to_string()))?;
         let (queue, jobs) = mpsc::unbounded_channel();
-        let run = move || run(writer, jobs);
+        let lost = Counter::default();
+        let counted = lost.clone();
+        let run = move || run(writer, jobs, &counted);
         thread::Builder::new().name("audit".into()).spawn(run).map_err(|error| AuditError::Folder(folder.into(), error.to_string()))?;
-        Ok(Self { folder: folder.into(), queue, room: Arc::new(Semaphore::new(limits::AUDIT_QUEUE / STEP)), key })
+        Ok(Self { folder: folder.into(), queue, room: Arc::new(Semaphore::new(limits::AUDIT_QUEUE / STEP)), key, lost })
     }
 
     /// Writes by another key, or none, from the next record on.
     pub fn key_by(&self, key: Option<Key>) {
         self.key.store(key.map(Arc::new));
+    }
+
+    /// Counts the records that were lost, because the disk refused them or did not keep up; a metric.
+    #[must_use]
+    pub fn lost(&self) -> Counter {
+        self.lost.clone()
     }
 
     /// The folder of the audit's files.
@@ -163,6 +173,7 @@ impl Audit {
         if let Ok(share) = Arc::clone(&self.room).try_acquire_many_owned(steps(record.weight())) {
             let _ = self.queue.send(Job { record, _share: share, waiting: None });
         } else {
+            self.lost.inc();
             tracing::error!(id = record.id().unwrap_or_default(), "the audit disk is too slow: a record was dropped");
         }
     }
@@ -195,9 +206,14 @@ fn steps(weight: usize) -> u32 {
     u32::try_from(weight.div_ceil(STEP).clamp(1, limits::AUDIT_QUEUE / STEP)).unwrap_or(u32::MAX)
 }
 
-fn run(mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Job>) {
+fn run(mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Job>, lost: &Counter) {
     let mut batch = Vec::new();
     while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
+        // Whoever waited too long has passed the mail as an ordinary one, and writes that instead.
+        batch.retain(|job: &Job| job.waiting.as_ref().is_none_or(|waiting| !waiting.is_closed()));
+        if batch.is_empty() {
+            continue;
+        }
         let records: Vec<&Record> = batch.iter().map(|job| &job.record).collect();
         let mut outcome = writer.append(&records);
         let somebody_waits = batch.iter().any(|job| job.waiting.is_some());
@@ -205,6 +221,7 @@ fn run(mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Job>) {
             outcome = writer.sync().and_then(|()| writer.is_in_place());
         }
         if let Err(error) = &outcome {
+            lost.inc_by(batch.iter().filter(|job| job.waiting.is_none()).count() as u64);
             tracing::error!(records = batch.len(), %error, "audit records could not be written; mails are relayed, exemptions stop");
         }
         for sender in batch.drain(..).filter_map(|job| job.waiting) {
@@ -391,6 +408,30 @@ mod tests {
         assert!(text.contains("\"what\":\"changed\"") && broken.is_some(), "{text}");
         let (text, broken) = touched(|file| File::options().append(true).open(file).unwrap().write_all(b"x").unwrap()).await;
         assert!(text.contains("\nx\n{\"type\":\"file\"") && broken.is_some(), "{text}");
+    }
+
+    /// Whoever waited too long has passed the mail as an ordinary one: its exemption must not stand in the audit.
+    #[test]
+    fn what_nobody_waits_for_any_more_is_not_written() {
+        let folder = TempDir::new().unwrap();
+        let writer = Writer::open(folder.path(), Arc::default()).unwrap();
+        let (queue, jobs) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(10));
+        let share = || Arc::clone(&room).try_acquire_owned().unwrap();
+        for (number, keeps) in [true, false, true, false].into_iter().enumerate() {
+            let (sender, receiver) = oneshot::channel();
+            let outcome = Record::outcome(clock::now(), format!("mail-{number}"), crate::mail::Outcome::cancelled());
+            queue.send(Job { record: outcome, _share: share(), waiting: Some(sender) }).map_err(drop).unwrap();
+            if keeps {
+                std::mem::forget(receiver);
+            }
+        }
+        drop(queue);
+        run(writer, jobs, &Counter::default());
+        let text = fs::read_to_string(only_file(folder.path())).unwrap();
+        let written: Vec<bool> = (0..4).map(|number| text.contains(&format!("mail-{number}"))).collect();
+        assert_eq!(written, [true, false, true, false], "{text}");
+        assert_eq!(room.available_permits(), 10);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! Pure: records in, counts out. `audit report` prints them, and `check` warns of the near misses, so that the admin learns of a
 //! sender's new address, path or key before the readers do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
@@ -32,16 +32,26 @@ impl Tally {
 
 /// Counts of all entries, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Tallies(BTreeMap<String, Tally>);
+pub struct Tallies {
+    entries: BTreeMap<String, Tally>,
+    /// Ids of the mails that acted, with their entries: a second record of one says that its exemption was withheld.
+    acted: HashMap<String, String>,
+}
 
 impl Tallies {
     /// Counts a record; one that is of no mail, or of a mail that no entry names, counts nothing.
     pub fn add(&mut self, record: &Record) {
         let Record::Mail(mail) = record else { return };
         let Some(entry) = mail.entry.clone().filter(|entry| !entry.is_empty()) else { return };
-        let tally = self.0.entry(entry).or_default();
+        if let Some(before) = self.acted.remove(&mail.id).and_then(|entry| self.entries.get_mut(&entry)) {
+            before.acted = before.acted.saturating_sub(1);
+        }
+        let tally = self.entries.entry(entry.clone()).or_default();
         match mail.decision.known() {
-            Some(VerdictKind::Act) => tally.acted += 1,
+            Some(VerdictKind::Act) => {
+                tally.acted += 1;
+                self.acted.insert(mail.id.clone(), entry);
+            }
             Some(VerdictKind::NearMiss) => {
                 let failed = mail.stopped_by();
                 let check = failed.map_or_else(String::new, |reason| reason.check.to_string());
@@ -55,13 +65,13 @@ impl Tallies {
 
     /// The entries that any record named, with their counts.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Tally)> {
-        self.0.iter().map(|(name, tally)| (name.as_str(), tally))
+        self.entries.iter().map(|(name, tally)| (name.as_str(), tally))
     }
 
     /// The counts of one entry; all 0 where no record named it.
     #[must_use]
     pub fn of(&self, entry: &str) -> Tally {
-        self.0.get(entry).cloned().unwrap_or_default()
+        self.entries.get(entry).cloned().unwrap_or_default()
     }
 }
 
@@ -74,7 +84,7 @@ mod tests {
         let mut tallies = Tallies::default();
         let mail = |second: u8, entry: &str, decision: &str, reasons: &str| {
             format!(
-                r#"{{"type":"mail","v":1,"time":"2026-11-25T00:00:0{second}Z","id":"x","from":"<>","to":[],"size":1,"decision":"{decision}","observed":false{entry},"reasons":[{reasons}]}}"#
+                r#"{{"type":"mail","v":1,"time":"2026-11-25T00:00:0{second}Z","id":"{second}","from":"<>","to":[],"size":1,"decision":"{decision}","observed":false{entry},"reasons":[{reasons}]}}"#
             )
         };
         let missed = r#"{"check":"author","ok":true,"detail":"x"},{"check":"one_time_link","ok":false,"detail":"y"}"#;
@@ -87,9 +97,15 @@ mod tests {
         ] {
             tallies.add(&Record::read(line.as_bytes()).unwrap());
         }
+        // Withheld after all: the second record counts.
+        for decision in ["act", "pass"] {
+            tallies.add(&Record::read(mail(6, r#","entry":"w""#, decision, "").as_bytes()).unwrap());
+        }
+        let withheld = tallies.of("w");
+        assert_eq!((withheld.acted, withheld.passed), (0, 1));
         let tally = tallies.of("a");
         assert_eq!((tally.acted, tally.missed(), tally.passed), (1, 1, 1));
         assert_eq!(tally.newest, Some(("2026-11-25T00:00:02Z".parse().unwrap(), "one_time_link: y".into())));
-        assert_eq!(tallies.entries().count(), 1);
+        assert_eq!(tallies.entries().count(), 2);
     }
 }

@@ -137,10 +137,19 @@ fn find(folder: &Path, find: &Find) -> anyhow::Result<Answer> {
         for line in BufReader::new(File::open(&path)?).split(b'\n') {
             let line = line?;
             match Record::read(&line) {
-                Some(Record::Mail(mail)) if matches(&mail, find) => {
-                    by_id.insert(mail.id.clone(), stories.len());
-                    stories.push(Story { mail, line, later: Vec::new(), superseded: None });
-                }
+                // A mail whose exemption was withheld after its record was on its way to the disk has a second one, which counts.
+                Some(Record::Mail(mail)) => match by_id.get(&mail.id).copied() {
+                    Some(at) => {
+                        if let Some(story) = stories.get_mut(at) {
+                            (story.mail, story.line) = (mail, line);
+                        }
+                    }
+                    None if matches(&mail, find) => {
+                        by_id.insert(mail.id.clone(), stories.len());
+                        stories.push(Story { mail, line, later: Vec::new(), superseded: None });
+                    }
+                    None => {}
+                },
                 Some(record @ (Record::Outcome(_) | Record::Click(_))) => {
                     let at = record.id().and_then(|id| by_id.get(id));
                     if let Some(story) = at.and_then(|at| stories.get_mut(*at)) {
@@ -151,6 +160,7 @@ fn find(folder: &Path, find: &Find) -> anyhow::Result<Answer> {
             }
         }
     }
+    stories.retain(|story| matches(&story.mail, find));
     // From the newest to the oldest: when the next mail of the same entry and kind came for the same readers.
     let mut next: HashMap<(Option<String>, String, Vec<String>), Timestamp> = HashMap::new();
     for story in stories.iter_mut().rev() {

@@ -12,7 +12,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     task::{JoinError, JoinSet},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -51,7 +51,11 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
         tracing::warn!("{warning}");
     }
     raise_file_limit(&settings);
-    runtime()?.block_on(service(config, settings, hostname))
+    let runtime = runtime()?;
+    let answer = runtime.block_on(service(config, settings, hostname));
+    // A file that is still being read, perhaps on a share that hangs, does not keep the program.
+    runtime.shutdown_timeout(limits::CUT);
+    answer
 }
 
 /// The service, from its sockets to its last record.
@@ -228,11 +232,30 @@ async fn reload_on_change(mut hangup: Signal, mut reload: Reload) {
             _ = hangup.recv() => true,
             () = sleep(limits::RELOAD_LOOK) => false,
         };
-        if asked || reload.has_changed() {
-            notify(&[NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading), NotifyState::Reloading]);
-            // It reads files, perhaps on a network share: other threads serve mails meanwhile.
-            tokio::task::block_in_place(|| reload.reload());
-            notify(&[NotifyState::Ready]);
+        // It reads files, perhaps on a share that hangs: on a thread that serves no mails.
+        let mut reading = tokio::task::spawn_blocking(move || {
+            if asked || reload.has_changed() {
+                notify(&[NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading), NotifyState::Reloading]);
+                reload.reload();
+                notify(&[NotifyState::Ready]);
+            }
+            reload
+        });
+        let read = match timeout(limits::RELOAD, &mut reading).await {
+            Ok(read) => read,
+            Err(_) => {
+                tracing::error!(
+                    "the configuration cannot be read: a file system does not answer; the one before stays in force until it does"
+                );
+                reading.await
+            }
+        };
+        match read {
+            Ok(back) => reload = back,
+            Err(error) => {
+                tracing::error!(%error, "reading the configuration failed; restart the service to read it again, and report this");
+                return;
+            }
         }
     }
 }

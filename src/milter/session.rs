@@ -74,10 +74,21 @@ struct OpenTransaction {
     assembly: MessageAssembly,
     /// Octets received of the mail, kept or not.
     size: usize,
+    /// What was told of it so far.
+    told: Told,
     header: Header,
     body: Body,
     /// The mail's share of the hop's memory.
     memory: MemoryShare,
+}
+
+/// How much of a mail was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// The envelope, and fields of the header.
+    Header,
+    /// The whole header, and pieces of the body.
+    Body,
 }
 
 /// Whether a mail's header was kept. It must be read, since it may hold a forged field.
@@ -200,7 +211,10 @@ impl Session<'_> {
             }
             MtaCommand::Helo(name) => self.client.helo = text(&name),
             MtaCommand::Mail(path) => {
+                // Sendmail tells the queue id in front of MAIL, Postfix at the end of the header.
+                let queue_id = self.queue_id.take();
                 self.forget();
+                self.queue_id = queue_id;
                 self.mail = Some(Box::new(OpenTransaction::begin(self.server, &self.client, text(&path))));
             }
             MtaCommand::Recipient(path) => {
@@ -232,8 +246,14 @@ impl Session<'_> {
         self.queue_id = None;
     }
 
+    /// The open transaction, if so much of it was told; a frame out of turn ends the session, since what it carries would stay
+    /// unread.
+    fn mail_in(&mut self, told: Told) -> Result<&mut OpenTransaction, SessionError> {
+        self.mail.as_deref_mut().filter(|mail| mail.told == told).ok_or(SessionError::OutOfTurn)
+    }
+
     fn field(&mut self, name: &[u8], value: &[u8]) -> Result<Option<MilterReply>, SessionError> {
-        let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
+        let mail = self.mail_in(Told::Header)?;
         mail.size = mail.size.saturating_add(name.len() + value.len() + 3);
         // If the connection were closed, an MTA might accept the mail with its forged fields: it is refused at the end of its
         // header.
@@ -254,6 +274,7 @@ impl Session<'_> {
 
     /// The end of the header. Most mails end here: no entry names their author, and nothing is forged.
     async fn end_of_header(&mut self) -> Result<Option<MilterReply>, SessionError> {
+        self.mail_in(Told::Header)?.told = Told::Body;
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
         let pipeline = Arc::clone(&mail.pipeline);
         let refused = match mail.header {
@@ -276,6 +297,7 @@ impl Session<'_> {
             mail.body = Body::NotNeeded;
             return Ok(Some(MilterReply::Continue));
         }
+        mail.queue_id = self.queue_id.take();
         let mut mail = self.mail.take().ok_or(SessionError::OutOfTurn)?;
         match decide(&pipeline, &self.client, &mut mail).await {
             Ok(_) => Ok(Some(MilterReply::Accept)),
@@ -284,7 +306,7 @@ impl Session<'_> {
     }
 
     fn body(&mut self, piece: &[u8]) -> Result<Option<MilterReply>, SessionError> {
-        let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
+        let mail = self.mail_in(Told::Body)?;
         let limit = mail.pipeline.config.inspect_limit;
         mail.size = mail.size.saturating_add(piece.len());
         if mail.body == Body::Kept && (mail.size > limit || !mail.keeps(piece.len())) {
@@ -304,6 +326,7 @@ impl Session<'_> {
         {
             self.body(&piece)?;
         }
+        self.mail_in(Told::Body)?;
         let mut mail = self.mail.take().ok_or(SessionError::OutOfTurn)?;
         mail.queue_id = mail.queue_id.take().or_else(|| self.queue_id.clone());
         self.forget();
@@ -332,6 +355,7 @@ impl OpenTransaction {
             queue_id: None,
             assembly: MessageAssembly::default(),
             size: 0,
+            told: Told::Header,
             header: Header::Kept,
             body: Body::Kept,
             memory,

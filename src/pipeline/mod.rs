@@ -94,9 +94,10 @@ impl Shared {
     /// State with nothing counted in it.
     #[must_use]
     pub fn new(recogniser: Recogniser, audit: Option<Audit>) -> Self {
+        let metrics = Metrics::with_lost_records(audit.as_ref().map(Audit::lost).unwrap_or_default());
         Self {
             audit,
-            metrics: Arc::default(),
+            metrics: Arc::new(metrics),
             refusals: Refusals::default(),
             recogniser: Arc::new(recogniser),
             quota: Quota::default(),
@@ -233,6 +234,9 @@ impl Pipeline {
         if transaction.size > self.config.inspect_limit {
             let says = format!("{} octets are more than inspect_limit", transaction.size);
             return (Analysis::nothing(Finding::fails(Reason::Size, says)), None);
+        }
+        if recipients.is_empty() && transaction.protocol != Protocol::File {
+            return (Analysis::nothing(Finding::fails(Reason::Recipients, "there is no recipient")), None);
         }
         if transaction.repair == LineRepair::Done {
             return (Analysis::nothing(Finding::fails(Reason::Reading, Flaw::BareLineEnding.says())), None);

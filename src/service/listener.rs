@@ -277,6 +277,8 @@ impl Sessions {
         T: AsyncRead + AsyncWrite + Unpin + Send,
         S: Service<T>,
     {
+        // From here on it counts as open, as it does for the bound.
+        let _open = self.metrics.session(self.protocol);
         let (mut client, mut input, mut is_check) = (peer, Vec::new(), false);
         if service.is_proxy(peer) {
             let header = tokio::select! {
@@ -303,7 +305,6 @@ impl Sessions {
             drop(permit);
             return self.refuse(stream, client, why, &*service).await;
         }
-        let _open = self.metrics.session(self.protocol);
         service.serve(Accepted { stream, input, client, shutdown: self.shutdown.clone() }).await;
         drop(permit);
     }

@@ -1,7 +1,5 @@
 //! `[arc]`: the domain, selector and key by which changed mails are sealed (RFC 8617).
 
-use std::fs;
-
 use super::{
     Problems,
     keys::{File, Text},
@@ -34,7 +32,7 @@ pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> Option<
     let selector = selector.and_then(|found| found.parse(problems, "letters, digits and hyphens, as in \"arc1\"", name));
     let key_file = key_file?;
     let path = key_file.value;
-    let pem = match fs::read_to_string(&path) {
+    let pem = match super::files::text(&path) {
         Ok(pem) => pem,
         Err(error) => {
             problems.add(key_file.place, key_file.key, format!("{} cannot be read: {error}", path.display()));

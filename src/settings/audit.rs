@@ -1,9 +1,6 @@
 //! `[audit]`: the folder of the records, and the keys of their chain.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
     Problems,
@@ -25,7 +22,7 @@ impl AuditKeys {
     /// # Errors
     /// What is wrong with the file, in words; its contents are never repeated.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        let text = super::files::text(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
         let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
         let mut keys = Vec::new();
         for (at, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {

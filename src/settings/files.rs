@@ -8,8 +8,8 @@ use std::{
     collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
     fs::{self, File},
     hash::Hasher as _,
-    io::Read as _,
-    os::unix::fs::MetadataExt as _,
+    io::{self, Read as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -62,10 +62,39 @@ impl Fingerprint {
     }
 }
 
+/// The octets of a file, at most `most` of them and one more. What is no regular file, as a FIFO in its place, is an error and
+/// never waited for.
+///
+/// # Errors
+/// Of the system; [`io::ErrorKind::InvalidInput`] for what is no regular file.
+pub(super) fn octets(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut octets = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut octets)?;
+    Ok(octets)
+}
+
+/// A text file of at most [`limits::SETTINGS_FILE`] octets.
+///
+/// # Errors
+/// As [`octets`]; a larger file, or one that is not UTF-8, is [`io::ErrorKind::InvalidData`].
+pub(super) fn text(path: &Path) -> io::Result<String> {
+    let octets = octets(path, limits::SETTINGS_FILE)?;
+    if octets.len() as u64 > limits::SETTINGS_FILE {
+        let what = format!("it is larger than {} octets", limits::SETTINGS_FILE);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
+    String::from_utf8(octets).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
 /// A digest of a file's contents, as far as any file of a configuration is read.
 fn digest(path: &Path) -> Option<u64> {
-    let (mut octets, mut hasher) = (Vec::new(), DefaultHasher::new());
-    File::open(path).ok()?.take(limits::SETTINGS_FILE).read_to_end(&mut octets).ok()?;
+    let mut hasher = DefaultHasher::new();
+    let octets = octets(path, limits::SETTINGS_FILE).ok()?;
     hasher.write(&octets);
     Some(hasher.finish())
 }
@@ -236,31 +265,27 @@ mod tests {
         assert_eq!(files.paths().count(), 1);
     }
 
-    /// The configuration names a pipe, at which reading it waits: time for a change of a file that was read before.
+    /// Opened, a FIFO would be waited for until somebody writes.
     #[test]
-    fn a_change_while_the_rest_is_read_is_seen_by_the_next_look() {
+    fn a_fifo_in_a_files_place_is_a_mistake_and_not_waited_for() {
         let folder = tempfile::TempDir::new().unwrap();
         let path = |name: &str| folder.path().join(name);
         let text =
             "[readers]\ndomains = [\"corp.example\"]\naliases = \"aliases\"\n[tag]\ntoken_file = \"tag.token\"\nkey_file = \"tag.key\"\n";
         fs::write(path("firstclick.toml"), text).unwrap();
-        fs::write(path("aliases"), "").unwrap();
-        fs::write(path("tag.key"), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n").unwrap();
-        let pipe = path("tag.token");
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
-        let reading = {
-            let config = path("firstclick.toml");
-            std::thread::spawn(move || super::super::Settings::load(&config).unwrap().files)
-        };
-        // Opening waits for the reader: the aliases are read by then.
-        let mut token = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
-        fs::write(path("aliases"), "all: bob@corp.example\n").unwrap();
-        std::io::Write::write_all(&mut token, b"test-token-1234\n").unwrap();
-        drop(token);
-        let mut files = reading.join().unwrap();
-        // The pipe itself looks changed; nothing else is left but the aliases.
-        files.seen.remove(&pipe);
-        assert!(files.have_changed());
-        assert!(!files.have_changed());
+        for name in ["aliases", "tag.token", "tag.key"] {
+            for other in ["aliases", "tag.token", "tag.key"] {
+                let _ = fs::remove_file(path(other));
+            }
+            fs::write(path("aliases"), "").unwrap();
+            fs::write(path("tag.token"), "test-token-1234\n").unwrap();
+            fs::write(path("tag.key"), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n").unwrap();
+            assert!(super::super::Settings::load(&path("firstclick.toml")).is_ok());
+            fs::remove_file(path(name)).unwrap();
+            let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+            rustix::fs::mknodat(rustix::fs::CWD, path(name), fifo, mode, 0).unwrap();
+            let said = super::super::Settings::load(&path("firstclick.toml")).unwrap_err().to_string();
+            assert!(said.contains("it is no regular file"), "{name}: {said}");
+        }
     }
 }

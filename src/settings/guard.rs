@@ -1,12 +1,6 @@
 //! `[guard]`: compiled into the guard page's configuration.
 
-use std::{
-    fs,
-    io::{self, Read as _},
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use rustix::fs::{Access, access};
 use url::Url;
@@ -121,7 +115,7 @@ fn origin(text: &str) -> Option<String> {
 /// The keys of a file; what it holds is never repeated in a message.
 fn key_lines(found: Found<PathBuf>, problems: &mut Problems) -> Vec<String> {
     let path = found.value;
-    let text = match fs::read_to_string(&path) {
+    let text = match super::files::text(&path) {
         Ok(text) => text,
         Err(error) => {
             let what = format!("{} cannot be read: {error}; `firstclick keygen --out FILE` writes one", path.display());
@@ -170,14 +164,12 @@ fn read_logo(found: Found<PathBuf>, problems: &mut Problems) -> Option<Logo> {
         problems.add(found.place, found.key, format!("{} is no picture; expected .png, .svg, .jpg or .webp", path.display()));
         return None;
     };
-    let mut octets = Vec::new();
-    let read = fs::File::open(&path).and_then(|file| file.take(limits::LOGO + 1).read_to_end(&mut octets));
-    match read {
-        Ok(_) if octets.len() as u64 > limits::LOGO => {
+    match super::files::octets(&path, limits::LOGO) {
+        Ok(octets) if octets.len() as u64 > limits::LOGO => {
             problems.add(found.place, found.key, format!("{} is larger than {} KiB", path.display(), limits::LOGO / 1024));
             None
         }
-        Ok(_) => Some(Logo { kind, octets }),
+        Ok(octets) => Some(Logo { kind, octets }),
         Err(error) => {
             problems.add(found.place, found.key, format!("{} cannot be read: {error}", path.display()));
             None

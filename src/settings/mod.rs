@@ -30,7 +30,6 @@ mod tag;
 mod written;
 
 use std::{
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -53,7 +52,6 @@ use self::{
 use crate::{
     allowlist::{Action, Allowlist, Entry, Mode},
     identity::{ArcSigner, Network},
-    limits,
     message::Domain,
     smtp::config::Config,
 };
@@ -239,11 +237,7 @@ fn read(path: &Path, problems: &mut Problems) -> Option<String> {
 
 /// A text file of at most [`limits::SETTINGS_FILE`] octets, or what is wrong with it.
 fn read_text(path: &Path) -> Result<String, String> {
-    let unread = |error: std::io::Error| format!("cannot be read: {error}");
-    if fs::metadata(path).map_err(unread)?.len() > limits::SETTINGS_FILE {
-        return Err(format!("the file is larger than {} octets", limits::SETTINGS_FILE));
-    }
-    fs::read_to_string(path).map_err(unread)
+    files::text(path).map_err(|error| format!("cannot be read: {error}"))
 }
 
 fn addresses(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<SocketAddr> {

@@ -3,7 +3,7 @@
 //! The sender counts as proven, because a mail that was saved months ago cannot be proven again: its signature is old and its key
 //! may no longer be published. What is tested is the entry: kinds, links, other links, attachments, one reading.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use jiff::Timestamp;
 
@@ -73,9 +73,8 @@ pub(super) fn run(trials: &[PolicyTest], entry: &Entry, beside: &Path, now: Time
     for policy_test in trials {
         let path = beside.join(&policy_test.mail);
         watched.note(&path);
-        let large = fs::metadata(&path).is_ok_and(|about| about.len() > limits::SETTINGS_FILE);
-        let raw = match fs::read(&path) {
-            Ok(_) if large => {
+        let raw = match super::files::octets(&path, limits::SETTINGS_FILE) {
+            Ok(raw) if raw.len() as u64 > limits::SETTINGS_FILE => {
                 problems.add(
                     policy_test.place.clone(),
                     "test.mail",

@@ -34,10 +34,11 @@ pub(super) fn compile(file: &mut Layers<'_>, advice: &mut Vec<Advice>, problems:
     if there {
         let mut missing =
             |key: &str, what: &str| problems.add_missing(place.clone(), format!("smtp.{key}"), format!("missing, expected {what}"));
-        if listen.is_none() && listen_tls.is_none() {
+        let empty = |list: &Option<Found<Vec<Found<String>>>>| list.as_ref().is_none_or(|list| list.value.is_empty());
+        if empty(&listen) && empty(&listen_tls) {
             missing("listen", "where upstreams connect, as in [\"127.0.0.1:2525\"]");
         }
-        if next_hop.is_none() {
+        if empty(&next_hop) {
             missing("next_hop", "where mails go, as in \"127.0.0.1:2526\"");
         }
         if hostname.is_none() {
@@ -46,6 +47,10 @@ pub(super) fn compile(file: &mut Layers<'_>, advice: &mut Vec<Advice>, problems:
         if listen_tls.as_ref().is_some_and(|list| !list.value.is_empty()) && pair.certificate.is_none() {
             missing("certificate", "a certificate, because listen_tls needs one");
         }
+    }
+    if let Some(list) = accept_from.as_ref().filter(|list| list.value.is_empty()) {
+        let what = "an empty list would let everybody connect; name your upstreams, or leave the key out";
+        problems.add(list.place.clone(), "smtp.accept_from", what);
     }
     let accept_place = listen.as_ref().map_or_else(|| place.clone(), |found| found.place.clone());
     let (listen, listen_tls) = (addresses(listen, problems), addresses(listen_tls, problems));

@@ -1,6 +1,6 @@
 //! `[tag]`: the header that the scanner's rule looks for, its tokens and its keys.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use super::{
     Problems, SourceSpan,
@@ -67,7 +67,7 @@ fn lines(found: Option<Found<PathBuf>>, section: &SourceSpan, key: &str, how: &s
         return Vec::new();
     };
     let path = found.value;
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| {
+    let text = super::files::text(&path).unwrap_or_else(|error| {
         problems.add(found.place, found.key, format!("{} cannot be read: {error}; {how}", path.display()));
         String::new()
     });

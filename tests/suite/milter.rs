@@ -310,3 +310,29 @@ async fn a_reload_reaches_the_milter() {
     let told = mta.mail(BOB, reset.as_bytes()).await;
     assert!(told.verdict == 'a' && told.body_sent > 0, "the entry names the author now");
 }
+
+/// What is told out of turn would stay unread: the session ends, and the MTA does what its default action says. A mail without a
+/// recipient is nobody's to exempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_out_of_turn_end_the_session() {
+    let hop = hop().allow("vendor", VENDOR).start().await;
+    let address = hop.milter().await;
+    let (mail, rcpt) = (frame(b'M', b"<a@b.test>\0"), frame(b'R', b"<bob@corp.example>\0"));
+    let (field, end) = (frame(b'L', b"From\0 support@vendor.test\0"), frame(b'N', b""));
+    for (name, frames) in [
+        ("a field behind the header", vec![&mail, &rcpt, &field, &end, &field]),
+        ("the header's end twice", vec![&mail, &rcpt, &field, &end, &end]),
+        ("a body before the header's end", vec![&mail, &rcpt, &field, &frame(b'B', b"x")]),
+        ("the end before the header's end", vec![&mail, &rcpt, &field, &frame(b'E', b"")]),
+    ] {
+        let mut mta = Mta::connect(address).await;
+        mta.greet("127.0.0.1").await;
+        for frame in frames {
+            mta.raw(frame).await;
+        }
+        // Whatever was answered before, the session is over then.
+        while let Some((letter, _)) = mta.answer().await {
+            assert!(letter != 'a', "{name}: it is accepted");
+        }
+    }
+}

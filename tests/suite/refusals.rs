@@ -142,3 +142,27 @@ async fn a_refusal_after_the_data_is_in_no_summary() {
     assert_eq!(records.len(), 1, "{records:?}");
     assert_eq!(records[0].0, "502");
 }
+
+/// Guesses in a group end a session as those one by one do.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_recipients_of_a_group_count() {
+    let sink = Sink::start().await;
+    let hop = hop().next_hop(&sink).with(|config| config.bounds.idle_commands = 5).start().await;
+    for _ in 0..10 {
+        sink.on("RCPT TO:<guess", Act::Say("550 5.1.1 no such user".into()));
+    }
+    let mut client = hop.client().await;
+    client.greet().await;
+    let guesses: String = (0..10).map(|number| format!("RCPT TO:<guess{number}@d.test>\r\n")).collect();
+    client.raw(format!("MAIL FROM:<a@b.test>\r\n{guesses}").as_bytes()).await;
+    let mut replies = Vec::new();
+    loop {
+        let reply = client.reply().await;
+        if reply.is_empty() {
+            break;
+        }
+        replies.push(reply);
+    }
+    let refused = replies.iter().filter(|reply| reply.starts_with("550 5.1.1")).count();
+    assert!(replies[0].starts_with("250") && (6..=10).contains(&refused), "{replies:?}");
+}

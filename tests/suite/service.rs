@@ -582,3 +582,38 @@ async fn the_audit_is_verified_by_its_key() {
     };
     assert!(code == Some(1) && said.contains("the chain is broken"), "{said}");
 }
+
+/// A FIFO in a file's place is no reason to wait for ever: the reload says so, the one after it is taken, and SIGTERM ends the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fifo_in_a_files_place_holds_up_nothing() {
+    let sink = Sink::start().await;
+    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), "");
+    let mut process = folder.run().await;
+    let token = folder.path("tag.token");
+    fs::remove_file(&token).unwrap();
+    assert!(Command::new("mkfifo").arg(&token).status().unwrap().success());
+    process.signal("HUP");
+    process.says("it is no regular file").await;
+    fs::remove_file(&token).unwrap();
+    fs::write(&token, "another-token-5678").unwrap();
+    process.says("reloaded").await;
+    assert!(Command::new("rm").arg(&token).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(&token).status().unwrap().success());
+    process.signal("HUP");
+    process.signal("TERM");
+    assert_eq!(process.ended().await, Some(0));
+}
+
+/// An empty list is a mistake where it would let nothing or everybody in.
+#[test]
+fn empty_lists_are_mistakes() {
+    for (smtp, key) in [("next_hop = []", "smtp.next_hop"), ("next_hop = \"127.0.0.1:1\"\naccept_from = []", "smtp.accept_from")] {
+        let (_, said, code) = Folder::new(smtp, "").command(&["check"]);
+        assert!(code == Some(2) && said.contains(key), "{smtp}: {said}");
+    }
+    let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");
+    let text = fs::read_to_string(folder.path("firstclick.toml")).unwrap();
+    fs::write(folder.path("firstclick.toml"), text.replace("listen = [\"127.0.0.1:0\"]", "listen = []")).unwrap();
+    let (_, said, code) = folder.command(&["check"]);
+    assert!(code == Some(2) && said.contains("smtp.listen"), "{said}");
+}

@@ -36,6 +36,9 @@ impl Session {
                 let mut next = self.idle(RefusedBy::Hop, &reply);
                 self.stage = Stage::Recipient;
                 for _ in &recipients {
+                    if matches!(next, Next::HangUp) {
+                        break;
+                    }
                     next = self.idle(RefusedBy::Hop, &reply);
                 }
                 (State::Greeted(greeted), next)
@@ -44,6 +47,8 @@ impl Session {
                 self.answer(RefusedBy::NextHop, &reply);
                 self.stage = Stage::Recipient;
                 for reply in &replies {
+                    // Guesses in a group count as those one by one do.
+                    self.idle += usize::from(!reply.is_accepted());
                     self.answer(RefusedBy::NextHop, reply);
                 }
                 let closing = std::iter::once(&reply).chain(&replies).any(|reply| reply.code() == 421);
