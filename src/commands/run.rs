@@ -241,14 +241,11 @@ async fn reload_on_change(mut hangup: Signal, mut reload: Reload) {
             }
             reload
         });
-        let read = match timeout(limits::RELOAD, &mut reading).await {
-            Ok(read) => read,
-            Err(_) => {
-                tracing::error!(
-                    "the configuration cannot be read: a file system does not answer; the one before stays in force until it does"
-                );
-                reading.await
-            }
+        let read = if let Ok(read) = timeout(limits::RELOAD, &mut reading).await {
+            read
+        } else {
+            tracing::error!("the configuration cannot be read: a file system does not answer; the one before stays in force until it does");
+            reading.await
         };
         match read {
             Ok(back) => reload = back,
