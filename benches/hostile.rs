@@ -17,7 +17,7 @@ mod hop;
 
 use std::time::{Duration, Instant};
 
-use firstclick::stage::{Signer, Zone};
+use firstclick::testbed::{Signer, Zone};
 use tokio::{net::UdpSocket, task::JoinSet};
 
 use self::hop::{Client, Hop, Sink, VENDOR, hop, reset_mail};

@@ -1,6 +1,6 @@
 //! The only reader of time.
 //!
-//! Rooms that judge take the time as an argument, so that the same mail gets the same decision
+//! Modules that judge take the time as an argument, so that the same mail gets the same decision
 //! in a test, in `explain` and in the hop.
 
 use std::time::{Duration, Instant};

@@ -1,17 +1,18 @@
 //! firstclick: the first click on a one-time link belongs to the person it was sent to.
 //!
-//! The map of the house. A mail comes in by a door, walks through the hall and its rooms, and leaves by the same door:
+//! The map. A mail comes in by [`smtp::server`] or [`milter`], is decided by [`pipeline`], and leaves by [`smtp::client`] or as
+//! the milter's answer:
 //!
-//! - [`smtp`], the door: bytes into a mail, an outcome into replies;
-//! - [`pipeline`], the hall: one mail, one walk;
-//! - the rooms: [`message`] reads it, [`identity`] asks who sent it, [`allowlist`] judges it, [`recognition`] says what it is, [`edit`] changes it,
-//!   [`audit`] remembers it;
-//! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, and [`clock`], the only
-//!   reader of time, [`tls`], [`metrics`], every counter once, and the macro behind the closed vocabularies;
-//! - above them [`commands`], which know all of this, and [`cli`], what can be typed; [`stage`] is what the demo and the
-//!   tests play on.
+//! - [`smtp`] and [`milter`]: octets into a transaction, an outcome into replies;
+//! - [`pipeline`]: one transaction in, one record out;
+//! - what it uses: [`message`] reads the mail, [`identity`] finds out who sent it, [`recognition`] says what it is about,
+//!   [`allowlist`] judges it, [`edit`] changes it, [`audit`] records it;
+//! - [`http`]: the guard page and the admin page;
+//! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, [`clock`], the only reader of
+//!   time, [`tls`], [`metrics`], and the macro behind the closed vocabularies;
+//! - above them [`commands`] and [`cli`], what can be typed; [`testbed`] is what the demo and the tests run on.
 //!
-//! The library exists so that tests own listeners, DNS and shutdown. `tests/house.rs` holds who may know whom.
+//! The library exists so that tests own listeners, DNS and shutdown. `tests/architecture.rs` holds which module may use which.
 
 pub mod allowlist;
 pub mod audit;
@@ -29,6 +30,6 @@ pub mod pipeline;
 pub mod recognition;
 pub mod settings;
 pub mod smtp;
-pub mod stage;
+pub mod testbed;
 pub mod tls;
 mod vocabulary;

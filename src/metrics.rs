@@ -20,8 +20,8 @@ pub struct Metrics {
     forged: Counter,
     deliveries: Family<Delivery, Counter>,
     seconds: Histogram,
-    sessions: Family<Door, Counter>,
-    open: Family<Door, Gauge>,
+    sessions: Family<Protocol, Counter>,
+    open: Family<Protocol, Gauge>,
     audit_failures: Counter,
     clicks: Family<Click, Counter>,
     reloads: Family<Reload, Counter>,
@@ -51,8 +51,8 @@ struct Delivery {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Door {
-    door: &'static str,
+struct Protocol {
+    protocol: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -116,8 +116,8 @@ impl Metrics {
         registry.register("forged_headers_removed", "Header fields removed that only the hop may write", self.forged.clone());
         registry.register("deliveries", "Mails by what the next hop said", self.deliveries.clone());
         registry.register("mail_seconds", "From the end of a mail's data to the reply", self.seconds.clone());
-        registry.register("sessions", "Sessions taken, by door", self.sessions.clone());
-        registry.register("sessions_open", "Sessions that are open, by door", self.open.clone());
+        registry.register("sessions", "Sessions taken, by protocol", self.sessions.clone());
+        registry.register("sessions_open", "Sessions that are open, by protocol", self.open.clone());
         registry.register("audit_failures", "Exemptions withheld because they could not be put on record", self.audit_failures.clone());
         registry.register("guard_clicks", "What was done with guard links", self.clicks.clone());
         registry.register("reloads", "Readings of the configuration, by whether it was taken", self.reloads.clone());
@@ -141,11 +141,11 @@ impl Metrics {
         self.seconds.observe(mail.latency_ms as f64 / 1_000.0);
     }
 
-    /// Counts a session that starts at a door, until what is returned is dropped.
+    /// Counts a session that starts of a protocol, until what is returned is dropped.
     #[must_use]
-    pub fn session(&self, door: &'static str) -> OpenSession {
-        self.sessions.get_or_create(&Door { door }).inc();
-        let open = self.open.get_or_create_owned(&Door { door });
+    pub fn session(&self, protocol: &'static str) -> OpenSession {
+        self.sessions.get_or_create(&Protocol { protocol }).inc();
+        let open = self.open.get_or_create_owned(&Protocol { protocol });
         open.inc();
         OpenSession(open)
     }

@@ -36,7 +36,7 @@ pub struct CertificateFiles {
 
 /// How TLS is spoken with the next hop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Outward {
+pub enum ClientTls {
     /// Not at all.
     Off,
     /// Where the next hop offers it, with any certificate; in the clear where it does not or the handshake fails.
@@ -89,14 +89,14 @@ pub fn server(files: &CertificateFiles) -> Result<Arc<ServerConfig>, TlsError> {
 ///
 /// # Errors
 /// Where authorities are needed and cannot be read.
-pub fn client(how: Outward, authorities: Option<&Path>) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+pub fn client(how: ClientTls, authorities: Option<&Path>) -> Result<Option<Arc<ClientConfig>>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let config = match how {
-        Outward::Off => return Ok(None),
-        Outward::Opportunistic | Outward::Required => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider()))).with_no_client_auth()
+        ClientTls::Off => return Ok(None),
+        ClientTls::Opportunistic | ClientTls::Required => {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnyCert(provider()))).with_no_client_auth()
         }
-        Outward::Verified => {
+        ClientTls::Verified => {
             let mut roots = RootCertStore::empty();
             match authorities {
                 Some(path) => {
@@ -131,9 +131,9 @@ fn at(path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
 /// A verifier for those who only want to be out of the reach of listeners: every certificate will do, as RFC 7435
 /// describes. The handshake's signatures are verified all the same.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AcceptAnyCert(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCert {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

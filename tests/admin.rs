@@ -57,8 +57,8 @@ async fn what_happened_is_counted() {
         "firstclick_forged_headers_removed_total 1",
         "firstclick_deliveries_total{delivery=\"accepted\"} 2",
         "firstclick_mail_seconds_count 2",
-        "firstclick_sessions_total{door=\"smtp\"} 1",
-        "firstclick_sessions_open{door=\"smtp\"} 1",
+        "firstclick_sessions_total{protocol=\"smtp\"} 1",
+        "firstclick_sessions_open{protocol=\"smtp\"} 1",
         "firstclick_allowlist_entries 1",
         "firstclick_audit_failures_total 0",
         "# EOF",
@@ -72,7 +72,7 @@ async fn what_happened_is_counted() {
     process.says("not reloaded").await;
     client.say("QUIT").await;
     let (mut open, start) = (String::new(), std::time::Instant::now());
-    while !open.contains("firstclick_sessions_open{door=\"smtp\"} 0") {
+    while !open.contains("firstclick_sessions_open{protocol=\"smtp\"} 0") {
         assert!(start.elapsed() < hop::PATIENCE, "the session did not end: {open}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         open = get(&address, "metrics").await.body;

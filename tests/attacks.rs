@@ -38,12 +38,12 @@ mod hop;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use firstclick::{message::Message, stage::Zone};
+use firstclick::{message::Message, testbed::Zone};
 use serde::Deserialize;
 
 use self::hop::{
     Client, Hop, Sink,
-    dkim::{Key, Sealing, Signing},
+    dkim::{ArcSigner, Key, Signing},
     hop, is_tagged,
     mta::{Mta, Way},
 };
@@ -70,7 +70,7 @@ struct Case {
     #[serde(default)]
     after: Vec<[String; 2]>,
     #[serde(default)]
-    seals: Vec<Sealing>,
+    seals: Vec<ArcSigner>,
     #[serde(default)]
     broken: Vec<[String; 2]>,
     #[serde(default)]

@@ -106,9 +106,9 @@ async fn s5_a_flood_from_one_address_leaves_the_others_alone() {
     let sink = Sink::start().await;
     let hop = hop()
         .next_hop(&sink)
-        .with(|setup| {
-            setup.bounds.connections = 20;
-            setup.bounds.connections_per_address = 5;
+        .with(|config| {
+            config.bounds.connections = 20;
+            config.bounds.connections_per_address = 5;
         })
         .start()
         .await;
@@ -128,7 +128,7 @@ async fn s5_a_flood_from_one_address_leaves_the_others_alone() {
     }
     assert_eq!(crowd.iter().flatten().count(), 15);
     drop(crowd);
-    poll("places are free again", || (hop.front.open_sessions() <= 5).then_some(())).await;
+    poll("places are free again", || (hop.server.open_sessions() <= 5).then_some(())).await;
     assert!(hop.send("<a@b.test>", &["<c@d.test>"], MAIL).await.starts_with("250"));
 }
 
@@ -148,10 +148,10 @@ async fn a_flood_through_a_proxy_leaves_the_others_alone() {
     let sink = Sink::start().await;
     let hop = hop()
         .next_hop(&sink)
-        .with(|setup| {
-            setup.proxies = vec![firstclick::identity::Network::parse("127.0.0.0/8").unwrap()];
-            setup.bounds.connections = 20;
-            setup.bounds.connections_per_address = 5;
+        .with(|config| {
+            config.proxies = vec![firstclick::identity::Network::parse("127.0.0.0/8").unwrap()];
+            config.bounds.connections = 20;
+            config.bounds.connections_per_address = 5;
         })
         .start()
         .await;
@@ -173,7 +173,7 @@ async fn a_flood_through_a_proxy_leaves_the_others_alone() {
     let (_, reply) = proxied("192.0.2.4", hop.address).await;
     assert_eq!(&reply, b"421 ");
     drop(flood);
-    poll("places are free again", || (hop.front.open_sessions() == 0).then_some(())).await;
+    poll("places are free again", || (hop.server.open_sessions() == 0).then_some(())).await;
     assert_eq!(&proxied("192.0.2.9", hop.address).await.1, b"220 ");
 }
 
@@ -182,10 +182,10 @@ async fn s5_silence_has_an_end_in_commands_and_in_data() {
     let sink = Sink::start().await;
     let hop = hop()
         .next_hop(&sink)
-        .with(|setup| {
-            setup.deadlines.command = Duration::from_millis(300);
-            setup.deadlines.data_block = Duration::from_millis(300);
-            setup.deadlines.data = Duration::from_millis(900);
+        .with(|config| {
+            config.deadlines.command = Duration::from_millis(300);
+            config.deadlines.data_block = Duration::from_millis(300);
+            config.deadlines.data = Duration::from_millis(900);
         })
         .start()
         .await;
@@ -213,7 +213,7 @@ async fn s5_silence_has_an_end_in_commands_and_in_data() {
         }
         assert!(client.reply().await.starts_with("421 4.4.2"), "{pause}");
     }
-    poll("all sessions end", || (hop.front.open_sessions() == 0).then_some(())).await;
+    poll("all sessions end", || (hop.server.open_sessions() == 0).then_some(())).await;
     assert_eq!(sink.mails().len(), 0);
 }
 
@@ -294,7 +294,7 @@ async fn s10_sixty_four_of_the_largest_at_once_take_little_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn past_the_memory_of_all_mails_one_is_told_to_come_again() {
     let sink = Sink::start().await;
-    let hop = hop().next_hop(&sink).with(|setup| setup.bounds.memory = 200_000).start().await;
+    let hop = hop().next_hop(&sink).with(|config| config.bounds.memory = 200_000).start().await;
     let large = [b"a: b\r\n\r\n".to_vec(), b"0123456789abcde\r\n".repeat(10_000)].concat();
     let mut half = hop.client().await;
     half.greet().await;

@@ -24,13 +24,13 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use firstclick::{
-    edit::seal,
+    edit::guard_link,
     http::Confirm,
     message::{
         Message,
         unwrap::{Unwrapped, unwrap},
     },
-    stage::{Signer, Site, Zone},
+    testbed::{Signer, Site, Zone},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -171,9 +171,9 @@ fn visited(site: &Site, token: &str) {
 }
 
 async fn page(confirm: Confirm) -> Page {
-    Page::open(|setup| {
-        setup.confirm = confirm;
-        setup.note = "Questions? Ask the service desk, extension 4711.".into();
+    Page::open(|config| {
+        config.confirm = confirm;
+        config.note = "Questions? Ask the service desk, extension 4711.".into();
     })
     .await
 }
@@ -245,15 +245,18 @@ async fn behind_a_scanner_that_wraps_and_fetches_the_link_is_unused() {
         "from = [\"vendor.test\"]\nother_links = [\"www.vendor.test\"]\nowner = \"it@corp.example\"\naction = \"guard\"\n[links]\npassword_reset = [\"http://login.vendor.test:{}/reset/{{token}}\"]\n",
         site.port()
     );
-    let hop = hop().allow("vendor", &entry).asking(&zone).guarded_by(Arc::clone(&page.sealer)).next_hop(&sink).start().await;
+    let hop = hop().allow("vendor", &entry).asking(&zone).with_guard(Arc::clone(&page.guard_links)).next_hop(&sink).start().await;
     let mail = reset_mail().replace("https://login.vendor.test/reset/", &format!("http://login.vendor.test:{}/reset/", site.port()));
     let token = mail.split("/reset/").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     let mail = vendor.sign(&mail).unwrap();
     assert!(hop.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail.as_bytes()).await.starts_with("250"));
     let arrived = sink.mail(1).await.data;
     let links: Vec<String> = Message::read(&arrived).content().links.iter().map(|found| found.link.expose().to_owned()).collect();
-    let guarded =
-        links.iter().find(|link| link.contains(seal::PATH)).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&arrived))).clone();
+    let guarded = links
+        .iter()
+        .find(|link| link.contains(guard_link::PATH))
+        .unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&arrived)))
+        .clone();
     tokio::task::spawn_blocking(move || {
         // The scanner opens it twice, and wraps it.
         for method in ["GET", "HEAD"] {

@@ -37,8 +37,8 @@ use std::{
 
 use firstclick::{
     identity::Network,
-    smtp::setup::{BareLineEndings, Setup, Trace},
-    tls::Outward,
+    smtp::config::{BareLineEndings, Config, Trace},
+    tls::ClientTls,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -51,23 +51,23 @@ use self::hop::{
     sink::{ALL, Act, GREETING},
 };
 
-fn set_up(setup: &mut Setup, key: &str, value: &str) {
+fn set_up(config: &mut Config, key: &str, value: &str) {
     let networks = || value.split(' ').map(|text| Network::parse(text).unwrap()).collect();
     match key {
-        "size_limit" => setup.size_limit = value.parse().unwrap(),
-        "inspect_limit" => setup.inspect_limit = value.parse().unwrap(),
-        "recipients" => setup.bounds.recipients = value.parse().unwrap(),
-        "idle_commands" => setup.bounds.idle_commands = value.parse().unwrap(),
+        "size_limit" => config.size_limit = value.parse().unwrap(),
+        "inspect_limit" => config.inspect_limit = value.parse().unwrap(),
+        "recipients" => config.bounds.recipients = value.parse().unwrap(),
+        "idle_commands" => config.bounds.idle_commands = value.parse().unwrap(),
         "bare_line_endings" => {
-            setup.bare_line_endings = if value == "normalize" { BareLineEndings::Normalize } else { BareLineEndings::Reject }
+            config.bare_line_endings = if value == "normalize" { BareLineEndings::Normalize } else { BareLineEndings::Reject }
         }
-        "accept_from" => setup.accept_from = networks(),
-        "trusted_upstreams" => setup.trusted_upstreams = networks(),
-        "proxies" => setup.proxies = networks(),
-        "trace" => setup.trace = if value == "false" { Trace::Hidden } else { Trace::Written },
-        "next_hop_tls" => setup.outward = if value == "required" { Outward::Required } else { Outward::Verified },
-        "connections" => setup.bounds.connections = value.parse().unwrap(),
-        "connections_per_address" => setup.bounds.connections_per_address = value.parse().unwrap(),
+        "accept_from" => config.accept_from = networks(),
+        "trusted_upstreams" => config.trusted_upstreams = networks(),
+        "proxies" => config.proxies = networks(),
+        "trace" => config.trace = if value == "false" { Trace::Hidden } else { Trace::Written },
+        "next_hop_tls" => config.next_hop_tls = if value == "required" { ClientTls::Required } else { ClientTls::Verified },
+        "connections" => config.bounds.connections = value.parse().unwrap(),
+        "connections_per_address" => config.bounds.connections_per_address = value.parse().unwrap(),
         _ => panic!("no such setting: {key}"),
     }
 }
@@ -134,7 +134,7 @@ async fn play(path: PathBuf) {
     };
     let settings: Vec<(&str, &str)> =
         lines.iter().filter_map(|(_, line)| line.strip_prefix("set ")).map(|rest| rest.split_once(' ').unwrap_or((rest, ""))).collect();
-    let hop = hop().next_hop(&sink).with(|setup| settings.iter().for_each(|(key, value)| set_up(setup, key, value))).start().await;
+    let hop = hop().next_hop(&sink).with(|config| settings.iter().for_each(|(key, value)| set_up(config, key, value))).start().await;
     let mut peer = Peer { stream: TcpStream::connect(hop.address).await.unwrap(), input: Vec::new() };
     let mut last = String::new();
     for (number, line) in lines {

@@ -20,8 +20,8 @@ use firstclick::{
     clock::Timestamp,
     edit::{
         self,
+        guard_link::{GuardLink, GuardLinkKeys, SealKey},
         rewrite::{self, Swap, SwapError},
-        seal::{SealKey, Sealed, Sealer},
     },
     message::Message,
 };
@@ -30,9 +30,9 @@ use tempfile::TempDir;
 
 const URL: &str = "https://links.corp.example";
 
-fn sealer() -> Sealer {
+fn guard_links() -> GuardLinkKeys {
     let keys = SealKey::parse("AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=").into_iter().collect();
-    Sealer { url: URL.into(), keys, lifetime: Duration::from_hours(24) }
+    GuardLinkKeys { url: URL.into(), keys, lifetime: Duration::from_hours(24) }
 }
 
 /// What the sessions of the project share, beside the repository or where the environment says.
@@ -56,7 +56,7 @@ fn guard(raw: &[u8], is_one_time: impl Fn(&str) -> bool) -> Result<Guarded, Swap
         if swaps.iter().any(|swap| swap.from == found.written()) {
             continue;
         }
-        let sealed = Sealed {
+        let sealed = GuardLink {
             link: found.link.expose().to_owned(),
             mail: "1a20ecd86fca5b1238a".into(),
             entry: "acme-hr".into(),
@@ -65,7 +65,7 @@ fn guard(raw: &[u8], is_one_time: impl Fn(&str) -> bool) -> Result<Guarded, Swap
             at: Timestamp::from_second(1_800_000_000).unwrap(),
             until: Timestamp::from_second(1_800_600_000).unwrap(),
         };
-        let to = sealer().seal(&sealed).unwrap();
+        let to = guard_links().seal(&sealed).unwrap();
         links.insert(to.clone(), sealed.link);
         swaps.push(Swap::one_time(found.written().to_owned(), to, found.link.expose()));
     }
@@ -94,7 +94,7 @@ fn check(name: &str, guarded: &Guarded, tokens: &[&str]) -> usize {
             assert!(!link.contains(token), "{name}: {link} is left");
         }
         if let Some(value) = link.strip_prefix(&format!("{URL}/c/")) {
-            assert_eq!(sealer().open(value, now).unwrap().link, guarded.links[link], "{name}");
+            assert_eq!(guard_links().open(value, now).unwrap().link, guarded.links[link], "{name}");
             seen.insert(link.to_owned());
         }
         assert!(link.len() <= 2_000);

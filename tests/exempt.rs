@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use firstclick::{
     message::Message,
-    stage::{Signer, Zone},
+    testbed::{Signer, Zone},
 };
 use serde_json::Value;
 
@@ -217,7 +217,7 @@ async fn a_trusted_upstream_is_believed_and_nobody_below_it() {
     let received = "Received: from out.vendor.test (out.vendor.test [192.0.2.10])\r\n\tby mx.corp.example with ESMTPS id 1; date\r\n";
     let mail = format!("{}{}", hop::told_signature("vendor.test"), reset_mail());
     let sink = Sink::start().await;
-    let believing = hop().allow("vendor", VENDOR).believing("mx.corp.example").next_hop(&sink).start().await;
+    let trusting_arc = hop().allow("vendor", VENDOR).trusting_arc("mx.corp.example").next_hop(&sink).start().await;
     let other = "Authentication-Results: mx.attack.test; dkim=pass header.d=vendor.test; dmarc=pass header.from=vendor.test\r\n";
     let half = "Authentication-Results: mx.corp.example; dmarc=pass header.from=vendor.test\r\n";
     let foreign = "Authentication-Results: mx.corp.example; dkim=pass header.d=attack.test; dmarc=pass header.from=attack.test\r\n";
@@ -235,8 +235,8 @@ async fn a_trusted_upstream_is_believed_and_nobody_below_it() {
     .into_iter()
     .enumerate()
     {
-        assert!(believing.send(BOUNCE, BOB, format!("{head}{mail}").as_bytes()).await.starts_with("250"), "{name}");
-        assert_eq!(is_tagged(&sink.mail(count + 1).await.data), tagged, "{name}: {}", believing.record(count + 1).await);
+        assert!(trusting_arc.send(BOUNCE, BOB, format!("{head}{mail}").as_bytes()).await.starts_with("250"), "{name}");
+        assert_eq!(is_tagged(&sink.mail(count + 1).await.data), tagged, "{name}: {}", trusting_arc.record(count + 1).await);
     }
     // The same field from a host that is no trusted upstream is worth nothing.
     let unbelieving = hop().allow("vendor", VENDOR).next_hop(&sink).start().await;

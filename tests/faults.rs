@@ -163,10 +163,10 @@ fn settle(told: &Fates, account: &Account) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_mails_under_random_faults() {
     let faulty = Faulty::once_in(60, 7).await;
-    let hop = hop().next_hop_at(faulty.address).with(|setup| setup.deadlines.reply = Duration::from_millis(300)).start().await;
+    let hop = hop().next_hop_at(faulty.address).with(|config| config.deadlines.reply = Duration::from_millis(300)).start().await;
     let told = run_upstreams(&Arc::new(Mutex::new(hop.address)), 20_000).await;
     // A mail whose upstream went away may still be on its way.
-    poll("all sessions end", || (hop.front.open_sessions() == 0).then_some(())).await;
+    poll("all sessions end", || (hop.server.open_sessions() == 0).then_some(())).await;
     let summary = settle(&told.lock().unwrap(), &faulty.account.lock().unwrap());
     println!("{summary}");
     let account = faulty.account.lock().unwrap();
@@ -253,10 +253,10 @@ async fn s7_the_next_hop_misbehaves_at_every_stage() {
             let sink = Sink::start().await;
             let hop = hop()
                 .next_hop(&sink)
-                .with(|setup| {
-                    setup.deadlines.reply = Duration::from_millis(200);
-                    setup.deadlines.final_reply = Duration::from_millis(200);
-                    setup.deadlines.connect = Duration::from_millis(400);
+                .with(|config| {
+                    config.deadlines.reply = Duration::from_millis(200);
+                    config.deadlines.final_reply = Duration::from_millis(200);
+                    config.deadlines.connect = Duration::from_millis(400);
                 })
                 .start()
                 .await;
@@ -317,7 +317,7 @@ async fn s6_an_upstream_that_goes_away_at_every_octet_leaves_nothing_behind() {
         }
         client.raw(&data[..cut]).await;
     }
-    poll("all sessions end", || (hop.front.open_sessions() == 0).then_some(())).await;
+    poll("all sessions end", || (hop.server.open_sessions() == 0).then_some(())).await;
     assert_eq!(sink.mails().len(), 0, "no half mail arrives");
     // Between the dot and the reply: the mail is whole, so it is delivered, and the upstream will send it again.
     let mut client = hop.client().await;

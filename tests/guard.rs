@@ -22,27 +22,27 @@ use std::{
 
 use firstclick::{
     clock,
-    identity::Sealing,
+    identity::ArcSigner,
     message::Message,
-    stage::{Signer, Zone},
+    testbed::{Signer, Zone},
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
 use self::hop::{
     SECRET, Sink, VENDOR, hop, mta,
-    page::{URL, sealer},
+    page::{URL, guard_links},
     reset_mail,
 };
 
-/// A guarded mail through both doors: the link's every place leads to the page, and nothing else has changed.
+/// A guarded mail by both protocols: the link's every place leads to the page, and nothing else has changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guarded_mail_leads_to_the_page() {
     let zone = Zone::serve().await.unwrap();
     let vendor = Signer::publish(&zone, "vendor.test").unwrap();
     let sink = Sink::start().await;
     let entry = VENDOR.replace("action = \"tag\"", "action = [\"tag\", \"guard\"]");
-    let hop = hop().allow("vendor", &entry).asking(&zone).guarded_by(sealer(URL)).next_hop(&sink).start().await;
+    let hop = hop().allow("vendor", &entry).asking(&zone).with_guard(guard_links(URL)).next_hop(&sink).start().await;
     let mail = vendor.sign(&reset_mail()).unwrap();
     assert!(hop.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail.as_bytes()).await.starts_with("250"));
     let arrived = sink.mail(1).await.data;
@@ -50,7 +50,7 @@ async fn a_guarded_mail_leads_to_the_page() {
     assert!(hop::is_tagged(&arrived) && !text.contains(SECRET), "{text}");
     assert!(hop::tagger().verifies(&Message::read(&arrived)), "the tag's signature covers the guarded body");
     let value = text.split(&format!("{URL}/c/")).nth(1).unwrap().split_whitespace().next().unwrap();
-    let opened = sealer(URL).open(value, clock::now()).unwrap();
+    let opened = guard_links(URL).open(value, clock::now()).unwrap();
     assert!(opened.link.contains(SECRET) && opened.recipient == "bob@corp.example" && opened.author == "vendor.test");
     let record = hop.record(1).await;
     assert_eq!((record["actions"].clone(), record["id"].as_str()), (serde_json::json!(["guard", "tag"]), Some(opened.mail.as_str())));
@@ -71,21 +71,21 @@ async fn a_guarded_mail_is_sealed() {
     let key = hop::dkim::Key::make();
     key.publish(&zone, "corp.example");
     key.publish(&zone, "list.test");
-    let sealing = || Sealing::new("corp.example", "s1", &key.pem()).unwrap();
+    let sealing = || ArcSigner::new("corp.example", "s1", &key.pem()).unwrap();
     let sink = Sink::start().await;
     let entry = VENDOR.replace("action = \"tag\"", "action = [\"tag\", \"guard\"]\nlimit = \"unlimited\"");
     let hop = hop()
         .allow("vendor", &entry)
         .asking(&zone)
-        .guarded_by(sealer(URL))
-        .vouching(sealing())
+        .with_guard(guard_links(URL))
+        .with_arc(sealing())
         .sealed_by(&["list.test"])
         .next_hop(&sink)
         .start()
         .await;
     let mail = vendor.sign(&reset_mail()).unwrap();
     // The sender's own signature, folded over lines, is left out of the earlier seal: the tests' sealer knows fields of one line.
-    let earlier: hop::dkim::Sealing = toml::from_str("h = \"from:to:subject:date:message-id:mime-version:content-type\"").unwrap();
+    let earlier: hop::dkim::ArcSigner = toml::from_str("h = \"from:to:subject:date:message-id:mime-version:content-type\"").unwrap();
     for (count, (mail, sets)) in [(mail.clone(), 1), (key.seal(&earlier, &mail), 2)].into_iter().enumerate() {
         // The second comes by a path whose words would speak in the hop's own field.
         let path = ["<bounce@vendor.test>", "<\"x) smtp.mailfrom=y; dmarc=pass header.from=attack.test; (\"@vendor.test>"][count];
@@ -140,7 +140,7 @@ async fn wrapped_links_are_put_back() {
     for (action, guarded) in [("\"unwrap\"", false), ("[\"guard\", \"unwrap\"]", true)] {
         let sink = Sink::start().await;
         let entry = VENDOR.replace("action = \"tag\"", &format!("action = {action}"));
-        let hop = hop().allow("vendor", &entry).believing("gw.corp.example").guarded_by(sealer(URL)).next_hop(&sink).start().await;
+        let hop = hop().allow("vendor", &entry).trusting_arc("gw.corp.example").with_guard(guard_links(URL)).next_hop(&sink).start().await;
         assert!(
             hop.send("<bounce@vendor.test>", &["<bob@corp.example>"], format!("{results}{wrapped}").as_bytes()).await.starts_with("250")
         );
@@ -186,7 +186,7 @@ async fn every_charset_and_encoding_is_guarded() {
         list(&hosts)
     );
     let (zone, sink) = (Zone::serve().await.unwrap(), Sink::start().await);
-    let hop = hop().allow("all", &entry).asking(&zone).guarded_by(sealer(URL)).next_hop(&sink).start().await;
+    let hop = hop().allow("all", &entry).asking(&zone).with_guard(guard_links(URL)).next_hop(&sink).start().await;
     let mut client = hop.client().await;
     client.greet().await;
     let folder = TempDir::new().unwrap();
@@ -212,7 +212,7 @@ async fn every_charset_and_encoding_is_guarded() {
         for found in &content.links {
             assert_ne!(found.link.expose(), row[5], "{}: the labelled link still stands", row[0]);
             if let Some(value) = found.link.expose().strip_prefix(&format!("{URL}/c/")) {
-                assert_eq!(sealer(URL).open(value, clock::now()).unwrap().link, row[5], "{}", row[0]);
+                assert_eq!(guard_links(URL).open(value, clock::now()).unwrap().link, row[5], "{}", row[0]);
                 longest = longest.max(found.link.expose().len());
                 seen += 1;
             }

@@ -16,9 +16,9 @@ use std::{collections::BTreeSet, fs, io::Write as _, net::SocketAddr, time::Dura
 
 use firstclick::{
     clock,
-    edit::seal::{SealKey, Sealed, Sealer},
+    edit::guard_link::{GuardLink, GuardLinkKeys, SealKey},
     http::{Confirm, HelpDesk},
-    stage::Zone,
+    testbed::Zone,
     tls::Channel,
 };
 use rustls_pki_types::ServerName;
@@ -87,9 +87,9 @@ async fn g2_what_was_not_sealed_here_opens_nothing() {
     let url = page.seal(LINK);
     let (base, value) = url.rsplit_once('/').unwrap();
     let expired = page.seal_of(LINK, "vendor.test", Duration::from_secs(30));
-    let foreign = Sealer { url: String::new(), keys: vec![seal_key(9)], lifetime: Duration::from_hours(1) };
+    let foreign = GuardLinkKeys { url: String::new(), keys: vec![seal_key(9)], lifetime: Duration::from_hours(1) };
     let now = clock::now();
-    let sealed = Sealed {
+    let sealed = GuardLink {
         link: LINK.into(),
         mail: "m".into(),
         entry: "e".into(),
@@ -150,7 +150,7 @@ async fn g3_no_other_site_presses() {
 /// G4: what is shown is what it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn g4_names_are_shown_as_they_are() {
-    let page = Page::open(|setup| setup.note = "Questions? <b>IT</b> & \"help\"".into()).await;
+    let page = Page::open(|config| config.note = "Questions? <b>IT</b> & \"help\"".into()).await;
     let url =
         page.seal_of("https://b\u{fc}cher.test/reset/0123456789abcdef0123", "<b>evil</b>\u{202e}\" onload=x", Duration::from_hours(1));
     let shown = ask("GET", &url, BROWSER, "").await.body;
@@ -283,7 +283,7 @@ async fn slow_posts_from_one_address_leave_the_page_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_posts_through_a_proxy_leave_the_page_open() {
     raise_file_limit();
-    let page = Page::open(|setup| setup.proxies = vec![firstclick::identity::Network::parse("127.0.0.0/8").unwrap()]).await;
+    let page = Page::open(|config| config.proxies = vec![firstclick::identity::Network::parse("127.0.0.0/8").unwrap()]).await;
     let url = page.seal(LINK);
     let mut slow = Vec::new();
     for _ in 0..1_000 {
@@ -325,7 +325,7 @@ async fn g6_nothing_is_kept() {
 /// `confirm = "choose"`: the right name leads on, every other one does not, and the page does not tell which it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reader_chooses_the_sender() {
-    let page = Page::open(|setup| setup.confirm = Confirm::Choose).await;
+    let page = Page::open(|config| config.confirm = Confirm::Choose).await;
     let url = page.seal(LINK);
     let shown = ask("GET", &url, BROWSER, "").await;
     assert_eq!(shown.body.matches("name=\"choice\"").count(), 3);
@@ -349,9 +349,9 @@ async fn the_reader_chooses_the_sender() {
 /// The reader's language, from right to left too; a proxy in front; the help desk's page.
 #[tokio::test(flavor = "multi_thread")]
 async fn languages_proxies_and_the_help_desk() {
-    let page = Page::open(|setup| {
-        setup.proxies = vec![firstclick::identity::Network::parse("127.0.0.0/8").unwrap()];
-        setup.help_desk = HelpDesk::Open;
+    let page = Page::open(|config| {
+        config.proxies = vec![firstclick::identity::Network::parse("127.0.0.0/8").unwrap()];
+        config.help_desk = HelpDesk::Open;
     })
     .await;
     let url = page.seal(LINK);
@@ -376,7 +376,7 @@ async fn languages_proxies_and_the_help_desk() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_speaks_tls() {
     let authority = hop::certificate::Authority::new();
-    let page = Page::open(|setup| setup.certificate = Some(authority.issue("links.test"))).await;
+    let page = Page::open(|config| config.certificate = Some(authority.issue("links.test"))).await;
     let stream = Channel::Clear(tokio::net::TcpStream::connect(page.address).await.unwrap());
     let mut stream = stream.connect(authority.client(), ServerName::try_from("links.test").unwrap()).await.unwrap();
     stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: links.test\r\nConnection: close\r\n\r\n").await.unwrap();
@@ -459,7 +459,7 @@ async fn the_program_serves_the_page_and_its_keys_rotate() {
     for (value, own, other) in [(&values[0], 0, 1), (&values[1], 1, 0)] {
         let opens = |key: usize| {
             let keys = vec![SealKey::parse(&keys[key]).unwrap()];
-            Sealer { url: String::new(), keys, lifetime: Duration::from_hours(1) }.open(value, clock::now()).is_ok()
+            GuardLinkKeys { url: String::new(), keys, lifetime: Duration::from_hours(1) }.open(value, clock::now()).is_ok()
         };
         assert!(opens(own) && !opens(other));
     }
@@ -467,7 +467,7 @@ async fn the_program_serves_the_page_and_its_keys_rotate() {
     assert!(said.contains("opened the guard page") && said.contains("another mail of this kind came at"), "{said}");
 }
 
-/// A machine of its own for the page: no door for mails, the same keys.
+/// A machine of its own for the page: no listener for mails, the same keys.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_can_stand_alone() {
     let folder = Folder::new("", "");
@@ -480,7 +480,7 @@ async fn the_page_can_stand_alone() {
     let line = process.says("the guard page is there").await;
     let address = line.split("page=").nth(1).unwrap().split(' ').next().unwrap();
     let now = clock::now();
-    let sealed = Sealed {
+    let sealed = GuardLink {
         link: LINK.into(),
         mail: "m".into(),
         entry: "e".into(),
@@ -489,7 +489,7 @@ async fn the_page_can_stand_alone() {
         at: now,
         until: now + Duration::from_hours(1),
     };
-    let elsewhere = Sealer { url: format!("http://{address}"), keys: vec![key], lifetime: Duration::from_hours(1) };
+    let elsewhere = GuardLinkKeys { url: format!("http://{address}"), keys: vec![key], lifetime: Duration::from_hours(1) };
     let shown = ask("GET", &elsewhere.seal(&sealed).unwrap(), BROWSER, "").await;
     assert!(shown.status == 200 && shown.body.contains("login.vendor.test"), "{}", shown.body);
     process.signal("TERM");

@@ -26,10 +26,10 @@ use firstclick::{
         proof::{AuthResult, Coverage, Identity, KnownBy, Mechanism, Source, Weakness},
     },
     message::{Domain, Message},
-    stage::Zone,
+    testbed::Zone,
 };
 
-use self::hop::dkim::{Key, Sealing, Signing};
+use self::hop::dkim::{ArcSigner, Key, Signing};
 
 const H: &str = "from:to:subject:date:message-id";
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -632,10 +632,10 @@ async fn h4_results_are_believed_where_only_the_upstream_can_write() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c6_chains_of_arc() {
     let mut scene = Scene::set().await;
-    scene.asking = scene.asking.believing(vec![domain("list.test")]);
+    scene.asking = scene.asking.trusting_arc(vec![domain("list.test")]);
     let genuine = scene.key.sign(&signing(""), &mail("bank.test"));
     let changed = genuine.replace("Subject: Reset", "Subject: [list] Reset");
-    let seal = |text: &str| -> Sealing { toml::from_str(text).unwrap() };
+    let seal = |text: &str| -> ArcSigner { toml::from_str(text).unwrap() };
     let all = "from:to:subject:date:message-id:dkim-signature";
     let rows = [
         ("plain", format!("h = \"{all}\""), true, AuthResult::Pass),

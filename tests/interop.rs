@@ -19,8 +19,8 @@ use std::{
 
 use firstclick::{
     identity::Network,
-    stage::{Signer, Zone},
-    tls::Outward,
+    testbed::{Signer, Zone},
+    tls::ClientTls,
 };
 
 use self::hop::{Sink, certificate::Authority, hop, needs, poll, programs::Program, stuffed};
@@ -55,7 +55,7 @@ async fn every_mail_server_is_a_next_hop() {
             _ => Program::haraka(sink.address).await,
         };
         let Some(program) = program else { continue };
-        let hop = hop().next_hop_at(program.address).tracing().with(|setup| setup.inspect_limit = 100_000).start().await;
+        let hop = hop().next_hop_at(program.address).tracing().with(|config| config.inspect_limit = 100_000).start().await;
 
         // One recipient of two is refused, in the next hop's words.
         let (said, _) = swaks(
@@ -107,9 +107,9 @@ async fn postfix_is_an_upstream() {
         let hop = hop()
             .next_hop(&sink)
             .tracing()
-            .with(|setup| {
-                setup.trusted_upstreams = loopback();
-                setup.certificate = Some(authority.issue("hop.test"));
+            .with(|config| {
+                config.trusted_upstreams = loopback();
+                config.certificate = Some(authority.issue("hop.test"));
             })
             .start()
             .await;
@@ -209,7 +209,7 @@ async fn the_shipped_postfix_lines_work() {
         .asking(&zone)
         .next_hop(&sink)
         .tracing()
-        .with(|setup| setup.trusted_upstreams = loopback())
+        .with(|config| config.trusted_upstreams = loopback())
         .start()
         .await;
     let main = shipped("main.cf");
@@ -237,10 +237,10 @@ async fn starttls_with_swaks_and_postfix() {
     let hop = hop()
         .next_hop_at(format!("localhost:{}", postfix.address.port()))
         .tracing()
-        .with(|setup| {
-            setup.certificate = Some(authority.issue("hop.test"));
-            setup.outward = Outward::Verified;
-            setup.authorities = Some(authority.file());
+        .with(|config| {
+            config.certificate = Some(authority.issue("hop.test"));
+            config.next_hop_tls = ClientTls::Verified;
+            config.authorities = Some(authority.file());
         })
         .start()
         .await;

@@ -1,4 +1,4 @@
-//! The milter door, to an MTA of the tests' own. tests/mtas.rs has the real ones.
+//! The milter, to an MTA of the tests' own. tests/mtas.rs has the real ones.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ use std::{
 
 use firstclick::{
     message::Message,
-    stage::{Signer, Zone},
+    testbed::{Signer, Zone},
 };
 use serde_json::Value;
 
@@ -180,7 +180,7 @@ async fn garbage_ends_its_own_connection_only() {
 async fn a_large_mail_is_let_go_uninspected() {
     let zone = Zone::serve().await.unwrap();
     let signer = Signer::publish(&zone, "vendor.test").unwrap();
-    let hop = hop().allow("vendor", VENDOR).asking(&zone).with(|setup| setup.inspect_limit = 100_000).start().await;
+    let hop = hop().allow("vendor", VENDOR).asking(&zone).with(|config| config.inspect_limit = 100_000).start().await;
     let reset = signer.sign(&format!("{}{}", reset_mail(), "One more line of text.\r\n".repeat(20_000))).unwrap();
     let told = tell(&hop, format!("X-Firstclick: forged\r\n{reset}").as_bytes()).await;
     assert!(told.verdict == 'a' && told.body_sent < 200_000, "{} octets of the body were sent", told.body_sent);
@@ -237,7 +237,7 @@ fn without_signature(mail: &[u8]) -> Vec<u8> {
     firstclick::edit::apply(mail, &patches).unwrap()
 }
 
-/// Every mail of the corpus by both doors: the same decision for the same reason, and the same octets.
+/// Every mail of the corpus by both protocols: the same decision for the same reason, and the same octets.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_doors_decide_and_edit_alike() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
@@ -249,7 +249,7 @@ async fn both_doors_decide_and_edit_alike() {
     for folder in ["dev/positive", "dev/negative", "mime/rfc", "mime/legacy"] {
         for file in fs::read_dir(corpus.join(folder)).unwrap().flatten() {
             let mail = fs::read(file.path()).unwrap();
-            // What holds a bare CR or LF never comes past the SMTP door.
+            // What holds a bare CR or LF never comes past the SMTP server.
             if !firstclick::message::header::has_bare_line_ending(&mail) && mail.windows(4).any(|four| four == b"\r\n\r\n") {
                 mails.push((file.path().display().to_string(), mail));
             }
@@ -301,7 +301,7 @@ async fn both_doors_decide_and_edit_alike() {
         }
         *decisions.entry(one["decision"].as_str().unwrap().to_owned()).or_default() += 1;
     }
-    println!("{} mails by both doors: {decisions:?}", mails.len());
+    println!("{} mails by both protocols: {decisions:?}", mails.len());
     assert!(decisions["act"] > 100 && mails.len() > 500, "{decisions:?}");
 }
 

@@ -25,9 +25,9 @@ use std::{
 };
 
 use firstclick::{
-    edit::seal::{SealKey, Sealer},
+    edit::guard_link::{GuardLinkKeys, SealKey},
     message::Message,
-    stage::{Signer, Zone},
+    testbed::{Signer, Zone},
 };
 
 use self::hop::{
@@ -138,9 +138,9 @@ async fn postfix_takes_a_large_guarded_mail() {
     let zone = Zone::serve().await.unwrap();
     let signer = Signer::publish(&zone, "vendor.test").unwrap();
     let key = SealKey::parse("AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=").unwrap();
-    let sealer = Sealer { url: "https://links.corp.example".into(), keys: vec![key], lifetime: Duration::from_hours(1) };
+    let guard_links = GuardLinkKeys { url: "https://links.corp.example".into(), keys: vec![key], lifetime: Duration::from_hours(1) };
     let entry = VENDOR.replace("action = \"tag\"", "action = [\"guard\", \"tag\"]");
-    let hop = hop().allow("vendor", &entry).asking(&zone).guarded_by(Arc::new(sealer)).start().await;
+    let hop = hop().allow("vendor", &entry).asking(&zone).with_guard(Arc::new(guard_links)).start().await;
     let address = hop.milter().await;
     let sink = Sink::start().await;
     let Some(postfix) = Program::postfix(sink.address, &format!("smtpd_milters = inet:{address}\n")).await else { return };

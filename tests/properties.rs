@@ -7,8 +7,8 @@ use firstclick::{
     clock::Timestamp,
     edit::{
         self, Patch,
+        guard_link::{GuardLink, GuardLinkKeys, SealKey},
         rewrite::{self, Swap},
-        seal::{SealKey, Sealed, Sealer},
         tag::{Key, Tagger, Token},
     },
     message::{
@@ -190,12 +190,12 @@ proptest! {
     #[test]
     fn what_is_sealed_opens(link in "https://[a-z.]{1,20}/[!-~]{0,200}", entry in "[a-z0-9-]{1,20}", recipient in "[ -~]{0,40}|\\PC{0,20}") {
         let keys = SealKey::parse("AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=").into_iter().collect();
-        let sealer = Sealer { url: "https://links.corp.example".into(), keys, lifetime: std::time::Duration::from_hours(1) };
+        let guard_links = GuardLinkKeys { url: "https://links.corp.example".into(), keys, lifetime: std::time::Duration::from_hours(1) };
         let until = Timestamp::from_second(1_800_000_000).unwrap();
-        let sealed = Sealed { link, mail: "1a20ecd86fca5b1238a".into(), entry, author: "acme.example".into(), recipient, at: Timestamp::UNIX_EPOCH, until };
-        let guard = sealer.seal(&sealed).unwrap();
+        let sealed = GuardLink { link, mail: "1a20ecd86fca5b1238a".into(), entry, author: "acme.example".into(), recipient, at: Timestamp::UNIX_EPOCH, until };
+        let guard = guard_links.seal(&sealed).unwrap();
         prop_assert!(guard.bytes().all(|octet| octet.is_ascii_graphic()) && guard.len() < 600);
-        prop_assert_eq!(sealer.open(guard.rsplit('/').next().unwrap(), Timestamp::UNIX_EPOCH).unwrap(), sealed);
+        prop_assert_eq!(guard_links.open(guard.rsplit('/').next().unwrap(), Timestamp::UNIX_EPOCH).unwrap(), sealed);
     }
 
     /// A one-time link in HTML, however spelled: the new one takes its place, and nothing else has changed.

@@ -15,14 +15,14 @@ mod hop;
 
 use std::{fs, path::Path};
 
-use firstclick::stage::Zone;
+use firstclick::testbed::Zone;
 use serde_json::Value;
 
 use self::hop::{
     Hop, Sink,
     dkim::Key,
     hop, is_tagged,
-    page::{URL, sealer},
+    page::{URL, guard_links},
     process::Folder,
 };
 
@@ -114,7 +114,7 @@ fn reported(name: &str) -> String {
 }
 
 /// The mail as the upstream hands it over: proven.
-fn vouched(mail: &str) -> String {
+fn arc_signed(mail: &str) -> String {
     let author = if mail.contains("@bank.test") { "bank.test" } else { "acme.test" };
     let results = format!("Authentication-Results: mx.corp.example; dkim=pass header.d={author}; dmarc=pass header.from={author}\r\n");
     let covered = hop::told_signature(author).replace(":content-type;", ":content-type:content-transfer-encoding;");
@@ -152,7 +152,7 @@ fn stopped_by(record: &Value) -> String {
 /// Sends the mail through the hop, asks `explain` too, and holds that both say the same and that what `explain` writes is what
 /// left.
 async fn told(entry: &str, mail: &str) -> Told {
-    let raw = vouched(mail);
+    let raw = arc_signed(mail);
     let folder = Folder::new(
         "next_hop = \"127.0.0.1:1\"",
         &format!(
@@ -171,7 +171,8 @@ async fn told(entry: &str, mail: &str) -> Told {
     let view: Value = serde_json::from_str(&said).unwrap();
 
     let sink = Sink::start().await;
-    let hop: Hop = hop().allow("acme", &text_of_entry).believing("mx.corp.example").guarded_by(sealer(URL)).next_hop(&sink).start().await;
+    let hop: Hop =
+        hop().allow("acme", &text_of_entry).trusting_arc("mx.corp.example").with_guard(guard_links(URL)).next_hop(&sink).start().await;
     assert!(hop.send("<bounce@acme.test>", &["<bob@corp.example>"], raw.as_bytes()).await.starts_with("250"));
     let arrived = String::from_utf8(sink.mail(1).await.data).unwrap();
     let record = hop.record(1).await;
@@ -474,7 +475,7 @@ async fn addresses_that_prove_nothing() {
         let trusted = if upstream { vec![firstclick::identity::Network::parse("127.0.0.0/8").unwrap()] } else { Vec::new() };
         let hop = hop()
             .allow("bank", &entry_for(&format!("\"{domain}\""), require))
-            .with(|setup| setup.trusted_upstreams = trusted)
+            .with(|config| config.trusted_upstreams = trusted)
             .asking(&zone)
             .next_hop(&sink)
             .start()
@@ -491,7 +492,7 @@ async fn addresses_that_prove_nothing() {
 async fn b145_results_that_name_the_signer_by_i() {
     for (results, exempted) in [("dkim=pass header.i=@bank.test", true), ("dkim=pass header.i=@attack.test", false), ("dkim=pass", false)] {
         let sink = Sink::start().await;
-        let hop = hop().allow("bank", &entry_for("\"bank.test\"", "")).believing("mx.corp.example").next_hop(&sink).start().await;
+        let hop = hop().allow("bank", &entry_for("\"bank.test\"", "")).trusting_arc("mx.corp.example").next_hop(&sink).start().await;
         let mail = format!(
             "Authentication-Results: mx.corp.example; {results}; dmarc=pass header.from=bank.test\r\n{}{}",
             hop::told_signature("bank.test"),

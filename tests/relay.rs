@@ -309,7 +309,7 @@ async fn commands_that_are_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_large_is_refused_early_and_late() {
     let sink = Sink::start().await;
-    let hop = hop().next_hop(&sink).with(|setup| setup.size_limit = 1_000).start().await;
+    let hop = hop().next_hop(&sink).with(|config| config.size_limit = 1_000).start().await;
     let mut client = hop.client().await;
     assert!(client.greet().await.contains("SIZE 1000"));
     assert!(client.say("MAIL FROM:<a@b.test> SIZE=1001").await.starts_with("552 5.3.4"));

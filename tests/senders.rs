@@ -13,7 +13,7 @@ mod hop;
 
 use std::{fs, path::Path};
 
-use firstclick::stage::Zone;
+use firstclick::testbed::Zone;
 use serde::Deserialize;
 
 use self::hop::{

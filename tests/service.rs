@@ -33,14 +33,14 @@ const MAIL: &[u8] = b"From: a@b.test\r\nTo: c@d.test\r\nSubject: hello\r\n\r\nHe
 /// A trusted upstream vouches for senders, so that no test needs DNS.
 const BELIEVING: &str = "[identity]\nverify = \"upstream\"\nauthserv_ids = [\"mx.corp.example\"]\ntrusted_upstreams = [\"127.0.0.0/8\"]";
 
-fn vouched() -> Vec<u8> {
+fn arc_signed() -> Vec<u8> {
     let results = "Authentication-Results: mx.corp.example; dkim=pass header.d=vendor.test; dmarc=pass header.from=vendor.test\r\n";
     format!("{results}{}{}", hop::told_signature("vendor.test"), reset_mail()).into_bytes()
 }
 
 async fn tagged(client: &mut Client, sink: &Sink) -> bool {
     let before = sink.mails().len();
-    assert!(client.send("<bounce@vendor.test>", &["<bob@corp.example>"], &vouched()).await.starts_with("250"));
+    assert!(client.send("<bounce@vendor.test>", &["<bob@corp.example>"], &arc_signed()).await.starts_with("250"));
     is_tagged(&sink.mail(before + 1).await.data)
 }
 
@@ -79,7 +79,7 @@ async fn an_edit_takes_effect_in_mid_session_and_a_bad_one_does_not() {
     poll("the fourth reload", || (process.log().matches("reloaded entries=1").count() >= 4).then_some(())).await;
     process.signal("HUP");
     poll("the fifth reload", || (process.log().matches("reloaded entries=1").count() >= 5).then_some(())).await;
-    assert!(client.send("<bounce@vendor.test>", &["<bob@corp.example>"], &vouched()).await.starts_with("250"));
+    assert!(client.send("<bounce@vendor.test>", &["<bob@corp.example>"], &arc_signed()).await.starts_with("250"));
     assert!(String::from_utf8(sink.mails().last().unwrap().data.clone()).unwrap().contains("X-Firstclick: a-newer-token\r\n"));
 }
 
@@ -161,7 +161,7 @@ async fn s11_a_reload_in_mid_mail_changes_the_next_one() {
     for line in ["MAIL FROM:<bounce@vendor.test>", "RCPT TO:<bob@corp.example>", "DATA"] {
         client.say(line).await;
     }
-    let wire = stuffed(&vouched());
+    let wire = stuffed(&arc_signed());
     client.raw(&wire[..100]).await;
     fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap();
     folder.configure(&format!("next_hop = \"{}\"", new.address), BELIEVING);

@@ -1,4 +1,4 @@
-//! TLS inward and outward, and what must not be possible around it.
+//! TLS inward and next_hop_tls, and what must not be possible around it.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +12,7 @@
 
 mod hop;
 
-use firstclick::tls::Outward;
+use firstclick::tls::ClientTls;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -25,7 +25,7 @@ const MAIL: &[u8] = b"From: a@b.test\r\nTo: c@d.test\r\nSubject: hello\r\n\r\nHe
 #[tokio::test(flavor = "multi_thread")]
 async fn starttls_and_a_mail_through_it() {
     let (authority, sink) = (Authority::new(), Sink::start().await);
-    let hop = hop().next_hop(&sink).tracing().with(|setup| setup.certificate = Some(authority.issue("hop.test"))).start().await;
+    let hop = hop().next_hop(&sink).tracing().with(|config| config.certificate = Some(authority.issue("hop.test"))).start().await;
     let mut client = hop.client().await;
     assert!(client.greet().await.contains("250-STARTTLS\r\n"));
     assert!(client.say("STARTTLS").await.starts_with("220 "));
@@ -43,7 +43,7 @@ async fn starttls_and_a_mail_through_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_what_came_in_the_clear_behind_starttls_is_dropped() {
     let (authority, sink) = (Authority::new(), Sink::start().await);
-    let hop = hop().next_hop(&sink).with(|setup| setup.certificate = Some(authority.issue("hop.test"))).start().await;
+    let hop = hop().next_hop(&sink).with(|config| config.certificate = Some(authority.issue("hop.test"))).start().await;
     let mut client = hop.client().await;
     client.greet().await;
     client.raw(b"STARTTLS\r\nMAIL FROM:<evil@x.test>\r\nRCPT TO:<c@d.test>\r\n").await;
@@ -58,7 +58,7 @@ async fn s3_what_came_in_the_clear_behind_starttls_is_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_from_the_first_octet_and_garbage_instead_of_it() {
     let (authority, sink) = (Authority::new(), Sink::start().await);
-    let hop = hop().next_hop(&sink).wrapped().with(|setup| setup.certificate = Some(authority.issue("hop.test"))).start().await;
+    let hop = hop().next_hop(&sink).wrapped().with(|config| config.certificate = Some(authority.issue("hop.test"))).start().await;
     let mut garbage = TcpStream::connect(hop.address).await.unwrap();
     garbage.write_all(b"EHLO in the clear\r\n").await.unwrap();
     let mut answer = Vec::new();
@@ -78,17 +78,17 @@ async fn tls_from_the_first_octet_and_garbage_instead_of_it() {
 async fn outward_as_the_configuration_says() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     for (offers, how, believes, reply, encrypted) in [
-        ("nothing", Outward::Off, &authority, "250", false),
-        ("nothing", Outward::Opportunistic, &authority, "250", false),
-        ("nothing", Outward::Required, &authority, "451 4.7.4", false),
-        ("nothing", Outward::Verified, &authority, "451 4.7.4", false),
-        ("localhost", Outward::Off, &authority, "250", false),
-        ("localhost", Outward::Opportunistic, &stranger, "250", true),
-        ("localhost", Outward::Required, &stranger, "250", true),
-        ("localhost", Outward::Verified, &authority, "250", true),
-        ("localhost", Outward::Verified, &stranger, "451 4.7.4", false),
-        ("other.test", Outward::Verified, &authority, "451 4.7.4", false),
-        ("other.test", Outward::Opportunistic, &authority, "250", true),
+        ("nothing", ClientTls::Off, &authority, "250", false),
+        ("nothing", ClientTls::Opportunistic, &authority, "250", false),
+        ("nothing", ClientTls::Required, &authority, "451 4.7.4", false),
+        ("nothing", ClientTls::Verified, &authority, "451 4.7.4", false),
+        ("localhost", ClientTls::Off, &authority, "250", false),
+        ("localhost", ClientTls::Opportunistic, &stranger, "250", true),
+        ("localhost", ClientTls::Required, &stranger, "250", true),
+        ("localhost", ClientTls::Verified, &authority, "250", true),
+        ("localhost", ClientTls::Verified, &stranger, "451 4.7.4", false),
+        ("other.test", ClientTls::Verified, &authority, "451 4.7.4", false),
+        ("other.test", ClientTls::Opportunistic, &authority, "250", true),
     ] {
         let mut sink = Sink::start().await;
         if offers != "nothing" {
@@ -96,9 +96,9 @@ async fn outward_as_the_configuration_says() {
         }
         let hop = hop()
             .next_hop_at(format!("localhost:{}", sink.address.port()))
-            .with(|setup| {
-                setup.outward = how;
-                setup.authorities = Some(believes.file());
+            .with(|config| {
+                config.next_hop_tls = how;
+                config.authorities = Some(believes.file());
             })
             .start()
             .await;
@@ -113,7 +113,7 @@ async fn outward_as_the_configuration_says() {
 async fn replies_put_in_behind_the_answer_to_starttls_end_the_connection() {
     let authority = Authority::new();
     let sink = Sink::start().await.encrypting(authority.server("localhost"));
-    let hop = hop().next_hop(&sink).with(|setup| setup.outward = Outward::Required).start().await;
+    let hop = hop().next_hop(&sink).with(|config| config.next_hop_tls = ClientTls::Required).start().await;
     sink.on("STARTTLS", Act::Say("220 go\r\n250-XCLIENT\r\n250 evil".into()));
     sink.on("STARTTLS", Act::Say("220 go\r\n250-XCLIENT\r\n250 evil".into()));
     assert!(hop.send("<a@b.test>", &["<c@d.test>"], MAIL).await.starts_with("451 4.7.4"));
@@ -128,10 +128,10 @@ async fn a_large_mail_by_tls_both_ways_arrives_whole() {
     let sink = Sink::start().await.encrypting(authority.server("localhost"));
     let hop = hop()
         .next_hop(&sink)
-        .with(|setup| {
-            setup.certificate = Some(authority.issue("hop.test"));
-            setup.outward = Outward::Required;
-            setup.inspect_limit = 100_000;
+        .with(|config| {
+            config.certificate = Some(authority.issue("hop.test"));
+            config.next_hop_tls = ClientTls::Required;
+            config.inspect_limit = 100_000;
         })
         .start()
         .await;

@@ -1,6 +1,6 @@
 #![no_main]
 //! The command reader: total, and what it understood goes on as it came.
-use firstclick::smtp::command::Command;
+use firstclick::smtp::codec::command::Command;
 
 libfuzzer_sys::fuzz_target!(|line: &[u8]| {
     match Command::parse(line) {

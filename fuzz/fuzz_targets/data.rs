@@ -1,8 +1,8 @@
 #![no_main]
 //! The data reader: any cutting reads the same, only CRLF.CRLF ends, and what is kept holds no end of its own.
 use firstclick::smtp::{
-    setup::BareLineEndings,
-    wire::{DataReader, LineEndings},
+    config::BareLineEndings,
+    server::connection::{DataReader, LineEndings},
 };
 
 fn read(bare: BareLineEndings, wire: &[u8], cut: usize) -> (Vec<u8>, Option<LineEndings>, usize) {

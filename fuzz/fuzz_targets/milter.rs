@@ -4,30 +4,30 @@ use firstclick::{
     edit::tag::Tagger,
     message::Message,
     milter::{
-        frame::{self, Answer, Frame},
-        letter::Letter,
+        codec::{self, MilterReply, MtaCommand},
+        assembly::MessageAssembly,
     },
 };
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let tagger = Tagger { header: "X-Tag".into(), tokens: Vec::new(), keys: Vec::new(), authserv_id: "hop.test".into() };
-    let mut letter = Letter::default();
+    let mut assembly = MessageAssembly::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     for piece in bytes.split(|byte| *byte == 0xff) {
-        match frame::parse(piece) {
-            Ok(Frame::Header(name, value)) => {
-                letter.field(&name, &value);
+        match codec::parse(piece) {
+            Ok(MtaCommand::Header(name, value)) => {
+                assembly.field(&name, &value);
                 names.push(name);
             }
-            Ok(Frame::Body(piece)) => letter.body(&piece),
-            Ok(Frame::EndOfHeader) => letter.end_of_header(),
+            Ok(MtaCommand::Body(piece)) => assembly.body(&piece),
+            Ok(MtaCommand::EndOfHeader) => assembly.end_of_header(),
             _ => {}
         }
     }
-    let removals = tagger.removals(Message::read(letter.raw()).headers());
+    let removals = tagger.removals(Message::read(assembly.raw()).headers());
     let mut out = Vec::new();
-    for answer in letter.changes(&removals) {
-        if let Answer::Delete { name, number } = &answer {
+    for answer in assembly.changes(&removals) {
+        if let MilterReply::Delete { name, number } = &answer {
             let there = names.iter().filter(|known| known.eq_ignore_ascii_case(name)).count();
             assert!((1..=there).contains(&usize::try_from(*number).unwrap()));
         }

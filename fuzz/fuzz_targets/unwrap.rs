@@ -4,11 +4,11 @@ use std::{sync::LazyLock, time::Duration};
 
 use firstclick::{
     clock::Timestamp,
-    edit::seal::{SealKey, Sealer},
+    edit::guard_link::{SealKey, GuardLinkKeys},
     message::unwrap::{Unwrapped, unwrap},
 };
 
-static SEALER: LazyLock<Sealer> = LazyLock::new(|| Sealer {
+static KEYS: LazyLock<GuardLinkKeys> = LazyLock::new(|| GuardLinkKeys {
     url: "https://links.test".into(),
     keys: SealKey::parse("AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=").into_iter().collect(),
     lifetime: Duration::from_secs(60),
@@ -21,5 +21,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         // Nothing is left to undo.
         assert_eq!(unwrap(&link), Unwrapped::NotWrapped);
     }
-    assert!(SEALER.open(text, Timestamp::UNIX_EPOCH).is_err(), "nobody sealed this");
+    assert!(KEYS.open(text, Timestamp::UNIX_EPOCH).is_err(), "nobody sealed this");
 });

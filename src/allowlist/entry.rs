@@ -64,7 +64,7 @@ impl Entry {
     }
 }
 
-/// What grants. Words never do, but through two doors that `check` says aloud.
+/// What grants. Words never do, but in two other ways, which `check` says aloud.
 #[derive(Clone, Debug)]
 pub enum DecideBy {
     /// A link of a shape whose kind the entry grants.

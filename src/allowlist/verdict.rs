@@ -55,7 +55,7 @@ vocabulary! {
         Limit = "limit", "The recipient has not had too many exemptions in this hour.";
         Edit = "edit", "The mail can be changed as the entry's actions say.";
         Audit = "audit", "The decision is on record before it takes effect.";
-        Busy = "busy", "There was room to look up the sender and to read the mail.";
+        Busy = "busy", "The sender could be looked up and the mail read within the limits on work at once.";
         Budget = "budget", "The mail was read within its share of processor time.";
         Fault = "fault", "Nothing went wrong while deciding.";
     }

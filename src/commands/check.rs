@@ -9,7 +9,7 @@ use super::{Answer, Config, printable};
 use crate::{
     audit::{chain, watch::Tallies},
     clock,
-    settings::{Advice, Place, Settings, Severity, sentences},
+    settings::{Advice, Settings, Severity, SourceSpan, sentences},
 };
 
 pub(super) fn check(config: &Config) -> anyhow::Result<Answer> {
@@ -43,7 +43,7 @@ fn from_the_audit(settings: &Settings) -> Vec<Advice> {
             tallies.add(&serde_json::from_slice(&line).unwrap_or_default());
         }
     }
-    let place = Place::file(folder.display().to_string());
+    let place = SourceSpan::file(folder.display().to_string());
     let advise = |severity, name: &str, says: String| Advice::new(severity, place.clone(), name, says);
     let mut advice = Vec::new();
     for sender in settings.allowlist.entries() {

@@ -25,16 +25,19 @@ use crate::{
     audit::{Audit, chain},
     clock::{self, Stopwatch},
     edit::{
-        seal::{self, SealKey, Sealer},
+        guard_link::{self, GuardLinkKeys, SealKey},
         tag::{Key, Tagger, Token},
     },
     http,
     identity::Authenticator,
-    pipeline::Hall,
+    pipeline::Pipeline,
     recognition::Recogniser,
     settings::{Problems, allow},
-    smtp::{self, Current, Front, Listener, Start, setup::Setup},
-    stage::{Delivered, Scanner, Signer, Site, Zone, post},
+    smtp::{
+        config::Config,
+        server::{self, Listener, Server, Snapshot, Start},
+    },
+    testbed::{Delivered, Scanner, Signer, Site, Zone, post},
 };
 
 /// What happens after the table.
@@ -180,14 +183,14 @@ impl Stage {
         };
         let audit = Audit::open(&folder.0)?;
         let page = TcpListener::bind("127.0.0.1:0").await.context("the guard page's port")?;
-        let sealer = Arc::new(Sealer {
+        let guard_links = Arc::new(GuardLinkKeys {
             url: format!("http://{}", page.local_addr()?),
             keys: SealKey::parse(&BASE64.encode(random)).into_iter().collect(),
             lifetime: Duration::from_hours(24),
         });
-        let guard = http::Setup {
+        let guard = http::Config {
             listen: page.local_addr()?,
-            sealer: Arc::clone(&sealer),
+            guard_links: Arc::clone(&guard_links),
             nonces: Key::parse(&BASE64.encode(random)).context("the demo's key")?.derive("guard-nonce-of-page"),
             certificate: None,
             proxies: Vec::new(),
@@ -197,12 +200,12 @@ impl Stage {
             note: "This is the demo: nothing leaves this machine.".into(),
             help_desk: http::HelpDesk::Open,
         };
-        let door = Arc::new(http::Door::new(guard, Some(audit.clone()))?);
-        tokio::spawn(http::run(page, door, stopped.clone()));
+        let server = Arc::new(http::Server::new(guard, Some(audit.clone()))?);
+        tokio::spawn(http::run(page, server, stopped.clone()));
         let mut hops = Vec::new();
         for (entry, scanner) in entries.into_iter().zip([&scanner, &deaf]) {
             let authenticator = Authenticator::here(&[zone.address()], Duration::from_secs(5), Vec::new(), hostname.clone())?;
-            let hall = Hall::new(
+            let pipeline = Pipeline::new(
                 Allowlist::new(vec![entry]),
                 Recogniser::built_in()?,
                 authenticator,
@@ -212,11 +215,11 @@ impl Stage {
             );
             let listener = TcpListener::bind("127.0.0.1:0").await.context("the hop's port")?;
             hops.push(listener.local_addr()?.to_string());
-            let setup = Setup::relay(hostname.clone(), vec![scanner.address().to_string()]);
-            let front = Arc::new(Front::new(Current::new(setup, Arc::new(hall.guarded_by(Some(Arc::clone(&sealer)))))?));
+            let config = Config::relay(hostname.clone(), vec![scanner.address().to_string()]);
+            let server = Arc::new(Server::new(Snapshot::new(config, Arc::new(pipeline.with_guard(Some(Arc::clone(&guard_links)))))?));
             let listener = Listener { socket: listener, start: Start::Clear };
             let mut stopped = stopped.clone();
-            tokio::spawn(smtp::run(vec![listener], front, async move {
+            tokio::spawn(server::run(vec![listener], server, async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             }));
         }
@@ -316,7 +319,7 @@ impl Row {
         let tagged = message.headers().named("X-Firstclick").next().is_some();
         let opened = delivered.opened.iter().any(|(opened, _)| opened == link);
         let links = message.content().links;
-        let guard_link = links.iter().map(|found| found.link.expose()).find(|link| link.contains(seal::PATH)).map(str::to_owned);
+        let guard_link = links.iter().map(|found| found.link.expose()).find(|link| link.contains(guard_link::PATH)).map(str::to_owned);
         let token = link.rsplit('/').next().unwrap_or_default().to_owned();
         Self {
             mail,

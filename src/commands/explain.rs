@@ -1,4 +1,4 @@
-//! `explain`: what would happen to a mail, and why. The same walk as the hop's, and nothing leaves.
+//! `explain`: what would happen to a mail, and why. The same code as the hop's decides, and nothing leaves.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 
-use super::{Answer, Config, furnish, printable, runtime};
+use super::{Answer, Config, build, printable, runtime};
 use crate::{
     allowlist::{Mode, Verdict},
     audit::record::{IdentityView, ReasonView, actions, reasons},
@@ -18,7 +18,7 @@ use crate::{
     edit::{self, Patch},
     identity::{Arrival, Peer},
     message::{Domain, Message, as_sent},
-    pipeline::{Examined, Hall, address},
+    pipeline::{Analysis, Pipeline, address},
     recognition::Kind,
 };
 
@@ -27,7 +27,7 @@ pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<An
     // Nothing is remembered: a look is no mail.
     settings.audit = None;
     let hostname = settings.hostname().unwrap_or("firstclick.invalid").to_owned();
-    let hall = furnish(settings, &hostname)?;
+    let pipeline = build(settings, &hostname)?;
     let files = inputs(&arguments.inputs)?;
     if files.len() > 1 && arguments.out.is_some() {
         bail!("--out takes one mail; {} were named", files.len());
@@ -36,7 +36,7 @@ pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<An
     let mut out = io::stdout().lock();
     for file in files {
         let raw = read(&file)?;
-        let explained = runtime.block_on(explain_one(&hall, &raw, arguments));
+        let explained = runtime.block_on(explain_one(&pipeline, &raw, arguments));
         if arguments.json {
             serde_json::to_writer(&mut out, &View::new(&file, &raw, &explained)).context("standard output")?;
             writeln!(out)?;
@@ -55,13 +55,13 @@ pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<An
 }
 
 struct Explained {
-    examined: Examined,
+    analysis: Analysis,
     patches: Vec<Patch>,
     author: Option<Domain>,
     mode: Mode,
 }
 
-async fn explain_one(hall: &Hall, raw: &[u8], arguments: &Explain) -> Explained {
+async fn explain_one(pipeline: &Pipeline, raw: &[u8], arguments: &Explain) -> Explained {
     let message = Message::read(raw);
     let returned = message.headers().first("Return-Path").and_then(|value| String::from_utf8(value).ok());
     let reverse_path = arguments.mail_from.clone().or(returned).map(|path| address(path.trim())).unwrap_or_default();
@@ -69,9 +69,9 @@ async fn explain_one(hall: &Hall, raw: &[u8], arguments: &Explain) -> Explained 
     let arrival = Arrival { peer, helo: "explain.invalid", reverse_path: &reverse_path };
     let recipients: Vec<String> = arguments.recipients.iter().map(|path| address(path)).collect();
     let now = clock::now();
-    let (examined, patches) = hall.preview("explain", &message, arrival, &recipients, now).await;
-    let mode = examined.decision.verdict.entry().map_or(Mode::Observe, |entry| entry.mode);
-    Explained { author: message.author().ok().map(|author| author.domain), examined, patches, mode }
+    let (analysis, patches) = pipeline.preview("explain", &message, arrival, &recipients, now).await;
+    let mode = analysis.decision.verdict.entry().map_or(Mode::Observe, |entry| entry.mode);
+    Explained { author: message.author().ok().map(|author| author.domain), analysis, patches, mode }
 }
 
 /// The files that were named, folders opened, in order.
@@ -128,7 +128,7 @@ struct RecognizedView<'a> {
 
 impl<'a> View<'a> {
     fn new(file: &Path, _raw: &[u8], explained: &'a Explained) -> Self {
-        let Examined { decision, content, identity, mime: _ } = &explained.examined;
+        let Analysis { decision, content, identity, mime: _ } = &explained.analysis;
         let recognition = decision.recognition.as_ref();
         let links = &mut Vec::new();
         for at in decision.links() {

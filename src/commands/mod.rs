@@ -21,7 +21,7 @@ use crate::{
     cli::{Cli, Command, DEFAULT_CONFIG},
     edit::tag::Tagger,
     identity::Authenticator,
-    pipeline::Hall,
+    pipeline::Pipeline,
     recognition::Recogniser,
     settings::{Identity, Settings, Verify},
 };
@@ -100,17 +100,17 @@ impl Config {
 #[error("the configuration has mistakes\n{0}")]
 struct Listed(crate::settings::Problems);
 
-/// Furnishes a hall from a configuration.
-fn furnish(settings: Settings, hostname: &str) -> anyhow::Result<Hall> {
+/// The pipeline that a configuration asks for.
+fn build(settings: Settings, hostname: &str) -> anyhow::Result<Pipeline> {
     let authenticator = authenticator(&settings.identity, hostname)?;
     let tagger = tagger(&settings, hostname);
     let inspect_limit = settings.inspect_limit().unwrap_or(usize::MAX);
     let key = settings.audit_keys.keys.first().cloned();
     let audit = settings.audit.as_deref().map(|folder| crate::audit::Audit::open_keyed(folder, key)).transpose()?;
-    let sealer = settings.guard.as_ref().map(|guard| std::sync::Arc::clone(&guard.sealer));
-    Ok(Hall::new(settings.allowlist, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit)
-        .guarded_by(sealer)
-        .sealing(settings.arc))
+    let guard_links = settings.guard.as_ref().map(|guard| std::sync::Arc::clone(&guard.guard_links));
+    Ok(Pipeline::new(settings.allowlist, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit)
+        .with_guard(guard_links)
+        .with_arc(settings.arc))
 }
 
 /// Who finds out who sent a mail.
@@ -118,7 +118,7 @@ fn authenticator(identity: &Identity, hostname: &str) -> anyhow::Result<Authenti
     let trusted = identity.trusted_upstreams.clone();
     Ok(match &identity.verify {
         Verify::Here { dns, deadline, arc_sealers } => {
-            Authenticator::here(dns, *deadline, trusted, hostname.to_owned())?.believing(arc_sealers.clone())
+            Authenticator::here(dns, *deadline, trusted, hostname.to_owned())?.trusting_arc(arc_sealers.clone())
         }
         Verify::Upstream { authserv_ids, results } => {
             Authenticator::upstream(authserv_ids.clone(), trusted, hostname.to_owned()).with_results(*results)

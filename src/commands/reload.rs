@@ -11,23 +11,23 @@ use std::{
 use super::{Config, authenticator, tagger};
 use crate::{
     http, milter,
-    pipeline::Hall,
+    pipeline::Pipeline,
     settings::{Identity, Settings},
-    smtp::{Current, Front},
+    smtp::server::{Server, Snapshot},
 };
 
-/// The doors that are open, and the hall behind them.
-pub(super) struct Doors {
-    pub(super) front: Option<Arc<Front>>,
-    pub(super) milter: Option<Arc<milter::Door>>,
-    pub(super) guard: Option<Arc<http::Door>>,
-    pub(super) hall: Arc<Hall>,
+/// The servers that are open, and the pipeline behind them.
+pub(super) struct Servers {
+    pub(super) smtp: Option<Arc<Server>>,
+    pub(super) milter: Option<Arc<milter::Server>>,
+    pub(super) guard: Option<Arc<http::Server>>,
+    pub(super) pipeline: Arc<Pipeline>,
     pub(super) hostname: String,
 }
 
 /// What a reload needs to know.
 pub(super) struct Reload {
-    pub(super) doors: Doors,
+    pub(super) servers: Servers,
     pub(super) config: Config,
     /// As it is asked now; where it stays, the resolver and its cache stay.
     pub(super) identity: Identity,
@@ -51,9 +51,9 @@ type Look = (PathBuf, Option<(SystemTime, u64)>);
 impl Watched {
     pub(super) fn of(config: &Path, settings: &Settings) -> Self {
         let mut files = vec![config.to_owned()];
-        if let Some(setup) = &settings.smtp {
-            files.extend(setup.certificate.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]));
-            files.extend(setup.authorities.clone());
+        if let Some(config) = &settings.smtp {
+            files.extend(config.certificate.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]));
+            files.extend(config.authorities.clone());
         }
         if let Some(guard) = &settings.guard {
             files.extend(guard.certificate.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]));
@@ -90,59 +90,59 @@ impl Reload {
     /// Reads everything again and puts it in place of the old, or says why not.
     pub(super) fn reload(&mut self) {
         match self.compile() {
-            Ok((current, hall, settings)) => {
+            Ok((snapshot, pipeline, settings)) => {
                 for warning in &settings.warnings {
                     tracing::warn!("{warning}");
                 }
-                let entries = hall.allowlist.entries().len();
-                if let Some((front, current)) = self.doors.front.as_ref().zip(current) {
-                    front.replace(current);
+                let entries = pipeline.allowlist.entries().len();
+                if let Some((server, snapshot)) = self.servers.smtp.as_ref().zip(snapshot) {
+                    server.replace(snapshot);
                 }
-                if let Some(door) = &self.doors.milter {
-                    door.replace(Arc::clone(&hall));
+                if let Some(server) = &self.servers.milter {
+                    server.replace(Arc::clone(&pipeline));
                 }
-                if let Some((door, setup)) = self.doors.guard.as_ref().zip(settings.guard.clone())
-                    && let Err(error) = door.replace(setup)
+                if let Some((server, config)) = self.servers.guard.as_ref().zip(settings.guard.clone())
+                    && let Err(error) = server.replace(config)
                 {
-                    tracing::error!(%error, "the guard page keeps its old setup");
+                    tracing::error!(%error, "the guard page keeps its old config");
                 }
-                if let Some(audit) = &hall.audit {
+                if let Some(audit) = &pipeline.audit {
                     audit.key_by(settings.audit_keys.keys.first().cloned());
                 }
-                self.doors.hall = hall;
+                self.servers.pipeline = pipeline;
                 if let Some(hostname) = settings.hostname() {
-                    hostname.clone_into(&mut self.doors.hostname);
+                    hostname.clone_into(&mut self.servers.hostname);
                 }
                 self.watched = Watched::of(self.config.path(), &settings);
-                self.doors.hall.metrics.reload(Some(entries));
+                self.servers.pipeline.metrics.reload(Some(entries));
                 tracing::info!(entries, mode = ?settings.mode, "reloaded");
                 self.identity = settings.identity;
             }
             Err(error) => {
-                self.doors.hall.metrics.reload(None);
+                self.servers.pipeline.metrics.reload(None);
                 let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
                 tracing::error!(error = causes.join(": "), "not reloaded: the configuration from before stays in force");
             }
         }
     }
 
-    fn compile(&self) -> anyhow::Result<(Option<Current>, Arc<Hall>, Settings)> {
+    fn compile(&self) -> anyhow::Result<(Option<Snapshot>, Arc<Pipeline>, Settings)> {
         let mut settings = self.config.load()?;
-        let Doors { front, milter, guard, hall: before, hostname: known } = &self.doors;
-        for (door, was, is) in [
-            ("smtp", front.is_some(), settings.smtp.is_some()),
+        let Servers { smtp: server, milter, guard, pipeline: before, hostname: known } = &self.servers;
+        for (server, was, is) in [
+            ("smtp", server.is_some(), settings.smtp.is_some()),
             ("milter", milter.is_some(), settings.milter.is_some()),
             ("guard", guard.is_some(), settings.guard.is_some()),
         ] {
             if was && !is {
-                anyhow::bail!("[{door}] is gone; to close a door, restart the service");
+                anyhow::bail!("[{server}] is gone; to close a server, restart the service");
             }
             if is && !was {
-                tracing::warn!(key = door, "this section is new and takes effect at the next start");
+                tracing::warn!(key = server, "this section is new and takes effect at the next start");
             }
         }
-        let current = front.as_ref().map(|front| front.current());
-        let smtp = current.as_ref().map(|current| &current.setup).zip(settings.smtp.as_ref());
+        let snapshot = server.as_ref().map(|server| server.snapshot());
+        let smtp = snapshot.as_ref().map(|snapshot| &snapshot.config).zip(settings.smtp.as_ref());
         for (key, changed) in [
             ("smtp.listen", smtp.is_some_and(|(old, new)| old.listen != new.listen)),
             ("smtp.listen_tls", smtp.is_some_and(|(old, new)| old.listen_tls != new.listen_tls)),
@@ -159,13 +159,13 @@ impl Reload {
         let asked = if same { Arc::clone(&before.authenticator) } else { Arc::new(authenticator(&settings.identity, &hostname)?) };
         let tagger = tagger(&settings, &hostname);
         let allowlist = std::mem::take(&mut settings.allowlist);
-        let sealer = settings.guard.as_ref().map(|guard| Arc::clone(&guard.sealer));
-        let hall = before.refurnished(allowlist, asked, tagger, settings.inspect_limit().unwrap_or(before.inspect_limit));
-        let hall = Arc::new(hall.guarded_by(sealer).sealing(settings.arc.clone()));
-        let current = match settings.smtp.clone().filter(|_| front.is_some()) {
-            Some(setup) => Some(Current::new(setup, Arc::clone(&hall))?),
+        let guard_links = settings.guard.as_ref().map(|guard| Arc::clone(&guard.guard_links));
+        let pipeline = before.reloaded(allowlist, asked, tagger, settings.inspect_limit().unwrap_or(before.inspect_limit));
+        let pipeline = Arc::new(pipeline.with_guard(guard_links).with_arc(settings.arc.clone()));
+        let snapshot = match settings.smtp.clone().filter(|_| server.is_some()) {
+            Some(config) => Some(Snapshot::new(config, Arc::clone(&pipeline))?),
             None => None,
         };
-        Ok((current, hall, settings))
+        Ok((snapshot, pipeline, settings))
     }
 }

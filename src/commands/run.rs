@@ -1,6 +1,6 @@
 //! `run`: the service, from its start to its end.
 //!
-//! Read this to know what happens when: the configuration is read, the doors are bound, systemd is told, and then the
+//! Read this to know what happens when: the configuration is read, the servers are bound, systemd is told, and then the
 //! hop serves until SIGTERM or SIGINT. SIGHUP, or a changed file, reads the configuration again.
 
 use std::{io, net::SocketAddr, sync::Arc};
@@ -18,14 +18,17 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Answer, Config, furnish,
-    reload::{Doors, Reload, Watched},
+    Answer, Config, build,
+    reload::{Reload, Servers, Watched},
     runtime,
 };
 use crate::{
     http::{self, admin::Admin},
     limits, milter,
-    smtp::{self, Current, Front, Listener, Start, setup::Setup},
+    smtp::{
+        config::Config as SmtpConfig,
+        server::{self, Listener, Server, Snapshot, Start},
+    },
 };
 
 pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
@@ -44,29 +47,30 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
     }
     let watched = Watched::of(config.path(), &settings);
     let (mode, entries, identity, admin) = (settings.mode, settings.allowlist.entries().len(), settings.identity.clone(), settings.admin);
-    let connections = smtp.as_ref().map_or(0, |setup| setup.bounds.connections * 3) + milter.as_ref().map_or(0, |setup| setup.connections);
+    let connections =
+        smtp.as_ref().map_or(0, |config| config.bounds.connections * 3) + milter.as_ref().map_or(0, |config| config.connections);
     raise_file_limit(connections);
     runtime()?.block_on(async {
-        let hall = Arc::new(furnish(settings, &hostname)?);
+        let pipeline = Arc::new(build(settings, &hostname)?);
         let (stopping, stopped) = watch::channel(false);
-        let mut doors = Doors { front: None, milter: None, guard: None, hall: Arc::clone(&hall), hostname };
+        let mut servers = Servers { smtp: None, milter: None, guard: None, pipeline: Arc::clone(&pipeline), hostname };
         let mut running = JoinSet::new();
-        if let Some(setup) = smtp {
-            let front = Arc::new(Front::new(Current::new(setup.clone(), Arc::clone(&hall))?));
-            let listeners = listeners(&setup).await?;
+        if let Some(config) = smtp {
+            let server = Arc::new(Server::new(Snapshot::new(config.clone(), Arc::clone(&pipeline))?));
+            let listeners = listeners(&config).await?;
             for listener in &listeners {
                 let tls = listener.start == Start::Tls;
-                tracing::info!(address = %listener.socket.local_addr()?, tls, next_hop = setup.next_hops.join(" "), ?mode, entries, "listening");
+                tracing::info!(address = %listener.socket.local_addr()?, tls, next_hop = config.next_hops.join(" "), ?mode, entries, "listening");
             }
-            doors.front = Some(Arc::clone(&front));
+            servers.smtp = Some(Arc::clone(&server));
             let mut stopped = stopped.clone();
-            running.spawn(smtp::run(listeners, front, async move {
+            running.spawn(server::run(listeners, server, async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             }));
         }
-        if let Some(setup) = milter {
-            let door = Arc::new(milter::Door::new(hall, &setup));
-            let listeners = milter::bind(&setup).await.map_err(|(address, error)| {
+        if let Some(config) = milter {
+            let server = Arc::new(milter::Server::new(pipeline, &config));
+            let listeners = milter::bind(&config).await.map_err(|(address, error)| {
                 anyhow::anyhow!("milter.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
             })?;
             for listener in &listeners {
@@ -76,22 +80,22 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
                 };
                 tracing::info!(%address, ?mode, entries, "listening for MTAs");
             }
-            doors.milter = Some(Arc::clone(&door));
-            running.spawn(milter::run(listeners, door, setup.drain, stopped.clone()));
+            servers.milter = Some(Arc::clone(&server));
+            running.spawn(milter::run(listeners, server, config.drain, stopped.clone()));
         }
-        if let Some(setup) = guard {
-            let address = setup.listen;
+        if let Some(config) = guard {
+            let address = config.listen;
             let listener = TcpListener::bind(address).await.map_err(|error| {
                 anyhow::anyhow!("guard.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
             })?;
-            tracing::info!(page = %listener.local_addr()?, url = setup.sealer.url, "the guard page is there");
-            let door = http::Door::new(setup, doors.hall.audit.clone())?.counted_by(Arc::clone(&doors.hall.metrics));
-            let door = Arc::new(door);
-            doors.guard = Some(Arc::clone(&door));
-            running.spawn(http::run(listener, door, stopped.clone()));
+            tracing::info!(page = %listener.local_addr()?, url = config.guard_links.url, "the guard page is there");
+            let server = http::Server::new(config, servers.pipeline.audit.clone())?.with_metrics(Arc::clone(&servers.pipeline.metrics));
+            let server = Arc::new(server);
+            servers.guard = Some(Arc::clone(&server));
+            running.spawn(http::run(listener, server, stopped.clone()));
         }
-        doors.hall.metrics.entries_in_force(entries);
-        let page = Arc::new(Admin::new(Arc::clone(&doors.hall.metrics)));
+        servers.pipeline.metrics.entries_in_force(entries);
+        let page = Arc::new(Admin::new(Arc::clone(&servers.pipeline.metrics)));
         let (closing, closed) = watch::channel(false);
         let mut admin_page = None;
         if let Some(address) = admin {
@@ -104,7 +108,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
         let mut hangup = signal(SignalKind::hangup()).context("signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("signals")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("signals")?;
-        let mut reload = Reload { doors, config: config.clone(), identity, watched, admin };
+        let mut reload = Reload { servers, config: config.clone(), identity, watched, admin };
         notify(&[NotifyState::Ready]);
         let reloads = tokio::spawn(async move {
             loop {
@@ -155,10 +159,10 @@ fn notify(states: &[NotifyState<'_>]) {
 
 /// The sockets that systemd hands over, or the ones that the configuration names. Of the former, those on an address of
 /// `listen_tls` speak TLS from the first octet.
-async fn listeners(setup: &Setup) -> anyhow::Result<Vec<Listener>> {
+async fn listeners(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
     let mut handed = ListenFd::from_env();
     if handed.len() == 0 {
-        return smtp::bind(setup).await.map_err(|(address, error)| {
+        return server::bind(config).await.map_err(|(address, error)| {
             anyhow::anyhow!("smtp.listen: {address} cannot be bound: {error}; is another program there, or another firstclick?")
         });
     }
@@ -168,7 +172,7 @@ async fn listeners(setup: &Setup) -> anyhow::Result<Vec<Listener>> {
         socket.set_nonblocking(true)?;
         let socket = TcpListener::from_std(socket)?;
         let address: SocketAddr = socket.local_addr()?;
-        let start = if setup.listen_tls.iter().any(|tls| tls.port() == address.port()) { Start::Tls } else { Start::Clear };
+        let start = if config.listen_tls.iter().any(|tls| tls.port() == address.port()) { Start::Tls } else { Start::Clear };
         listeners.push(Listener { socket, start });
     }
     Ok(listeners)

@@ -12,7 +12,7 @@ use crate::{
         Problems,
         catalogue::{self, Evidence, Service, Visit},
         products::{self, Product},
-        reading::nearest,
+        schema::nearest,
     },
 };
 

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use anyhow::bail;
 
 use super::{Answer, Config};
-use crate::{cli::Setup, settings::reading::nearest};
+use crate::{cli::Setup, settings::schema::nearest};
 
 const SCANNERS: [&str; 1] = ["defender"];
 

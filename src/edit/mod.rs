@@ -1,8 +1,8 @@
 //! Changing a mail byte for byte: what no patch names stays as it came.
 
+pub mod guard_link;
 mod pack;
 pub mod rewrite;
-pub mod seal;
 pub mod tag;
 
 use std::ops::Range;

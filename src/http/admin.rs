@@ -41,11 +41,11 @@ impl Admin {
     }
 }
 
-/// Serves until `stop` turns true, which is when the other doors are closed: a load balancer hears "stopping" meanwhile.
+/// Serves until `stop` turns true, which is when the other listeners are closed: a load balancer hears "stopping" meanwhile.
 pub async fn run(listener: TcpListener, admin: Arc<Admin>, stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(limits::ADMIN_CONNECTIONS));
     let serve = |stream, peer| Some(super::talk(TokioIo::new(stream), peer, router(Arc::clone(&admin))));
-    drop(super::take(listener, &places, stop, serve).await);
+    drop(super::take(listener, &permits, stop, serve).await);
 }
 
 fn router(admin: Arc<Admin>) -> Router {

@@ -16,25 +16,25 @@ use tokio::time::timeout;
 use url::{Url, form_urlencoded};
 
 use super::{
-    Confirm, Door, HelpDesk, Setup, clicks,
-    page::{self, After, Ask, Frame, Logo},
+    Config, Confirm, HelpDesk, Server, clicks,
+    page::{self, After, Ask, Layout, Logo},
 };
 use crate::{
     audit::record::{Click, ClickKind, Record},
     clock,
-    edit::seal::{OpenError, Sealed},
+    edit::guard_link::{GuardLink, OpenError},
     limits,
     message::unwrap,
 };
 
 #[derive(Clone)]
 pub(super) struct Context {
-    door: Arc<Door>,
+    server: Arc<Server>,
     peer: IpAddr,
 }
 
-pub(super) fn router(door: Arc<Door>, peer: IpAddr) -> Router {
-    let context = Context { door, peer };
+pub(super) fn router(server: Arc<Server>, peer: IpAddr) -> Router {
+    let context = Context { server, peer };
     Router::new()
         .route("/c/{sealed}", any(link))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -49,10 +49,10 @@ pub(super) fn router(door: Arc<Door>, peer: IpAddr) -> Router {
 /// Reads the body before anything is done with the request: so much of it, for so long, and for so many requests of one
 /// client at a time. hyper closes the connection of a request whose body was not read to its end.
 async fn bounded(State(context): State<Context>, request: Request, next: Next) -> Response {
-    let setup = context.door.current.load_full();
-    let refuse = |status| answer(&setup, status, "text/plain; charset=utf-8", Vec::new(), None);
-    let client = context.client(&setup, request.headers());
-    let Some(_place) = context.door.requests.admit(client, limits::GUARD_CONNECTIONS_PER_CLIENT) else {
+    let config = context.server.current.load_full();
+    let refuse = |status| answer(&config, status, "text/plain; charset=utf-8", Vec::new(), None);
+    let client = context.client(&config, request.headers());
+    let Some(_place) = context.server.requests.admit(client, limits::GUARD_CONNECTIONS_PER_CLIENT) else {
         return refuse(StatusCode::TOO_MANY_REQUESTS);
     };
     let (head, body) = request.into_parts();
@@ -69,36 +69,36 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
 
 impl Context {
     /// Who asks: the last address that a trusted proxy wrote, or whoever is connected.
-    fn client(&self, setup: &Setup, headers: &HeaderMap) -> IpAddr {
-        if !setup.proxies.iter().any(|proxy| proxy.contains(self.peer)) {
+    fn client(&self, config: &Config, headers: &HeaderMap) -> IpAddr {
+        if !config.proxies.iter().any(|proxy| proxy.contains(self.peer)) {
             return self.peer;
         }
         let forwarded = text(headers, "x-forwarded-for").split(',').filter_map(|item| item.trim().parse::<IpAddr>().ok());
         let addresses: Vec<IpAddr> = forwarded.map(|address| address.to_canonical()).collect();
-        addresses.into_iter().rev().find(|address| !setup.proxies.iter().any(|proxy| proxy.contains(*address))).unwrap_or(self.peer)
+        addresses.into_iter().rev().find(|address| !config.proxies.iter().any(|proxy| proxy.contains(*address))).unwrap_or(self.peer)
     }
 
-    fn frame<'f>(&'f self, setup: &'f Setup, headers: &HeaderMap) -> Option<Frame<'f>> {
-        let (language, words) = self.door.languages.choose(text(headers, "accept-language"))?;
-        let logo = if setup.logo.is_some() { Logo::Shown } else { Logo::None };
-        Some(Frame { language, words, logo, note: &setup.note })
+    fn layout<'f>(&'f self, config: &'f Config, headers: &HeaderMap) -> Option<Layout<'f>> {
+        let (language, words) = self.server.languages.choose(text(headers, "accept-language"))?;
+        let logo = if config.logo.is_some() { Logo::Shown } else { Logo::None };
+        Some(Layout { language, words, logo, note: &config.note })
     }
 
     fn page(
         &self,
-        setup: &Setup,
+        config: &Config,
         headers: &HeaderMap,
         status: StatusCode,
         towards: Option<&str>,
-        write: impl FnOnce(Frame<'_>) -> String,
+        write: impl FnOnce(Layout<'_>) -> String,
     ) -> Response {
-        let Some(frame) = self.frame(setup, headers) else { return status.into_response() };
-        answer(setup, status, "text/html; charset=utf-8", write(frame).into_bytes(), towards)
+        let Some(layout) = self.layout(config, headers) else { return status.into_response() };
+        answer(config, status, "text/html; charset=utf-8", write(layout).into_bytes(), towards)
     }
 }
 
 /// An answer that nobody keeps, frames, or learns anything else from. `towards` is the origin to which a form may lead.
-fn answer(setup: &Setup, status: StatusCode, kind: &'static str, body: Vec<u8>, towards: Option<&str>) -> Response {
+fn answer(config: &Config, status: StatusCode, kind: &'static str, body: Vec<u8>, towards: Option<&str>) -> Response {
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     // Browsers hold a form's redirect to `form-action`, so the page names where its button leads, and nothing else.
@@ -120,55 +120,55 @@ fn answer(setup: &Setup, status: StatusCode, kind: &'static str, body: Vec<u8>, 
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-    if setup.sealer.url.starts_with("https:") {
+    if config.guard_links.url.starts_with("https:") {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     response
 }
 
 async fn style(State(context): State<Context>) -> Response {
-    answer(&context.door.current.load(), StatusCode::OK, "text/css; charset=utf-8", page::STYLE.into(), None)
+    answer(&context.server.current.load(), StatusCode::OK, "text/css; charset=utf-8", page::STYLE.into(), None)
 }
 
 async fn logo(State(context): State<Context>) -> Response {
-    let setup = context.door.current.load();
-    match &setup.logo {
-        Some(logo) => answer(&setup, StatusCode::OK, logo.kind, logo.octets.clone(), None),
-        None => answer(&setup, StatusCode::NOT_FOUND, "text/plain", Vec::new(), None),
+    let config = context.server.current.load();
+    match &config.logo {
+        Some(logo) => answer(&config, StatusCode::OK, logo.kind, logo.octets.clone(), None),
+        None => answer(&config, StatusCode::NOT_FOUND, "text/plain", Vec::new(), None),
     }
 }
 
 async fn nowhere(State(context): State<Context>, headers: HeaderMap) -> Response {
-    let setup = context.door.current.load_full();
-    context.page(&setup, &headers, StatusCode::NOT_FOUND, None, page::gone)
+    let config = context.server.current.load_full();
+    context.page(&config, &headers, StatusCode::NOT_FOUND, None, page::gone)
 }
 
 /// A guard link: GET and HEAD show the page, POST leads on.
 async fn link(State(context): State<Context>, Path(value): Path<String>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
-    let setup = context.door.current.load_full();
-    let client = context.client(&setup, &headers);
-    if !context.door.admits(client) {
-        return answer(&setup, StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", b"too many requests\n".to_vec(), None);
+    let config = context.server.current.load_full();
+    let client = context.client(&config, &headers);
+    if !context.server.admits(client) {
+        return answer(&config, StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", b"too many requests\n".to_vec(), None);
     }
     let now = clock::now();
-    let sealed = match setup.sealer.open(&value, now) {
+    let sealed = match config.guard_links.open(&value, now) {
         Ok(sealed) => sealed,
-        Err(OpenError::Foreign) => return context.page(&setup, &headers, StatusCode::NOT_FOUND, None, page::gone),
-        Err(OpenError::Expired) => return context.page(&setup, &headers, StatusCode::GONE, None, page::expired),
+        Err(OpenError::Foreign) => return context.page(&config, &headers, StatusCode::NOT_FOUND, None, page::gone),
+        Err(OpenError::Expired) => return context.page(&config, &headers, StatusCode::GONE, None, page::expired),
     };
     // What was sealed was a web link; were it not, it leads nowhere.
     let Some((host, origin)) = destination(&sealed.link) else {
-        return context.page(&setup, &headers, StatusCode::NOT_FOUND, None, page::gone);
+        return context.page(&config, &headers, StatusCode::NOT_FOUND, None, page::gone);
     };
-    let names = names(&setup, &sealed, &value);
+    let names = names(&config, &sealed, &value);
     let show = |after: After| {
-        let nonce = nonce(&setup, &value, now);
-        context.page(&setup, &headers, StatusCode::OK, Some(&origin), |frame| {
-            let ask = match setup.confirm {
+        let nonce = nonce(&config, &value, now);
+        context.page(&config, &headers, StatusCode::OK, Some(&origin), |layout| {
+            let ask = match config.confirm {
                 Confirm::Press => Ask::Press,
                 Confirm::Choose => Ask::Choose { names: &names, after },
             };
-            page::guard(frame, &sealed.author, &host, &nonce, ask)
+            page::guard(layout, &sealed.author, &host, &nonce, ask)
         })
     };
     let purpose = [text(&headers, "purpose"), text(&headers, "sec-purpose")].concat();
@@ -187,7 +187,7 @@ async fn link(State(context): State<Context>, Path(value): Path<String>, method:
         return show(After::Nothing);
     }
     if method != Method::POST {
-        let mut response = answer(&setup, StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", Vec::new(), None);
+        let mut response = answer(&config, StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", Vec::new(), None);
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
         return response;
     }
@@ -195,11 +195,11 @@ async fn link(State(context): State<Context>, Path(value): Path<String>, method:
     let site = text(&headers, "sec-fetch-site");
     let field =
         |name: &str| form_urlencoded::parse(&body).find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default();
-    if !(site.is_empty() || site == "same-origin") || !is_own_nonce(&setup, &value, &field("nonce"), now) {
+    if !(site.is_empty() || site == "same-origin") || !is_own_nonce(&config, &value, &field("nonce"), now) {
         on_record(ClickKind::Refused);
         return show(After::Nothing);
     }
-    if setup.confirm == Confirm::Choose {
+    if config.confirm == Confirm::Choose {
         let chosen = field("choice").parse::<usize>().ok().and_then(|number| names.get(number));
         if chosen != Some(&sealed.author) {
             on_record(ClickKind::WrongAnswer);
@@ -207,13 +207,13 @@ async fn link(State(context): State<Context>, Path(value): Path<String>, method:
         }
     }
     on_record(ClickKind::Press);
-    let mut response = answer(&setup, StatusCode::SEE_OTHER, "text/plain; charset=utf-8", Vec::new(), Some(&origin));
+    let mut response = answer(&config, StatusCode::SEE_OTHER, "text/plain; charset=utf-8", Vec::new(), Some(&origin));
     match HeaderValue::from_str(&sealed.link) {
         Ok(location) => {
             response.headers_mut().insert(header::LOCATION, location);
             response
         }
-        Err(_) => context.page(&setup, &headers, StatusCode::NOT_FOUND, None, page::gone),
+        Err(_) => context.page(&config, &headers, StatusCode::NOT_FOUND, None, page::gone),
     }
 }
 
@@ -225,7 +225,7 @@ fn destination(link: &str) -> Option<(String, String)> {
     Some((host, url.origin().ascii_serialization()))
 }
 
-fn remember(context: &Context, sealed: &Sealed, request: clicks::Request<'_>, kind: ClickKind, now: Timestamp) {
+fn remember(context: &Context, sealed: &GuardLink, request: clicks::Request<'_>, kind: ClickKind, now: Timestamp) {
     let (likely, why) = clicks::likely(request, sealed.at, now);
     let click = Click {
         time: now,
@@ -240,16 +240,16 @@ fn remember(context: &Context, sealed: &Sealed, request: clicks::Request<'_>, ki
         why: &why,
     };
     tracing::info!(id = sealed.mail, kind = kind.code(), client = %request.address, after_s = click.after_s, likely, why, "guard link");
-    context.door.metrics.click(kind.code());
-    if let Some(audit) = &context.door.audit {
+    context.server.metrics.click(kind.code());
+    if let Some(audit) = &context.server.audit {
         audit.note_aside(Record::click(&click));
     }
 }
 
 /// The sender and two others, in an order that a program cannot tell from the page.
-fn names(setup: &Setup, sealed: &Sealed, value: &str) -> Vec<String> {
-    let rank = |name: &str| setup.nonces.fingerprint(&format!("{value} {name}"));
-    let mut others: Vec<&String> = setup.others.iter().filter(|name| **name != sealed.author).collect();
+fn names(config: &Config, sealed: &GuardLink, value: &str) -> Vec<String> {
+    let rank = |name: &str| config.nonces.fingerprint(&format!("{value} {name}"));
+    let mut others: Vec<&String> = config.others.iter().filter(|name| **name != sealed.author).collect();
     others.sort_by_key(|name| rank(name));
     let mut names: Vec<String> = others.into_iter().take(2).cloned().chain([sealed.author.clone()]).collect();
     names.sort_by_key(|name| rank(&format!("{name} order")));
@@ -257,16 +257,16 @@ fn names(setup: &Setup, sealed: &Sealed, value: &str) -> Vec<String> {
 }
 
 /// What goes back with a press: the time, signed together with the link.
-fn nonce(setup: &Setup, value: &str, now: Timestamp) -> String {
+fn nonce(config: &Config, value: &str, now: Timestamp) -> String {
     let at = now.as_second();
-    format!("{at}.{}", setup.nonces.fingerprint(&format!("nonce {at} {value}")))
+    format!("{at}.{}", config.nonces.fingerprint(&format!("nonce {at} {value}")))
 }
 
-fn is_own_nonce(setup: &Setup, value: &str, nonce: &str, now: Timestamp) -> bool {
+fn is_own_nonce(config: &Config, value: &str, nonce: &str, now: Timestamp) -> bool {
     let Some((at, mark)) = nonce.split_once('.') else { return false };
     let Ok(seconds) = at.parse::<i64>() else { return false };
     let age = now.as_second().saturating_sub(seconds);
-    let expected = setup.nonces.fingerprint(&format!("nonce {seconds} {value}"));
+    let expected = config.nonces.fingerprint(&format!("nonce {seconds} {value}"));
     let same = aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_bytes(), mark.as_bytes()).is_ok();
     same && (0..=NONCE_LIFE).contains(&age)
 }
@@ -276,12 +276,12 @@ const NONCE_LIFE: i64 = 12 * 3_600;
 
 /// The help desk's page.
 async fn help_desk(State(context): State<Context>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
-    let setup = context.door.current.load_full();
-    if setup.help_desk == HelpDesk::Closed {
-        return context.page(&setup, &headers, StatusCode::NOT_FOUND, None, page::gone);
+    let config = context.server.current.load_full();
+    if config.help_desk == HelpDesk::Closed {
+        return context.page(&config, &headers, StatusCode::NOT_FOUND, None, page::gone);
     }
-    if !context.door.admits(context.client(&setup, &headers)) {
-        return answer(&setup, StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", b"too many requests\n".to_vec(), None);
+    if !context.server.admits(context.client(&config, &headers)) {
+        return answer(&config, StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", b"too many requests\n".to_vec(), None);
     }
     let link = if method == Method::POST {
         form_urlencoded::parse(&body).find(|(key, _)| key == "link").map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
@@ -289,5 +289,5 @@ async fn help_desk(State(context): State<Context>, method: Method, headers: Head
         String::new()
     };
     let lines: Vec<(String, String)> = if link.is_empty() { Vec::new() } else { unwrap::told(&link) };
-    context.page(&setup, &headers, StatusCode::OK, None, |frame| page::help_desk(frame, &link, &lines))
+    context.page(&config, &headers, StatusCode::OK, None, |layout| page::help_desk(layout, &link, &lines))
 }

@@ -1,12 +1,12 @@
-//! The doors for HTTP: the guard page, which only a person's press gets past, and the admin page (`admin`).
+//! HTTP servers: the guard page, which only a person's press gets past, and the admin page (`admin`).
 //!
 //! A reader opens a guard link; `guard` opens the seal, shows who sent the mail and where the link leads, and only a press
-//! of the button sends the browser on. Each open and each press is put on record. The mail path never waits for this door:
+//! of the button sends the browser on. Each open and each press is put on record. The mail path never waits for this server:
 //! it shares nothing with it but the audit's queue.
 
 pub mod admin;
 mod clicks;
-mod clients;
+mod client_permits;
 mod guard;
 mod page;
 pub mod words;
@@ -33,24 +33,24 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-use self::{clients::Clients, words::Languages};
+use self::{client_permits::ClientPermits, words::Languages};
 use crate::{
     audit::Audit,
     clock,
-    edit::{seal::Sealer, tag::Key},
+    edit::{guard_link::GuardLinkKeys, tag::Key},
     identity::Network,
     limits,
     metrics::Metrics,
     tls::{self, CertificateFiles, TlsError},
 };
 
-/// How the door is set up.
+/// How the server is set up.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub struct Config {
     /// Where readers' browsers connect, or the proxy in front.
     pub listen: SocketAddr,
     /// Seals and opens.
-    pub sealer: Arc<Sealer>,
+    pub guard_links: Arc<GuardLinkKeys>,
     /// Signs what goes back with a press.
     pub nonces: Key,
     /// For TLS here; without it a proxy in front does it.
@@ -97,61 +97,61 @@ pub struct Logo {
 }
 
 /// What all requests share.
-pub struct Door {
-    current: ArcSwap<Setup>,
+pub struct Server {
+    current: ArcSwap<Config>,
     tls: ArcSwap<Option<Arc<ServerConfig>>>,
     audit: Option<Audit>,
     metrics: Arc<Metrics>,
     languages: Languages,
     rates: Mutex<HashMap<IpAddr, (i64, u32)>>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Connections by TCP peer.
-    connections: Arc<Clients>,
+    connections: Arc<ClientPermits>,
     /// Requests under way, by the client that a trusted proxy names.
-    requests: Arc<Clients>,
+    requests: Arc<ClientPermits>,
 }
 
-impl Door {
-    /// Opens for business with this.
+impl Server {
+    /// A server that answers as this configuration says.
     ///
     /// # Errors
     /// Where TLS cannot be set up.
-    pub fn new(setup: Setup, audit: Option<Audit>) -> Result<Self, GuardError> {
-        let tls = setup.certificate.as_ref().map(tls::server).transpose()?;
+    pub fn new(config: Config, audit: Option<Audit>) -> Result<Self, GuardError> {
+        let tls = config.certificate.as_ref().map(tls::server).transpose()?;
         Ok(Self {
             tls: ArcSwap::from_pointee(tls),
-            current: ArcSwap::from_pointee(setup),
+            current: ArcSwap::from_pointee(config),
             audit,
             metrics: Arc::default(),
             languages: Languages::built_in()?,
             rates: Mutex::default(),
-            places: Arc::new(Semaphore::new(limits::GUARD_CONNECTIONS)),
+            permits: Arc::new(Semaphore::new(limits::GUARD_CONNECTIONS)),
             connections: Arc::default(),
             requests: Arc::default(),
         })
     }
 
-    /// The same door, counting there.
+    /// The same server, counting there.
     #[must_use]
-    pub fn counted_by(mut self, metrics: Arc<Metrics>) -> Self {
+    pub fn with_metrics(mut self, metrics: Arc<Metrics>) -> Self {
         self.metrics = metrics;
         self
     }
 
-    /// Goes by another setup from the next request on.
+    /// Goes by another config from the next request on.
     ///
     /// # Errors
     /// Where its TLS cannot be set up; the one from before stays.
-    pub fn replace(&self, setup: Setup) -> Result<(), GuardError> {
-        let tls = setup.certificate.as_ref().map(tls::server).transpose()?;
+    pub fn replace(&self, config: Config) -> Result<(), GuardError> {
+        let tls = config.certificate.as_ref().map(tls::server).transpose()?;
         self.tls.store(Arc::new(tls));
-        self.current.store(Arc::new(setup));
+        self.current.store(Arc::new(config));
         Ok(())
     }
 
     /// Whether an address may ask once more in this minute.
     fn admits(&self, address: IpAddr) -> bool {
-        let (address, minute) = (clients::network(address), clock::now().as_second() / 60);
+        let (address, minute) = (client_permits::network(address), clock::now().as_second() / 60);
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         if rates.len() >= limits::GUARD_ADDRESSES {
             rates.retain(|_, (at, _)| *at == minute);
@@ -169,7 +169,7 @@ impl Door {
     }
 }
 
-/// Why the door cannot be opened.
+/// Why the server cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
     /// The certificate or key.
@@ -181,16 +181,16 @@ pub enum GuardError {
 }
 
 /// Serves until `stop` turns true; then gives requests that are under way a moment.
-pub async fn run(listener: TcpListener, door: Arc<Door>, stop: watch::Receiver<bool>) {
-    let mut connections = take(listener, &door.places, stop, |stream, peer| {
-        let is_proxy = door.current.load().proxies.iter().any(|proxy| proxy.contains(peer));
+pub async fn run(listener: TcpListener, server: Arc<Server>, stop: watch::Receiver<bool>) {
+    let mut connections = take(listener, &server.permits, stop, |stream, peer| {
+        let is_proxy = server.current.load().proxies.iter().any(|proxy| proxy.contains(peer));
         let most = if is_proxy { limits::GUARD_CONNECTIONS_PER_PROXY } else { limits::GUARD_CONNECTIONS_PER_CLIENT };
         // Too many of one peer: the connection is closed at once.
-        let place = door.connections.admit(peer, most)?;
-        let door = Arc::clone(&door);
+        let permit = server.connections.admit(peer, most)?;
+        let server = Arc::clone(&server);
         Some(async move {
-            let _ = serve(stream, peer, door).await;
-            drop(place);
+            let _ = serve(stream, peer, server).await;
+            drop(permit);
         })
     })
     .await;
@@ -198,11 +198,11 @@ pub async fn run(listener: TcpListener, door: Arc<Door>, stop: watch::Receiver<b
     let _ = timeout(DRAIN, drained).await;
 }
 
-/// Takes connections while there are `places`, until `stop` turns true; those that are still open then. `serve` gives none
+/// Takes connections while there are `permits`, until `stop` turns true; those that are still open then. `serve` gives none
 /// for a connection that is to be closed.
 async fn take<Served: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
     serve: impl Fn(TcpStream, IpAddr) -> Option<Served>,
 ) -> JoinSet<()> {
@@ -221,25 +221,25 @@ async fn take<Served: Future<Output = ()> + Send + 'static>(
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
+        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else { continue };
         let Some(served) = serve(stream, peer.ip().to_canonical()) else { continue };
         connections.spawn(async move {
             // Whatever a client does, it is gone after this.
             let _ = timeout(limits::HTTP_CONNECTION, served).await;
-            drop(place);
+            drop(permit);
         });
     }
 }
 
-async fn serve(stream: TcpStream, peer: IpAddr, door: Arc<Door>) -> io::Result<()> {
+async fn serve(stream: TcpStream, peer: IpAddr, server: Arc<Server>) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let tls = door.tls.load_full();
+    let tls = server.tls.load_full();
     match tls.as_ref() {
         Some(config) => {
             let stream = timeout(limits::GUARD_HEADER, TlsAcceptor::from(Arc::clone(config)).accept(stream)).await??;
-            talk(TokioIo::new(stream), peer, guard::router(door, peer)).await;
+            talk(TokioIo::new(stream), peer, guard::router(server, peer)).await;
         }
-        None => talk(TokioIo::new(stream), peer, guard::router(door, peer)).await,
+        None => talk(TokioIo::new(stream), peer, guard::router(server, peer)).await,
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ button.choice{background:var(--paper);color:var(--act)}button:focus-visible,a:fo
 
 /// What every page has of the configuration.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame<'a> {
+pub(super) struct Layout<'a> {
     pub(super) language: &'a str,
     pub(super) words: &'a Words,
     /// Whether there is a logo.
@@ -54,8 +54,8 @@ pub(super) enum After {
 }
 
 /// The page in front of the link. `host` is the host as a browser writes it, `nonce` goes back with the press.
-pub(super) fn guard(frame: Frame<'_>, sender: &str, host: &str, nonce: &str, ask: Ask<'_>) -> String {
-    let words = frame.words;
+pub(super) fn guard(layout: Layout<'_>, sender: &str, host: &str, nonce: &str, ask: Ask<'_>) -> String {
+    let words = layout.words;
     let (sender_text, host_text) = (escape(sender), escape(host));
     let put = |text: &str, name: &str, value: &str, open: &str, close: &str| escape(text).replace(name, &format!("{open}{value}{close}"));
     let isolated = ("<bdi><strong>", "</strong></bdi>");
@@ -86,25 +86,25 @@ pub(super) fn guard(frame: Frame<'_>, sender: &str, host: &str, nonce: &str, ask
     }
     out.push_str("</form><hr>");
     out.push_str(&format!("<p class=\"small\">{}</p><p class=\"small\">{}</p>", escape(&words.why), escape(&words.caution)));
-    whole(frame, &words.heading, &out)
+    whole(layout, &words.heading, &out)
 }
 
 /// A page that says that there is no link, and nothing else.
-pub(super) fn gone(frame: Frame<'_>) -> String {
-    message(frame, &frame.words.gone, &frame.words.gone_text)
+pub(super) fn gone(layout: Layout<'_>) -> String {
+    message(layout, &layout.words.gone, &layout.words.gone_text)
 }
 
 /// A page for a link whose time is over.
-pub(super) fn expired(frame: Frame<'_>) -> String {
-    message(frame, &frame.words.expired, &frame.words.expired_text)
+pub(super) fn expired(layout: Layout<'_>) -> String {
+    message(layout, &layout.words.expired, &layout.words.expired_text)
 }
 
-fn message(frame: Frame<'_>, heading: &str, text: &str) -> String {
-    whole(frame, heading, &format!("<h1>{}</h1><p>{}</p>", escape(heading), escape(text)))
+fn message(layout: Layout<'_>, heading: &str, text: &str) -> String {
+    whole(layout, heading, &format!("<h1>{}</h1><p>{}</p>", escape(heading), escape(text)))
 }
 
 /// The help desk's page: a wrapped link in, what it hides out. `lines` are pairs of a name and a text.
-pub(super) fn help_desk(frame: Frame<'_>, asked: &str, lines: &[(String, String)]) -> String {
+pub(super) fn help_desk(layout: Layout<'_>, asked: &str, lines: &[(String, String)]) -> String {
     let mut out = format!(
         "<h1>Unwrap a link</h1><form method=\"post\"><label for=\"link\">A link as a scanner wrote it</label>\
          <textarea id=\"link\" name=\"link\" spellcheck=\"false\">{}</textarea><button type=\"submit\">Show what it hides</button></form>",
@@ -114,17 +114,17 @@ pub(super) fn help_desk(frame: Frame<'_>, asked: &str, lines: &[(String, String)
         out.push_str(&format!("<p class=\"small\">{}</p><p class=\"who\"><bdi>{}</bdi></p>", escape(name), escape(text)));
     }
     out.push_str("<hr><p class=\"small\">Nothing is opened, and nothing is kept.</p>");
-    whole(frame, "Unwrap a link", &out)
+    whole(layout, "Unwrap a link", &out)
 }
 
-fn whole(frame: Frame<'_>, title: &str, body: &str) -> String {
-    let logo = if frame.logo == Logo::Shown { "<img src=\"/logo\" alt=\"\">" } else { "" };
-    let note = if frame.note.is_empty() { String::new() } else { format!("<p class=\"small\" dir=\"auto\">{}</p>", escape(frame.note)) };
+fn whole(layout: Layout<'_>, title: &str, body: &str) -> String {
+    let logo = if layout.logo == Logo::Shown { "<img src=\"/logo\" alt=\"\">" } else { "" };
+    let note = if layout.note.is_empty() { String::new() } else { format!("<p class=\"small\" dir=\"auto\">{}</p>", escape(layout.note)) };
     format!(
         "<!doctype html><html lang=\"{}\" dir=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <meta name=\"robots\" content=\"noindex\"><title>{}</title><link rel=\"stylesheet\" href=\"/style.css\"></head><body><main>{logo}{body}{note}</main></body></html>",
-        frame.language,
-        direction(frame.language),
+        layout.language,
+        direction(layout.language),
         escape(title)
     )
 }

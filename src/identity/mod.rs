@@ -4,19 +4,19 @@
 //! gives an identity that proves nothing, never an error. Every record is read strictly here, and mail-auth, which does
 //! the cryptography, sees no other: what two readers would read differently proves nothing.
 
-mod admission;
+mod arc_sign;
+mod arc_verify;
 mod claims;
 mod coverage;
 mod dkim;
 mod dmarc;
 mod key;
+mod lookup_permits;
 pub mod network;
 pub mod proof;
 mod received;
 mod resolver;
 pub mod results;
-mod sealed;
-mod sealing;
 mod spf;
 mod tags;
 mod upstream;
@@ -30,20 +30,20 @@ use std::{
 use mail_auth::MessageAuthenticator;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::{
+    arc_sign::{ArcSignError, ArcSigner},
+    network::Network,
+    resolver::ResolverError,
+    upstream::{EXCHANGE_ONLINE, ResultsAt},
+};
 use self::{
-    admission::Admission,
     dkim::Keys,
     dmarc::{Policies, Policy},
+    lookup_permits::LookupPermits,
     proof::{AuthResult, Client, Identity, KnownBy, Source, Spf, Trouble},
     resolver::Dns,
     spf::Envelope,
     upstream::Question,
-};
-pub use self::{
-    network::Network,
-    resolver::ResolverError,
-    sealing::{Sealing, SealingError},
-    upstream::{EXCHANGE_ONLINE, ResultsAt},
 };
 use crate::{
     clock, limits,
@@ -69,7 +69,7 @@ struct Here {
     dns: Dns,
     deadline: Duration,
     sealers: Vec<Domain>,
-    admission: Admission,
+    lookup_permits: LookupPermits,
 }
 
 /// How a mail came in.
@@ -133,13 +133,13 @@ impl Authenticator {
     /// Where no resolver can be set up.
     pub fn here(dns: &[SocketAddr], deadline: Duration, trusted_upstreams: Vec<Network>, hostname: String) -> Result<Self, ResolverError> {
         let (verifier, dns) = resolver::set_up(dns, deadline)?;
-        let here = Here { verifier, dns, deadline, sealers: Vec::new(), admission: Admission::new(limits::ASKED) };
+        let here = Here { verifier, dns, deadline, sealers: Vec::new(), lookup_permits: LookupPermits::new(limits::ASKED) };
         Ok(Self { method: Method::Here(Box::new(here)), trusted_upstreams, hostname })
     }
 
     /// The same, and it believes the ARC seals of these domains (RFC 8617) where the sender's own signature is broken.
     #[must_use]
-    pub fn believing(mut self, named: Vec<Domain>) -> Self {
+    pub fn trusting_arc(mut self, named: Vec<Domain>) -> Self {
         if let Method::Here(here) = &mut self.method {
             here.sealers = named;
         }
@@ -151,7 +151,7 @@ impl Authenticator {
     #[must_use]
     pub fn asking_at_most(mut self, mails: usize) -> Self {
         if let Method::Here(here) = &mut self.method {
-            here.admission = Admission::new(mails);
+            here.lookup_permits = LookupPermits::new(mails);
         }
         self
     }
@@ -229,7 +229,7 @@ impl Authenticator {
                 }
                 Err(trouble) => Identity { client, ..Identity::unknown(trouble) },
             },
-            Method::Here(here) => match here.admission.enter(self.counted(client, arrival.peer)) {
+            Method::Here(here) => match here.lookup_permits.enter(self.counted(client, arrival.peer)) {
                 Some(_place) => here.identify(message, arrival, author.as_ref(), signers, client).await,
                 None => Identity { client, ..Identity::unknown(Trouble::Busy) },
             },
@@ -245,7 +245,7 @@ impl Authenticator {
             Method::Here(here) => {
                 let Some(client) = client else { return Spf::default() };
                 let envelope = arrival.envelope(client.address);
-                match here.admission.enter(self.counted(Some(client), arrival.peer)) {
+                match here.lookup_permits.enter(self.counted(Some(client), arrival.peer)) {
                     Some(_place) => here.spf(envelope, Instant::now() + here.deadline).await,
                     None => Spf { result: AuthResult::TempError, domain: envelope.domain(), by: None },
                 }
@@ -293,7 +293,7 @@ impl Here {
             return identity;
         }
         let question = Question { headers: message.headers(), author: Some(author), signers, now, sealed: None };
-        let asked = sealed::ask(&self.verifier, &self.dns, message, &self.sealers, &question);
+        let asked = arc_verify::ask(&self.verifier, &self.dns, message, &self.sealers, &question);
         let (arc, sealed) = timeout_at(end, asked).await.unwrap_or((AuthResult::TempError, None));
         match sealed {
             // What was found here of the client stays; what the sealer says of another client's SPF does not replace it.
@@ -348,7 +348,7 @@ impl Here {
     }
 }
 
-/// Reads bytes from outside with every reader of this room, for the fuzzer: nothing may panic.
+/// Reads bytes from outside with every reader of this module, for the fuzzer: nothing may panic.
 #[doc(hidden)]
 pub fn read_anything(bytes: &[u8]) {
     let _ = tags::Tags::read(bytes, &[]);
@@ -362,5 +362,5 @@ pub fn read_anything(bytes: &[u8]) {
     let message = Message::read(&raw);
     let _ = received::client(message.headers());
     let _ = upstream::believed(message.headers(), &["mx".to_owned(), EXCHANGE_ONLINE.to_owned()], ResultsAt::BelowReceived);
-    let _ = sealed::chain(message.headers());
+    let _ = arc_verify::chain(message.headers());
 }

@@ -1,6 +1,6 @@
 //! What is known of a mail's sender, and which signatures count as proof of it.
 //!
-//! Values only: who asked whom is in the room's other files. A signature that verifies may still be no proof, because
+//! Values only: who asked whom is in the module's other files. A signature that verifies may still be no proof, because
 //! it covers too little or is too weak; that is a [`Weakness`].
 
 use std::{fmt, net::IpAddr};

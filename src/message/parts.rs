@@ -1,6 +1,6 @@
 //! The MIME tree: which texts a mail program may show, and whether every program would see the same ones.
 //!
-//! mail-parser splits the tree; this room asks of each part whether a stricter or a laxer splitter would have split it
+//! mail-parser splits the tree; this module asks of each part whether a stricter or a laxer splitter would have split it
 //! otherwise (RFC 2045, RFC 2046), and says so as a [`Flaw`].
 
 use std::ops::Range;

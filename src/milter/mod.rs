@@ -1,11 +1,11 @@
-//! The milter door: an MTA asks, over the milter protocol, what to change in its mails.
+//! The milter server: an MTA asks, over the milter protocol, what to change in its mails.
 //!
-//! A mail's way: [`frame`] reads what the MTA tells, [`letter`] puts the mail together, the session hands it to the same
-//! hall as the SMTP door does, and the hall's patches go back as header changes. The mail itself stays with the MTA: this
-//! door can neither lose nor delay it beyond the MTA's own deadline.
+//! A mail's way: [`codec`] reads what the MTA tells, [`assembly`] puts the mail together, the session hands it to the same
+//! pipeline as the SMTP server does, and the pipeline's patches go back as header changes. The mail itself stays with the MTA: this
+//! server can neither lose nor delay it beyond the MTA's own deadline.
 
-pub mod frame;
-pub mod letter;
+pub mod assembly;
+pub mod codec;
 mod session;
 
 use std::{
@@ -26,11 +26,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{limits, pipeline::Hall};
+use crate::{limits, pipeline::Pipeline};
 
-/// How the door is set up.
+/// How the server is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setup {
+pub struct Config {
     /// Where MTAs connect.
     pub listen: Vec<Address>,
     /// Who may open the sockets in the file system, as in 0o660.
@@ -66,30 +66,30 @@ pub struct Owner {
 }
 
 /// What all sessions share.
-pub struct Door {
-    hall: ArcSwap<Hall>,
+pub struct Server {
+    pipeline: ArcSwap<Pipeline>,
     memory: Arc<Semaphore>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-impl Door {
-    /// Opens for business with this hall.
+impl Server {
+    /// A server that decides by this pipeline.
     #[must_use]
-    pub fn new(hall: Arc<Hall>, setup: &Setup) -> Self {
+    pub fn new(pipeline: Arc<Pipeline>, config: &Config) -> Self {
         let memory = Arc::new(Semaphore::new((limits::MEMORY / limits::MEMORY_STEP).min(Semaphore::MAX_PERMITS)));
-        let places = Arc::new(Semaphore::new(setup.connections.min(Semaphore::MAX_PERMITS)));
-        Self { hall: ArcSwap::from(hall), memory, places }
+        let permits = Arc::new(Semaphore::new(config.connections.min(Semaphore::MAX_PERMITS)));
+        Self { pipeline: ArcSwap::from(pipeline), memory, permits }
     }
 
-    /// Goes by another hall from the next mail on; sessions stay.
-    pub fn replace(&self, hall: Arc<Hall>) {
-        self.hall.store(hall);
+    /// Puts another pipeline in force, from the next mail on; sessions stay.
+    pub fn replace(&self, pipeline: Arc<Pipeline>) {
+        self.pipeline.store(pipeline);
     }
 
-    /// What mails go by now.
+    /// The pipeline in force.
     #[must_use]
-    pub fn hall(&self) -> Arc<Hall> {
-        self.hall.load_full()
+    pub fn pipeline(&self) -> Arc<Pipeline> {
+        self.pipeline.load_full()
     }
 }
 
@@ -116,18 +116,18 @@ impl Drop for SocketFile {
 ///
 /// # Errors
 /// Names the address that cannot be bound.
-pub async fn bind(setup: &Setup) -> Result<Vec<Listener>, (String, io::Error)> {
+pub async fn bind(config: &Config) -> Result<Vec<Listener>, (String, io::Error)> {
     let mut listeners = Vec::new();
-    for address in &setup.listen {
+    for address in &config.listen {
         listeners.push(match address {
             Address::Inet(address) => Listener::Inet(TcpListener::bind(address).await.map_err(|error| (address.to_string(), error))?),
-            Address::Unix(path) => bind_unix(path, setup).map_err(|error| (path.display().to_string(), error))?,
+            Address::Unix(path) => bind_unix(path, config).map_err(|error| (path.display().to_string(), error))?,
         });
     }
     Ok(listeners)
 }
 
-fn bind_unix(path: &Path, setup: &Setup) -> io::Result<Listener> {
+fn bind_unix(path: &Path, config: &Config) -> io::Result<Listener> {
     // A socket that nobody listens on is what an earlier run left behind.
     let left = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
     if left && std::os::unix::net::UnixStream::connect(path).is_err() {
@@ -135,23 +135,23 @@ fn bind_unix(path: &Path, setup: &Setup) -> io::Result<Listener> {
     }
     let socket = UnixListener::bind(path)?;
     let file = SocketFile(path.to_owned());
-    if let Some(owner) = setup.socket_owner {
+    if let Some(owner) = config.socket_owner {
         std::os::unix::fs::chown(path, Some(owner.user), Some(owner.group))?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(setup.socket_mode))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode))?;
     Ok(Listener::Unix(socket, file))
 }
 
 /// Serves until `stop` turns true; then lets sessions finish their mails, and cuts those that take longer than `drain`.
-pub async fn run(listeners: Vec<Listener>, door: Arc<Door>, drain: Duration, mut stop: watch::Receiver<bool>) {
+pub async fn run(listeners: Vec<Listener>, server: Arc<Server>, drain: Duration, mut stop: watch::Receiver<bool>) {
     let sessions = Arc::new(tokio::sync::Mutex::new(JoinSet::new()));
-    let mut doors = JoinSet::new();
+    let mut listening = JoinSet::new();
     for listener in listeners {
-        let (door, stop, sessions) = (Arc::clone(&door), stop.clone(), Arc::clone(&sessions));
-        doors.spawn(async move { accept(&listener, &door, &stop, &sessions).await });
+        let (server, stop, sessions) = (Arc::clone(&server), stop.clone(), Arc::clone(&sessions));
+        listening.spawn(async move { accept(&listener, &server, &stop, &sessions).await });
     }
     let _ = stop.wait_for(|stop| *stop).await;
-    doors.shutdown().await;
+    listening.shutdown().await;
     let mut sessions = sessions.lock().await;
     let drained = async { while sessions.join_next().await.is_some() {} };
     if timeout(drain, drained).await.is_err() {
@@ -160,7 +160,7 @@ pub async fn run(listeners: Vec<Listener>, door: Arc<Door>, drain: Duration, mut
     }
 }
 
-async fn accept(listener: &Listener, door: &Arc<Door>, stop: &watch::Receiver<bool>, sessions: &tokio::sync::Mutex<JoinSet<()>>) {
+async fn accept(listener: &Listener, server: &Arc<Server>, stop: &watch::Receiver<bool>, sessions: &tokio::sync::Mutex<JoinSet<()>>) {
     loop {
         let accepted = match listener {
             Listener::Inet(socket) => socket.accept().await.map(|(stream, _)| {
@@ -178,19 +178,19 @@ async fn accept(listener: &Listener, door: &Arc<Door>, stop: &watch::Receiver<bo
             }
         };
         // Hung up on, the MTA does what its default action says.
-        let Ok(place) = Arc::clone(&door.places).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&server.permits).try_acquire_owned() else {
             tracing::warn!(bound = "milter.connections", "turned away");
             continue;
         };
-        let open = door.hall().metrics.session("milter");
-        let (door, stop) = (Arc::clone(door), stop.clone());
+        let open = server.pipeline().metrics.session("milter");
+        let (server, stop) = (Arc::clone(server), stop.clone());
         let mut sessions = sessions.lock().await;
         while sessions.try_join_next().is_some() {}
         sessions.spawn(async move {
-            if let Err(error) = Box::pin(session::serve(stream, &door, stop)).await {
+            if let Err(error) = Box::pin(session::serve(stream, &server, stop)).await {
                 tracing::warn!(%error, "milter session broke off");
             }
-            drop((place, open));
+            drop((permit, open));
         });
     }
 }

@@ -15,16 +15,16 @@ use tokio::{
 };
 
 use super::{
-    Door,
-    frame::{self, Answer, Frame, FrameError, Terms, action, step},
-    letter::Letter,
+    Server,
+    assembly::MessageAssembly,
+    codec::{self, CodecError, MilterReply, MtaCommand, Negotiation, action, step},
 };
 use crate::{
     audit::record::{Delivery, Outcome},
     clock::{self, Stopwatch},
     identity::{Arrival, Peer},
     limits,
-    pipeline::{Arriving, Hall, LineRepair, address},
+    pipeline::{LineRepair, Pipeline, Transaction, address},
 };
 
 /// Why a session ended before the MTA ended it.
@@ -32,10 +32,10 @@ use crate::{
 pub(super) enum SessionError {
     /// It cannot be read.
     #[error(transparent)]
-    Frame(#[from] FrameError),
+    MtaCommand(#[from] CodecError),
     /// It offers too little.
     #[error("the MTA offers version {0:?}; firstclick needs version 6 with header changes and leading space (Postfix 2.6, Sendmail 8.14)")]
-    Terms(Terms),
+    Negotiation(Negotiation),
     /// A frame came where it may not.
     #[error("a frame out of turn")]
     OutOfTurn,
@@ -56,16 +56,16 @@ struct Client {
 
 /// A mail on its way in.
 #[derive(Default)]
-struct Transaction {
+struct OpenTransaction {
     reverse_path: String,
     recipients: Vec<String>,
     queue_id: Option<String>,
-    letter: Letter,
+    assembly: MessageAssembly,
     /// Octets of the mail, kept or not.
     size: usize,
     body: Body,
-    /// Room in memory that it holds.
-    room: Vec<OwnedSemaphorePermit>,
+    /// Its share of the memory budget.
+    memory: Vec<OwnedSemaphorePermit>,
 }
 
 /// What is done with a mail's body.
@@ -82,26 +82,26 @@ enum Body {
 
 pub(super) async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    door: &Door,
+    server: &Server,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), SessionError> {
     let (input, mut output) = tokio::io::split(stream);
     let mut input = BufReader::with_capacity(16 * 1024, input);
-    let mut session = Session { door, client: Client::default(), mail: None, queue_id: None, negotiated: false };
+    let mut session = Session { server, client: Client::default(), mail: None, queue_id: None, negotiated: false };
     let mut out = Vec::new();
     loop {
         // Between two mails a stopping hop leaves; the MTA opens another connection for the next one.
         let idle = session.mail.is_none();
-        let read = timeout(limits::MILTER_PATIENCE, frame::read(&mut input));
+        let read = timeout(limits::MILTER_PATIENCE, codec::read(&mut input));
         let frame = tokio::select! {
             read = read => read.map_err(|_| SessionError::Silent)?,
             _ = stop.wait_for(|stop| *stop), if idle => return Ok(()),
         };
         let frame = match frame {
-            Err(FrameError::Closed) | Ok(Frame::Quit) => return Ok(()),
+            Err(CodecError::Closed) | Ok(MtaCommand::Quit) => return Ok(()),
             frame => frame?,
         };
-        if matches!(frame, Frame::EndOfBody(_)) {
+        if matches!(frame, MtaCommand::EndOfBody(_)) {
             let deciding = session.end(frame);
             tokio::pin!(deciding);
             let mut tick = interval(limits::MILTER_PROGRESS);
@@ -112,7 +112,7 @@ pub(super) async fn serve(
                     answers = &mut deciding => break answers?,
                     _ = tick.tick() => {
                         out.clear();
-                        Answer::Progress.write(&mut out);
+                        MilterReply::Progress.write(&mut out);
                         write(&mut output, &out).await?;
                     }
                 }
@@ -123,7 +123,7 @@ pub(super) async fn serve(
             }
         } else {
             out.clear();
-            if let Some(answer) = session.hear(frame).await? {
+            if let Some(answer) = session.handle(frame).await? {
                 answer.write(&mut out);
             }
         }
@@ -142,39 +142,39 @@ async fn write(output: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(
 }
 
 struct Session<'d> {
-    door: &'d Door,
+    server: &'d Server,
     client: Client,
-    mail: Option<Box<Transaction>>,
+    mail: Option<Box<OpenTransaction>>,
     queue_id: Option<String>,
     negotiated: bool,
 }
 
 impl Session<'_> {
     /// Everything but the end of a mail.
-    async fn hear(&mut self, frame: Frame) -> Result<Option<Answer>, SessionError> {
-        if !self.negotiated && !matches!(frame, Frame::Negotiate(_)) {
+    async fn handle(&mut self, frame: MtaCommand) -> Result<Option<MilterReply>, SessionError> {
+        if !self.negotiated && !matches!(frame, MtaCommand::Negotiate(_)) {
             return Err(SessionError::OutOfTurn);
         }
         match frame {
-            Frame::Negotiate(offer) => {
+            MtaCommand::Negotiate(offer) => {
                 self.negotiated = true;
-                return Ok(Some(Answer::Negotiate(agree(offer)?)));
+                return Ok(Some(MilterReply::Negotiate(agree(offer)?)));
             }
-            Frame::Macros(pairs) => {
+            MtaCommand::Macros(pairs) => {
                 if let Some((_, id)) = pairs.into_iter().find(|(name, _)| name == b"i" || name == b"{i}") {
                     self.queue_id = Some(text(&id));
                 }
             }
-            Frame::Connect(address) => {
+            MtaCommand::Connect(address) => {
                 self.client = Client { address, ..Client::default() };
                 self.forget();
             }
-            Frame::Helo(name) => self.client.helo = text(&name),
-            Frame::Mail(path) => {
+            MtaCommand::Helo(name) => self.client.helo = text(&name),
+            MtaCommand::Mail(path) => {
                 self.forget();
-                self.mail = Some(Box::new(Transaction { reverse_path: text(&path), ..Transaction::default() }));
+                self.mail = Some(Box::new(OpenTransaction { reverse_path: text(&path), ..OpenTransaction::default() }));
             }
-            Frame::Recipient(path) => {
+            MtaCommand::Recipient(path) => {
                 let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
                 if mail.recipients.len() < limits::MILTER_RECIPIENTS {
                     mail.recipients.push(text(&path));
@@ -183,16 +183,16 @@ impl Session<'_> {
                     mail.body = Body::TooLarge;
                 }
             }
-            Frame::Header(name, value) => return self.field(&name, &value),
-            Frame::EndOfHeader => return self.end_of_header().await,
-            Frame::Body(piece) => return self.body(&piece),
-            Frame::Abort => self.forget(),
-            Frame::QuitClient => {
+            MtaCommand::Header(name, value) => return self.field(&name, &value),
+            MtaCommand::EndOfHeader => return self.end_of_header().await,
+            MtaCommand::Body(piece) => return self.body(&piece),
+            MtaCommand::Abort => self.forget(),
+            MtaCommand::QuitClient => {
                 self.forget();
                 self.client = Client::default();
             }
-            Frame::Other => return Ok(Some(Answer::Continue)),
-            Frame::EndOfBody(_) | Frame::Quit => return Err(SessionError::OutOfTurn),
+            MtaCommand::Other => return Ok(Some(MilterReply::Continue)),
+            MtaCommand::EndOfBody(_) | MtaCommand::Quit => return Err(SessionError::OutOfTurn),
         }
         Ok(None)
     }
@@ -203,93 +203,93 @@ impl Session<'_> {
         self.queue_id = None;
     }
 
-    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<Option<Answer>, SessionError> {
+    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<Option<MilterReply>, SessionError> {
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
         mail.size = mail.size.saturating_add(name.len() + value.len() + 3);
         // Hung up on, an MTA might let the mail go, forged fields and all: it is refused at the end of its header.
         if mail.size <= limits::HEADER_BLOCK {
-            mail.letter.field(name, value);
+            mail.assembly.field(name, value);
         }
         Ok(None)
     }
 
     /// Most mails end here: no entry names their author, and nothing is forged.
-    async fn end_of_header(&mut self) -> Result<Option<Answer>, SessionError> {
-        let hall = self.door.hall();
+    async fn end_of_header(&mut self) -> Result<Option<MilterReply>, SessionError> {
+        let pipeline = self.server.pipeline();
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
         if mail.size > limits::HEADER_BLOCK {
             tracing::info!(from = mail.reverse_path, size = mail.size, "refused: the header is too large");
             self.forget();
-            return Ok(Some(Answer::Refuse("552 5.3.4 the header is too large".into())));
+            return Ok(Some(MilterReply::Refuse("552 5.3.4 the header is too large".into())));
         }
-        mail.letter.end_of_header();
-        mail.size = mail.letter.raw().len();
+        mail.assembly.end_of_header();
+        mail.size = mail.assembly.raw().len();
         mail.queue_id.clone_from(&self.queue_id);
-        if hall.is_candidate(mail.letter.raw()) {
-            return Ok(Some(Answer::Continue));
+        if pipeline.is_candidate(mail.assembly.raw()) {
+            return Ok(Some(MilterReply::Continue));
         }
-        if hall.is_forged(mail.letter.raw()) {
+        if pipeline.is_forged(mail.assembly.raw()) {
             mail.body = Body::NotNeeded;
-            return Ok(Some(Answer::Continue));
+            return Ok(Some(MilterReply::Continue));
         }
         let mut mail = self.mail.take().ok_or(SessionError::OutOfTurn)?;
-        decide(&hall, &self.client, &mut mail).await;
-        Ok(Some(Answer::Accept))
+        decide(&pipeline, &self.client, &mut mail).await;
+        Ok(Some(MilterReply::Accept))
     }
 
-    fn body(&mut self, piece: &[u8]) -> Result<Option<Answer>, SessionError> {
-        let limit = self.door.hall().inspect_limit;
+    fn body(&mut self, piece: &[u8]) -> Result<Option<MilterReply>, SessionError> {
+        let limit = self.server.pipeline().inspect_limit;
         let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
         mail.size = mail.size.saturating_add(piece.len());
-        if mail.body == Body::Kept && (mail.size > limit || !mail.grow(self.door, piece.len())) {
+        if mail.body == Body::Kept && (mail.size > limit || !mail.grow(self.server, piece.len())) {
             mail.body = Body::TooLarge;
         }
         if mail.body != Body::Kept {
-            return Ok(Some(Answer::Skip));
+            return Ok(Some(MilterReply::Skip));
         }
-        mail.letter.body(piece);
-        Ok(Some(Answer::Continue))
+        mail.assembly.body(piece);
+        Ok(Some(MilterReply::Continue))
     }
 
     /// The mail is complete: what the MTA has to change, and that it may go.
-    async fn end(&mut self, frame: Frame) -> Result<Vec<Answer>, SessionError> {
-        if let Frame::EndOfBody(piece) = frame
+    async fn end(&mut self, frame: MtaCommand) -> Result<Vec<MilterReply>, SessionError> {
+        if let MtaCommand::EndOfBody(piece) = frame
             && !piece.is_empty()
         {
             self.body(&piece)?;
         }
-        let hall = self.door.hall();
+        let pipeline = self.server.pipeline();
         let mut mail = self.mail.take().ok_or(SessionError::OutOfTurn)?;
         mail.queue_id = mail.queue_id.take().or_else(|| self.queue_id.clone());
-        let mut answers = decide(&hall, &self.client, &mut mail).await;
-        answers.push(Answer::Accept);
+        let mut answers = decide(&pipeline, &self.client, &mut mail).await;
+        answers.push(MilterReply::Accept);
         self.forget();
         Ok(answers)
     }
 }
 
-impl Transaction {
-    /// Takes room in memory for so much more, if there is any.
-    fn grow(&mut self, door: &Door, octets: usize) -> bool {
+impl OpenTransaction {
+    /// Takes so much more of the memory budget, if that much is left.
+    fn grow(&mut self, server: &Server, octets: usize) -> bool {
         let steps = u32::try_from(octets.div_ceil(limits::MEMORY_STEP)).unwrap_or(u32::MAX);
-        Arc::clone(&door.memory).try_acquire_many_owned(steps).is_ok_and(|room| {
-            self.room.push(room);
+        Arc::clone(&server.memory).try_acquire_many_owned(steps).is_ok_and(|permit| {
+            self.memory.push(permit);
             true
         })
     }
 }
 
-/// Walks the mail through the hall; the changes that it needs.
-async fn decide(hall: &Hall, client: &Client, mail: &mut Transaction) -> Vec<Answer> {
+/// Decides about a mail; the changes that it needs.
+async fn decide(pipeline: &Pipeline, client: &Client, mail: &mut OpenTransaction) -> Vec<MilterReply> {
     let watch = Stopwatch::start();
     // Somebody at no address (a local program) proves nothing by it.
     let upstream = client.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let reverse_path = address(&mail.reverse_path);
     let id = clock::id();
-    let size = if mail.body == Body::TooLarge { mail.size.max(hall.inspect_limit.saturating_add(1)) } else { mail.size };
-    let arriving = Arriving {
+    let size = if mail.body == Body::TooLarge { mail.size.max(pipeline.inspect_limit.saturating_add(1)) } else { mail.size };
+    let transaction = Transaction {
         id: &id,
-        raw: mail.letter.raw(),
+        raw: mail.assembly.raw(),
         size,
         repair: LineRepair::None,
         arrival: Arrival { peer: Peer::Host(upstream), helo: &client.helo, reverse_path: &reverse_path },
@@ -297,8 +297,8 @@ async fn decide(hall: &Hall, client: &Client, mail: &mut Transaction) -> Vec<Ans
         reverse_path: &mail.reverse_path,
         recipients: &mail.recipients,
     };
-    let walked = hall.walk(&arriving).await;
-    let changes = mail.letter.changes(&walked.patches);
+    let decided = pipeline.process(&transaction).await;
+    let changes = mail.assembly.changes(&decided.patches);
     let outcome = Outcome {
         delivery: Delivery::LeftToMta,
         next_hop: String::new(),
@@ -306,23 +306,23 @@ async fn decide(hall: &Hall, client: &Client, mail: &mut Transaction) -> Vec<Ans
         queue_id: mail.queue_id.clone(),
         latency_ms: u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
-    hall.remember(&arriving, &walked, &outcome).await;
+    pipeline.finish(&transaction, &decided, &outcome).await;
     changes
 }
 
 /// Takes of an offer what is needed, and leaves out all that is not.
-fn agree(offer: Terms) -> Result<Terms, SessionError> {
+fn agree(offer: Negotiation) -> Result<Negotiation, SessionError> {
     let actions = action::ADD_HEADER | action::CHANGE_HEADER | action::CHANGE_BODY;
     if offer.version < VERSION || offer.actions & actions != actions || offer.steps & step::LEADING_SPACE == 0 {
-        return Err(SessionError::Terms(offer));
+        return Err(SessionError::Negotiation(offer));
     }
     let silent = step::NO_REPLY_CONNECT | step::NO_REPLY_HELO | step::NO_REPLY_MAIL | step::NO_REPLY_RECIPIENT | step::NO_REPLY_HEADER;
     // What goes without a reply must be promised to, or the MTA and this session would wait for each other.
     if offer.steps & silent != silent || offer.steps & step::SKIP == 0 {
-        return Err(SessionError::Terms(offer));
+        return Err(SessionError::Negotiation(offer));
     }
     let wanted = silent | step::NO_UNKNOWN | step::NO_DATA | step::SKIP | step::LEADING_SPACE;
-    Ok(Terms { version: VERSION, actions, steps: offer.steps & wanted })
+    Ok(Negotiation { version: VERSION, actions, steps: offer.steps & wanted })
 }
 
 /// The protocol's version: the first in which white space is kept and steps go without replies.

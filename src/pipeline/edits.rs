@@ -4,19 +4,19 @@
 
 use jiff::Timestamp;
 
-use super::{Examined, Hall, caught};
+use super::{Analysis, Pipeline, caught};
 use crate::{
     allowlist::{Action, Entry},
     edit::{
         self, Patch,
+        guard_link::GuardLink,
         rewrite::{self, Swap},
-        seal::Sealed,
     },
     identity::Arrival,
     message::Message,
 };
 
-impl Hall {
+impl Pipeline {
     /// The edits of an exemption.
     ///
     /// # Errors
@@ -25,7 +25,7 @@ impl Hall {
         &self,
         id: &str,
         message: &Message<'_>,
-        examined: &Examined,
+        analysis: &Analysis,
         sender: &Entry,
         recipients: &[String],
         now: Timestamp,
@@ -34,9 +34,9 @@ impl Hall {
         let mut patches = Vec::new();
         for action in &sender.actions {
             match action {
-                Action::Unwrap => swaps.extend(unwrapping(examined)),
+                Action::Unwrap => swaps.extend(unwrapping(analysis)),
                 Action::Guard => {
-                    let guarded = self.guarding(id, message, examined, sender, recipients, now)?;
+                    let guarded = self.guarding(id, message, analysis, sender, recipients, now)?;
                     swaps.retain(|swap| !guarded.iter().any(|other| other.from == swap.from));
                     swaps.extend(guarded);
                 }
@@ -44,8 +44,8 @@ impl Hall {
                 Action::Tag => {}
             }
         }
-        if let Some(content) = examined.content.as_ref().filter(|_| !swaps.is_empty()) {
-            let read = |changed: &Message<'_>| changed.content_by(examined.mime);
+        if let Some(content) = analysis.content.as_ref().filter(|_| !swaps.is_empty()) {
+            let read = |changed: &Message<'_>| changed.content_by(analysis.mime);
             patches = rewrite::swap_as_read(message, content, &swaps, &read).map_err(|error| error.to_string())?;
         }
         if sender.actions.contains(&Action::Tag) {
@@ -57,13 +57,18 @@ impl Hall {
     }
 
     /// The same edits, with a seal on top where they change the body.
-    pub(super) async fn vouched(&self, message: &Message<'_>, mut edits: Vec<Patch>, arrival: Arrival<'_>) -> Result<Vec<Patch>, String> {
-        let Some(sealing) = &self.sealing else { return Ok(edits) };
+    pub(super) async fn arc_signed(
+        &self,
+        message: &Message<'_>,
+        mut edits: Vec<Patch>,
+        arrival: Arrival<'_>,
+    ) -> Result<Vec<Patch>, String> {
+        let Some(arc_signer) = &self.arc_signer else { return Ok(edits) };
         if !edits.iter().any(|patch| patch.at.end > message.headers().body()) {
             return Ok(edits);
         }
         let changed = edit::apply(message.raw(), &edits).map_err(|error| error.to_string())?;
-        let vouching = self.authenticator.vouch(sealing, message, &changed, arrival);
+        let vouching = self.authenticator.arc_seal(arc_signer, message, &changed, arrival);
         let sealed = caught(vouching).await.ok_or("sealing failed; please report it with the mail")?;
         edits.insert(0, Patch { at: 0..0, with: sealed.map_err(|error| error.to_string())? });
         Ok(edits)
@@ -74,22 +79,22 @@ impl Hall {
         &self,
         id: &str,
         message: &Message<'_>,
-        examined: &Examined,
+        analysis: &Analysis,
         sender: &Entry,
         recipients: &[String],
         now: Timestamp,
     ) -> Result<Vec<Swap>, String> {
-        let sealer = self.sealer.as_ref().ok_or("there is no [guard] to lead to")?;
-        let content = examined.content.as_ref().ok_or("the mail was not read")?;
+        let guard_links = self.guard_links.as_ref().ok_or("there is no [guard] to lead to")?;
+        let content = analysis.content.as_ref().ok_or("the mail was not read")?;
         let author = message.author().map(|author| author.domain.to_string()).unwrap_or_default();
-        let until = now.checked_add(sealer.lifetime).map_err(|error| error.to_string())?;
+        let until = now.checked_add(guard_links.lifetime).map_err(|error| error.to_string())?;
         let recipient = if let [only] = recipients { only.clone() } else { String::new() };
         let mut swaps: Vec<Swap> = Vec::new();
-        for found in examined.decision.one_time_links.iter().filter_map(|at| content.links.get(*at)) {
+        for found in analysis.decision.one_time_links.iter().filter_map(|at| content.links.get(*at)) {
             if swaps.iter().any(|swap| swap.from == found.written()) {
                 continue;
             }
-            let sealed = Sealed {
+            let sealed = GuardLink {
                 link: found.link.expose().to_owned(),
                 mail: id.to_owned(),
                 entry: sender.name.clone(),
@@ -98,7 +103,7 @@ impl Hall {
                 at: now,
                 until,
             };
-            let to = sealer.seal(&sealed).ok_or("the one-time link is too long to be sealed")?;
+            let to = guard_links.seal(&sealed).ok_or("the one-time link is too long to be sealed")?;
             swaps.push(Swap::one_time(found.written().to_owned(), to, found.link.expose()));
         }
         Ok(swaps)
@@ -106,8 +111,8 @@ impl Hall {
 }
 
 /// The original for each link that a scanner wrapped.
-fn unwrapping(examined: &Examined) -> Vec<Swap> {
-    let links = examined.content.iter().flat_map(|content| &content.links);
+fn unwrapping(analysis: &Analysis) -> Vec<Swap> {
+    let links = analysis.content.iter().flat_map(|content| &content.links);
     let wrapped = links.filter_map(|found| Some(Swap::back(found.wrapped.clone()?, found.link.expose().to_owned())));
     let mut swaps: Vec<Swap> = Vec::new();
     for swap in wrapped {

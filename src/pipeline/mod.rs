@@ -1,4 +1,4 @@
-//! One mail, one walk: read, ask who sent it, judge, edit, remember.
+//! One transaction in, one record out: read, identify, judge, edit, record.
 //!
 //! Never an error: whatever goes wrong with deciding, the mail is relayed as an ordinary mail, and a [`Reason`] says
 //! why. A mail that is no candidate costs a header scan and a hash look-up.
@@ -19,7 +19,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use self::{quota::Quota, reading::Readers, replay::Replay};
+use self::{quota::Quota, reading::ReadingPool, replay::Replay};
 use crate::{
     allowlist::{
         Action, Allowlist, Decision, Entry, Finding, Mode, Reason, Verdict,
@@ -30,16 +30,16 @@ use crate::{
         record::{Event, Outcome},
     },
     clock,
-    edit::{Patch, seal::Sealer, tag::Tagger},
-    identity::{Arrival, Authenticator, Sealing, proof::Identity},
+    edit::{Patch, guard_link::GuardLinkKeys, tag::Tagger},
+    identity::{ArcSigner, Arrival, Authenticator, proof::Identity},
     limits,
     message::{Content, Domain, Flaw, Message, MimeEvidence},
     metrics::{Counted, Metrics},
     recognition::Recogniser,
 };
 
-/// Where every mail walks through, whichever door it came by.
-pub struct Hall {
+/// Decides about every mail, whichever protocol it came by.
+pub struct Pipeline {
     /// The allowlist.
     pub allowlist: Arc<Allowlist>,
     /// Tells what a mail is.
@@ -53,19 +53,19 @@ pub struct Hall {
     /// Octets up to which a mail is inspected.
     pub inspect_limit: usize,
     /// Seals guard links; none where the configuration has no guard page.
-    sealer: Option<Arc<Sealer>>,
+    guard_links: Option<Arc<GuardLinkKeys>>,
     /// Vouches for mails whose body was changed; none where the configuration has no `[arc]`.
-    sealing: Option<Sealing>,
+    arc_signer: Option<ArcSigner>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     quota: Arc<Quota>,
     replay: Arc<Replay>,
-    readers: Arc<Readers>,
+    reading_pool: Arc<ReadingPool>,
 }
 
-/// A mail at the door.
+/// A mail as a client handed it over, before anything is decided.
 #[derive(Clone, Copy, Debug)]
-pub struct Arriving<'a> {
+pub struct Transaction<'a> {
     /// The hop's id of it.
     pub id: &'a str,
     /// The bytes as they came; of a mail over `inspect_limit` the header block at least.
@@ -95,14 +95,14 @@ pub enum LineRepair {
 
 /// A mail that has been decided.
 #[derive(Debug)]
-pub struct Walked {
+pub struct Decided {
     /// What to change; empty where the mail goes on as it came.
     pub patches: Vec<Patch>,
     /// Trace fields that it came with.
     pub received: usize,
     /// Octets of its header block.
     pub header_size: usize,
-    examined: Examined,
+    analysis: Analysis,
     time: Timestamp,
     message_id: String,
     author: Option<Domain>,
@@ -113,7 +113,7 @@ pub struct Walked {
 
 /// What examining a mail found out.
 #[derive(Debug)]
-pub struct Examined {
+pub struct Analysis {
     /// What was decided.
     pub decision: Decision,
     /// What the mail says, where anybody looked.
@@ -124,7 +124,7 @@ pub struct Examined {
     pub mime: MimeEvidence,
 }
 
-impl Examined {
+impl Analysis {
     fn nothing(finding: Finding) -> Self {
         Self { decision: Decision::pass(finding), content: None, identity: None, mime: MimeEvidence::Fields }
     }
@@ -139,8 +139,8 @@ pub enum Thoroughness {
     Everything,
 }
 
-impl Hall {
-    /// Furnishes a hall.
+impl Pipeline {
+    /// A pipeline from its parts.
     #[must_use]
     pub fn new(
         allowlist: Allowlist,
@@ -157,33 +157,33 @@ impl Hall {
             tagger,
             audit,
             inspect_limit,
-            sealer: None,
-            sealing: None,
+            guard_links: None,
+            arc_signer: None,
             metrics: Arc::default(),
             quota: Arc::default(),
             replay: Arc::default(),
-            readers: Arc::default(),
+            reading_pool: Arc::default(),
         }
     }
 
-    /// The same hall with a way to seal guard links.
+    /// The same pipeline with a way to seal guard links.
     #[must_use]
-    pub fn guarded_by(mut self, sealer: Option<Arc<Sealer>>) -> Self {
-        self.sealer = sealer;
+    pub fn with_guard(mut self, guard_links: Option<Arc<GuardLinkKeys>>) -> Self {
+        self.guard_links = guard_links;
         self
     }
 
-    /// The same hall with a way to vouch for changed mails.
+    /// The same pipeline with a way to vouch for changed mails.
     #[must_use]
-    pub fn sealing(mut self, sealing: Option<Sealing>) -> Self {
-        self.sealing = sealing;
+    pub fn with_arc(mut self, arc_signer: Option<ArcSigner>) -> Self {
+        self.arc_signer = arc_signer;
         self
     }
 
-    /// The same hall with another allowlist, another way to ask who sent a mail, and other tags. What was counted and
+    /// The same pipeline with another allowlist, another way to ask who sent a mail, and other tags. What was counted and
     /// recorded goes on.
     #[must_use]
-    pub fn refurnished(&self, allowlist: Allowlist, authenticator: Arc<Authenticator>, tagger: Tagger, inspect_limit: usize) -> Self {
+    pub fn reloaded(&self, allowlist: Allowlist, authenticator: Arc<Authenticator>, tagger: Tagger, inspect_limit: usize) -> Self {
         Self {
             allowlist: Arc::new(allowlist),
             authenticator,
@@ -191,12 +191,12 @@ impl Hall {
             inspect_limit,
             recogniser: Arc::clone(&self.recogniser),
             audit: self.audit.clone(),
-            sealer: self.sealer.clone(),
-            sealing: self.sealing.clone(),
+            guard_links: self.guard_links.clone(),
+            arc_signer: self.arc_signer.clone(),
             metrics: Arc::clone(&self.metrics),
             quota: Arc::clone(&self.quota),
             replay: Arc::clone(&self.replay),
-            readers: Arc::clone(&self.readers),
+            reading_pool: Arc::clone(&self.reading_pool),
         }
     }
 
@@ -213,25 +213,25 @@ impl Hall {
     }
 
     /// Decides about a mail and prepares its edits. An exemption is on record when this returns.
-    pub async fn walk(&self, mail: &Arriving<'_>) -> Walked {
+    pub async fn process(&self, mail: &Transaction<'_>) -> Decided {
         let time = clock::now();
         let message = Message::read(mail.raw);
         let headers = message.headers();
         let removals = self.tagger.removals(headers);
         let recipients: Vec<String> = mail.recipients.iter().map(|path| address(path)).collect();
-        let mut examined = if mail.size > self.inspect_limit {
-            Examined::nothing(Finding::fails(Reason::Size, format!("{} octets are more than inspect_limit", mail.size)))
+        let mut analysis = if mail.size > self.inspect_limit {
+            Analysis::nothing(Finding::fails(Reason::Size, format!("{} octets are more than inspect_limit", mail.size)))
         } else if mail.repair == LineRepair::Done {
-            Examined::nothing(Finding::fails(Reason::Reading, Flaw::BareLineEnding.says()))
+            Analysis::nothing(Finding::fails(Reason::Reading, Flaw::BareLineEnding.says()))
         } else {
             self.examine(&message, mail.arrival, &recipients, time, Thoroughness::Candidates).await
         };
-        let entry = match &examined.decision.verdict {
+        let entry = match &analysis.decision.verdict {
             Verdict::Act(entry) => Some(Arc::clone(entry)),
             Verdict::NearMiss(_) | Verdict::Pass => None,
         };
         let mode = entry.as_ref().map_or(Mode::Observe, |entry| entry.mode);
-        let mut walked = Walked {
+        let mut decided = Decided {
             received: headers.named("Received").count(),
             header_size: headers.body(),
             time,
@@ -241,27 +241,27 @@ impl Hall {
             removed: removals.len(),
             on_record: false,
             patches: removals,
-            examined: Examined::nothing(Finding::holds(Reason::Size, "")),
+            analysis: Analysis::nothing(Finding::holds(Reason::Size, "")),
         };
         if let Some(entry) = entry {
             // What cannot be carried out spends nothing.
-            match self.prepare(mail.id, &message, &mut examined, &entry, &recipients, mail.arrival, time).await {
+            match self.prepare(mail.id, &message, &mut analysis, &entry, &recipients, mail.arrival, time).await {
                 None => {}
                 Some(edits) => {
-                    if let Err(why) = self.replay.note(&entry, &examined.decision, &recipients, time) {
-                        examined.decision.revoke(Finding::fails(Reason::Replay, why));
+                    if let Err(why) = self.replay.note(&entry, &analysis.decision, &recipients, time) {
+                        analysis.decision.revoke(Finding::fails(Reason::Replay, why));
                     } else if let Err(why) = self.quota.spend(&entry.name, &recipients, entry.limit, time) {
-                        examined.decision.revoke(Finding::fails(Reason::Limit, why));
+                        analysis.decision.revoke(Finding::fails(Reason::Limit, why));
                     } else if mode == Mode::Enforce {
-                        walked.examined = examined;
-                        self.exempt(mail, &mut walked, edits).await;
-                        return walked;
+                        decided.analysis = analysis;
+                        self.exempt(mail, &mut decided, edits).await;
+                        return decided;
                     }
                 }
             }
         }
-        walked.examined = examined;
-        walked
+        decided.analysis = analysis;
+        decided
     }
 
     /// What the hop would do to a mail, and why; nothing is spent, remembered or recorded. The edits are those that leave the
@@ -273,14 +273,14 @@ impl Hall {
         arrival: Arrival<'_>,
         recipients: &[String],
         now: Timestamp,
-    ) -> (Examined, Vec<Patch>) {
-        let mut examined = self.examine(message, arrival, recipients, now, Thoroughness::Everything).await;
+    ) -> (Analysis, Vec<Patch>) {
+        let mut analysis = self.examine(message, arrival, recipients, now, Thoroughness::Everything).await;
         let mut patches = self.tagger.removals(message.headers());
-        if let Verdict::Act(entry) = &examined.decision.verdict {
+        if let Verdict::Act(entry) = &analysis.decision.verdict {
             let entry = Arc::clone(entry);
-            patches.extend(self.prepare(id, message, &mut examined, &entry, recipients, arrival, now).await.unwrap_or_default());
+            patches.extend(self.prepare(id, message, &mut analysis, &entry, recipients, arrival, now).await.unwrap_or_default());
         }
-        (examined, patches)
+        (analysis, patches)
     }
 
     /// The edits of an exemption, the seal included; none are made where the entry only observes. Where one cannot be made the
@@ -290,7 +290,7 @@ impl Hall {
         &self,
         id: &str,
         message: &Message<'_>,
-        examined: &mut Examined,
+        analysis: &mut Analysis,
         entry: &Entry,
         recipients: &[String],
         arrival: Arrival<'_>,
@@ -299,46 +299,46 @@ impl Hall {
         if entry.mode == Mode::Observe {
             return Some(Vec::new());
         }
-        let made = catch_unwind(AssertUnwindSafe(|| self.edits(id, message, examined, entry, recipients, now)))
+        let made = catch_unwind(AssertUnwindSafe(|| self.edits(id, message, analysis, entry, recipients, now)))
             .unwrap_or_else(|_| Err("editing failed; please report it with the mail".into()));
         let made = match made {
-            Ok(edits) => self.vouched(message, edits, arrival).await,
+            Ok(edits) => self.arc_signed(message, edits, arrival).await,
             Err(why) => Err(why),
         };
         match made {
             Ok(edits) => Some(edits),
             Err(why) => {
-                examined.decision.revoke(Finding::fails(Reason::Edit, why));
+                analysis.decision.revoke(Finding::fails(Reason::Edit, why));
                 None
             }
         }
     }
 
     /// Puts an exemption on record and only then lets it take effect.
-    async fn exempt(&self, mail: &Arriving<'_>, walked: &mut Walked, edits: Vec<Patch>) {
+    async fn exempt(&self, mail: &Transaction<'_>, decided: &mut Decided, edits: Vec<Patch>) {
         let Some(audit) = &self.audit else {
-            walked.examined.decision.revoke(Finding::fails(Reason::Audit, "there is no audit folder"));
+            decided.analysis.decision.revoke(Finding::fails(Reason::Audit, "there is no audit folder"));
             return;
         };
-        walked.examined.decision.findings.push(Finding::holds(Reason::Audit, "on record"));
-        let record = self.record(mail, walked, None);
+        decided.analysis.decision.findings.push(Finding::holds(Reason::Audit, "on record"));
+        let record = self.record(mail, decided, None);
         match audit.commit(record).await {
             Ok(()) => {
-                walked.on_record = true;
-                walked.patches.extend(edits);
+                decided.on_record = true;
+                decided.patches.extend(edits);
             }
             Err(error) => {
                 self.metrics.audit_failed();
                 tracing::error!(id = mail.id, %error, "exemption withheld");
-                walked.examined.decision.findings.pop();
-                walked.examined.decision.revoke(Finding::fails(Reason::Audit, error.to_string()));
+                decided.analysis.decision.findings.pop();
+                decided.analysis.decision.revoke(Finding::fails(Reason::Audit, error.to_string()));
             }
         }
     }
 
     /// Remembers what became of a mail.
-    pub async fn remember(&self, mail: &Arriving<'_>, walked: &Walked, outcome: &Outcome) {
-        let decision = &walked.examined.decision;
+    pub async fn finish(&self, mail: &Transaction<'_>, decided: &Decided, outcome: &Outcome) {
+        let decision = &decided.analysis.decision;
         let acted = matches!(decision.verdict, Verdict::Act(_));
         tracing::info!(
             id = mail.id,
@@ -346,7 +346,7 @@ impl Hall {
             recipients = mail.recipients.len(),
             size = mail.size,
             decision = decision.verdict.code(),
-            observed = acted && walked.mode == Mode::Observe,
+            observed = acted && decided.mode == Mode::Observe,
             entry = decision.entry.as_deref().unwrap_or_default(),
             stopped_by = decision.stopped_by().map(|finding| finding.reason.code()).unwrap_or_default(),
             next_hop = outcome.next_hop,
@@ -356,36 +356,36 @@ impl Hall {
         );
         self.metrics.mail(&Counted {
             decision: decision.verdict.code(),
-            observed: acted && walked.mode == Mode::Observe,
+            observed: acted && decided.mode == Mode::Observe,
             stopped_by: decision.stopped_by().map(|finding| finding.reason.code()),
             entry: decision.entry.as_deref(),
-            forged: walked.removed,
+            forged: decided.removed,
             delivery: outcome.delivery.code(),
             latency_ms: outcome.latency_ms,
         });
         let Some(audit) = &self.audit else { return };
         let record =
-            if walked.on_record { Record::outcome(clock::now(), mail.id, outcome) } else { self.record(mail, walked, Some(outcome)) };
+            if decided.on_record { Record::outcome(clock::now(), mail.id, outcome) } else { self.record(mail, decided, Some(outcome)) };
         audit.note(record).await;
     }
 
-    fn record(&self, mail: &Arriving<'_>, walked: &Walked, outcome: Option<&Outcome>) -> Record {
+    fn record(&self, mail: &Transaction<'_>, decided: &Decided, outcome: Option<&Outcome>) -> Record {
         let event = Event {
-            time: walked.time,
+            time: decided.time,
             id: mail.id,
             upstream: Some(mail.upstream),
             client: mail.arrival.peer.forwarded_client(),
             helo: mail.arrival.helo,
             reverse_path: mail.reverse_path,
             recipients: mail.recipients,
-            message_id: &walked.message_id,
-            author: walked.author.as_ref(),
+            message_id: &decided.message_id,
+            author: decided.author.as_ref(),
             size: mail.size,
-            decision: &walked.examined.decision,
-            mode: walked.mode,
-            identity: walked.examined.identity.as_ref(),
-            content: walked.examined.content.as_ref(),
-            removed: walked.removed,
+            decision: &decided.analysis.decision,
+            mode: decided.mode,
+            identity: decided.analysis.identity.as_ref(),
+            content: decided.analysis.content.as_ref(),
+            removed: decided.removed,
         };
         let key = self.tagger.keys.first().map(|key| key.derive("audit-link"));
         Record::mail(&event, outcome, key.as_ref())
@@ -400,8 +400,8 @@ impl Hall {
         recipients: &[String],
         now: Timestamp,
         how: Thoroughness,
-    ) -> Examined {
-        let nothing = Examined::nothing;
+    ) -> Analysis {
+        let nothing = Analysis::nothing;
         if message.raw().len() > self.inspect_limit {
             return nothing(Finding::fails(Reason::Size, format!("{} octets are more than inspect_limit", message.raw().len())));
         }
@@ -442,12 +442,12 @@ impl Hall {
         }
         if how == Thoroughness::Candidates && !judge::is_worth_reading(&found, &identity) {
             let decision = judge::pass_unread(found, &facts);
-            return Examined { decision, content: None, identity: Some(identity), mime: MimeEvidence::Fields };
+            return Analysis { decision, content: None, identity: Some(identity), mime: MimeEvidence::Fields };
         }
         // An entry that unwraps is judged by the originals that it puts back, every other one by what stands in the mail.
         let (unwrapping, others): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|candidate| candidate.entry.actions.contains(&Action::Unwrap));
-        let mut best: Option<Examined> = None;
+        let mut best: Option<Analysis> = None;
         for (group, links) in [(others, Links::AsTheyStand), (unwrapping, Links::Unwrapped)] {
             if group.is_empty() && (links == Links::Unwrapped || best.is_some()) {
                 continue;
@@ -472,11 +472,11 @@ impl Hall {
         candidates: Vec<judge::Candidate>,
         links: Links,
         identity: &Identity,
-    ) -> Examined {
+    ) -> Analysis {
         let is_bare = candidates.iter().any(|candidate| candidate.mime() == MimeEvidence::Body);
         let mime = if is_bare { MimeEvidence::Body } else { MimeEvidence::Fields };
         let judged = async {
-            let place = self.readers.place().await?;
+            let permit = self.reading_pool.permit().await?;
             let (raw, recogniser) = (message.raw().to_vec(), Arc::clone(&self.recogniser));
             let (candidates, identity, recipients, now) = (candidates.clone(), identity.clone(), facts.recipients.to_vec(), facts.now);
             let work = move || {
@@ -492,7 +492,7 @@ impl Hall {
                 let decision = judge::decide(candidates, &facts, &body);
                 (decision, content)
             };
-            place.run(work).await
+            permit.run(work).await
         };
         let (decision, content) = match judged.await {
             Ok((decision, content)) => (decision, Some(content)),
@@ -502,7 +502,7 @@ impl Hall {
                 (decision, None)
             }
         };
-        Examined { decision, content, identity: Some(identity.clone()), mime }
+        Analysis { decision, content, identity: Some(identity.clone()), mime }
     }
 }
 

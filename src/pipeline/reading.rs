@@ -1,6 +1,6 @@
 //! Where bodies are read: off the threads that move mail, a few at a time, each within a share of processor time.
 //!
-//! Only proven mails come here. A bomb from a sender that is itself broken into takes one of these places, not the service.
+//! Only proven mails come here. A bomb from a sender that is itself broken into takes one of these permits, not the service.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,47 +18,47 @@ use crate::{
     limits,
 };
 
-/// The places for mails that are being read.
+/// The permits for mails that are being read.
 #[derive(Debug)]
-pub(super) struct Readers {
-    places: Arc<Semaphore>,
+pub(super) struct ReadingPool {
+    permits: Arc<Semaphore>,
     waiting: Semaphore,
 }
 
-impl Default for Readers {
+impl Default for ReadingPool {
     /// Half of the processors read, the other half moves mail.
     fn default() -> Self {
         let processors = thread::available_parallelism().map_or(1, usize::from);
-        Self { places: Arc::new(Semaphore::new((processors / 2).max(1))), waiting: Semaphore::new(limits::READINGS_WAITING) }
+        Self { permits: Arc::new(Semaphore::new((processors / 2).max(1))), waiting: Semaphore::new(limits::READINGS_WAITING) }
     }
 }
 
-impl Readers {
-    /// Waits for a place. What the work needs is made once there is one, so that waiting takes no memory.
+impl ReadingPool {
+    /// Waits for a permit. What the work needs is made once there is one, so that waiting takes no memory.
     ///
     /// # Errors
-    /// No place in time (`busy`).
-    pub(super) async fn place(&self) -> Result<Place, Finding> {
+    /// No permit in time (`busy`).
+    pub(super) async fn permit(&self) -> Result<Permit, Finding> {
         let busy = || Finding::fails(Reason::Busy, "too many mails are being read at once");
         let waiting = self.waiting.try_acquire().map_err(|_| busy())?;
-        let place = timeout(limits::READING_WAIT, Arc::clone(&self.places).acquire_owned()).await;
+        let permit = timeout(limits::READING_WAIT, Arc::clone(&self.permits).acquire_owned()).await;
         drop(waiting);
-        place.ok().and_then(Result::ok).map(|permit| Place { _permit: permit }).ok_or_else(busy)
+        permit.ok().and_then(Result::ok).map(|permit| Permit { _permit: permit }).ok_or_else(busy)
     }
 }
 
-/// A place for one mail to be read.
+/// A permit for one mail to be read.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Permit {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Place {
+impl Permit {
     /// Does a piece of work, at most [`limits::READING`] long.
     ///
     /// # Errors
     /// The check that failed: too long (`budget`), a panic (`fault`). Work that takes too long goes on to its end and holds its
-    /// place until then; its result is dropped.
+    /// permit until then; its result is dropped.
     pub(super) async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Finding> {
         let job = tokio::task::spawn_blocking(move || {
             let done = catch_unwind(AssertUnwindSafe(work));

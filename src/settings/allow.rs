@@ -8,10 +8,9 @@ use super::{
     catalogue::{self, Fact, Service},
     grants::{decide_by, grants, link_rules, signed_by},
     lint::{self, Advice, Severity},
-    parse_mode,
+    parse_mode, policy_test,
     products::{self, Product},
-    reading::{self, Document, Environment, Found, Place, Problems, Section},
-    trial,
+    schema::{self, Document, Environment, Found, Problems, Section, SourceSpan},
     written::{self, List, TENANT, Written},
 };
 use crate::{
@@ -30,7 +29,7 @@ pub(super) fn load(folder: &Path, mode: Mode, advice: &mut Vec<Advice>, problems
             .filter(|path| path.extension().is_some_and(|end| end == "toml"))
             .collect(),
         Err(error) => {
-            problems.add(Place::file(folder.display().to_string()), "allow", format!("cannot be read: {error}"));
+            problems.add(SourceSpan::file(folder.display().to_string()), "allow", format!("cannot be read: {error}"));
             return Allowlist::default();
         }
     };
@@ -43,7 +42,11 @@ pub(super) fn load(folder: &Path, mode: Mode, advice: &mut Vec<Advice>, problems
         let source = path.display().to_string();
         if let Some(sender) = compile(&source, &name, &text, mode, advice, problems) {
             if !names.insert(sender.name.clone()) {
-                problems.add(Place::file(source), "name", format!("{:?} is the name of another entry too; give each its own", sender.name));
+                problems.add(
+                    SourceSpan::file(source),
+                    "name",
+                    format!("{:?} is the name of another entry too; give each its own", sender.name),
+                );
             }
             senders.push(sender);
         }
@@ -187,9 +190,9 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
     let own_mode = own_mode.map_or(Some(mode), |found| found.parse(problems, "\"observe\" or \"enforce\"", |mode| parse_mode(mode)));
     let max_age = root.string("max_age", problems);
     let max_age =
-        max_age.map_or(Some(MAX_AGE), |found| found.parse(problems, "a time with its unit, as in \"24h\"", |text| reading::duration(text)));
+        max_age.map_or(Some(MAX_AGE), |found| found.parse(problems, "a time with its unit, as in \"24h\"", |text| schema::duration(text)));
     let attachments = root.flag("attachments", problems).is_some_and(|found| found.value);
-    let trials = trial::read(&mut root, problems);
+    let trials = policy_test::read(&mut root, problems);
     root.finish(problems);
     let accepts = accepted.as_ref().is_some_and(|found| found.value);
     if let Some(found) = accepted.filter(|found| found.value) {
@@ -232,7 +235,7 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
         expires,
     };
     // An entry that has ended exempts nothing; its mails are tried as if it had not.
-    trial::run(
+    policy_test::run(
         &trials,
         &Entry { expires: None, ..sender.clone() },
         Path::new(source).parent().unwrap_or(Path::new("")),
@@ -252,12 +255,12 @@ fn missing(what: &str) -> String {
 }
 
 /// `sender`, or `product` with `host`.
-fn known(root: &mut Section<'_, '_>, whole: &Place, problems: &mut Problems) -> Known {
+fn known(root: &mut Section<'_, '_>, whole: &SourceSpan, problems: &mut Problems) -> Known {
     let sender = root.string("sender", problems);
     let product = root.string("product", problems);
     let host = root.string("host", problems);
     let unknown = |found: &Found<String>, names: &[&str], what: &str, problems: &mut Problems| {
-        let near = reading::nearest(&found.value, names).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
+        let near = schema::nearest(&found.value, names).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
         problems.add(
             found.place.clone(),
             &found.key,
@@ -313,7 +316,7 @@ fn drafts(known: &Known, own: &Written) -> Vec<Fact> {
     known.guessed().into_iter().filter(|fact| !is_own(fact)).collect()
 }
 
-fn draft_advice(known: &Known, drafts: &[Fact], accepted: bool, whole: &Place) -> Option<Advice> {
+fn draft_advice(known: &Known, drafts: &[Fact], accepted: bool, whole: &SourceSpan) -> Option<Advice> {
     let name = known.name().filter(|_| !drafts.is_empty())?;
     let keys: Vec<&str> = drafts.iter().map(|fact| fact.key()).collect();
     let keys = keys.join(" and ");
@@ -382,7 +385,7 @@ fn expiry(root: &mut Section<'_, '_>, problems: &mut Problems) -> Option<Timesta
     end
 }
 
-fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &Place, problems: &mut Problems) -> Option<Vec<Action>> {
+fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &SourceSpan, problems: &mut Problems) -> Option<Vec<Action>> {
     let Some(found) = root.any("action") else {
         if !in_catalogue {
             problems.add(

@@ -2,11 +2,11 @@
 
 use std::{fs, path::Path};
 
-use super::{Problems, reading::Section};
-use crate::{identity::Sealing, message::Domain};
+use super::{Problems, schema::Section};
+use crate::{identity::ArcSigner, message::Domain};
 
 /// Compiles the section; none where it is not there, or where it has mistakes.
-pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, problems: &mut Problems) -> Option<Sealing> {
+pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, problems: &mut Problems) -> Option<ArcSigner> {
     let domain = section.string("domain", problems);
     let selector = section.string("selector", problems);
     let key_file = section.string("key_file", problems);
@@ -37,8 +37,8 @@ pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, problems: &mu
             return None;
         }
     };
-    match Sealing::new(&domain?, &selector?, &pem) {
-        Ok(sealing) => Some(sealing),
+    match ArcSigner::new(&domain?, &selector?, &pem) {
+        Ok(signer) => Some(signer),
         Err(error) => {
             problems.add(key_file.place, key_file.key, format!("{}: {error}", path.display()));
             None

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Problems,
-    reading::{Found, Section},
+    schema::{Found, Section},
 };
 use crate::edit::tag::Key;
 

@@ -7,7 +7,7 @@ use include_dir::{Dir, include_dir};
 
 use super::{
     Advice, lint,
-    reading::{Document, Environment, Found, Problems, Section},
+    schema::{Document, Environment, Found, Problems, Section},
     written::{self, Written},
 };
 use crate::recognition::Kind;

@@ -2,7 +2,7 @@
 
 use super::{
     Advice, Problems, Severity,
-    reading::{Found, Section},
+    schema::{Found, Section},
     written::{self, List, Written},
 };
 use crate::{

@@ -5,22 +5,22 @@ use std::{fs, io::Read as _, net::SocketAddr, path::Path, sync::Arc, time::Durat
 use url::Url;
 
 use super::{
-    Place, Problems,
-    door::networks,
-    reading::{self, Found, Section},
+    Problems, SourceSpan,
+    schema::{self, Found, Section},
+    smtp::networks,
 };
 use crate::{
     edit::{
-        seal::{SealKey, Sealer},
+        guard_link::{GuardLinkKeys, SealKey},
         tag::Key,
     },
-    http::{Confirm, HelpDesk, Logo, Setup},
+    http::{Config, Confirm, HelpDesk, Logo},
     limits,
     tls::{self, CertificateFiles},
 };
 
 /// Compiles the section; none where it is not there, or where it has mistakes. `others` are names of senders to choose among.
-pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, others: Vec<String>, problems: &mut Problems) -> Option<Setup> {
+pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, others: Vec<String>, problems: &mut Problems) -> Option<Config> {
     let before = problems.0.len();
     let url = section.string("url", problems);
     let listen = section.string("listen", problems);
@@ -60,7 +60,7 @@ pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, others: Vec<S
     let lifetime = lifetime.map_or(Some(limits::GUARD_LIFETIME), |found| {
         let allowed = "a time from \"1h\" to \"90d\"";
         let (least, most) = (Duration::from_hours(1), Duration::from_hours(90 * 24));
-        found.parse(problems, allowed, |text| reading::duration(text).filter(|time| (least..=most).contains(time)))
+        found.parse(problems, allowed, |text| schema::duration(text).filter(|time| (least..=most).contains(time)))
     });
     let certificate = certificate.zip(key).map(|(certificate, key)| {
         let files = CertificateFiles { certificate: beside.join(certificate.value), key: beside.join(key.value) };
@@ -81,8 +81,8 @@ pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, others: Vec<S
     if problems.0.len() > before {
         return None;
     }
-    let sealer = Arc::new(Sealer { url: url?, keys, lifetime: lifetime? });
-    Some(Setup { listen: listen?, sealer, nonces: nonces?, certificate, proxies, confirm: confirm?, others, logo, note, help_desk })
+    let guard_links = Arc::new(GuardLinkKeys { url: url?, keys, lifetime: lifetime? });
+    Some(Config { listen: listen?, guard_links, nonces: nonces?, certificate, proxies, confirm: confirm?, others, logo, note, help_desk })
 }
 
 /// The origin of an address that has nothing else. Without TLS it must be on this machine: the link's secret travels there.
@@ -109,7 +109,7 @@ fn key_lines(found: Found<String>, beside: &Path, problems: &mut Problems) -> Ve
         if SealKey::parse(line.trim()).is_some() {
             keys.push(line.trim().to_owned());
         } else {
-            let place = Place { source: path.display().to_string(), at: Some((at + 1, 1)) };
+            let place = SourceSpan { source: path.display().to_string(), at: Some((at + 1, 1)) };
             problems.add(place, "guard.key_file", "expected 32 octets in base64 on each line, the newest first");
         }
     }

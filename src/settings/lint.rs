@@ -5,10 +5,10 @@ use std::{collections::HashMap, fmt, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Place, Problem, Settings,
+    Problem, Settings, SourceSpan,
     catalogue::Service,
     hosts::{CONTENT, FREE_MAIL, REDIRECTORS, SHARED_HOSTS, SHARED_PATHS, STRANGERS_BELOW, STRANGERS_SEND, is_within},
-    reading::Found,
+    schema::Found,
     written::{TENANT, Written},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub struct Advice {
 impl Advice {
     /// A piece of advice.
     #[must_use]
-    pub fn new(severity: Severity, place: Place, key: impl Into<String>, what: impl Into<String>) -> Self {
+    pub fn new(severity: Severity, place: SourceSpan, key: impl Into<String>, what: impl Into<String>) -> Self {
         Self { severity, problem: Problem { place, key: key.into(), what: what.into() } }
     }
 }
@@ -194,7 +194,7 @@ impl Settings {
     #[must_use]
     pub fn advice(&self, now: Timestamp) -> Vec<Advice> {
         let mut advice = Vec::new();
-        let folder = Place::file(self.allow.as_ref().map_or_else(|| "allow".into(), |folder| folder.display().to_string()));
+        let folder = SourceSpan::file(self.allow.as_ref().map_or_else(|| "allow".into(), |folder| folder.display().to_string()));
         let senders = self.allowlist.entries();
         // A shadow names the first address, too: of 100,000 entries few do.
         let mut by_address: HashMap<String, Vec<usize>> = HashMap::new();

@@ -1,4 +1,4 @@
-//! `[milter]`: how the milter door is set up.
+//! `[milter]`: compiled into the milter's configuration.
 
 use std::{
     fs,
@@ -8,23 +8,23 @@ use std::{
 
 use super::{
     Advice, Problems, Severity,
-    door::{count, size},
-    reading::{Found, Section},
+    schema::{Found, Section},
+    smtp::{count, size},
 };
 use crate::{
     limits,
     message::Domain,
-    milter::{Address, Owner, Setup},
-    smtp::setup,
+    milter::{Address, Config, Owner},
+    smtp::config,
 };
 
 /// Compiles the section; none where it is not there, or where it has mistakes.
 pub(super) fn compile(
     mut section: Section<'_, '_>,
-    smtp: Option<&setup::Setup>,
+    smtp: Option<&config::Config>,
     advice: &mut Vec<Advice>,
     problems: &mut Problems,
-) -> Option<Setup> {
+) -> Option<Config> {
     let before = problems.0.len();
     let listen = section.strings("listen", problems);
     let mode = section.string("socket_mode", problems);
@@ -44,7 +44,7 @@ pub(super) fn compile(
         problems.add(place, "milter.hostname", "missing, expected the hop's own name, as in \"firstclick.corp.example\"");
     }
     if let Some(found) = inspect_limit.as_ref().filter(|_| smtp.is_some()) {
-        problems.add(found.place.clone(), found.key.clone(), "smtp.inspect_limit counts for both doors; take this one out");
+        problems.add(found.place.clone(), found.key.clone(), "smtp.inspect_limit counts for SMTP and milter; take this one out");
     }
     let allowed = "\"inet:ADDRESS:PORT\", \"inet6:[ADDRESS]:PORT\" or \"unix:/PATH\"";
     let listen: Vec<Address> = listen
@@ -72,7 +72,7 @@ pub(super) fn compile(
     });
     let own_limit = size(inspect_limit, limits::INSPECT, problems);
     let connections = count(connections, limits::MILTER_CONNECTIONS, problems);
-    let setup = Setup {
+    let setup = Config {
         listen,
         socket_mode: socket_mode.unwrap_or(0o660),
         socket_owner,

@@ -1,24 +1,24 @@
 //! What the admin wrote, turned into what runs, or all mistakes with their places.
 //!
 //! The configuration is one TOML file with the environment over it, and a folder of allowlist files, one a sender. What
-//! was written (`reading`) never leaves this room; what runs are [`Settings`] and the
+//! was written (`schema`) never leaves this module; what runs are [`Settings`] and the
 //! [`Allowlist`] inside.
 
 pub mod allow;
 mod arc;
 mod audit;
 pub mod catalogue;
-mod door;
 mod grants;
 mod guard;
 mod hosts;
 pub mod lint;
 mod milter;
+mod policy_test;
 pub mod products;
 mod readers;
-pub mod reading;
+pub mod schema;
 mod sentences;
-mod trial;
+mod smtp;
 mod written;
 
 use std::{
@@ -28,20 +28,20 @@ use std::{
     time::Duration,
 };
 
-use self::reading::{Document, Environment, Found, Section};
+use self::schema::{Document, Environment, Found, Section};
 pub use self::{
     audit::AuditKeys,
     lint::{Advice, Severity},
-    reading::{Place, Problem, Problems},
+    schema::{Problem, Problems, SourceSpan},
     sentences::sentences,
 };
 use crate::{
     allowlist::{Action, Allowlist, Entry, Mode},
     edit::tag::{Key, Tagger, Token},
-    identity::{Network, ResultsAt, Sealing},
+    identity::{ArcSigner, Network, ResultsAt},
     limits,
     message::Domain,
-    smtp::setup::Setup,
+    smtp::config::Config,
 };
 
 /// A whole configuration, ready to run.
@@ -50,13 +50,13 @@ pub struct Settings {
     /// Whether decisions take effect.
     pub mode: Mode,
     /// The SMTP hop, where there is one.
-    pub smtp: Option<Setup>,
+    pub smtp: Option<Config>,
     /// The milter, where there is one.
-    pub milter: Option<crate::milter::Setup>,
+    pub milter: Option<crate::milter::Config>,
     /// The guard page, where there is one.
-    pub guard: Option<crate::http::Setup>,
+    pub guard: Option<crate::http::Config>,
     /// Who vouches for changed mails, where anybody does.
-    pub arc: Option<Sealing>,
+    pub arc: Option<ArcSigner>,
     /// How senders are proven.
     pub identity: Identity,
     /// The tag, where there is one.
@@ -145,13 +145,13 @@ impl Settings {
         }
     }
 
-    /// The hop's own name, where a door gives it one.
+    /// The hop's own name, where a section gives it one.
     #[must_use]
     pub fn hostname(&self) -> Option<&str> {
         let smtp = self.smtp.as_ref().map(|smtp| smtp.hostname.as_str());
         let milter = self.milter.as_ref().map(|milter| milter.hostname.as_str());
         // A machine that serves the guard page alone is known by the page's name.
-        let guard = self.guard.as_ref().and_then(|guard| guard.sealer.url.split_once("://")).map(|(_, host)| host);
+        let guard = self.guard.as_ref().and_then(|guard| guard.guard_links.url.split_once("://")).map(|(_, host)| host);
         smtp.or(milter).or(guard)
     }
 
@@ -182,7 +182,7 @@ impl Settings {
         }
         let allow = root.string("allow", problems);
         let smtp = root.section("smtp", problems);
-        settings.smtp = door::compile(smtp, &beside, &mut settings.warnings, problems);
+        settings.smtp = smtp::compile(smtp, &beside, &mut settings.warnings, problems);
         let identity = root.section("identity", problems);
         settings.identity = compile_identity(identity, problems);
         if let Some(smtp) = &mut settings.smtp {
@@ -225,32 +225,32 @@ impl Settings {
         let (enforced, tags, guards) = (enforcing(None), enforcing(Some(Action::Tag)), enforcing(Some(Action::Guard)));
         if guards && settings.guard.is_none() {
             problems.add(
-                Place::file(path.display().to_string()),
+                SourceSpan::file(path.display().to_string()),
                 "guard",
                 "action = \"guard\" needs [guard] with url, listen and key_file; `firstclick keygen --out FILE` writes the key",
             );
         }
         if guards && settings.arc.is_none() {
             let what = "guarded mails lose their sender's signature, and nobody vouches for them: write [arc], or let the next system trust the hop's address";
-            settings.warnings.push(Advice::new(Severity::Warning, Place::file(path.display().to_string()), "arc", what));
+            settings.warnings.push(Advice::new(Severity::Warning, SourceSpan::file(path.display().to_string()), "arc", what));
         }
         if let (Some(_), Verify::Upstream { .. }) = (&settings.arc, &settings.identity.verify) {
             problems.add(
-                Place::file(path.display().to_string()),
+                SourceSpan::file(path.display().to_string()),
                 "arc",
                 "a seal tells what the hop itself found: it needs verify = \"here\"",
             );
         }
         if tags && settings.tag.is_none() {
             problems.add(
-                Place::file(path.display().to_string()),
+                SourceSpan::file(path.display().to_string()),
                 "tag",
                 "mode = \"enforce\" needs [tag] with token_file and key_file; `firstclick keygen` writes both",
             );
         }
         if enforced && settings.audit.is_none() {
             problems.add(
-                Place::file(path.display().to_string()),
+                SourceSpan::file(path.display().to_string()),
                 "audit.directory",
                 "mode = \"enforce\" needs a folder for the audit: no record, no exemption",
             );
@@ -275,7 +275,7 @@ fn parse_mode(text: &str) -> Option<Mode> {
 
 /// Reads a text file, bounded; what is wrong with it is noted.
 fn read(path: &Path, problems: &mut Problems) -> Option<String> {
-    let place = Place::file(path.display().to_string());
+    let place = SourceSpan::file(path.display().to_string());
     match fs::metadata(path) {
         Ok(about) if about.len() > limits::SETTINGS_FILE => {
             problems.add(place, "", format!("the file is larger than {} octets", limits::SETTINGS_FILE));
@@ -336,7 +336,7 @@ fn compile_identity(mut section: Section<'_, '_>, problems: &mut Problems) -> Id
     let dns = addresses(dns, problems);
     let deadline = deadline.map_or(Some(IDENTITY_DEADLINE), |found| {
         found.parse(problems, "a time from \"100ms\" to \"60s\"", |text| {
-            reading::duration(text).filter(|time| (Duration::from_millis(100)..=Duration::from_mins(1)).contains(time))
+            schema::duration(text).filter(|time| (Duration::from_millis(100)..=Duration::from_mins(1)).contains(time))
         })
     });
     let trusted_upstreams: Vec<Network> = trusted
@@ -405,7 +405,7 @@ fn compile_tag(mut section: Section<'_, '_>, beside: &Path, problems: &mut Probl
         },
     );
     let files = [&token_file, &key_file].into_iter().flatten().map(|found| beside.join(&found.value)).collect();
-    let mut lines = |found: Option<Found<String>>, key: &str, how: &str| -> Option<Vec<(Place, String)>> {
+    let mut lines = |found: Option<Found<String>>, key: &str, how: &str| -> Option<Vec<(SourceSpan, String)>> {
         let Some(found) = found else {
             problems.add(place.clone(), format!("tag.{key}"), format!("missing; {how}"));
             return None;
@@ -416,7 +416,7 @@ fn compile_tag(mut section: Section<'_, '_>, beside: &Path, problems: &mut Probl
                 text.lines()
                     .enumerate()
                     .filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
-                    .map(|(at, line)| (Place { source: path.display().to_string(), at: Some((at + 1, 1)) }, line.trim().to_owned()))
+                    .map(|(at, line)| (SourceSpan { source: path.display().to_string(), at: Some((at + 1, 1)) }, line.trim().to_owned()))
                     .collect(),
             ),
             Err(error) => {
@@ -428,7 +428,7 @@ fn compile_tag(mut section: Section<'_, '_>, beside: &Path, problems: &mut Probl
     let tokens = lines(token_file, "token_file", "`firstclick keygen --token --out FILE` writes one");
     let keys = lines(key_file, "key_file", "`firstclick keygen --out FILE` writes one");
     // What a secret file holds is never repeated in a message.
-    let mut secrets = |lines: Option<Vec<(Place, String)>>, key: &str, expected: &str, fits: &dyn Fn(&str) -> bool| -> Vec<String> {
+    let mut secrets = |lines: Option<Vec<(SourceSpan, String)>>, key: &str, expected: &str, fits: &dyn Fn(&str) -> bool| -> Vec<String> {
         let lines = lines.unwrap_or_default();
         for (place, line) in &lines {
             if !fits(line) {

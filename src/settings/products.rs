@@ -7,7 +7,7 @@ use super::{
     Advice,
     catalogue::{self, Evidence, Fact, Visit},
     lint,
-    reading::{Document, Environment, Found, Problems},
+    schema::{Document, Environment, Found, Problems},
     written::Written,
 };
 use crate::{message::Domain, recognition::Kind};
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn where_a_product_stands() {
         let place = |text: &str| {
-            let found = Found { value: text.to_owned(), place: super::super::Place::file("x"), key: "host".into() };
+            let found = Found { value: text.to_owned(), place: super::super::SourceSpan::file("x"), key: "host".into() };
             place(&found, &mut Problems::default())
         };
         assert_eq!(place("sso.corp.example"), Some("sso.corp.example".into()));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::reading::{Place, Problems, Section};
+use super::schema::{Problems, Section, SourceSpan};
 use crate::{allowlist::reader::Readers, message::Domain};
 
 /// Reads `[readers]` and the alias file that it names.
@@ -22,7 +22,7 @@ pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, problems: &mu
     if let Some(path) = &file {
         for (number, line) in super::read(path, problems).unwrap_or_default().lines().enumerate() {
             if let Err(error) = readers.add_alias(line) {
-                let place = Place { source: path.display().to_string(), at: Some((number + 1, 1)) };
+                let place = SourceSpan { source: path.display().to_string(), at: Some((number + 1, 1)) };
                 problems.add(place, "readers.aliases", format!("found {line:?}: {error}"));
             }
         }

@@ -3,7 +3,7 @@
 
 use super::{
     Problems,
-    reading::{self, Found, Section},
+    schema::{self, Found, Section},
 };
 use crate::recognition::Kind;
 
@@ -160,7 +160,7 @@ pub(super) fn kinds(list: Option<List>, known: &[Kind], problems: &mut Problems)
         if let Some(kind) = known.iter().find(|kind| kind.code() == item.value) {
             kinds.push(*kind);
         } else {
-            let near = reading::nearest(&item.value, &codes).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+            let near = schema::nearest(&item.value, &codes).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
             problems.add(item.place, item.key, format!("found {:?}, expected one of {}{near}", item.value, codes.join(", ")));
         }
     }

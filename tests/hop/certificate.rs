@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use firstclick::tls::{self, CertificateFiles, Outward};
+use firstclick::tls::{self, CertificateFiles, ClientTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
@@ -52,6 +52,6 @@ impl Authority {
 
     /// A client that believes this authority and no other.
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
-        tls::client(Outward::Verified, Some(&self.file())).unwrap().unwrap()
+        tls::client(ClientTls::Verified, Some(&self.file())).unwrap().unwrap()
     }
 }

@@ -8,7 +8,7 @@ use aws_lc_rs::{
     signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use firstclick::stage::Zone;
+use firstclick::testbed::Zone;
 use serde::Deserialize;
 
 /// A key that every domain of a test shares.
@@ -58,7 +58,7 @@ impl Signing {
 /// How to seal (RFC 8617): one set, on top of those that are there.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Sealing {
+pub(crate) struct ArcSigner {
     d: String,
     i: usize,
     /// `cv=`; left out: what an honest sealer says.
@@ -74,7 +74,7 @@ pub(crate) struct Sealing {
     without: String,
 }
 
-impl Default for Sealing {
+impl Default for ArcSigner {
     fn default() -> Self {
         Self {
             d: "list.test".into(),
@@ -89,7 +89,7 @@ impl Default for Sealing {
     }
 }
 
-impl Sealing {
+impl ArcSigner {
     pub(crate) fn filled(&self, fill: &impl Fn(&str) -> String) -> Self {
         Self { tags: fill(&self.tags), seal_tags: fill(&self.seal_tags), ..self.clone() }
     }
@@ -110,7 +110,7 @@ impl Key {
     }
 
     /// Seals a mail whose earlier sets stand on top of it, the newest first, each of three fields of one line.
-    pub(crate) fn seal(&self, how: &Sealing, mail: &str) -> String {
+    pub(crate) fn seal(&self, how: &ArcSigner, mail: &str) -> String {
         let (head, body) = mail.split_once("\r\n\r\n").unwrap();
         let fields: Vec<&str> = head.split("\r\n").collect();
         let body = format!("{}\r\n", body.trim_end_matches("\r\n"));

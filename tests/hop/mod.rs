@@ -24,20 +24,20 @@ use firstclick::{
     allowlist::{Allowlist, Entry, Mode, reader::Readers},
     audit::Audit,
     edit::{
-        seal::Sealer,
+        guard_link::GuardLinkKeys,
         tag::{Key, Tagger, Token},
     },
-    identity::{Authenticator, Network, Sealing},
+    identity::{ArcSigner, Authenticator, Network},
     message::{Domain, Message},
     milter,
-    pipeline::Hall,
+    pipeline::Pipeline,
     recognition::Recogniser,
     settings::{Problems, allow},
     smtp::{
-        self, Current, Front, Listener, Start,
-        setup::{Setup, Trace},
+        config::{Config, Trace},
+        server::{self, Listener, Server, Snapshot, Start},
     },
-    stage::{Signer, Zone},
+    testbed::{Signer, Zone},
     tls::Channel,
 };
 use rustls_pki_types::ServerName;
@@ -69,15 +69,15 @@ password_reset = ["login.vendor.test/reset/{token}"]
 "#;
 
 pub(crate) fn hop() -> Build {
-    let mut setup = Setup::relay("hop.test", vec!["127.0.0.1:1".into()]);
-    setup.trace = Trace::Hidden;
+    let mut config = Config::relay("hop.test", vec!["127.0.0.1:1".into()]);
+    config.trace = Trace::Hidden;
     Build {
         allow: Vec::new(),
         readers: Readers::default(),
         mode: Mode::Enforce,
         identity: Who::Nobody,
         start: Start::Clear,
-        setup,
+        config,
         audit: None,
         sealers: Vec::new(),
         guard: None,
@@ -91,11 +91,11 @@ pub(crate) struct Build {
     mode: Mode,
     identity: Who,
     start: Start,
-    setup: Setup,
+    config: Config,
     audit: Option<PathBuf>,
     sealers: Vec<Domain>,
-    guard: Option<Arc<Sealer>>,
-    arc: Option<Sealing>,
+    guard: Option<Arc<GuardLinkKeys>>,
+    arc: Option<ArcSigner>,
 }
 
 enum Who {
@@ -129,13 +129,13 @@ impl Build {
     }
 
     pub(crate) fn next_hop_at(mut self, address: impl std::fmt::Display) -> Self {
-        self.setup.next_hops = vec![address.to_string()];
+        self.config.next_hops = vec![address.to_string()];
         self
     }
 
     /// Tried after the ones before.
     pub(crate) fn or_next_hop(mut self, sink: &Sink) -> Self {
-        self.setup.next_hops.push(sink.address.to_string());
+        self.config.next_hops.push(sink.address.to_string());
         self
     }
 
@@ -149,14 +149,14 @@ impl Build {
     }
 
     /// Seals guard links.
-    pub(crate) fn guarded_by(mut self, sealer: Arc<Sealer>) -> Self {
-        self.guard = Some(sealer);
+    pub(crate) fn with_guard(mut self, guard_links: Arc<GuardLinkKeys>) -> Self {
+        self.guard = Some(guard_links);
         self
     }
 
     /// Vouches for changed mails.
-    pub(crate) fn vouching(mut self, sealing: Sealing) -> Self {
-        self.arc = Some(sealing);
+    pub(crate) fn with_arc(mut self, arc_signer: ArcSigner) -> Self {
+        self.arc = Some(arc_signer);
         self
     }
 
@@ -166,13 +166,13 @@ impl Build {
         self
     }
 
-    pub(crate) fn believing(mut self, authserv_id: &str) -> Self {
+    pub(crate) fn trusting_arc(mut self, authserv_id: &str) -> Self {
         self.identity = Who::Upstream(authserv_id.into());
         self
     }
 
     pub(crate) fn tracing(mut self) -> Self {
-        self.setup.trace = Trace::Written;
+        self.config.trace = Trace::Written;
         self
     }
 
@@ -183,8 +183,8 @@ impl Build {
     }
 
     /// Set up otherwise.
-    pub(crate) fn with(mut self, change: impl FnOnce(&mut Setup)) -> Self {
-        change(&mut self.setup);
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
         self
     }
 
@@ -197,39 +197,41 @@ impl Build {
             .filter_map(|(name, text)| allow::compile(&format!("{name}.toml"), name, text, self.mode, &mut Vec::new(), &mut problems))
             .collect();
         assert!(problems.0.is_empty(), "{problems}");
-        let mut setup = self.setup;
-        let hostname = setup.hostname.clone();
+        let mut config = self.config;
+        let hostname = config.hostname.clone();
         let trusted = if matches!(self.identity, Who::Upstream(_)) {
             vec![Network::parse("127.0.0.0/8").unwrap()]
         } else {
-            setup.trusted_upstreams.clone()
+            config.trusted_upstreams.clone()
         };
-        setup.trusted_upstreams.clone_from(&trusted);
+        config.trusted_upstreams.clone_from(&trusted);
         let authenticator = match self.identity {
             Who::Nobody => Authenticator::upstream(vec!["nobody.test".into()], trusted, hostname.clone()),
-            Who::Zone(dns, deadline) => Authenticator::here(&[dns], deadline, trusted, hostname.clone()).unwrap().believing(self.sealers),
+            Who::Zone(dns, deadline) => {
+                Authenticator::here(&[dns], deadline, trusted, hostname.clone()).unwrap().trusting_arc(self.sealers)
+            }
             Who::Upstream(id) => Authenticator::upstream(vec![id], trusted, hostname.clone()),
         };
         let audit_folder = self.audit.unwrap_or_else(|| folder.path().join("audit"));
         let audit = Audit::open(&audit_folder).unwrap();
-        let hall = Hall::new(
+        let pipeline = Pipeline::new(
             Allowlist::new(entries).for_readers(self.readers),
             Recogniser::built_in().unwrap(),
             authenticator,
             tagger(),
             Some(audit),
-            setup.inspect_limit,
+            config.inspect_limit,
         )
-        .guarded_by(self.guard)
-        .sealing(self.arc);
+        .with_guard(self.guard)
+        .with_arc(self.arc);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let front = Arc::new(Front::new(Current::new(setup, Arc::new(hall)).unwrap()));
-        let running = tokio::spawn(smtp::run(vec![Listener { socket, start: self.start }], Arc::clone(&front), async {
+        let server = Arc::new(Server::new(Snapshot::new(config, Arc::new(pipeline)).unwrap()));
+        let running = tokio::spawn(server::run(vec![Listener { socket, start: self.start }], Arc::clone(&server), async {
             let _ = stopped.await;
         }));
-        Hop { address, audit: audit_folder, front, stop: Some(stop), running, _folder: folder }
+        Hop { address, audit: audit_folder, server, stop: Some(stop), running, _folder: folder }
     }
 }
 
@@ -245,31 +247,31 @@ pub(crate) fn tagger() -> Tagger {
 pub(crate) struct Hop {
     pub address: SocketAddr,
     pub audit: PathBuf,
-    pub(crate) front: Arc<Front>,
+    pub(crate) server: Arc<Server>,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
     _folder: TempDir,
 }
 
 impl Hop {
-    /// Opens the milter door on the same hall; it is open as long as the test runs.
+    /// Serves the milter with the same pipeline; it is open as long as the test runs.
     pub(crate) async fn milter(&self) -> SocketAddr {
-        let setup = milter::Setup {
+        let config = milter::Config {
             listen: vec![milter::Address::Inet(SocketAddr::from(([127, 0, 0, 1], 0)))],
             socket_mode: 0o600,
             socket_owner: None,
             hostname: "hop.test".into(),
-            inspect_limit: self.front.current().hall.inspect_limit,
+            inspect_limit: self.server.snapshot().pipeline.inspect_limit,
             connections: 600,
             drain: PATIENCE,
         };
-        let listeners = milter::bind(&setup).await.unwrap();
+        let listeners = milter::bind(&config).await.unwrap();
         let milter::Listener::Inet(socket) = &listeners[0] else { panic!("a socket of the network") };
         let address = socket.local_addr().unwrap();
-        let door = Arc::new(milter::Door::new(Arc::clone(&self.front.current().hall), &setup));
+        let server = Arc::new(milter::Server::new(Arc::clone(&self.server.snapshot().pipeline), &config));
         let (stopping, stopped) = tokio::sync::watch::channel(false);
         tokio::spawn(async move {
-            milter::run(listeners, door, PATIENCE, stopped).await;
+            milter::run(listeners, server, PATIENCE, stopped).await;
             drop(stopping);
         });
         address

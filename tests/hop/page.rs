@@ -13,10 +13,10 @@ use firstclick::{
     audit::Audit,
     clock,
     edit::{
-        seal::{SealKey, Sealed, Sealer},
+        guard_link::{GuardLink, GuardLinkKeys, SealKey},
         tag::Key,
     },
-    http::{self, Confirm, HelpDesk, Setup},
+    http::{self, Config, Confirm, HelpDesk},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -30,25 +30,25 @@ pub(crate) fn seal_key(letter: u8) -> SealKey {
     SealKey::parse(&BASE64.encode([letter; 32])).unwrap()
 }
 
-pub(crate) fn sealer(url: &str) -> Arc<Sealer> {
-    Arc::new(Sealer { url: url.into(), keys: vec![seal_key(3)], lifetime: Duration::from_hours(24) })
+pub(crate) fn guard_links(url: &str) -> Arc<GuardLinkKeys> {
+    Arc::new(GuardLinkKeys { url: url.into(), keys: vec![seal_key(3)], lifetime: Duration::from_hours(24) })
 }
 
 /// A guard page on loopback.
 pub(crate) struct Page {
     pub(crate) address: SocketAddr,
-    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) guard_links: Arc<GuardLinkKeys>,
     pub(crate) audit: TempDir,
     _stop: tokio::sync::watch::Sender<bool>,
 }
 
 impl Page {
-    pub(crate) async fn open(change: impl FnOnce(&mut Setup)) -> Self {
+    pub(crate) async fn open(change: impl FnOnce(&mut Config)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut setup = Setup {
+        let mut config = Config {
             listen: address,
-            sealer: sealer(&format!("http://{address}")),
+            guard_links: guard_links(&format!("http://{address}")),
             nonces: Key::parse(&BASE64.encode([4; 32])).unwrap(),
             certificate: None,
             proxies: Vec::new(),
@@ -58,13 +58,13 @@ impl Page {
             note: String::new(),
             help_desk: HelpDesk::Closed,
         };
-        change(&mut setup);
-        let sealer = Arc::clone(&setup.sealer);
+        change(&mut config);
+        let guard_links = Arc::clone(&config.guard_links);
         let audit = TempDir::new().unwrap();
-        let door = Arc::new(http::Door::new(setup, Some(Audit::open(audit.path()).unwrap())).unwrap());
+        let server = Arc::new(http::Server::new(config, Some(Audit::open(audit.path()).unwrap())).unwrap());
         let (stop, stopped) = tokio::sync::watch::channel(false);
-        tokio::spawn(http::run(listener, door, stopped));
-        Self { address, sealer, audit, _stop: stop }
+        tokio::spawn(http::run(listener, server, stopped));
+        Self { address, guard_links, audit, _stop: stop }
     }
 
     pub(crate) fn seal(&self, link: &str) -> String {
@@ -74,7 +74,7 @@ impl Page {
     pub(crate) fn seal_of(&self, link: &str, author: &str, lifetime: Duration) -> String {
         // The mail came a while ago, as it does when people open it.
         let at = clock::now() - Duration::from_mins(1);
-        let sealed = Sealed {
+        let sealed = GuardLink {
             link: link.into(),
             mail: "mail-1".into(),
             entry: "vendor".into(),
@@ -83,7 +83,7 @@ impl Page {
             at,
             until: at + lifetime,
         };
-        self.sealer.seal(&sealed).unwrap()
+        self.guard_links.seal(&sealed).unwrap()
     }
 
     pub(crate) async fn clicks(&self, count: usize) -> Vec<Value> {

@@ -1,0 +1,135 @@
+//! `[[test]]` mails in allowlist files: what the admin expects of a mail, tried by `check` and before a reload.
+//!
+//! The sender counts as proven, because a mail that was saved months ago cannot be proven again: its signature is old and
+//! its key may be gone. What is tried is the entry: kinds, links, other links, attachments, one reading.
+
+use std::{fs, path::Path};
+
+use jiff::Timestamp;
+
+use super::{
+    Problems,
+    schema::{Section, SourceSpan},
+};
+use crate::{
+    allowlist::{
+        Allowlist, Entry, Verdict,
+        entry::Require,
+        judge::{self, BodyFacts, HeaderFacts},
+    },
+    identity::{
+        Network,
+        proof::{AuthResult, Client, Coverage, Identity, KnownBy, Mechanism, Signature, Source, Spf},
+    },
+    limits,
+    message::Message,
+    recognition::Recogniser,
+};
+
+/// One mail and what is expected of it.
+#[derive(Debug)]
+pub(super) struct PolicyTest {
+    place: SourceSpan,
+    mail: String,
+    expect: &'static str,
+}
+
+const WORDS: [(&str, &str); 3] = [("tag", "act"), ("pass", "pass"), ("near_miss", "near_miss")];
+
+/// Reads the `[[test]]` tables of an allowlist file.
+pub(super) fn read(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<PolicyTest> {
+    let mut trials = Vec::new();
+    for mut table in root.sections("test", problems) {
+        let mail = table.string("mail", problems);
+        let expect = table.string("expect", problems);
+        let place = table.place();
+        table.finish(problems);
+        let Some(mail) = mail else {
+            problems.add(place, "test.mail", "missing, expected the file of a mail, as in \"samples/reset.eml\"");
+            continue;
+        };
+        let Some(expect) = expect else {
+            problems.add(mail.place, "test.expect", "missing, expected \"tag\" or \"pass\" or \"near_miss\"");
+            continue;
+        };
+        if let Some(expect) = expect.word(problems, &WORDS) {
+            trials.push(PolicyTest { place: mail.place, mail: mail.value, expect });
+        }
+    }
+    trials
+}
+
+/// Tries an entry with its mails, whose files stand beside the allowlist file; what turns out otherwise is noted.
+pub(super) fn run(trials: &[PolicyTest], entry: &Entry, beside: &Path, now: Timestamp, problems: &mut Problems) {
+    if trials.is_empty() {
+        return;
+    }
+    let Ok(recogniser) = Recogniser::built_in() else { return };
+    let allowlist = Allowlist::new(vec![entry.clone()]);
+    for policy_test in trials {
+        let path = beside.join(&policy_test.mail);
+        let large = fs::metadata(&path).is_ok_and(|about| about.len() > limits::SETTINGS_FILE);
+        let raw = match fs::read(&path) {
+            Ok(_) if large => {
+                problems.add(
+                    policy_test.place.clone(),
+                    "test.mail",
+                    format!("{} is larger than {} octets", path.display(), limits::SETTINGS_FILE),
+                );
+                continue;
+            }
+            Ok(raw) => crate::message::as_sent(raw),
+            Err(error) => {
+                problems.add(policy_test.place.clone(), "test.mail", format!("{} cannot be read: {error}", path.display()));
+                continue;
+            }
+        };
+        let message = Message::read(&raw);
+        let author = message.author();
+        let identity = proven(&message, entry);
+        let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &[], now };
+        let candidates = judge::candidates(&allowlist, &facts, &identity);
+        let content = message.content();
+        let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
+        let body = BodyFacts { content: &content, recognition: &recognition, identity: &identity };
+        let decision = judge::decide(candidates, &facts, &body);
+        if decision.verdict.code() != policy_test.expect {
+            let expected = WORDS.iter().find(|(_, code)| *code == policy_test.expect).map_or("", |(word, _)| word);
+            let found = if matches!(decision.verdict, Verdict::Act(_)) { "tag" } else { decision.verdict.code() };
+            let why = decision.stopped_by().map(|finding| format!("; {}: {}", finding.reason.code(), finding.detail)).unwrap_or_default();
+            problems.add(
+                policy_test.place.clone(),
+                "test.expect",
+                format!("{} gives {found:?}, expected {expected:?}{why}", policy_test.mail),
+            );
+        }
+    }
+}
+
+/// The identity of a mail whose sender is taken at its word: every field of its header counts as covered.
+fn proven(message: &Message<'_>, entry: &Entry) -> Identity {
+    let domain = message.author().ok().map(|author| author.domain);
+    let client = match &entry.require {
+        Require::Address { networks, .. } => networks.first().map(Network::address),
+        Require::Dmarc | Require::Dkim => None,
+    };
+    let signature = Signature {
+        domain: domain.clone(),
+        selector: String::new(),
+        result: AuthResult::Pass,
+        weakness: None,
+        coverage: Coverage::Whole,
+        signed_at: Some(Timestamp::UNIX_EPOCH.as_second()),
+        aligned: true,
+        id: [0; 32],
+    };
+    Identity {
+        source: Source::Here,
+        spf: Some(Spf { result: AuthResult::Pass, domain, by: Some(Mechanism::Address) }),
+        dkim: vec![signature],
+        dmarc: AuthResult::Pass,
+        arc: AuthResult::None,
+        client: client.map(|address| Client { address, known_by: KnownBy::Told }),
+        trouble: None,
+    }
+}
