@@ -7,7 +7,7 @@
 //! - [`pipeline`]: one transaction in, one record out;
 //! - what it uses: [`message`] reads the mail, [`identity`] finds out who sent it, [`recognition`] says what it is about,
 //!   [`allowlist`] judges it, [`edit`] changes it, [`audit`] records it;
-//! - [`http`]: the guard page and the admin page;
+//! - [`http`]: the guard page and the admin page; [`link_store`]: the folder of short guard links;
 //! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, [`clock`], the only reader of
 //!   time, [`tls`], [`metrics`], and the macro behind the closed vocabularies;
 //! - above them [`commands`] and [`cli`], what can be typed; [`testbed`] is what the demo and the tests run on.
@@ -23,6 +23,7 @@ pub mod edit;
 pub mod http;
 pub mod identity;
 pub mod limits;
+pub mod link_store;
 pub mod message;
 pub mod metrics;
 pub mod milter;

@@ -280,3 +280,21 @@ pub const GUARD_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 /// Octets of the guard page's logo.
 pub const LOGO: u64 = 256 * 1024;
+
+/// Guard links that are kept in `guard.store`, those that have expired lately included: each takes a block of 4 KiB and an
+/// inode, so some 4 GiB. That is 70,000 one-time links a day at the default lifetime.
+pub const STORED_LINKS: usize = 1_000_000;
+
+/// Days for which an expired guard link is kept, so that its reader hears that it has expired and not that it is unknown.
+pub const STORED_LINKS_EXPIRED: i64 = 7;
+
+/// Time for the store of guard links to write or read. A disk takes some 10 ms; a share that hangs takes minutes, and the
+/// upstream does not wait so long.
+pub const LINK_STORE: Duration = Duration::from_secs(5);
+
+/// Mails that write their guard links at one time, and as many readers that ask for one: each holds a thread until the disk
+/// answers, however long that takes.
+pub const LINK_STORE_THREADS: usize = 16;
+
+/// How often expired guard links are removed.
+pub const LINK_STORE_SWEEP: Duration = Duration::from_hours(1);

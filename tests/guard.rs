@@ -22,7 +22,9 @@ use std::{
 
 use firstclick::{
     clock,
+    edit::{guard_link, link_id::LinkId},
     identity::ArcSigner,
+    link_store::LinkStore,
     message::Message,
     testbed::{Signer, Zone},
 };
@@ -164,6 +166,16 @@ async fn wrapped_links_are_put_back() {
 /// else; read again by Python's email package.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_charset_and_encoding_is_guarded() {
+    corpus_guarded(None).await;
+}
+
+/// The same with links that are stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_charset_and_encoding_is_guarded_by_short_links() {
+    corpus_guarded(Some(TempDir::new().unwrap().path())).await;
+}
+
+async fn corpus_guarded(store: Option<&Path>) {
     let shared = std::env::var_os("FIRSTCLICK_SHARED").map(PathBuf::from);
     let root = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join("corpus/dev");
     let Ok(table) = fs::read_to_string(root.join("labels.tsv")) else {
@@ -186,7 +198,12 @@ async fn every_charset_and_encoding_is_guarded() {
         list(&hosts)
     );
     let (zone, sink) = (Zone::serve().await.unwrap(), Sink::start().await);
-    let hop = hop().allow("all", &entry).asking(&zone).with_guard(guard_links(URL)).next_hop(&sink).start().await;
+    let build = hop().allow("all", &entry).asking(&zone).with_guard(guard_links(URL)).next_hop(&sink);
+    let hop = match store {
+        Some(folder) => build.storing_links(folder).start().await,
+        None => build.start().await,
+    };
+    let store = store.map(|folder| LinkStore::new(folder.to_owned()));
     let mut client = hop.client().await;
     client.greet().await;
     let folder = TempDir::new().unwrap();
@@ -211,8 +228,16 @@ async fn every_charset_and_encoding_is_guarded() {
         let mut seen = 0;
         for found in &content.links {
             assert_ne!(found.link.expose(), row[5], "{}: the labelled link still stands", row[0]);
-            if let Some(value) = found.link.expose().strip_prefix(&format!("{URL}/c/")) {
-                assert_eq!(guard_links(URL).open(value, clock::now()).unwrap().link, row[5], "{}", row[0]);
+            let of = |path: &str| found.link.expose().strip_prefix(&format!("{URL}{path}"));
+            let opened = match &store {
+                None => of(guard_link::PATH).map(|value| guard_links(URL).open(value, clock::now())),
+                Some(store) => match of(guard_link::SHORT_PATH).and_then(LinkId::parse) {
+                    Some(id) => store.find(id).await.unwrap().map(|stored| guard_links(URL).open_stored(&stored, clock::now())),
+                    None => None,
+                },
+            };
+            if let Some(opened) = opened {
+                assert_eq!(opened.unwrap().link, row[5], "{}", row[0]);
                 longest = longest.max(found.link.expose().len());
                 seen += 1;
             }
@@ -245,7 +270,7 @@ for link_file in glob.glob(folder + "/*.link"):
         left, right = left.get_payload(decode=True), right.get_payload(decode=True)
         for form in (link, link.replace(b"&", b"&amp;")):
             left = left.replace(form, b"LINK")
-        right = re.sub(rb"https://links\.corp\.example/c/[A-Za-z0-9_-]+", b"LINK", right)
+        right = re.sub(rb"https://links\.corp\.example/[cs]/[A-Za-z0-9_-]+", b"LINK", right)
         assert left == right, (stem, left, right)
     count += 1
 print(count)

@@ -191,6 +191,7 @@ impl Stage {
         let guard = http::Config {
             listen: page.local_addr()?,
             guard_links: Arc::clone(&guard_links),
+            links: None,
             nonces: Key::parse(&BASE64.encode(random)).context("the demo's key")?.derive("guard-nonce-of-page"),
             certificate: None,
             proxies: Vec::new(),

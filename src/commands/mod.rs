@@ -108,8 +108,10 @@ fn build(settings: Settings, hostname: &str) -> anyhow::Result<Pipeline> {
     let key = settings.audit_keys.keys.first().cloned();
     let audit = settings.audit.as_deref().map(|folder| crate::audit::Audit::open_keyed(folder, key)).transpose()?;
     let guard_links = settings.guard.as_ref().map(|guard| std::sync::Arc::clone(&guard.guard_links));
+    let links = settings.guard.as_ref().and_then(|guard| guard.links.clone());
     Ok(Pipeline::new(settings.allowlist, Recogniser::built_in()?, authenticator, tagger, audit, inspect_limit)
         .with_guard(guard_links)
+        .storing_links(links)
         .with_arc(settings.arc))
 }
 

@@ -10,7 +10,9 @@ use std::{
 
 use super::{Config, authenticator, tagger};
 use crate::{
-    http, milter,
+    http,
+    link_store::LinkStore,
+    milter,
     pipeline::Pipeline,
     settings::{Identity, Settings},
     smtp::server::{Server, Snapshot},
@@ -109,6 +111,11 @@ impl Reload {
                 if let Some(audit) = &pipeline.audit {
                     audit.key_by(settings.audit_keys.keys.first().cloned());
                 }
+                if let Some(links) =
+                    pipeline.links.as_ref().filter(|links| !self.servers.pipeline.links.as_ref().is_some_and(|old| Arc::ptr_eq(old, links)))
+                {
+                    tokio::spawn(LinkStore::keep_swept(Arc::downgrade(links)));
+                }
                 self.servers.pipeline = pipeline;
                 if let Some(hostname) = settings.hostname() {
                     hostname.clone_into(&mut self.servers.hostname);
@@ -159,9 +166,16 @@ impl Reload {
         let asked = if same { Arc::clone(&before.authenticator) } else { Arc::new(authenticator(&settings.identity, &hostname)?) };
         let tagger = tagger(&settings, &hostname);
         let allowlist = std::mem::take(&mut settings.allowlist);
+        // What the store has counted, and who sweeps it, goes on.
+        if let Some(links) = settings.guard.as_mut().and_then(|guard| guard.links.as_mut())
+            && let Some(same) = before.links.as_ref().filter(|old| old.folder() == links.folder())
+        {
+            *links = Arc::clone(same);
+        }
+        let links = settings.guard.as_ref().and_then(|guard| guard.links.clone());
         let guard_links = settings.guard.as_ref().map(|guard| Arc::clone(&guard.guard_links));
         let pipeline = before.reloaded(allowlist, asked, tagger, settings.inspect_limit().unwrap_or(before.inspect_limit));
-        let pipeline = Arc::new(pipeline.with_guard(guard_links).with_arc(settings.arc.clone()));
+        let pipeline = Arc::new(pipeline.with_guard(guard_links).storing_links(links).with_arc(settings.arc.clone()));
         let snapshot = match settings.smtp.clone().filter(|_| server.is_some()) {
             Some(config) => Some(Snapshot::new(config, Arc::clone(&pipeline))?),
             None => None,

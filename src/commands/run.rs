@@ -24,7 +24,9 @@ use super::{
 };
 use crate::{
     http::{self, admin::Admin},
-    limits, milter,
+    limits,
+    link_store::LinkStore,
+    milter,
     smtp::{
         config::Config as SmtpConfig,
         server::{self, Listener, Server, Snapshot, Start},
@@ -94,6 +96,9 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
             servers.guard = Some(Arc::clone(&server));
             running.spawn(http::run(listener, server, stopped.clone()));
         }
+        if let Some(links) = &servers.pipeline.links {
+            tokio::spawn(LinkStore::keep_swept(Arc::downgrade(links)));
+        }
         servers.pipeline.metrics.entries_in_force(entries);
         let page = Arc::new(Admin::new(Arc::clone(&servers.pipeline.metrics)));
         let (closing, closed) = watch::channel(false);
@@ -118,7 +123,8 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
                 };
                 if asked || reload.has_changed() {
                     notify(&[NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading), NotifyState::Reloading]);
-                    reload.reload();
+                    // It reads files, perhaps of another machine: mails on this thread go on elsewhere.
+                    tokio::task::block_in_place(|| reload.reload());
                     notify(&[NotifyState::Ready]);
                 }
             }

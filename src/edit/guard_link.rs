@@ -6,6 +6,9 @@
 //!
 //! A guard link stands in plain text too, so it is as short as a link can be that needs no store: what is sealed is packed
 //! first. Key mark, nonce and authentication take 29 octets, which is 39 characters, beside the one-time link's own token.
+//!
+//! Where the hop has a folder for them, the sealed value is stored there instead, and the guard link is its name alone
+//! ([`ShortLink`]).
 
 use std::{fmt, time::Duration};
 
@@ -13,7 +16,7 @@ use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, Unbou
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use jiff::Timestamp;
 
-use super::{pack, tag::Key};
+use super::{link_id::LinkId, pack, tag::Key};
 
 /// What a guard link holds.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,11 +54,36 @@ pub struct GuardLinkKeys {
     pub lifetime: Duration,
 }
 
+/// A guard link that is the name of what it holds.
+#[derive(Clone, Debug)]
+pub struct ShortLink {
+    /// The link, as it stands in the mail.
+    pub url: String,
+    /// What must be stored before the mail leaves, so that the link opens.
+    pub stored: StoredLink,
+}
+
+/// What is stored of a guard link.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredLink {
+    /// Its name.
+    pub id: LinkId,
+    /// The sealed value in base64 (RFC 4648 section 5), at most [`STORED`] octets. Nobody reads it without a key of the ring.
+    pub value: String,
+}
+
+impl fmt::Debug for StoredLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoredLink({:?})", self.id)
+    }
+}
+
 /// A key of the ring. Does not print itself.
 #[derive(Clone)]
 pub struct SealKey {
     cipher: std::sync::Arc<LessSafeKey>,
     nonces: Key,
+    ids: Key,
     /// Marks which key sealed, so that opening does not try all. Not a secret.
     mark: u8,
 }
@@ -73,7 +101,13 @@ impl SealKey {
         let key = Key::parse(text)?;
         let cipher = UnboundKey::new(&AES_256_GCM_SIV, &key.octets("guard-seal")).ok()?;
         let mark = key.octets("guard-mark").first().copied().unwrap_or(0);
-        Some(Self { cipher: std::sync::Arc::new(LessSafeKey::new(cipher)), nonces: key.derive("guard-nonce"), mark })
+        let cipher = std::sync::Arc::new(LessSafeKey::new(cipher));
+        Some(Self { cipher, nonces: key.derive("guard-nonce"), ids: key.derive("guard-id"), mark })
+    }
+
+    /// The name of what this key sealed.
+    fn id(&self, value: &[u8], until: Timestamp) -> Option<LinkId> {
+        LinkId::new(until, &self.ids.digest(value))
     }
 }
 
@@ -89,9 +123,24 @@ pub enum OpenError {
 }
 
 impl GuardLinkKeys {
-    /// The guard link for this; none where there is no key or the link is too long to be sealed.
+    /// The guard link that holds this whole; none where there is no key or the link is too long to be sealed.
     #[must_use]
     pub fn seal(&self, sealed: &GuardLink) -> Option<String> {
+        let (_, value) = self.sealed(sealed)?;
+        let link = format!("{}{PATH}{}", self.url, BASE64.encode(value));
+        (link.len() <= LONGEST).then_some(link)
+    }
+
+    /// The guard link for this where it is stored: the same for the same. None where there is no key, the link is too long to
+    /// be sealed, or it opens beyond the days that names can tell ([`LinkId`]).
+    #[must_use]
+    pub fn shorten(&self, sealed: &GuardLink) -> Option<ShortLink> {
+        let (key, value) = self.sealed(sealed)?;
+        let stored = StoredLink { id: key.id(&value, sealed.until)?, value: BASE64.encode(value) };
+        (stored.value.len() <= STORED).then(|| ShortLink { url: format!("{}{SHORT_PATH}{}", self.url, stored.id), stored })
+    }
+
+    fn sealed(&self, sealed: &GuardLink) -> Option<(&SealKey, Vec<u8>)> {
         let key = self.keys.first()?;
         let mut text = vec![VERSION];
         let at = u32::try_from(sealed.at.as_second()).ok()?;
@@ -108,8 +157,7 @@ impl GuardLinkKeys {
         value.extend_from_slice(&nonce);
         key.cipher.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(PURPOSE), &mut text).ok()?;
         value.extend_from_slice(&text);
-        let link = format!("{}{PATH}{}", self.url, BASE64.encode(value));
-        (link.len() <= LONGEST).then_some(link)
+        Some((key, value))
     }
 
     /// Opens the last part of a guard link's path.
@@ -117,21 +165,41 @@ impl GuardLinkKeys {
     /// # Errors
     /// [`OpenError`]; nothing of what was sealed is known then, but that it has expired.
     pub fn open(&self, value: &str, now: Timestamp) -> Result<GuardLink, OpenError> {
-        if value.len() > LONGEST {
+        let (_, _, sealed) = self.opened(value, LONGEST).ok_or(OpenError::Foreign)?;
+        in_time(sealed, now)
+    }
+
+    /// Opens what was stored under a name. What stands there under another name than its own does not open.
+    ///
+    /// # Errors
+    /// As [`GuardLinkKeys::open`].
+    pub fn open_stored(&self, stored: &StoredLink, now: Timestamp) -> Result<GuardLink, OpenError> {
+        let (key, value, sealed) = self.opened(&stored.value, STORED).ok_or(OpenError::Foreign)?;
+        if key.id(&value, sealed.until) != Some(stored.id) {
             return Err(OpenError::Foreign);
         }
-        let value = BASE64.decode(value).map_err(|_| OpenError::Foreign)?;
-        let (mark, rest) = value.split_first().ok_or(OpenError::Foreign)?;
-        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN).ok_or(OpenError::Foreign)?;
-        let nonce: [u8; NONCE_LEN] = nonce.try_into().map_err(|_| OpenError::Foreign)?;
-        let text = self.keys.iter().filter(|key| key.mark == *mark).find_map(|key| {
+        in_time(sealed, now)
+    }
+
+    fn opened(&self, value: &str, longest: usize) -> Option<(&SealKey, Vec<u8>, GuardLink)> {
+        if value.len() > longest {
+            return None;
+        }
+        let value = BASE64.decode(value).ok()?;
+        let (mark, rest) = value.split_first()?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
+        let nonce: [u8; NONCE_LEN] = nonce.try_into().ok()?;
+        let (key, sealed) = self.keys.iter().filter(|key| key.mark == *mark).find_map(|key| {
             let mut text = sealed.to_vec();
             let opened = key.cipher.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(PURPOSE), &mut text).ok()?;
-            Some(opened.to_vec())
-        });
-        let sealed = text.and_then(|text| read(&text)).ok_or(OpenError::Foreign)?;
-        if now >= sealed.until { Err(OpenError::Expired) } else { Ok(sealed) }
+            Some((key, read(opened)?))
+        })?;
+        Some((key, value, sealed))
     }
+}
+
+fn in_time(sealed: GuardLink, now: Timestamp) -> Result<GuardLink, OpenError> {
+    if now >= sealed.until { Err(OpenError::Expired) } else { Ok(sealed) }
 }
 
 fn read(text: &[u8]) -> Option<GuardLink> {
@@ -162,6 +230,8 @@ fn read(text: &[u8]) -> Option<GuardLink> {
 
 /// The path in front of a sealed value.
 pub const PATH: &str = "/c/";
+/// The path in front of the name of a stored one.
+pub const SHORT_PATH: &str = "/s/";
 /// What these keys are for, so that nothing sealed for another purpose opens here.
 const PURPOSE: &[u8] = b"firstclick guard link";
 const VERSION: u8 = 2;
@@ -172,6 +242,8 @@ const FIELDS: usize = 4_096;
 /// Octets of the longest guard link: mail programs and browsers take 2,000. Where a line of the mail would not hold it (RFC
 /// 5322 section 2.1.1), its part is encoded anew.
 pub const LONGEST: usize = 2_000;
+/// Octets of the longest value that is stored: all fields, where packing makes none of them shorter, have 5,700.
+pub const STORED: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -244,9 +316,45 @@ mod tests {
         }
     }
 
+    /// The longest host for which a link is short enough to stand in `<...>` on a line of 76 characters.
+    const HOST: &str = "https://first-click.mail-security.corp.example.t";
+
+    #[test]
+    fn a_stored_link_has_70_characters_at_most() {
+        assert_eq!(HOST.len(), "https://".len() + 40);
+        let guard_links = GuardLinkKeys { url: HOST.into(), ..ring(&[1]) };
+        for length in [1, 40, 400, 3_900] {
+            let sealed = GuardLink { link: format!("https://a.test/{}", "x9".repeat(length / 2)), ..sealed() };
+            let short = guard_links.shorten(&sealed).unwrap();
+            assert_eq!(short.url.len(), 70, "{}", short.url);
+            assert_eq!(short.url, format!("{HOST}/s/{}", short.stored.id));
+            assert_eq!(short.url, guard_links.shorten(&sealed).unwrap().url, "a pure function");
+            assert!(!short.stored.value.contains("a.test") && short.stored.value.len() <= STORED);
+            assert_eq!(guard_links.open_stored(&short.stored, sealed.at), Ok(sealed.clone()));
+            assert_eq!(guard_links.open_stored(&short.stored, sealed.until), Err(OpenError::Expired));
+        }
+        assert!(guard_links.shorten(&GuardLink { link: "x".repeat(FIELDS), ..sealed() }).is_none());
+    }
+
+    #[test]
+    fn what_is_stored_opens_under_its_own_name_alone() {
+        let now = sealed().at;
+        let short = ring(&[1]).shorten(&sealed()).unwrap();
+        let other = ring(&[1]).shorten(&GuardLink { recipient: "eve@corp.example".into(), ..sealed() }).unwrap();
+        assert_ne!(short.url, other.url);
+        let swapped = StoredLink { id: short.stored.id, value: other.stored.value };
+        assert_eq!(ring(&[1]).open_stored(&swapped, now), Err(OpenError::Foreign));
+        assert_eq!(ring(&[2, 1]).open_stored(&short.stored, now), Ok(sealed()), "the ring has turned");
+        assert_eq!(ring(&[2]).open_stored(&short.stored, now), Err(OpenError::Foreign));
+        for value in [String::new(), "x".repeat(STORED + 1), short.stored.value.replace('A', "B")] {
+            assert_eq!(ring(&[1]).open_stored(&StoredLink { id: short.stored.id, value }, now), Err(OpenError::Foreign));
+        }
+    }
+
     #[test]
     fn secrets_do_not_print() {
-        let printed = format!("{:?} {:?}", sealed(), ring(&[1]));
-        assert!(!printed.contains("a1B2"), "{printed}");
+        let short = ring(&[1]).shorten(&sealed()).unwrap().stored;
+        let printed = format!("{:?} {:?} {short:?}", sealed(), ring(&[1]));
+        assert!(!printed.contains("a1B2") && !printed.contains(&short.value) && !printed.contains(&short.id.to_string()), "{printed}");
     }
 }

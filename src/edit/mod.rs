@@ -1,6 +1,7 @@
 //! Changing a mail byte for byte: what no patch names stays as it came.
 
 pub mod guard_link;
+pub mod link_id;
 mod pack;
 pub mod rewrite;
 pub mod tag;

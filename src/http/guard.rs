@@ -22,7 +22,10 @@ use super::{
 use crate::{
     audit::record::{Click, ClickKind, Record},
     clock,
-    edit::guard_link::{GuardLink, OpenError},
+    edit::{
+        guard_link::{GuardLink, OpenError},
+        link_id::LinkId,
+    },
     limits,
     message::unwrap,
 };
@@ -36,7 +39,8 @@ pub(super) struct Context {
 pub(super) fn router(server: Arc<Server>, peer: IpAddr) -> Router {
     let context = Context { server, peer };
     Router::new()
-        .route("/c/{sealed}", any(link))
+        .route("/c/{sealed}", any(whole))
+        .route("/s/{id}", any(stored))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/style.css", get(style))
         .route("/logo", get(logo))
@@ -143,27 +147,67 @@ async fn nowhere(State(context): State<Context>, headers: HeaderMap) -> Response
     context.page(&config, &headers, StatusCode::NOT_FOUND, None, page::gone)
 }
 
-/// A guard link: GET and HEAD show the page, POST leads on.
-async fn link(State(context): State<Context>, Path(value): Path<String>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
+/// What somebody asks of a guard link.
+struct Asked {
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+    now: Timestamp,
+}
+
+/// A guard link that holds what it needs.
+async fn whole(State(context): State<Context>, Path(value): Path<String>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
     let config = context.server.current.load_full();
-    let client = context.client(&config, &headers);
-    if !context.server.admits(client) {
-        return answer(&config, StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", b"too many requests\n".to_vec(), None);
+    if !context.server.admits(context.client(&config, &headers)) {
+        return too_many(&config);
     }
-    let now = clock::now();
-    let sealed = match config.guard_links.open(&value, now) {
+    let asked = Asked { method, headers, body, now: clock::now() };
+    let opened = config.guard_links.open(&value, asked.now);
+    link(&context, &config, &value, opened, &asked)
+}
+
+/// A guard link whose value is stored under its name.
+async fn stored(State(context): State<Context>, Path(name): Path<String>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
+    let config = context.server.current.load_full();
+    if !context.server.admits(context.client(&config, &headers)) {
+        return too_many(&config);
+    }
+    let found = match config.links.as_ref().zip(LinkId::parse(&name)) {
+        Some((links, id)) => links.find(id).await,
+        None => Ok(None),
+    };
+    let asked = Asked { method, headers, body, now: clock::now() };
+    match found {
+        Ok(Some(found)) => link(&context, &config, &found.value, config.guard_links.open_stored(&found, asked.now), &asked),
+        Ok(None) => link(&context, &config, "", Err(OpenError::Foreign), &asked),
+        Err(error) => {
+            tracing::error!(%error, "a guard link was not looked up");
+            answer(&config, StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", b"please try again in a minute\n".to_vec(), None)
+        }
+    }
+}
+
+fn too_many(config: &Config) -> Response {
+    answer(config, StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", b"too many requests\n".to_vec(), None)
+}
+
+/// A guard link that was opened, or was not: GET and HEAD show the page, POST leads on. `value` is the sealed value.
+fn link(context: &Context, config: &Config, value: &str, opened: Result<GuardLink, OpenError>, asked: &Asked) -> Response {
+    let Asked { method, headers, body, now } = asked;
+    let now = *now;
+    let sealed = match opened {
         Ok(sealed) => sealed,
-        Err(OpenError::Foreign) => return context.page(&config, &headers, StatusCode::NOT_FOUND, None, page::gone),
-        Err(OpenError::Expired) => return context.page(&config, &headers, StatusCode::GONE, None, page::expired),
+        Err(OpenError::Foreign) => return context.page(config, headers, StatusCode::NOT_FOUND, None, page::gone),
+        Err(OpenError::Expired) => return context.page(config, headers, StatusCode::GONE, None, page::expired),
     };
     // What was sealed was a web link; were it not, it leads nowhere.
     let Some((host, origin)) = destination(&sealed.link) else {
-        return context.page(&config, &headers, StatusCode::NOT_FOUND, None, page::gone);
+        return context.page(config, headers, StatusCode::NOT_FOUND, None, page::gone);
     };
-    let names = names(&config, &sealed, &value);
+    let names = names(config, &sealed, value);
     let show = |after: After| {
-        let nonce = nonce(&config, &value, now);
-        context.page(&config, &headers, StatusCode::OK, Some(&origin), |layout| {
+        let nonce = nonce(config, value, now);
+        context.page(config, headers, StatusCode::OK, Some(&origin), |layout| {
             let ask = match config.confirm {
                 Confirm::Press => Ask::Press,
                 Confirm::Choose => Ask::Choose { names: &names, after },
@@ -171,31 +215,31 @@ async fn link(State(context): State<Context>, Path(value): Path<String>, method:
             page::guard(layout, &sealed.author, &host, &nonce, ask)
         })
     };
-    let purpose = [text(&headers, "purpose"), text(&headers, "sec-purpose")].concat();
+    let purpose = [text(headers, "purpose"), text(headers, "sec-purpose")].concat();
     let on_record = |kind: ClickKind| {
         let request = clicks::Request {
             method: method.as_str(),
-            address: client,
-            user_agent: text(&headers, "user-agent"),
-            accept_language: text(&headers, "accept-language"),
+            address: context.client(config, headers),
+            user_agent: text(headers, "user-agent"),
+            accept_language: text(headers, "accept-language"),
             purpose: &purpose,
         };
-        remember(&context, &sealed, request, kind, now);
+        remember(context, &sealed, request, kind, now);
     };
-    if method == Method::GET || method == Method::HEAD {
+    if *method == Method::GET || *method == Method::HEAD {
         on_record(ClickKind::Open);
         return show(After::Nothing);
     }
-    if method != Method::POST {
-        let mut response = answer(&config, StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", Vec::new(), None);
+    if *method != Method::POST {
+        let mut response = answer(config, StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", Vec::new(), None);
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
         return response;
     }
     // A page of another site that posts here is told by the browser itself, and it has no nonce of this link.
-    let site = text(&headers, "sec-fetch-site");
+    let site = text(headers, "sec-fetch-site");
     let field =
-        |name: &str| form_urlencoded::parse(&body).find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default();
-    if !(site.is_empty() || site == "same-origin") || !is_own_nonce(&config, &value, &field("nonce"), now) {
+        |name: &str| form_urlencoded::parse(body).find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default();
+    if !(site.is_empty() || site == "same-origin") || !is_own_nonce(config, value, &field("nonce"), now) {
         on_record(ClickKind::Refused);
         return show(After::Nothing);
     }
@@ -207,13 +251,13 @@ async fn link(State(context): State<Context>, Path(value): Path<String>, method:
         }
     }
     on_record(ClickKind::Press);
-    let mut response = answer(&config, StatusCode::SEE_OTHER, "text/plain; charset=utf-8", Vec::new(), Some(&origin));
+    let mut response = answer(config, StatusCode::SEE_OTHER, "text/plain; charset=utf-8", Vec::new(), Some(&origin));
     match HeaderValue::from_str(&sealed.link) {
         Ok(location) => {
             response.headers_mut().insert(header::LOCATION, location);
             response
         }
-        Err(_) => context.page(&config, &headers, StatusCode::NOT_FOUND, None, page::gone),
+        Err(_) => context.page(config, headers, StatusCode::NOT_FOUND, None, page::gone),
     }
 }
 
@@ -281,7 +325,7 @@ async fn help_desk(State(context): State<Context>, method: Method, headers: Head
         return context.page(&config, &headers, StatusCode::NOT_FOUND, None, page::gone);
     }
     if !context.server.admits(context.client(&config, &headers)) {
-        return answer(&config, StatusCode::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", b"too many requests\n".to_vec(), None);
+        return too_many(&config);
     }
     let link = if method == Method::POST {
         form_urlencoded::parse(&body).find(|(key, _)| key == "link").map(|(_, value)| value.trim().to_owned()).unwrap_or_default()

@@ -1,8 +1,8 @@
 //! HTTP servers: the guard page, which only a person's press gets past, and the admin page (`admin`).
 //!
 //! A reader opens a guard link; `guard` opens the seal, shows who sent the mail and where the link leads, and only a press
-//! of the button sends the browser on. Each open and each press is put on record. The mail path never waits for this server:
-//! it shares nothing with it but the audit's queue.
+//! of the button sends the browser on. Each open and each press is put on record. The mail path never waits for it:
+//! it shares nothing with it but the audit's queue and, where guard links are stored, their folder.
 
 pub mod admin;
 mod clicks;
@@ -40,6 +40,7 @@ use crate::{
     edit::{guard_link::GuardLinkKeys, tag::Key},
     identity::Network,
     limits,
+    link_store::LinkStore,
     metrics::Metrics,
     tls::{self, CertificateFiles, TlsError},
 };
@@ -51,6 +52,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Seals and opens.
     pub guard_links: Arc<GuardLinkKeys>,
+    /// Where guard links are stored; none where each holds what it needs.
+    pub links: Option<Arc<LinkStore>>,
     /// Signs what goes back with a press.
     pub nonces: Key,
     /// For TLS here; without it a proxy in front does it.

@@ -19,7 +19,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use self::{quota::Quota, reading::ReadingPool, replay::Replay};
+use self::{edits::Edits, quota::Quota, reading::ReadingPool, replay::Replay};
 use crate::{
     allowlist::{
         Action, Allowlist, Decision, Entry, Finding, Mode, Reason, Verdict,
@@ -33,6 +33,7 @@ use crate::{
     edit::{Patch, guard_link::GuardLinkKeys, tag::Tagger},
     identity::{ArcSigner, Arrival, Authenticator, proof::Identity},
     limits,
+    link_store::LinkStore,
     message::{Content, Domain, Flaw, Message, MimeEvidence},
     metrics::{Counted, Metrics},
     recognition::Recogniser,
@@ -54,6 +55,8 @@ pub struct Pipeline {
     pub inspect_limit: usize,
     /// Seals guard links; none where the configuration has no guard page.
     guard_links: Option<Arc<GuardLinkKeys>>,
+    /// Where guard links are stored; none where each holds what it needs.
+    pub links: Option<Arc<LinkStore>>,
     /// Vouches for mails whose body was changed; none where the configuration has no `[arc]`.
     arc_signer: Option<ArcSigner>,
     /// Counts.
@@ -158,6 +161,7 @@ impl Pipeline {
             audit,
             inspect_limit,
             guard_links: None,
+            links: None,
             arc_signer: None,
             metrics: Arc::default(),
             quota: Arc::default(),
@@ -170,6 +174,13 @@ impl Pipeline {
     #[must_use]
     pub fn with_guard(mut self, guard_links: Option<Arc<GuardLinkKeys>>) -> Self {
         self.guard_links = guard_links;
+        self
+    }
+
+    /// The same pipeline with a folder for guard links, which are short then.
+    #[must_use]
+    pub fn storing_links(mut self, links: Option<Arc<LinkStore>>) -> Self {
+        self.links = links;
         self
     }
 
@@ -192,6 +203,7 @@ impl Pipeline {
             recogniser: Arc::clone(&self.recogniser),
             audit: self.audit.clone(),
             guard_links: self.guard_links.clone(),
+            links: self.links.clone(),
             arc_signer: self.arc_signer.clone(),
             metrics: Arc::clone(&self.metrics),
             quota: Arc::clone(&self.quota),
@@ -278,7 +290,7 @@ impl Pipeline {
         let mut patches = self.tagger.removals(message.headers());
         if let Verdict::Act(entry) = &analysis.decision.verdict {
             let entry = Arc::clone(entry);
-            patches.extend(self.prepare(id, message, &mut analysis, &entry, recipients, arrival, now).await.unwrap_or_default());
+            patches.extend(self.prepare(id, message, &mut analysis, &entry, recipients, arrival, now).await.unwrap_or_default().patches);
         }
         (analysis, patches)
     }
@@ -295,9 +307,9 @@ impl Pipeline {
         recipients: &[String],
         arrival: Arrival<'_>,
         now: Timestamp,
-    ) -> Option<Vec<Patch>> {
+    ) -> Option<Edits> {
         if entry.mode == Mode::Observe {
-            return Some(Vec::new());
+            return Some(Edits::default());
         }
         let made = catch_unwind(AssertUnwindSafe(|| self.edits(id, message, analysis, entry, recipients, now)))
             .unwrap_or_else(|_| Err("editing failed; please report it with the mail".into()));
@@ -314,18 +326,25 @@ impl Pipeline {
         }
     }
 
-    /// Puts an exemption on record and only then lets it take effect.
-    async fn exempt(&self, mail: &Transaction<'_>, decided: &mut Decided, edits: Vec<Patch>) {
+    /// Stores the guard links of an exemption, puts it on record, and only then lets it take effect.
+    async fn exempt(&self, mail: &Transaction<'_>, decided: &mut Decided, edits: Edits) {
         let Some(audit) = &self.audit else {
             decided.analysis.decision.revoke(Finding::fails(Reason::Audit, "there is no audit folder"));
             return;
         };
+        if let Some(store) = &self.links
+            && let Err(error) = store.store(edits.links).await
+        {
+            tracing::error!(id = mail.id, %error, "exemption withheld");
+            decided.analysis.decision.revoke(Finding::fails(Reason::Edit, error.to_string()));
+            return;
+        }
         decided.analysis.decision.findings.push(Finding::holds(Reason::Audit, "on record"));
         let record = self.record(mail, decided, None);
         match audit.commit(record).await {
             Ok(()) => {
                 decided.on_record = true;
-                decided.patches.extend(edits);
+                decided.patches.extend(edits.patches);
             }
             Err(error) => {
                 self.metrics.audit_failed();

@@ -1,31 +1,48 @@
 //! `[guard]`: how the guard page is set up.
 
-use std::{fs, io::Read as _, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{self, Read as _},
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
+use rustix::fs::{Access, access};
 use url::Url;
 
 use super::{
-    Problems, SourceSpan,
+    Advice, Problems, Severity, SourceSpan,
     schema::{self, Found, Section},
     smtp::networks,
 };
 use crate::{
     edit::{
-        guard_link::{GuardLinkKeys, SealKey},
+        guard_link::{GuardLinkKeys, SHORT_PATH, SealKey},
+        link_id::LinkId,
         tag::Key,
     },
     http::{Config, Confirm, HelpDesk, Logo},
     limits,
+    link_store::LinkStore,
     tls::{self, CertificateFiles},
 };
 
 /// Compiles the section; none where it is not there, or where it has mistakes. `others` are names of senders to choose among.
-pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, others: Vec<String>, problems: &mut Problems) -> Option<Config> {
+pub(super) fn compile(
+    mut section: Section<'_, '_>,
+    beside: &Path,
+    others: Vec<String>,
+    warnings: &mut Vec<Advice>,
+    problems: &mut Problems,
+) -> Option<Config> {
     let before = problems.0.len();
     let url = section.string("url", problems);
     let listen = section.string("listen", problems);
     let key_file = section.string("key_file", problems);
     let lifetime = section.string("lifetime", problems);
+    let store = section.string("store", problems);
     let certificate = section.string("certificate", problems);
     let key = section.string("key", problems);
     let proxies = section.strings("proxies", problems);
@@ -62,6 +79,7 @@ pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, others: Vec<S
         let (least, most) = (Duration::from_hours(1), Duration::from_hours(90 * 24));
         found.parse(problems, allowed, |text| schema::duration(text).filter(|time| (least..=most).contains(time)))
     });
+    let links = store.and_then(|found| open_store(found, beside, problems));
     let certificate = certificate.zip(key).map(|(certificate, key)| {
         let files = CertificateFiles { certificate: beside.join(certificate.value), key: beside.join(key.value) };
         if let Err(error) = tls::server(&files) {
@@ -82,8 +100,31 @@ pub(super) fn compile(mut section: Section<'_, '_>, beside: &Path, others: Vec<S
         return None;
     }
     let guard_links = Arc::new(GuardLinkKeys { url: url?, keys, lifetime: lifetime? });
-    Some(Config { listen: listen?, guard_links, nonces: nonces?, certificate, proxies, confirm: confirm?, others, logo, note, help_desk })
+    let length = guard_links.url.len() + SHORT_PATH.len() + LinkId::LENGTH;
+    if links.is_some() && length > COLUMNS {
+        let says = format!(
+            "guard links have {length} characters and {COLUMNS} fit a line, so that some programs cut them in plain text; \
+             a shorter name helps"
+        );
+        warnings.push(Advice::new(Severity::Warning, place, "guard.url", says));
+    }
+    Some(Config {
+        listen: listen?,
+        guard_links,
+        links,
+        nonces: nonces?,
+        certificate,
+        proxies,
+        confirm: confirm?,
+        others,
+        logo,
+        note,
+        help_desk,
+    })
 }
+
+/// Characters of a line as programs wrap plain text: as many as an encoded line may have (RFC 2045 section 6.7).
+const COLUMNS: usize = 76;
 
 /// The origin of an address that has nothing else. Without TLS it must be on this machine: the link's secret travels there.
 fn origin(text: &str) -> Option<String> {
@@ -117,6 +158,26 @@ fn key_lines(found: Found<String>, beside: &Path, problems: &mut Problems) -> Ve
         problems.add(found.place, found.key, format!("{} holds no key; `firstclick keygen --out FILE` writes one", path.display()));
     }
     keys
+}
+
+/// The folder of stored guard links, which firstclick must be able to write; nothing is written to see that.
+fn open_store(found: Found<String>, beside: &Path, problems: &mut Problems) -> Option<Arc<LinkStore>> {
+    let folder = beside.join(&found.value);
+    let usable = fs::metadata(&folder)
+        .and_then(|about| if about.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) })
+        .and_then(|()| Ok(access(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?));
+    match usable {
+        Ok(()) => Some(Arc::new(LinkStore::new(folder))),
+        Err(error) => {
+            let what = format!(
+                "{} cannot be used: {error}; create it and give it to the user that firstclick runs as, or leave the key out: \
+                 guard links are long then, and need no folder",
+                folder.display()
+            );
+            problems.add(found.place, found.key, what);
+            None
+        }
+    }
 }
 
 fn read_logo(found: Found<String>, beside: &Path, problems: &mut Problems) -> Option<Logo> {

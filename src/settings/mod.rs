@@ -194,7 +194,7 @@ impl Settings {
         let section = root.section("milter", problems);
         settings.milter = milter::compile(section, settings.smtp.as_ref(), &mut settings.warnings, problems);
         let section = root.section("guard", problems);
-        settings.guard = guard::compile(section, &beside, SENDERS_TO_CHOOSE.map(str::to_owned).to_vec(), problems);
+        settings.guard = guard::compile(section, &beside, SENDERS_TO_CHOOSE.map(str::to_owned).to_vec(), &mut settings.warnings, problems);
         let section = root.section("arc", problems);
         settings.arc = arc::compile(section, &beside, problems);
         let tag = root.section("tag", problems);

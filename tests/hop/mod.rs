@@ -28,6 +28,7 @@ use firstclick::{
         tag::{Key, Tagger, Token},
     },
     identity::{ArcSigner, Authenticator, Network},
+    link_store::LinkStore,
     message::{Domain, Message},
     milter,
     pipeline::Pipeline,
@@ -81,6 +82,7 @@ pub(crate) fn hop() -> Build {
         audit: None,
         sealers: Vec::new(),
         guard: None,
+        links: None,
         arc: None,
     }
 }
@@ -95,6 +97,7 @@ pub(crate) struct Build {
     audit: Option<PathBuf>,
     sealers: Vec<Domain>,
     guard: Option<Arc<GuardLinkKeys>>,
+    links: Option<Arc<LinkStore>>,
     arc: Option<ArcSigner>,
 }
 
@@ -151,6 +154,12 @@ impl Build {
     /// Seals guard links.
     pub(crate) fn with_guard(mut self, guard_links: Arc<GuardLinkKeys>) -> Self {
         self.guard = Some(guard_links);
+        self
+    }
+
+    /// Stores them in this folder, so that they are short.
+    pub(crate) fn storing_links(mut self, folder: &Path) -> Self {
+        self.links = Some(Arc::new(LinkStore::new(folder.to_owned())));
         self
     }
 
@@ -223,6 +232,7 @@ impl Build {
             config.inspect_limit,
         )
         .with_guard(self.guard)
+        .storing_links(self.links)
         .with_arc(self.arc);
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();

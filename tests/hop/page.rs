@@ -49,6 +49,7 @@ impl Page {
         let mut config = Config {
             listen: address,
             guard_links: guard_links(&format!("http://{address}")),
+            links: None,
             nonces: Key::parse(&BASE64.encode([4; 32])).unwrap(),
             certificate: None,
             proxies: Vec::new(),
