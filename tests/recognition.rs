@@ -313,6 +313,24 @@ fn kind_and_links(raw: &str) -> (Option<Kind>, Vec<String>) {
     (found.kind, found.one_time_links.iter().map(|at| content.links[*at].link.expose().to_owned()).collect())
 }
 
+/// "Use this link to confirm your address": what stands behind a link that only points says what it is for, in its own
+/// sentence alone.
+#[test]
+fn words_behind_a_link_that_points() {
+    let token = "https://app.acme.test/a/c1a9d03b7e5f2846a0b9c8d7e6f5a4b3";
+    for (words, wanted) in [
+        ("Use LINK to confirm your email address.", Some(Kind::EmailVerify)),
+        ("Klicken Sie auf LINK um Ihre E-Mail-Adresse zu bestätigen.", Some(Kind::EmailVerify)),
+        ("Your file is ready: LINK . You can reset your password in your profile.", None),
+        ("Your file is ready: LINK\r\nConfirm your email address in your profile.", None),
+    ] {
+        let html = words.replace("LINK", &format!("<a href=\"{token}\">this link</a>")).replace("\r\n", "<br>");
+        let (kind, links) = kind_and_links(&both("Welcome", &words.replace("LINK", token), &html));
+        assert_eq!(kind, wanted, "{words}");
+        assert_eq!(links.is_empty(), wanted.is_none(), "{words}");
+    }
+}
+
 const RESET: &str = "https://app.acme.test/reset/c1a9d03b7e5f2846a0b9c8d7e6f5a4b3";
 
 #[test]

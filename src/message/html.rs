@@ -509,6 +509,8 @@ mod tests {
             "<script type='application/ld+json'>{\"@context\":\"http://schema.org\",\"url\":\"https://a.test\"}</script>",
             "<!-- <a href='https://a.test/'>x</a> -->",
             "<base target=_blank>",
+            "<o:SmartTagType namespaceuri='urn:schemas-microsoft-com:office:smarttags' name=PersonName downloadurl='http://www.microsoft.com/'/>",
+            "<a onmouseover=\"msoCommentShow('_anchor_1','_com_1')\" onmouseout=\"msoCommentHide('_com_1')\"></a>",
             "<table> <caption> </caption><colgroup><col></colgroup>\r\n<tr> <td><table><tr><th> </th></tr></table> </td>\r\n</tr></table>",
             "<meta itemprop=description content='Reset'><meta itemprop=name content='View order'>",
             "<div itemscope itemtype='http://schema.org/EmailMessage'></div>",

@@ -82,6 +82,8 @@ pub(super) fn look_at(name: &str, attributes: &[Attribute<'_>]) -> Tag {
                 let place = place().filter(|_| shown == raw);
                 tag.texts.push(Pressed { value: shown, place });
             }
+            // Word writes calls of functions that only its own saved pages have.
+            Use::Acts if is_word_comment(&value()) => {}
             Use::Acts => tag.flaws.add(Flaw::HtmlActive),
             Use::Unknown if key == "http-equiv" => {
                 let letters: String = value().chars().filter(char::is_ascii_alphabetic).collect();
@@ -115,7 +117,9 @@ fn purpose(element: &str, key: &str, is_item: bool) -> Use {
         "href" | "xlink:href" | "longdesc" | "o:href" => Use::Leads,
         "action" | "formaction" | "ping" | "srcdoc" => Use::Acts,
         "src" if element == "xml" => Use::Acts,
-                "title" | "alt" => Use::Text,
+        // Where Word's users got a smart tag from; nothing there is pressed.
+        "downloadurl" if element == "o:smarttagtype" => Use::Loads,
+        "title" | "alt" => Use::Text,
         // What a program loads by itself.
         "src" | "srcset" | "imagesrcset" | "background" | "poster" | "lowsrc" | "dynsrc" | "data" | "style" | "o:src"
         // What leads nowhere, whatever it says. The last ones are what scanners and senders note beside a link.
@@ -227,6 +231,13 @@ fn holds_address(value: &str) -> bool {
         || ["www.", "javascript:", "data:"].iter().any(|mark| start.get(..mark.len()).is_some_and(|start| start.eq_ignore_ascii_case(mark)))
 }
 
+/// Whether an event's script is Word's call to show or hide a comment, and nothing more.
+fn is_word_comment(script: &str) -> bool {
+    let call = script.strip_prefix("msoCommentShow(").or_else(|| script.strip_prefix("msoCommentHide("));
+    let names = call.and_then(|call| call.strip_suffix(')'));
+    names.is_some_and(|names| names.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_', ".contains(&byte)))
+}
+
 /// Attributes of an item that say what it is or how it looks.
 fn is_item_frame(key: &str) -> bool {
     matches!(key, "itemtype" | "itemprop" | "style" | "class" | "id" | "srcset" | "background") || key.starts_with("xmlns")
@@ -310,3 +321,18 @@ fn is_vocabulary(text: &str) -> bool {
 /// Attributes of which programs take the first or the last, and where that changes where something leads.
 const SINGLE: &[&str] =
     &["href", "xlink:href", "http-equiv", "content", "rel", "type", "src", "itemprop", "action", "formaction", "longdesc"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_words_own_call() {
+        for script in ["msoCommentShow('_anchor_1','_com_1')", "msoCommentHide('_com_1')"] {
+            assert!(is_word_comment(script), "{script}");
+        }
+        for script in ["msoCommentShow('x');location='//evil.com'", "msoCommentShow(alert(1))", "msoCommentShow(`x`)", "alert(1)", ""] {
+            assert!(!is_word_comment(script), "{script}");
+        }
+    }
+}

@@ -33,7 +33,9 @@ impl Target {
     #[must_use]
     pub fn read(address: &str) -> Self {
         let trimmed = address.trim_matches([' ', '\t', '\r', '\n', '\x0c']);
-        if trimmed.is_empty() || trimmed.starts_with('#') {
+        // Senders leave the scheme alone where a template had no address.
+        let is_bare_scheme = ["http://", "https://"].iter().any(|scheme| trimmed.eq_ignore_ascii_case(scheme));
+        if trimmed.is_empty() || trimmed.starts_with('#') || is_bare_scheme {
             return Self::Harmless;
         }
         if trimmed.len() > limits::LINK {
@@ -214,13 +216,17 @@ mod tests {
             "https://bank.test,attack.test/",
             "https://bank.test)attack.test/",
             "/reset/abc",
+            "http:///",
+            "http://?",
+            "https:",
+            "*|ARCHIVE|*",
         ] {
             assert!(matches!(Target::read(odd), Target::Flawed(Flaw::LinkAmbiguous)), "{odd}");
         }
         for active in ["javascript:alert(1)", "data:text/html,x", " JavaScript:x"] {
             assert!(matches!(Target::read(active), Target::Flawed(Flaw::HtmlActive)), "{active}");
         }
-        for harmless in ["#", "", "mailto:a@b", "tel:+1", "cid:logo"] {
+        for harmless in ["#", "", "mailto:a@b", "tel:+1", "cid:logo", "http://", " HTTPS://\n"] {
             assert!(matches!(Target::read(harmless), Target::Harmless), "{harmless}");
         }
         assert!(matches!(Target::read(&format!("https://a.test/{}", "x".repeat(9_000))), Target::Flawed(Flaw::LinkLimit)));

@@ -20,11 +20,13 @@ pub(super) struct Links {
     author: Option<Domain>,
     /// Addresses in text that were looked at, those that are no links of their own included.
     looked: usize,
+    /// Addresses of the text that is read for the second time, with their places: both readings find them.
+    known: HashSet<(Range<usize>, String)>,
 }
 
 impl Links {
     pub(super) fn new(author: Option<Domain>, flaws: Flaws) -> Self {
-        Self { found: Vec::new(), flaws, author, looked: 0 }
+        Self { found: Vec::new(), flaws, author, looked: 0, known: HashSet::new() }
     }
 
     /// Adds a link, and says where it stands among the others.
@@ -79,15 +81,31 @@ impl Links {
 
     fn add_text(&mut self, part: usize, text: &str, place: Range<usize>, address: &str, holder: Holder) {
         let (before, label) = in_front(text, place.start);
-        self.add(address, |link| FoundLink { link, wrapped: None, holder, label, before, part, place: Some(place), shown_on: None });
+        let after = behind(text, place.end);
+        self.add(address, |link| FoundLink { link, wrapped: None, holder, label, before, after, part, place: Some(place), shown_on: None });
+    }
+
+    /// Links of a plain text in a program that shows it as HTML, but for those that [`Self::in_plain`] found in their places.
+    pub(super) fn in_shown_as_html(&mut self, part: &parts::Text, html: &Html) {
+        let of_part = self.found.iter().rev().take_while(|found| found.part == part.part);
+        self.known = of_part.filter_map(|found| Some((found.place.clone()?, found.link.expose().to_owned()))).collect();
+        self.in_html(part, html);
+        self.known.clear();
     }
 
     /// Links in HTML: what a reader presses, and addresses in its texts.
     pub(super) fn in_html(&mut self, part: &parts::Text, html: &Html) {
         self.flaws.join(html.flaws);
         let number = part.part;
+        // Where the text of each anchor ends.
+        let mut ends = vec![None; html.addresses.len()];
+        for run in &html.runs {
+            if let Some(end) = run.anchor.and_then(|anchor| ends.get_mut(anchor)) {
+                *end = Some(run.text.end);
+            }
+        }
         let mut anchors = Vec::with_capacity(html.addresses.len());
-        for address in &html.addresses {
+        for (address, end) in html.addresses.iter().zip(ends) {
             // Behind a base, what leads nowhere leads somewhere.
             if part.based && matches!(Target::read(&address.value), Target::Harmless) && !address.value.contains(':') {
                 self.flaws.add(Flaw::LinkAmbiguous);
@@ -98,6 +116,7 @@ impl Links {
                 holder: Holder::Anchor,
                 label: address.label.trim().to_owned(),
                 before: address.before.clone(),
+                after: end.map(|end| behind(&html.text, end)).unwrap_or_default(),
                 part: number,
                 place: address.place.clone(),
                 shown_on: None,
@@ -123,6 +142,7 @@ impl Links {
             for found in self.addresses(&tip.text) {
                 let place = tip.place.as_ref().map(|tip| tip.start + found.place.start..tip.start + found.place.end);
                 let (before, label) = in_front(&tip.text, found.place.start);
+                let after = behind(&tip.text, found.place.end);
                 let holder = Holder::HtmlText;
                 self.add(&found.address, |link| FoundLink {
                     link,
@@ -130,6 +150,7 @@ impl Links {
                     holder,
                     label,
                     before,
+                    after,
                     part: number,
                     place,
                     shown_on: None,
@@ -159,9 +180,13 @@ impl Links {
                 continue;
             }
             let (before, label) = in_front(&html.text, place.start);
+            let after = behind(&html.text, place.end);
             let shown_on = anchor.and_then(|anchor| anchors.get(anchor).copied().flatten());
             let (place, holder) = (html.place(&place), Holder::HtmlText);
-            self.add(&found.address, |link| FoundLink { link, wrapped: None, holder, label, before, part, place, shown_on });
+            if place.as_ref().is_some_and(|place| self.known.contains(&(place.clone(), found.address.clone()))) {
+                continue;
+            }
+            self.add(&found.address, |link| FoundLink { link, wrapped: None, holder, label, before, after, part, place, shown_on });
         }
     }
 }
@@ -171,6 +196,14 @@ fn in_front(text: &str, at: usize) -> (String, String) {
     let before = text.get(..at).unwrap_or_default().tail(BEFORE).to_owned();
     let line = before.rsplit('\n').next().unwrap_or_default().trim().to_owned();
     (before, line)
+}
+
+/// The start of the text behind a place, up to the end of its line or of its sentence.
+fn behind(text: &str, at: usize) -> String {
+    let rest = text.get(at..).unwrap_or_default().trim_start_matches([' ', '\t']);
+    let end =
+        rest.char_indices().take(BEHIND).take_while(|(_, letter)| !"\r\n.!?;:\u{3002}\u{ff01}\u{ff1f}\u{964}".contains(*letter)).last();
+    rest.get(..end.map_or(0, |(at, letter)| at + letter.len_utf8())).unwrap_or_default().to_owned()
 }
 
 /// Whether an anchor leads where its text says: to the same page, to a scanner's form of it, or to what the text cuts short.
@@ -195,5 +228,7 @@ fn shows(href: &str, shown: &str, rest: &str) -> bool {
 
 /// Octets of text kept from in front of a link.
 const BEFORE: usize = 240;
+/// Characters of text kept from behind a link.
+const BEHIND: usize = 80;
 /// Addresses in text that are looked at for each link that a mail may have: texts show where their anchors lead.
 const TEXTS_PER_LINK: usize = 3;

@@ -21,6 +21,7 @@ pub mod parts;
 mod pictures;
 pub mod running_text;
 mod schemes;
+mod sniffed;
 mod tables;
 mod unsigned_mime;
 pub mod unwrap;
@@ -59,6 +60,8 @@ pub struct FoundLink {
     pub label: String,
     /// The end of the text in front of it.
     pub before: String,
+    /// The words right behind it in its own line, up to the end of the sentence.
+    pub after: String,
     /// The part that holds it, counted in document order.
     pub part: usize,
     /// Its octets in that part once decoded, as they stand there: entities and line ends included. None where they are
@@ -203,8 +206,8 @@ impl<'a> Message<'a> {
                 Format::Plain => {
                     links.in_plain(part);
                     // Some programs show text that looks like HTML as HTML.
-                    if form != Some(unsigned_mime::Form::Single) && looks_like_html(&part.text) {
-                        links.in_html(part, &html::read(&part.text));
+                    if form != Some(unsigned_mime::Form::Single) && sniffed::looks_like_html(&part.text) {
+                        links.in_shown_as_html(part, &html::read(&part.text));
                     }
                     text.push_bounded(&part.text, limits::WORDS);
                 }
@@ -236,15 +239,6 @@ impl<'a> Message<'a> {
             || self.headers.named("List-Post").next().is_some()
             || says("Precedence", &[b"bulk", b"list", b"junk"])
     }
-}
-
-/// Whether a plain text has an element that leads somewhere.
-fn looks_like_html(text: &str) -> bool {
-    memchr::memchr_iter(b'<', text.as_bytes()).any(|at| {
-        let name: String = text.get(at + 1..).unwrap_or_default().chars().take_while(char::is_ascii_alphanumeric).take(8).collect();
-        ["a", "area", "html", "form", "base", "meta", "iframe", "script", "svg", "body", "table", "object"]
-            .contains(&name.to_ascii_lowercase().as_str())
-    })
 }
 
 /// A mail as SMTP carries it. One that was saved on disk often has lines that end in LF; on the wire they end in CRLF, and
@@ -298,10 +292,29 @@ mod tests {
             "ftp://attack.com/",
             "<a href=\"//attack.com/\">x</a>",
             "<a href='https:\\\\attack.com'>x</a>",
+            "<!doctype html><form action=x>",
+            "<v:shape href='https:\\\\attack.com'>",
         ] {
             assert!(!content(text).flaws.is_empty(), "{text}");
         }
         assert!(content("Reset: https://vendor.com/x").flaws.is_empty());
+    }
+
+    #[test]
+    fn a_text_that_is_shown_as_html() {
+        for (text, found) in [
+            ("attack&#46;com/login", &["http://attack.com/login"][..]),
+            ("<math><mi>attack<b></b>.com/x</mi></math>", &["http://attack.com/x"]),
+            ("<b>See</b> https://a.com/x?y=1", &["https://a.com/x?y=1"]),
+            ("Reset it: <https://a.com/x?y=1> Ann <ann@corp.example>", &["https://a.com/x?y=1"]),
+            ("Tom &amp; Ann: https://a.com/x?y=1&region=2", &["https://a.com/x?y=1&region=2"]),
+        ] {
+            let content = content(text);
+            for link in found {
+                assert_eq!(links(&content).iter().filter(|known| known == &link).count(), 1, "{text}: {:?}", links(&content));
+            }
+            assert!(content.flaws.is_empty(), "{text}: {:?}", content.flaws);
+        }
     }
 
     fn html(text: &str) -> Content {

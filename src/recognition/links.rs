@@ -68,7 +68,7 @@ impl Group {
                 .rfind("://")
                 .and_then(|at| before.get(at..))
                 .map_or(before, |rest| rest.split_once(char::is_whitespace).map_or("", |(_, after)| after));
-            Label { own: words::fold(&found.label), front: words::fold(last_words(front, IN_FRONT)) }
+            Label { own: words::fold(&found.label), front: words::fold(last_words(front, IN_FRONT)), after: words::fold(&found.after) }
         })
     }
 
@@ -246,6 +246,8 @@ pub(super) struct Label {
     pub(super) own: String,
     /// Right in front of it.
     pub(super) front: String,
+    /// Right behind it, in the same sentence.
+    pub(super) after: String,
 }
 
 impl Label {

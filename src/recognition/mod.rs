@@ -281,7 +281,8 @@ impl Recogniser {
             let front = said(&label.front);
             let signs_in = label.is_bare() || self.wording.hints(&label.own) & Wording::SIGNS_IN != 0;
             let (own, front) = if label.is_bare() || self.wording.points(&label.own) {
-                (front, Said::default())
+                // "Use this link to confirm your address."
+                (front.join(said(&label.after)), Said::default())
             } else {
                 // "Sign in" below "use this link to sign in" says the same.
                 front.split(self.wording.hints(&label.own))
