@@ -59,7 +59,7 @@ pub fn unflow(text: &str) -> Joined {
     joined
 }
 
-/// What stands between `<` and `>` over several lines, each with the white space inside taken out. Longer than an address
+/// What stands between `<` and `>` over several lines, and addresses between quotation marks, each with the white space inside taken out. Longer than an address
 /// may be, it is none.
 #[must_use]
 pub fn in_brackets(text: &str, longest: usize) -> Vec<Joined> {
@@ -71,16 +71,34 @@ pub fn in_brackets(text: &str, longest: usize) -> Vec<Joined> {
         } else if let Some(start) = open.take().filter(|start| at - start <= longest)
             && let Some(inside) = text.get(start..at).filter(|inside| inside.contains('\n'))
         {
-            let mut joined = Joined::default();
-            let mut next = start;
-            for piece in inside.split_inclusive(char::is_whitespace) {
-                joined.push(piece.trim_end(), next);
-                next += piece.len();
-            }
-            all.push(joined);
+            all.push(joined_pieces(inside, start));
+        }
+    }
+    // The other marks that appendix C names. Words in them are no address.
+    let mut open: Option<usize> = None;
+    for at in memchr::memchr_iter(b'"', text.as_bytes()) {
+        if let Some(start) = open.replace(at + 1).filter(|start| at - start <= longest)
+            && let Some(inside) = text.get(start..at).filter(|inside| inside.contains('\n') && starts_address(inside))
+        {
+            all.push(joined_pieces(inside, start));
         }
     }
     all
+}
+
+fn starts_address(text: &str) -> bool {
+    ["http://", "https://", "www."].iter().any(|start| text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start)))
+}
+
+/// A text that stands at `at`, without its white space.
+fn joined_pieces(text: &str, at: usize) -> Joined {
+    let mut joined = Joined::default();
+    let mut next = at;
+    for piece in text.split_inclusive(char::is_whitespace) {
+        joined.push(piece.trim_end(), next);
+        next += piece.len();
+    }
+    joined
 }
 
 #[cfg(test)]
@@ -98,9 +116,10 @@ mod tests {
 
     #[test]
     fn brackets_over_lines() {
-        let text = "<https://a.test/x\r\n  /y> <b> <c\r\nd";
+        let text = "<https://a.test/x\r\n  /y> <b> <c\r\nd \"no\r\naddress\" \"https://a.\r\ntest\"";
         let all = in_brackets(text, 100);
-        assert_eq!(all.len(), 1);
+        assert_eq!(all.len(), 2);
+        assert_eq!(all[1].text, "https://a.test");
         assert_eq!(all[0].text, "https://a.test/x/y");
         assert_eq!(text.get(all[0].place(&(0..18))).unwrap(), "https://a.test/x\r\n  /y");
     }

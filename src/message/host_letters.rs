@@ -60,6 +60,14 @@ pub(super) fn is_dropped(letter: char) -> bool {
     )
 }
 
+/// What directs how a text is written, and is none of it: in a name no browser takes it.
+pub(super) fn is_direction(letter: char) -> bool {
+    matches!(
+        letter,
+        '\u{61c}' | '\u{180e}' | '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2061}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}' | '\u{e0001}'..='\u{e007f}'
+    )
+}
+
 /// What a name may be made of, for one program or another: letters, marks and digits of every script, signs, dots.
 pub(super) fn is_host(letter: char) -> bool {
     if letter.is_ascii() {
@@ -68,7 +76,8 @@ pub(super) fn is_host(letter: char) -> bool {
     is_dot(letter) || !(letter.is_whitespace() || letter.is_control() || is_punctuation(letter))
 }
 
-/// Punctuation of the scripts that mails are written in; what is missing here is read as a letter, and without it.
+/// Punctuation of the scripts that mails are written in; what is missing here is read as a letter, and without it. So are the
+/// four that are pictures for some programs.
 pub(super) fn is_punctuation(letter: char) -> bool {
     matches!(
         letter,
@@ -78,9 +87,9 @@ pub(super) fn is_punctuation(letter: char) -> bool {
             | '\u{5be}' | '\u{5c0}' | '\u{5c3}' | '\u{5c6}' | '\u{5f3}' | '\u{5f4}'
             | '\u{609}' | '\u{60a}' | '\u{60c}' | '\u{60d}' | '\u{61b}' | '\u{61d}'..='\u{61f}' | '\u{66a}'..='\u{66d}' | '\u{6d4}'
             | '\u{964}' | '\u{965}' | '\u{e4f}' | '\u{e5a}' | '\u{e5b}' | '\u{104a}'..='\u{104f}' | '\u{1361}'..='\u{1368}' | '\u{17d4}'..='\u{17da}'
-            | '\u{2010}'..='\u{2023}' | '\u{2025}'..='\u{2027}' | '\u{2030}'..='\u{205e}' | '\u{207d}' | '\u{207e}' | '\u{2308}'..='\u{230b}'
+            | '\u{2010}'..='\u{2023}' | '\u{2025}'..='\u{2027}' | '\u{2030}'..='\u{203b}' | '\u{203d}'..='\u{2048}' | '\u{204a}'..='\u{205e}' | '\u{207d}' | '\u{207e}' | '\u{2308}'..='\u{230b}'
             | '\u{2329}' | '\u{232a}' | '\u{2768}'..='\u{2775}' | '\u{27e6}'..='\u{27ef}' | '\u{2983}'..='\u{2998}' | '\u{2e00}'..='\u{2e5d}'
-            | '\u{3001}' | '\u{3003}' | '\u{3008}'..='\u{3011}' | '\u{3014}'..='\u{301f}' | '\u{3030}' | '\u{303d}' | '\u{30a0}' | '\u{30fb}'
+            | '\u{3001}' | '\u{3003}' | '\u{3008}'..='\u{3011}' | '\u{3014}'..='\u{301f}' | '\u{30a0}' | '\u{30fb}'
             | '\u{fd3e}' | '\u{fd3f}' | '\u{fe10}'..='\u{fe19}' | '\u{fe30}'..='\u{fe51}' | '\u{fe54}'..='\u{fe6b}'
             | '\u{ff01}'..='\u{ff03}' | '\u{ff05}'..='\u{ff0a}' | '\u{ff0c}' | '\u{ff0d}' | '\u{ff0f}' | '\u{ff1a}'..='\u{ff20}' | '\u{ff3b}'..='\u{ff3f}'
             | '\u{ff5b}'..='\u{ff60}' | '\u{ff62}'..='\u{ff65}'

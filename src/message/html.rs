@@ -466,6 +466,8 @@ mod tests {
             "<object data='https://attack.test/'>",
             "<p onclick='x()'>",
             "<meta http-equiv='&#82;efresh' content='0;url=https://attack.test/'>",
+            "<meta http-equiv=Content-Base content='https://attack.test/'><a href='#x'>x</a>",
+            "<div xml:base='https://attack.test/'><a href='#x'>x</a></div>",
             "<svg><a><animate attributeName=href values='https://attack.test/'></animate></a></svg>",
             "<svg><a><set attributeName=href to='https://attack.test/'></set></a></svg>",
             "<script type='application/ld+json'>{}<!--<script></script>",

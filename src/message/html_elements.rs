@@ -87,7 +87,9 @@ pub(super) fn look_at(name: &str, attributes: &[Attribute<'_>]) -> Tag {
             Use::Acts => tag.flaws.add(Flaw::HtmlActive),
             Use::Unknown if key == "http-equiv" => {
                 let letters: String = value().chars().filter(char::is_ascii_alphabetic).collect();
-                if letters.to_ascii_lowercase().contains("refresh") {
+                let letters = letters.to_ascii_lowercase();
+                // Some programs take a field of the mail from here too.
+                if ["refresh", "contentbase", "contentlocation"].iter().any(|field| letters.contains(field)) {
                     tag.flaws.add(Flaw::HtmlActive);
                 }
             }
@@ -115,7 +117,7 @@ fn purpose(element: &str, key: &str, is_item: bool) -> Use {
             Use::Loads
         }
         "href" | "xlink:href" | "longdesc" | "o:href" => Use::Leads,
-        "action" | "formaction" | "ping" | "srcdoc" => Use::Acts,
+        "action" | "formaction" | "ping" | "srcdoc" | "xml:base" => Use::Acts,
         "src" if element == "xml" => Use::Acts,
         // Where Word's users got a smart tag from; nothing there is pressed.
         "downloadurl" if element == "o:smarttagtype" => Use::Loads,
@@ -124,7 +126,7 @@ fn purpose(element: &str, key: &str, is_item: bool) -> Use {
         "src" | "srcset" | "imagesrcset" | "background" | "poster" | "lowsrc" | "dynsrc" | "data" | "style" | "o:src"
         // What leads nowhere, whatever it says. The last ones are what scanners and senders note beside a link.
         | "id" | "class" | "name" | "content" | "cite" | "usemap" | "profile" | "lang" | "target" | "rel" | "itemtype" | "itemid"
-        | "itemprop" | "property" | "typeof" | "vocab" | "prefix" | "resource" | "about" | "value" | "xml:base" | "xml:lang"
+        | "itemprop" | "property" | "typeof" | "vocab" | "prefix" | "resource" | "about" | "value" | "xml:lang"
         | "version" | "originalsrc" | "shash" | "alias" | "summary" | "label" | "placeholder" => Use::Loads,
         _ if key.starts_with("data-") || key.starts_with("aria-") || key.starts_with("xmlns") => Use::Loads,
         _ if key.starts_with("on") && key.len() > 4 => Use::Acts,

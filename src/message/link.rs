@@ -63,7 +63,9 @@ fn reads_one_way(written: &str, url: &Url) -> bool {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = url.host_str().unwrap_or_default();
     let expected = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    authority.eq_ignore_ascii_case(&expected)
+    // Trend Micro writes the port that goes without saying.
+    let usual = url.port().is_none().then(|| url.port_or_known_default()).flatten();
+    (authority.eq_ignore_ascii_case(&expected) || usual.is_some_and(|port| authority.eq_ignore_ascii_case(&format!("{host}:{port}"))))
         && !host.ends_with('.')
         && !host.is_empty()
         && !psl::domain_str(host).unwrap_or(host).contains('_')
@@ -240,6 +242,20 @@ mod tests {
             ("http://a.test/", "http://a.test/"),
         ] {
             assert_eq!(web(address).pattern(), pattern);
+        }
+    }
+
+    #[test]
+    fn a_port_that_goes_without_saying() {
+        for (address, host) in [
+            ("https://ddec1-0-en-ctp.trendmicro.com:443/wis/clicktime/v1/query?url=x", "ddec1-0-en-ctp.trendmicro.com"),
+            ("http://a.test:80/x", "a.test"),
+        ] {
+            let link = web(address);
+            assert_eq!((link.url().host_str(), link.url().port()), (Some(host), None));
+        }
+        for odd in ["https://a.test:0443/", "https://a.test:/", "https://a.test:443:443/"] {
+            assert!(matches!(Target::read(odd), Target::Flawed(_)), "{odd}");
         }
     }
 

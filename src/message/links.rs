@@ -60,10 +60,12 @@ impl Links {
     /// Links in plain text, as it stands and as programs join its lines.
     pub(super) fn in_plain(&mut self, part: &parts::Text) {
         let text = part.text.as_str();
-        let mut known: HashSet<String> = HashSet::new();
+        // Where an address starts, too: what is joined in one place may stand whole in another.
+        let mut known: HashSet<(usize, String)> = HashSet::new();
         for found in self.addresses(text) {
+            let start = found.place.start;
             self.add_text(part.part, text, found.place, &found.address, Holder::Text);
-            known.insert(found.address);
+            known.insert((start, found.address));
         }
         let mut joined = flowed::in_brackets(text, limits::LINK);
         if part.flow == Flow::DelSp {
@@ -71,9 +73,11 @@ impl Links {
         }
         for joined in joined {
             for found in self.addresses(&joined.text) {
-                if !known.contains(&found.address) {
-                    self.add_text(part.part, text, joined.place(&found.place), &found.address, Holder::Text);
-                    known.insert(found.address);
+                let place = joined.place(&found.place);
+                if !known.contains(&(place.start, found.address.clone())) {
+                    let start = place.start;
+                    self.add_text(part.part, text, place, &found.address, Holder::Text);
+                    known.insert((start, found.address));
                 }
             }
         }

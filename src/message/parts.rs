@@ -11,7 +11,7 @@ use super::{
     content_type::is_plain_content_type,
     flaw::{Flaw, Flaws},
     header::{Field, Headers},
-    pictures,
+    pictures, running_text,
 };
 use crate::limits;
 
@@ -195,6 +195,10 @@ impl Tree {
                 }
             }
             PartKind::Multipart => {
+                // RFC 2045 section 6.4 allows none, and some programs undo it all the same.
+                if part.encoding() != mail_parser::Encoding::None {
+                    self.flaws.add(Flaw::TreeShape);
+                }
                 if matches!(subtype.as_str(), "signed" | "encrypted") {
                     self.flaws.add(Flaw::Sealed);
                 }
@@ -243,6 +247,10 @@ fn is_delimited(raw: &[u8], part: &MessagePart<'_>) -> bool {
     let end = (part.offset_end() as usize).min(raw.len());
     // The line end of a closing delimiter may be the next delimiter's.
     let body = raw.get(part.offset_body() as usize..end).unwrap_or_default();
+    // Programs cut a longer one (RFC 2046 section 5.1.1), and some take these quotes off.
+    if boundary.len() > 70 || boundary.starts_with('\'') {
+        return false;
+    }
     let delimiter = format!("--{boundary}");
     let (mut opened, mut closed) = (false, false);
     for line in body.split(|byte| *byte == b'\n') {
@@ -250,7 +258,8 @@ fn is_delimited(raw: &[u8], part: &MessagePart<'_>) -> bool {
             match rest.trim_ascii_end() {
                 b"" => opened = true,
                 b"--" => closed = true,
-                _ => {}
+                // A delimiter for programs that compare the beginning of a line, as the RFC says.
+                _ => return false,
             }
         }
     }
@@ -321,8 +330,19 @@ fn check_encoding(part: &MessagePart<'_>, flaws: &mut Flaws) {
     }
     let charset = part.content_type().and_then(|found| found.attribute("charset").map(str::to_ascii_lowercase));
     let decoded_raw_8bit = part.encoding() == mail_parser::Encoding::None && !body.is_ascii();
+    // One with two octets for each letter has names of which programs do not agree which octet comes first.
+    let is_wide = |name: &str| {
+        let known = encoding_rs::Encoding::for_label_no_replacement(name.as_bytes());
+        known == Some(encoding_rs::UTF_16LE) || known == Some(encoding_rs::UTF_16BE)
+    };
     match charset.as_deref() {
-        Some(name) if name.starts_with("utf-7") || name.starts_with("utf-16") || name.starts_with("utf-32") || name.starts_with("x-") => {
+        Some(name)
+            if is_wide(name)
+                || name.starts_with("utf-7")
+                || name.starts_with("utf-16")
+                || name.starts_with("utf-32")
+                || name.starts_with("x-") =>
+        {
             flaws.add(Flaw::Charset);
         }
         None | Some("us-ascii" | "ascii") if decoded_raw_8bit => flaws.add(Flaw::Charset),
@@ -379,13 +399,19 @@ fn outside(raw: &[u8], part: &MessagePart<'_>) -> Vec<Range<usize>> {
 /// message in MIME format.») has not.
 fn could_be_shown(bytes: &[u8]) -> bool {
     bytes.contains(&b'<')
-        || memchr::memmem::find(bytes, b"://").is_some()
-        || memchr::memmem::find(bytes, b"www.").is_some()
         || bytes.len() > limits::LINK
+        || has_address(bytes)
         || bytes.split(|byte| *byte == b'\n').any(|line| {
             let lower = line.to_ascii_lowercase();
             lower.starts_with(b"content-") || lower.starts_with(b"begin ")
         })
+}
+
+fn has_address(bytes: &[u8]) -> bool {
+    let text: String =
+        bytes.utf8_chunks().flat_map(|chunk| [chunk.valid(), if chunk.invalid().is_empty() { "" } else { "\u{fffd}" }]).collect();
+    let reading = running_text::read(&text, None);
+    !reading.found.is_empty() || !reading.flaws.is_empty()
 }
 
 #[cfg(test)]
@@ -422,6 +448,14 @@ mod tests {
                 mixed,
                 format!("--foo\r\n{text}--foo\r\nContent-Type: multipart/mixed; boundary=bar\r\n\r\n--faa\r\n{text}--faa--\r\n--foo--\r\n"),
             ),
+            (mixed, format!("--foo\r\n{text}--foobar\r\nContent-Type: text/html\r\n\r\nx\r\n--foo--\r\n")),
+            ("Content-Type: multipart/mixed; boundary='foo'", format!("--'foo'\r\n{text}--'foo'--\r\n")),
+            (
+                "Content-Type: multipart/mixed; boundary=foo\r\nContent-Transfer-Encoding: quoted-printable",
+                format!("--foo\r\n{text}--foo--\r\n"),
+            ),
+            (mixed, format!("see WWW.EVIL.TEST\r\n--foo\r\n{text}--foo--\r\n")),
+            (mixed, format!("--foo\r\n{text}--foo--\r\ngo to evil.com/x\r\n")),
             ("Subject: x\r\n Content-Type: text/html", "x\r\n".to_owned()),
             ("X: x\r\n\tcontent-transfer-encoding : base64", "x\r\n".to_owned()),
         ] {
@@ -442,6 +476,8 @@ mod tests {
             ("; charset=utf-8", "h=00t=00t=00\r\n"),
             ("; charset=iso-8859-1", "=EF=BB=BFx\r\n"),
             ("", "=FE=FF=00h\r\n"),
+            ("; charset=iso-10646-ucs-2", "x\r\n"),
+            ("; charset=csUnicode", "x\r\n"),
         ] {
             assert!(plain(charset, body).has(Flaw::Charset), "{charset} {body}");
         }

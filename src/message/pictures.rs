@@ -50,16 +50,39 @@ fn is_file_name(name: &str, endings: &[&str]) -> bool {
 
 /// Whether a text holds a file as uuencode, yEnc, `BinHex` or in armour (RFC 9580 section 6.2, RFC 7468, RFC 1741).
 pub(super) fn is_packed(text: &str) -> bool {
-    text.lines().any(|line| {
+    // Behind an encoding, what ends a line for some program stands in the text as it is.
+    let mut lines = text.split(['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}']).filter(|line| !line.is_empty()).peekable();
+    while let Some(line) = lines.next() {
         let line = line.trim();
-        if let Some(rest) = line.strip_prefix("begin ").or_else(|| line.strip_prefix("begin-base64 ")) {
-            let mode = rest.bytes().take_while(|byte| matches!(byte, b'0'..=b'7')).count();
-            return (mode == 3 || mode == 4 && rest.starts_with(['0', '1']))
-                && rest.get(mode..).is_some_and(|rest| rest.trim_start().len() < rest.len() && !rest.trim().is_empty());
+        let mut words = line.split_whitespace();
+        let packed = match words.next().unwrap_or_default() {
+            "begin" | "begin-base64" | "begin-base64-encoded" => {
+                let mode = words.next().unwrap_or_default();
+                let is_mode = mode.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+                let usual = mode.len() == 3 || mode.len() == 4 && mode.starts_with(['0', '1']);
+                is_mode && words.next().is_some() && (usual || lines.peek().is_some_and(|next| is_uuencoded(next)))
+            }
+            "=ybegin" => true,
+            _ => line.starts_with("-----BEGIN ") || line.get(..BINHEX.len()).is_some_and(|start| start.eq_ignore_ascii_case(BINHEX)),
+        };
+        if packed {
+            return true;
         }
-        line.starts_with("=ybegin ") || line.starts_with("-----BEGIN ") || line.starts_with("(This file must be converted with BinHex")
-    })
+    }
+    false
 }
+
+/// Whether a line holds as many letters as its first one says (POSIX `uuencode`).
+fn is_uuencoded(line: &str) -> bool {
+    let Some((first, rest)) = line.as_bytes().split_first().filter(|_| line.bytes().all(|byte| matches!(byte, b' '..=b'`'))) else {
+        return false;
+    };
+    let octets = usize::from(first.wrapping_sub(b' ') & 0x3f);
+    // The blanks at the end may be gone, and a letter may be there for a sum.
+    rest.len() <= octets.div_ceil(3) * 4 + 1 && rest.len() + 4 > octets.div_ceil(3) * 4
+}
+
+const BINHEX: &str = "(This file must be converted with BinHex";
 
 #[cfg(test)]
 mod tests {
@@ -74,10 +97,16 @@ mod tests {
             "=ybegin line=128 size=1 name=a",
             "-----BEGIN PGP MESSAGE-----",
             "(This file must be converted with BinHex 4.0)",
+            "(this file must be converted with binhex 4.0)",
+            "begin  644\ta.htm\r\nM",
+            "x\rbegin 644 a.htm\rM",
+            "x\u{2028}begin 644 a.htm",
+            "begin 6 a.htm\r\n#0V%T\r\n`\r\nend",
+            "begin 100644 a.htm\r\n#0V%T\r\n`\r\nend",
         ] {
             assert!(is_packed(packed), "{packed}");
         }
-        for plain in ["begin with this", "begin 2024 well", "----- BEGIN -----", "begin 10 days"] {
+        for plain in ["begin with this", "begin 2024 well", "----- BEGIN -----", "begin 10 days", "begin 7 days\r\nbefore that"] {
             assert!(!is_packed(plain), "{plain}");
         }
     }

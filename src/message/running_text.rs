@@ -12,7 +12,7 @@ use idna::AsciiDenyList;
 use super::{
     Domain,
     flaw::{Flaw, Flaws},
-    host_letters::{NAME, is_address, is_break, is_dot, is_dropped, is_ending, is_host, with_ending},
+    host_letters::{NAME, is_address, is_break, is_direction, is_dot, is_dropped, is_ending, is_host, is_punctuation, with_ending},
     schemes,
 };
 use crate::limits;
@@ -195,11 +195,21 @@ impl<'t> Scan<'t> {
                 }
                 None => false,
             };
-            if odd > 0 && goes_on && !self.slice(colon + 3..tail.end).contains(['/', '?', '#']) {
+            let goes_on = odd > 0 && goes_on || self.goes_on_behind_marks(tail.end);
+            if goes_on && !self.slice(colon + 3..tail.end).contains(['/', '?', '#']) {
                 self.reading.flaws.add(Flaw::LinkAmbiguous);
             }
         }
         (self.taken, self.by) = (tail.seen.max(self.taken), Taken::ByScheme);
+    }
+
+    /// Whether punctuation of other scripts and then the rest of a name stands there: browsers take both for more of the host.
+    fn goes_on_behind_marks(&self, at: usize) -> bool {
+        let rest = self.rest(at);
+        let marks: usize =
+            rest.chars().take(SCHEME).take_while(|letter| !letter.is_ascii() && is_punctuation(*letter)).map(char::len_utf8).sum();
+        let name = rest.get(marks..).unwrap_or_default().chars().take(NAME).take_while(|letter| is_host(*letter));
+        marks > 0 && with_ending(&name.collect::<String>()).is_some()
     }
 
     /// What stands behind two backslashes: a share on a file server, which mail programs for Windows open.
@@ -207,7 +217,13 @@ impl<'t> Scan<'t> {
         if !self.letter(start).is_some_and(is_host) || start <= self.taken && self.by == Taken::ByScheme {
             return;
         }
-        let end = start + self.rest(start).bytes().take(NAME).take_while(|byte| !byte.is_ascii() || is_host(char::from(*byte))).count();
+        let end = start
+            + self
+                .rest(start)
+                .bytes()
+                .take(NAME)
+                .take_while(|byte| !byte.is_ascii() || *byte == b'@' || is_host(char::from(*byte)))
+                .count();
         if self.octet(end).is_some_and(|next| matches!(next, b'\\' | b'/'))
             || self.rest(start).as_bytes().get(..end - start).is_some_and(|name| name.contains(&b'.'))
         {
@@ -255,6 +271,9 @@ impl<'t> Scan<'t> {
         if text.contains(is_sign) {
             self.pieces(&run, is_sign);
         }
+        if text.contains(is_direction) {
+            self.pieces(&run, is_direction);
+        }
         if text.contains('_') && !text.is_ascii() {
             self.pieces(&run, |letter| letter == '_');
         }
@@ -267,7 +286,8 @@ impl<'t> Scan<'t> {
     fn is_in_mail_address(&self, run: &Range<usize>) -> bool {
         let is_local = |letter: char| letter.is_ascii_alphanumeric() || "_-+".contains(letter);
         let text = self.slice(run.clone());
-        let is_plain = text.is_ascii() && !text.starts_with(['.', '-']);
+        // Labels that no domain has end the name for programs that then link the rest.
+        let is_plain = text.is_ascii() && !text.starts_with(['.', '-']) && !["-.", ".-", ".."].iter().any(|pair| text.contains(pair));
         if self.before(run.start) == Some('@') {
             let local = run.start.checked_sub(1).and_then(|at| self.before(at)).is_some_and(is_local);
             let goes_on = self.octet(run.end) == Some(b'/') || self.octet(run.end) == Some(b':') && self.tail_starts(run.end);
@@ -280,8 +300,12 @@ impl<'t> Scan<'t> {
             let domain = self.rest(run.end + 1);
             let name = domain.bytes().take(NAME).take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-')).count();
             let name = domain.get(..name).unwrap_or_default().trim_end_matches(['.', '-']);
+            // A page or a port behind it: no mail address for some programs, which then link the front.
+            let end = run.end + 1 + name.len();
+            let goes_on = self.octet(end) == Some(b'/') || self.octet(end) == Some(b':') && self.tail_starts(end);
             return starts
                 && is_plain
+                && !goes_on
                 && domain.starts_with(|letter: char| letter.is_ascii_alphanumeric())
                 && with_ending(name) == Some(name.len());
         }
@@ -375,7 +399,8 @@ impl<'t> Scan<'t> {
         if name.end == run.end && self.tail_starts(name.end) {
             let tail = self.tail(name.end, name.start);
             ends = [Some(tail.end), tail.beyond];
-            if tail.seen > self.taken {
+            // A program that knows no endings of other scripts sees the names behind this one.
+            if tail.seen > self.taken && host.ends_with(|letter: char| letter.is_ascii()) {
                 (self.taken, self.by) = (tail.seen, Taken::ByName);
             }
         }
@@ -411,6 +436,21 @@ impl<'t> Scan<'t> {
     fn tail(&self, from: usize, start: usize) -> Tail {
         // What an address is wrapped in ends it.
         let wrapped = self.before(start).filter(|letter| "'*|`".contains(*letter)).and_then(|letter| u8::try_from(letter).ok());
+        let tail = self.tail_in(from, start, wrapped);
+        // Where the sign stands inside, programs that see none there go on.
+        let inside = wrapped.is_some_and(|sign| b"'*".contains(&sign) && self.octet(tail.seen) == Some(sign));
+        let goes_on = self.octet(tail.seen + 1).is_some_and(|next| next.is_ascii_alphanumeric() || b"&=/%".contains(&next));
+        if !inside || !goes_on || !self.slice(from..tail.seen).contains(['/', '?', '#']) {
+            return tail;
+        }
+        let whole = self.tail_in(from, start, None);
+        // The last sign is the one that wraps.
+        let end = start + self.slice(start..whole.end).trim_end_matches(['\'', '*']).len();
+        Tail { end: tail.end, seen: tail.seen, beyond: Some(whole.beyond.unwrap_or(end)) }
+    }
+
+    /// The same, where this sign ends it.
+    fn tail_in(&self, from: usize, start: usize, wrapped: Option<u8>) -> Tail {
         let bytes = self.text.as_bytes();
         let most = bytes.len().min(start + limits::LINK + 1);
         let mut open = [0_usize; 3];
@@ -555,6 +595,36 @@ mod tests {
         assert_eq!(links("詳細はexample.com").len(), 2);
         assert!(!links(&format!("https://{}", "a.".repeat(90_000))).is_empty());
         assert!(!links(&format!("{}com", "a.".repeat(200))).is_empty());
+    }
+
+    /// What one linkifier of three, or a browser, takes for another name than the one that is plain to see.
+    #[test]
+    fn names_in_odd_company() {
+        for text in [
+            "https://a.com\u{2014}a.com/x",
+            "https://a.com\u{3001}a.com",
+            "https://a.com\u{300d}a.com/",
+            "\\\\evil@ssl\\share\\x",
+            "x@c.--evil.com",
+            "\\\\evil.com@443\\share",
+        ] {
+            assert!(links(text).contains(&"link-ambiguous".to_owned()), "{text}: {:?}", links(text));
+        }
+        for (text, address) in [
+            ("\u{3030}a.com", "http://xn--a-v6t.com"),
+            ("evil.இந்தியா\u{202e}moc.r", "http://evil.xn--xkc2dl3a5ee0h"),
+            ("a.рф?evil.com", "http://evil.com"),
+            ("(evil.sh@a.com:80", "http://evil.sh"),
+            ("*https://a.com/x?*a&evil.com/x*", "http://evil.com/x*"),
+            ("*https://a.com/r?a=*&t=b*", "https://a.com/r?a=*&t=b"),
+            ("*https://a.com/r?a=*&t=b*", "https://a.com/r?a="),
+            ("'https://a.com/r?n=O'Neil&t=b', x", "https://a.com/r?n=O'Neil&t=b"),
+        ] {
+            assert!(links(text).iter().any(|found| found == address), "{text}: {:?}", links(text));
+        }
+        for text in ["https://a.com\u{3001}次の a.com", "https://a.com\u{2014}the site", "\u{300c}https://a.com\u{300d}"] {
+            assert!(!links(text).contains(&"link-ambiguous".to_owned()), "{text}: {:?}", links(text));
+        }
     }
 
     #[test]

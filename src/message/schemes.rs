@@ -3,6 +3,8 @@
 //! Some programs take all up to the next space for the address behind `://` and `www.`, and open schemes that need no
 //! slashes. Where such a start is followed by what nobody reads in one way, that is a flaw. One look at each octet.
 
+use std::ops::Range;
+
 use super::host_letters::is_dot;
 
 /// Whether a text holds the start of an address that leads where only some programs know.
@@ -42,8 +44,27 @@ fn is_web(rest: &str) -> bool {
     name && rest.get(3..).is_some_and(|rest| rest.starts_with(is_dot))
 }
 
+/// Where the path of a run's first http or https address stands, up to what some program may end it at.
+fn plain_path(run: &str) -> Range<usize> {
+    let Some(colon) = run.find("://") else { return 0..0 };
+    let is_web = run.get(..colon).is_some_and(|front| {
+        let front = front.as_bytes();
+        [&b"http"[..], b"https"].iter().any(|scheme| {
+            front.len().checked_sub(scheme.len()).and_then(|at| front.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(scheme))
+        })
+    });
+    let rest = run.as_bytes().get(colon + 3..).unwrap_or_default();
+    let host = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b".-:".contains(byte)).count();
+    if !is_web || host == 0 || rest.get(host) != Some(&b'/') {
+        return 0..0;
+    }
+    let path = rest.iter().skip(host).take_while(|byte| byte.is_ascii_alphanumeric() || b"/?#:@&=+$%-._~".contains(byte)).count();
+    colon + 3 + host..colon + 3 + host + path
+}
+
 /// Whether a colon ends a scheme that leads off without slashes.
 fn has_scheme(run: &str) -> bool {
+    let path = plain_path(run);
     memchr::memchr_iter(b':', run.as_bytes()).any(|colon| {
         let (front, rest) = (run.get(..colon).unwrap_or_default(), run.get(colon + 1..).unwrap_or_default());
         let letters = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
@@ -53,6 +74,10 @@ fn has_scheme(run: &str) -> bool {
             return false;
         }
         let starts = |start: &str| rest.get(..start.len()).is_some_and(|rest| rest.eq_ignore_ascii_case(start));
+        // Gateways and click counters write the address that they hide like this. Every program takes it for a path.
+        if (word.ends_with("http") || word.ends_with("https")) && !starts("\\") && !starts("/\\") && path.contains(&colon) {
+            return false;
+        }
         if ["\\\\", "/\\", "\\/", "%5c", "%2f"].iter().any(|start| starts(start)) {
             return true;
         }
@@ -163,6 +188,10 @@ mod tests {
             "view-source:x",
             "thing:%5C%5cevil",
             "thing:\\\\evil",
+            "https://a.test,https:%2F%2Fevil/x",
+            "https://a.test/x,https:%2F%2Fevil/x",
+            "https://a.test/x/javascript:alert(1)",
+            "https://a.test/x/https:\\\\evil",
         ] {
             assert!(is_ambiguous(text), "{text}");
         }
@@ -174,6 +203,8 @@ mod tests {
             "mailto:ann@corp.example tel:+1 sms:1 cid:x@y",
             "awww.cute@corp.example info@www.bank.test",
             "C:\\Users\\x",
+            "https://k.r.eu-west-1.awstrack.me/L0/https:%2F%2Fa.test%2Freset/1/0102-x/jwE=151",
+            "(https://protect.checkpoint.com/v2/r01/___https:/a.test/reset___.YXAz)",
         ] {
             assert!(!is_ambiguous(text), "{text}");
         }

@@ -12,7 +12,10 @@ use base64::{
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
-use crate::message::{Link, Target};
+use crate::message::{
+    Link, Target,
+    unwrap::{Unwrapped, unwrap},
+};
 
 /// A link of a click counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,11 +117,11 @@ pub fn counter(link: &Link) -> Option<Counter> {
     Some(Counter { service, target: target(url, *carrying).and_then(|target| as_link(&target)) })
 }
 
-/// A link once every counter that carries its target is undone.
+/// A link once every counter and every scanner that carries its target is undone.
 pub(super) struct Opened<'l> {
-    /// Where it leads; the link itself where it is no counter's.
+    /// Where it leads; the link itself where it is no counter's and no scanner's.
     pub(super) target: Cow<'l, Link>,
-    /// Whether a counter is left that does not say where it leads.
+    /// Whether one is left that does not say where it leads.
     pub(super) opaque: bool,
 }
 
@@ -126,6 +129,15 @@ impl<'l> Opened<'l> {
     pub(super) fn of(link: &'l Link) -> Self {
         let mut target = Cow::Borrowed(link);
         for _ in 0..DEEPEST {
+            // A scanner in front hides a link as a counter does.
+            match unwrap(target.expose()) {
+                Unwrapped::Original { link, .. } => match as_link(&link) {
+                    Some(next) => target = Cow::Owned(next),
+                    None => return Self { target, opaque: false },
+                },
+                Unwrapped::Opaque { .. } => return Self { target, opaque: true },
+                Unwrapped::NotWrapped | Unwrapped::Broken { .. } => {}
+            }
             match counter(&target) {
                 Some(Counter { target: Some(next), .. }) => target = Cow::Owned(next),
                 Some(Counter { target: None, .. }) => return Self { target, opaque: true },
@@ -240,8 +252,30 @@ mod tests {
         let mut deep = "https://app.acme.test/".to_owned();
         for _ in 0..6 {
             let encoded: String = form_urlencoded::byte_serialize(deep.as_bytes()).collect();
-            deep = format!("https://abc.r.eu-west-1.awstrack.me/L0/{encoded}/1/0102/x=7");
+            deep = format!("https://t.sidekickopen.com/e1t/c/5/f18?t={encoded}&u=1");
         }
         assert!(Opened::of(&link(&deep)).opaque);
+    }
+
+    /// Recognition reads through scanners and counters, in any order; what neither tells stays opaque.
+    #[test]
+    fn behind_scanners() {
+        let target = "https://app.acme.test/reset/a1";
+        let encode = |link: &str| form_urlencoded::byte_serialize(link.as_bytes()).collect::<String>();
+        let safe = |link: &str| format!("https://eur01.safelinks.protection.outlook.com/?url={}&data=05", encode(link));
+        let counted = |link: &str| format!("https://k9.r.eu-west-1.awstrack.me/L0/{}/1/0102/x=7", encode(link));
+        for address in
+            [safe(target), safe(&counted(target)), counted(&safe(target)), format!("https://urldefense.com/v3/__{target}__;!!x!y$")]
+        {
+            let link = link(&address);
+            let opened = Opened::of(&link);
+            assert_eq!((opened.target.expose(), opened.opaque), (target, false), "{address}");
+        }
+        for address in ["https://protect-us.mimecast.com/s/AbC?domain=acme.test".to_owned(), safe("https://protect-us.mimecast.com/s/AbC")]
+        {
+            assert!(Opened::of(&link(&address)).opaque, "{address}");
+        }
+        let broken = link("https://eur01.safelinks.protection.outlook.com/?data=05");
+        assert!(!Opened::of(&broken).opaque);
     }
 }

@@ -235,7 +235,8 @@ fn is_token(piece: &str) -> bool {
 /// Whether a shorter part is a token where what stands around it says so.
 fn is_short_token(piece: &str, hint: Hint) -> bool {
     let digits = piece.bytes().filter(u8::is_ascii_digit).count();
-    let plain = piece.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let signs: &[u8] = if hint == Hint::Name { b"-_@$" } else { b"-_" };
+    let plain = piece.bytes().all(|byte| byte.is_ascii_alphanumeric() || signs.contains(&byte));
     if !plain || piece.len() >= SHORTEST || is_numbered_word(piece) {
         return false;
     }
@@ -374,6 +375,9 @@ mod tests {
             ("https://a.test/invites/h7Kq2mVx9Z", 10),
             ("https://a.test/site/activate/k3j9x2ab/?redirect=%2Fjob", 8),
             ("https://a.test/user/registration?token=pZ3_kQ9vLx2R", 12),
+            ("https://a.test/reset?token=ab$12Zz9Qw8x1", 13),
+            ("https://a.test/reset?token=ab@12Zz9Qw8x1$9", 15),
+            ("https://a.test/reset?token=bob@corp", 0),
             ("https://a.test/login/confirm.php?data=Zp3kQ9vLx2RtYw8/bob", 19),
             ("https://a.test/account/confirm_verification/21337452?via=1", 8),
             ("https://a.test/callback/email?token=482913", 6),

@@ -267,6 +267,8 @@ mod tests {
         for (fields, before, link, behind) in [
             ("Content-Type: text/plain", "Go to ", LINK, " now"),
             ("Content-Type: text/plain", "Go to <", LINK, ">."),
+            ("Content-Type: text/plain", "Go to *", "https://login.vendor.com/reset?action=*&key=Xk29LmQz81PwVt7RbYcD", "* now"),
+            ("Content-Type: text/plain", "Go to '", "https://login.vendor.com/reset?n=O'Neil&key=Xk29LmQz81PwVt7RbYcD", "'."),
             (html, "<a href=\"", LINK, "\">x</a>"),
             (html, "<a href=\"", "https://login.vendor.com/reset?action=rp&#038;key=Xk29LmQz81PwVt7RbYcD&#038;login=bob", "\">x</a>"),
             (
@@ -302,6 +304,23 @@ mod tests {
                 let text = std::str::from_utf8(&octets.layer.text).unwrap().to_owned();
                 assert_eq!(text.trim_end(), format!("{before}{NEW}0{behind}"), "{encoding}");
             }
+        }
+    }
+
+    /// A link that stands in pieces in one place and whole in another is replaced in both.
+    #[test]
+    fn in_pieces_and_whole() {
+        let (front, rest) = LINK.split_at(30);
+        for (fields, body, after) in [
+            (
+                "Content-Type: text/plain; format=flowed; delsp=yes",
+                format!("Go to <{front} \r\n{rest}> now\r\nor {LINK}"),
+                format!("Go to <{NEW}0> now\r\nor {NEW}0"),
+            ),
+            ("Content-Type: text/plain", format!("<{front}\r\n{rest}>\r\nor {LINK}"), format!("<{NEW}0>\r\nor {NEW}0")),
+        ] {
+            let changed = guarded(&mail(fields, &body)).map(|after| String::from_utf8(after).unwrap());
+            assert_eq!(changed, Ok(String::from_utf8(mail(fields, &after)).unwrap()), "{body}");
         }
     }
 

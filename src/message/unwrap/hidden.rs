@@ -36,14 +36,14 @@ pub(super) fn original(link: &str, url: &Url, hiding: Hiding) -> Option<String> 
         Hiding::Nowhere | Hiding::HostOnly => None,
     }?;
     // Some scanners encode twice.
-    let mut found = found;
+    let mut found = two_slashes(found);
     for _ in 0..ENCODED_AGAIN {
         if found.contains("://") || !found.contains('%') {
             break;
         }
-        found = decoded(&found)?;
+        found = two_slashes(decoded(&found)?);
     }
-    Some(two_slashes(found))
+    Some(found)
 }
 
 /// Whether a link on a host that nobody knows is a scanner's all the same, by a form that no other link has.

@@ -153,6 +153,17 @@ mod tests {
         }
     }
 
+    /// Where a program made one slash of two, the original's own percent-encoding is still its own.
+    #[test]
+    fn one_slash_is_no_encoding() {
+        for wrapped in [
+            "https://protect.checkpoint.com/v2/r01/___https:/a.test/r?t=Ab3%2BdEf%3D&x=%252F___.YXAz",
+            "https://secure-web.cisco.com/1abc/https%3A%2Fa.test%2Fr%3Ft%3DAb3%252BdEf%253D%26x%3D%25252F",
+        ] {
+            assert_eq!(original(wrapped).as_deref(), Some("https://a.test/r?t=Ab3%2BdEf%3D&x=%252F"), "{wrapped}");
+        }
+    }
+
     #[test]
     fn chains_and_ends() {
         let inner = "https://linkprotect.cudasvc.com/url?a=https%3a%2f%2fa.test%2f&c=E";
