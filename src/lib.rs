@@ -3,6 +3,7 @@
 //! The map. A mail comes in by [`smtp::server`] or [`milter`], is decided by [`pipeline`], and leaves by [`smtp::client`] or as
 //! the milter's answer:
 //!
+//! - [`mail`]: plain data, the ground floor: transaction, outcome, record, the closed vocabularies;
 //! - [`smtp`] and [`milter`]: octets into a transaction, an outcome into replies;
 //! - [`pipeline`]: one transaction in, one record out;
 //! - what it uses: [`message`] reads the mail, [`identity`] looks up its sender, [`recognition`] finds what it is about,
@@ -10,7 +11,7 @@
 //! - [`service`]: what servers share: listeners, permits, the budget of memory, and how they stop;
 //! - [`http`]: the guard page and the admin page; [`link_store`]: the folder of short guard links;
 //! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, [`clock`], the only reader of
-//!   time, [`tls`], [`metrics`], and the macro behind the closed vocabularies;
+//!   the time of day, [`tls`], [`metrics`], and the macro behind the closed vocabularies;
 //! - above them [`commands`] and [`cli`], what can be typed; [`testbed`] is what the demo and the tests run on.
 //!
 //! The library exists so that tests own listeners, DNS and shutdown. `tests/suite/architecture.rs` holds which module may use which.
