@@ -216,9 +216,20 @@ fn matches(mail: &MailRecord, find: &Find) -> bool {
 fn tail(folder: &Path, lines: usize, then: Then, form: Form) -> anyhow::Result<Answer> {
     let mut out = io::stdout().lock();
     let files = chain::files(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    // How far each file has been read: what comes behind is shown by following it, and nothing in between is left out.
+    let mut known: HashMap<PathBuf, u64> = HashMap::new();
+    for path in &files {
+        known.insert(path.clone(), path.metadata()?.len());
+    }
     let mut newest: Vec<Vec<u8>> = Vec::new();
     for (older, path) in files.iter().rev().enumerate() {
-        let mut these: Vec<Vec<u8>> = BufReader::new(File::open(path)?).split(b'\n').collect::<Result<_, _>>()?;
+        let mut text = Vec::new();
+        File::open(path)?.take(known.get(path).copied().unwrap_or_default()).read_to_end(&mut text)?;
+        // The rest of a line that is being written comes with the next look.
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        text.truncate(whole);
+        known.insert(path.clone(), u64::try_from(whole)?);
+        let mut these: Vec<Vec<u8>> = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect();
         these.append(&mut newest);
         newest = these;
         if older > 0 && newest.len() >= lines {
@@ -237,11 +248,6 @@ fn tail(folder: &Path, lines: usize, then: Then, form: Form) -> anyhow::Result<A
         return Ok(Answer::Yes);
     }
     // Whichever file grows: by a clock that steps back, records go on in an older one.
-    let mut known: HashMap<PathBuf, u64> = HashMap::new();
-    for path in files {
-        let length = path.metadata()?.len();
-        known.insert(path, length);
-    }
     loop {
         out.flush()?;
         thread::sleep(POLL);

@@ -235,7 +235,7 @@ fn read(path: &Path, problems: &mut Problems) -> Option<String> {
     }
 }
 
-/// A text file of at most [`limits::SETTINGS_FILE`] octets, or what is wrong with it.
+/// A text file of at most [`crate::limits::SETTINGS_FILE`] octets, or what is wrong with it.
 fn read_text(path: &Path) -> Result<String, String> {
     files::text(path).map_err(|error| format!("cannot be read: {error}"))
 }

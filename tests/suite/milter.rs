@@ -226,7 +226,7 @@ fn without_signature(mail: &[u8]) -> Vec<u8> {
 
 /// Every mail of the corpus by both protocols: the same decision for the same reason, and the same octets.
 #[tokio::test(flavor = "multi_thread")]
-async fn both_doors_decide_and_edit_alike() {
+async fn both_protocols_decide_and_edit_alike() {
     let Some(corpus) = crate::hop::shared("corpus") else { return };
     let mut mails: Vec<(String, Vec<u8>)> = Vec::new();
     for folder in ["dev/positive", "dev/negative", "mime/rfc", "mime/legacy"] {
