@@ -146,7 +146,7 @@ struct RecognizedView<'a> {
 struct RefusedView {
     file: String,
     decision: &'static str,
-    reply: &'static str,
+    reply: String,
 }
 
 impl<'a> View<'a> {
@@ -214,17 +214,13 @@ fn show(out: &mut impl Write, file: &Path, preview: &Preview) -> io::Result<()> 
 }
 
 fn refused(out: &mut impl Write, file: &Path, refusal: Refusal, form: Form) -> anyhow::Result<()> {
-    let reply = match refusal {
-        Refusal::Looping => "554 5.4.6 the mail is looping: it has too many Received fields",
-        Refusal::HeaderTooLarge => "552 5.3.4 the header is too large",
-        Refusal::Fault => "451 4.3.0 the mail could not be read",
-    };
+    let reply = format!("{} {}", refusal.code(), refusal.text());
     let view = RefusedView { file: file.display().to_string(), decision: "refused", reply };
     if form == Form::Json {
         serde_json::to_writer(&mut *out, &view).context("standard output")?;
         writeln!(out)?;
     } else {
-        writeln!(out, "{}: the hop would refuse it: {reply}", view.file)?;
+        writeln!(out, "{}: the hop would refuse it: {}", view.file, view.reply)?;
     }
     Ok(())
 }

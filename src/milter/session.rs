@@ -218,7 +218,7 @@ impl Session<'_> {
                 self.mail = Some(Box::new(OpenTransaction::begin(self.server, &self.client, text(&path))));
             }
             MtaCommand::Recipient(path) => {
-                let mail = self.mail.as_mut().ok_or(SessionError::OutOfTurn)?;
+                let mail = self.mail_in(Told::Header)?;
                 if mail.recipients.len() < limits::MILTER_RECIPIENTS {
                     mail.recipients.push(text(&path));
                 } else {
@@ -402,14 +402,12 @@ async fn decide(pipeline: &Pipeline, client: &MtaClient, mail: &mut OpenTransact
 
 /// Refuses a mail by the MTA, and writes a record of it. Returns the reply.
 fn refuse(pipeline: &Pipeline, client: &MtaClient, mail: &OpenTransaction, refused: RefusedFor) -> MilterReply {
-    let (code, delivery, reply) = match refused {
-        RefusedFor::NoMemory => (452, Delivery::Deferred, "452 4.3.1 too many mails at once, send it again"),
-        RefusedFor::Pipeline(Refusal::Looping) => {
-            (554, Delivery::Refused, "554 5.4.6 the mail is looping: it has too many Received fields")
-        }
-        RefusedFor::Pipeline(Refusal::HeaderTooLarge) => (552, Delivery::Refused, "552 5.3.4 the header is too large"),
-        RefusedFor::Pipeline(Refusal::Fault) => (451, Delivery::Deferred, "451 4.3.0 the mail could not be read, send it again"),
+    let (code, text) = match refused {
+        RefusedFor::NoMemory => (452, "4.3.1 too many mails at once, send it again"),
+        RefusedFor::Pipeline(refusal) => (refusal.code(), refusal.text()),
     };
+    let delivery = if code < 500 { Delivery::Deferred } else { Delivery::Refused };
+    let reply = format!("{code} {text}");
     let record = RefusalRecord {
         v: record::VERSION,
         time: clock::now(),
@@ -419,10 +417,10 @@ fn refuse(pipeline: &Pipeline, client: &MtaClient, mail: &OpenTransaction, refus
         recipients: mail.recipients.len(),
         size: mail.size,
         delivery: delivery.into(),
-        reply: reply.to_owned(),
+        reply: reply.clone(),
     };
     pipeline.shared.refused_mail(record, code);
-    MilterReply::Refuse(reply.to_owned())
+    MilterReply::Refuse(reply)
 }
 
 /// The answer to an offer: what is needed of it, with all other steps left out.

@@ -9,17 +9,14 @@ use super::{
     Shared,
     edits::Edits,
     quota::Spending,
-    record::Description,
+    record::{Description, reason},
     replay::{self, Seen},
 };
 use crate::{
     allowlist::{Decision, Entry, Finding, Mode, Reason},
     clock,
     edit::Patch,
-    mail::{
-        Delivery, Outcome, Record, VerdictKind,
-        record::{MailRecord, ReasonRecord},
-    },
+    mail::{Delivery, Outcome, Record, VerdictKind, record::MailRecord},
     message::Mailbox,
 };
 
@@ -241,16 +238,6 @@ impl Ready {
             tracing::error!("the audit disk is too slow: a record is dropped; mails are relayed, exemptions stop");
         }
         // Dropping `self` writes the record.
-    }
-}
-
-fn reason(finding: &Finding) -> ReasonRecord {
-    ReasonRecord {
-        check: finding.reason.into(),
-        ok: finding.ok,
-        detail: finding.detail.clone(),
-        field: finding.field.map(str::to_owned),
-        covered_by: finding.proof.clone(),
     }
 }
 

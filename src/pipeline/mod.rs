@@ -134,6 +134,28 @@ pub enum Refusal {
     Fault,
 }
 
+impl Refusal {
+    /// The reply's code (RFC 5321 section 4.2).
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Looping => 554,
+            Self::HeaderTooLarge => 552,
+            Self::Fault => 451,
+        }
+    }
+
+    /// The reply's enhanced code (RFC 3463) and text.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Looping => "5.4.6 the mail is looping: it has too many Received fields",
+            Self::HeaderTooLarge => "5.3.4 the header is too large",
+            Self::Fault => "4.3.0 the mail could not be read, send it again",
+        }
+    }
+}
+
 /// What the hop would do to a mail, and why, for `explain`.
 #[derive(Debug)]
 pub struct Preview {

@@ -133,14 +133,18 @@ pub fn identity_record(identity: &Identity, author: Option<&Domain>) -> Identity
 /// The findings of a decision, in the order of the checks.
 #[must_use]
 pub fn reasons(decision: &Decision) -> Vec<ReasonRecord> {
-    let reason = |finding: &Finding| ReasonRecord {
+    decision.findings.iter().map(reason).collect()
+}
+
+/// A check and its outcome, as the record has it.
+pub(super) fn reason(finding: &Finding) -> ReasonRecord {
+    ReasonRecord {
         check: finding.reason.into(),
         ok: finding.ok,
         detail: finding.detail.clone(),
         field: finding.field.map(str::to_owned),
         covered_by: finding.proof.clone(),
-    };
-    decision.findings.iter().map(reason).collect()
+    }
 }
 
 /// The actions that a decision takes or, where it is only observed, would take.

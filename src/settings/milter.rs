@@ -36,7 +36,7 @@ pub(super) fn compile(
         return None;
     }
     let place = file.place("milter");
-    if listen.is_none() {
+    if listen.as_ref().is_none_or(|list| list.value.is_empty()) {
         problems.add_missing(place.clone(), "milter.listen", "missing, expected where MTAs connect, as in [\"inet:127.0.0.1:8891\"]");
     }
     // A section with mistakes has a name all the same.

@@ -323,6 +323,7 @@ async fn frames_out_of_turn_end_the_session() {
         ("a field behind the header", vec![&mail, &rcpt, &field, &end, &field]),
         ("the header's end twice", vec![&mail, &rcpt, &field, &end, &end]),
         ("a body before the header's end", vec![&mail, &rcpt, &field, &frame(b'B', b"x")]),
+        ("a recipient behind the header", vec![&mail, &rcpt, &field, &end, &rcpt]),
         ("the end before the header's end", vec![&mail, &rcpt, &field, &frame(b'E', b"")]),
     ] {
         let mut mta = Mta::connect(address).await;

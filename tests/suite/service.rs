@@ -611,6 +611,8 @@ fn empty_lists_are_mistakes() {
         let (_, said, code) = Folder::new(smtp, "").command(&["check"]);
         assert!(code == Some(2) && said.contains(key), "{smtp}: {said}");
     }
+    let (_, said, code) = Folder::new("next_hop = \"127.0.0.1:1\"", "[milter]\nlisten = []").command(&["check"]);
+    assert!(code == Some(2) && said.contains("milter.listen"), "{said}");
     let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");
     let text = fs::read_to_string(folder.path("firstclick.toml")).unwrap();
     fs::write(folder.path("firstclick.toml"), text.replace("listen = [\"127.0.0.1:0\"]", "listen = []")).unwrap();

@@ -168,15 +168,11 @@ fn refusal_of_data(kept: Result<(), Refusal>, line_endings: LineEndings, config:
 }
 
 fn refused_by_bounds(refusal: pipeline::Refusal) -> Reply {
-    match refusal {
-        pipeline::Refusal::Looping => Reply::new(554, "5.4.6 the mail is looping: it has too many Received fields"),
-        pipeline::Refusal::HeaderTooLarge => header_too_large(),
-        pipeline::Refusal::Fault => Reply::new(451, "4.3.0 the mail could not be read, send it again"),
-    }
+    Reply::new(refusal.code(), refusal.text())
 }
 
 fn header_too_large() -> Reply {
-    Reply::new(552, "5.3.4 the header is too large")
+    refused_by_bounds(pipeline::Refusal::HeaderTooLarge)
 }
 
 fn refused_by_spool(refusal: &Refusal, most: usize) -> Reply {
