@@ -1,20 +1,21 @@
 //! A harness that reads like English: `hop().allow(..).next_hop(&sink).start()`.
-#![allow(dead_code, reason = "the benches use a part of it")]
+#![allow(dead_code, unused_imports, reason = "the benches use a part of it")]
 
 pub(crate) mod certificate;
+mod client;
 pub(crate) mod dkim;
 pub(crate) mod faulty;
 pub(crate) mod mta;
+mod needs;
 pub(crate) mod page;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod sink;
 
 use std::{
-    fs, io,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -41,21 +42,17 @@ use firstclick::{
         server::{self, Listener, Server, Snapshot, Start},
     },
     testbed::{Signer, Zone},
-    tls::Channel,
 };
-use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
-    task::JoinHandle,
-};
-
-use tokio_rustls::rustls::ClientConfig;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::DropGuard;
 
-pub(crate) use self::sink::Sink;
+pub(crate) use self::{
+    client::{Client, stuffed},
+    needs::{corpus, dkimpy_signs, dkimpy_verifies, missing, needs, shared},
+    sink::Sink,
+};
 
 pub(crate) const TOKEN: &str = "test-token-1234";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -364,139 +361,6 @@ pub(crate) async fn poll<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// An SMTP client that says what it is told.
-pub(crate) struct Client {
-    stream: Channel,
-    input: Vec<u8>,
-}
-
-impl Client {
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
-        Self::try_connect(address).await.expect("a greeting")
-    }
-
-    /// None where nobody is there, or nobody greets.
-    pub(crate) async fn try_connect(address: SocketAddr) -> Option<Self> {
-        let stream = TcpStream::connect(address).await.ok()?;
-        // Where nobody listens, a loopback connection can meet itself: the port that it leaves from is the one it goes to.
-        if stream.local_addr().ok()? == address {
-            return None;
-        }
-        Self::on(stream).await
-    }
-
-    /// The same, from an address of the test's choice.
-    pub(crate) async fn from(local: [u8; 4], address: SocketAddr) -> Option<Self> {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::from((local, 0))).unwrap();
-        Self::on(socket.connect(address).await.ok()?).await
-    }
-
-    /// The same, by a proxy that says for whom it connects.
-    pub(crate) async fn through_proxy(client: &str, address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(format!("PROXY TCP4 {client} 192.0.2.1 4000 25\r\n").as_bytes()).await.unwrap();
-        Self::on(stream).await.expect("a greeting")
-    }
-
-    async fn on(stream: TcpStream) -> Option<Self> {
-        stream.set_nodelay(true).unwrap();
-        let mut client = Self { stream: Channel::Clear(stream), input: Vec::new() };
-        client.reply().await.starts_with("220 ").then_some(client)
-    }
-
-    /// With TLS from the first octet.
-    pub(crate) async fn connect_encrypted(address: SocketAddr, config: Arc<ClientConfig>, name: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let stream = Channel::Clear(stream).connect(config, ServerName::try_from(name.to_owned()).unwrap()).await?;
-        let mut client = Self { stream, input: Vec::new() };
-        assert!(client.reply().await.starts_with("220 "));
-        Ok(client)
-    }
-
-    /// Shakes hands; what the server said before is in `input` still.
-    pub(crate) async fn encrypt(&mut self, config: Arc<ClientConfig>, name: &str) -> io::Result<()> {
-        assert!(self.input.is_empty(), "the server says nothing in the clear behind its 220");
-        self.stream = std::mem::take(&mut self.stream).connect(config, ServerName::try_from(name.to_owned()).unwrap()).await?;
-        Ok(())
-    }
-
-    pub(crate) async fn greet(&mut self) -> String {
-        self.say("EHLO client.test").await
-    }
-
-    /// Sends a line and reads its reply, of one line or several.
-    pub(crate) async fn say(&mut self, line: &str) -> String {
-        self.raw(format!("{line}\r\n").as_bytes()).await;
-        self.reply().await
-    }
-
-    /// Sends octets; a server that is gone shows in the reply that does not come.
-    pub(crate) async fn raw(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes).await;
-        let _ = self.stream.flush().await;
-    }
-
-    /// The next reply; empty where the server hung up.
-    pub(crate) async fn reply(&mut self) -> String {
-        self.reply_within(PATIENCE).await
-    }
-
-    pub(crate) async fn reply_within(&mut self, patience: Duration) -> String {
-        let mut text = String::new();
-        loop {
-            while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.input.drain(..=end).collect();
-                text.push_str(&String::from_utf8(line).unwrap());
-                let last = text.lines().next_back().unwrap();
-                if last.as_bytes().get(3) != Some(&b'-') {
-                    return text;
-                }
-            }
-            let read = tokio::time::timeout(patience, self.stream.read_buf(&mut self.input)).await.expect("a reply comes");
-            if read.unwrap_or(0) == 0 {
-                return text;
-            }
-        }
-    }
-
-    pub(crate) async fn send(&mut self, from: &str, to: &[&str], mail: &[u8]) -> String {
-        let reply = self.say(&format!("MAIL FROM:{from}")).await;
-        if !reply.starts_with("250") {
-            return reply;
-        }
-        for to in to {
-            let reply = self.say(&format!("RCPT TO:{to}")).await;
-            if !reply.starts_with("250") {
-                return reply;
-            }
-        }
-        let reply = self.say("DATA").await;
-        if !reply.starts_with("354") {
-            return reply;
-        }
-        self.raw(&stuffed(mail)).await;
-        self.reply().await
-    }
-}
-
-/// A mail as it goes over the wire, with its end.
-pub(crate) fn stuffed(mail: &[u8]) -> Vec<u8> {
-    let mut wire = Vec::with_capacity(mail.len() + 64);
-    for line in mail.split_inclusive(|byte| *byte == b'\n') {
-        if line.starts_with(b".") {
-            wire.push(b'.');
-        }
-        wire.extend_from_slice(line);
-    }
-    if !wire.is_empty() && !wire.ends_with(b"\r\n") {
-        wire.extend_from_slice(b"\r\n");
-    }
-    wire.extend_from_slice(b".\r\n");
-    wire
-}
-
 /// The path of the reader whom a saved mail names in To; of bob where it names nobody.
 pub(crate) fn reader_of(mail: &[u8]) -> String {
     let to = Message::read(mail).headers().first("To").and_then(|value| firstclick::message::mailbox::list(&value).ok());
@@ -525,104 +389,12 @@ pub(crate) fn told_signature(domain: &str) -> String {
 /// The token of [`reset_mail`]'s link.
 pub(crate) const SECRET: &str = "6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a";
 
-/// The program of a test that needs one; where it is missing, the test says so and is over. In CI nothing may be
-/// missing.
-pub(crate) fn needs(program: &str) -> Option<PathBuf> {
-    let found = std::env::var_os("PATH").and_then(|paths| {
-        std::env::split_paths(&paths)
-            .chain(["/usr/sbin".into(), "/usr/bin".into()])
-            .map(|folder| folder.join(program))
-            .find(|path| path.is_file())
-    });
-    if found.is_none() {
-        missing(program);
-    }
-    found
-}
-
-/// Says that something is missing, and puts it on the list that `tests/summary.rs` prints last. In CI nothing may be missing.
-pub(crate) fn missing(what: &str) {
-    assert!(std::env::var_os("CI").is_none(), "in CI nothing may be missing: {what}");
-    let mut list = fs::OpenOptions::new().create(true).append(true).open(SKIPPED).unwrap();
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    io::Write::write_all(&mut list, format!("skipped: needs {what} ({test})\n").as_bytes()).unwrap();
-}
-
-/// What was skipped, line by line.
-const SKIPPED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/skipped.txt");
-
-/// Runs a script for dkimpy, another implementation; none where it is missing.
-fn dkimpy(script: &str, arguments: &[&str], mail: &[u8]) -> Option<Vec<u8>> {
-    let python = "/usr/bin/python3";
-    let there = Command::new(python).args(["-c", "import dkim"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-    if !there {
-        missing("python3-dkim");
-        return None;
-    }
-    let mut child = Command::new(python).args(["-c", script]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    io::Write::write_all(child.stdin.as_mut().unwrap(), mail).unwrap();
-    Some(child.wait_with_output().unwrap().stdout)
-}
-
-/// Whether dkimpy verifies a mail's signature with this key.
-pub(crate) fn dkimpy_verifies(mail: &[u8], public_key: &str) -> Option<bool> {
-    let script = r"
-import sys, dkim
-key = sys.argv[1].encode()
-def txt(name, timeout=5):
-    return b'v=DKIM1; k=rsa; p=' + key
-print(dkim.verify(sys.stdin.buffer.read(), dnsfunc=txt))
-";
-    dkimpy(script, &[public_key], mail).map(|said| said.trim_ascii() == b"True")
-}
-
-/// Signs a mail of bank.test by dkimpy.
-pub(crate) fn dkimpy_signs(mail: &str, private_key: &str, algorithm: &str) -> Option<Vec<u8>> {
-    let script = r"
-import sys, dkim
-mail = sys.stdin.buffer.read()
-fields = [b'from', b'to', b'subject', b'date', b'message-id', b'mime-version', b'content-type']
-signature = dkim.sign(mail, b's1', b'bank.test', sys.argv[1].encode(), include_headers=fields, signature_algorithm=sys.argv[2].encode())
-sys.stdout.buffer.write(signature + mail)
-";
-    dkimpy(script, &[private_key, algorithm], mail.as_bytes())
-}
-
 /// Whether a mail that arrived carries our tag, with a signature that belongs to it.
 pub(crate) fn is_tagged(mail: &[u8]) -> bool {
     let message = Message::read(mail);
     let there = message.headers().named("X-Firstclick").next().is_some();
     assert_eq!(there, tagger().verifies(&message), "a tag without its signature, or the other way round");
     there
-}
-
-/// A file or folder of the shared data, which stands beside the project or where `FIRSTCLICK_SHARED` says; none, said, where it
-/// is not at hand.
-pub(crate) fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("FIRSTCLICK_SHARED").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    let found = Some(root.join(path)).filter(|path| path.exists());
-    if found.is_none() {
-        missing(&format!("../shared/{path}"));
-    }
-    found
-}
-
-/// The files of the shared corpus; none where it is not at hand.
-pub(crate) fn corpus(folders: &[&str]) -> Option<Vec<PathBuf>> {
-    let root = shared("corpus")?;
-    let mut files = Vec::new();
-    for folder in folders {
-        files.extend(
-            fs::read_dir(root.join(folder))
-                .unwrap()
-                .flatten()
-                .map(|entry| entry.path())
-                .filter(|path| path.extension().is_some_and(|end| end == "eml")),
-        );
-    }
-    files.sort();
-    Some(files)
 }
 
 /// A hop whose entry takes vendor.test's mails, and that vendor.
