@@ -31,6 +31,7 @@ pub mod message;
 pub mod metrics;
 pub mod milter;
 pub mod pipeline;
+pub mod readiness;
 pub mod recognition;
 pub mod service;
 pub mod settings;

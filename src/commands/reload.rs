@@ -12,6 +12,7 @@ use crate::{
     link_store::LinkStore,
     milter,
     pipeline::Pipeline,
+    readiness::Topic,
     settings::{Ended, Files, Identity, Settings, WrittenKeys, keys::Key},
     smtp::server::{Server, Snapshot},
 };
@@ -80,7 +81,9 @@ impl Reload {
             Err(error) => {
                 self.servers.pipeline.shared.metrics.reload(None);
                 let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-                tracing::error!(error = causes.join(": "), "not reloaded: the configuration from before stays in force");
+                let causes = causes.join(": ");
+                self.servers.pipeline.shared.readiness.say(Topic::Reload, format!("the configuration from before is in force: {causes}"));
+                tracing::error!(error = causes, "not reloaded: the configuration from before stays in force");
             }
         }
     }
@@ -141,6 +144,7 @@ impl Reload {
             hostname.clone_into(&mut self.servers.hostname);
         }
         self.servers.pipeline.shared.metrics.reload(Some(entries));
+        self.servers.pipeline.shared.readiness.clear(Topic::Reload);
         tracing::info!(entries, mode = ?settings.mode, "reloaded");
         self.in_force.identity = settings.identity;
         self.in_force.written = settings.written;

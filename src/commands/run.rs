@@ -68,7 +68,7 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     let shared = Arc::clone(&servers.pipeline.shared);
     let (mails, page) = (Shutdown::default(), Shutdown::default());
     let page_ended = sockets.admin.map(|socket| {
-        let admin = Arc::new(Admin::new(Arc::clone(&shared.metrics), mails.clone()));
+        let admin = Arc::new(Admin::new(Arc::clone(&shared.metrics), Arc::clone(&shared.readiness), mails.clone()));
         tokio::spawn(http::admin::run(socket, admin, page.clone()))
     });
     let mut running = serve(sockets.mails, &servers, &mails);

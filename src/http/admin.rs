@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     limits,
     metrics::Metrics,
+    readiness::{Means, Readiness},
     service::{
         Shutdown,
         listener::{Accepted, Listeners, OnFailure, Refused, Service},
@@ -29,16 +30,17 @@ use crate::{
 #[derive(Debug)]
 pub struct Admin {
     metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
     /// The shutdown of the servers that take mails: the service is ready until they drain.
     mails: Shutdown,
     permits: Arc<Permits>,
 }
 
 impl Admin {
-    /// A page about these metrics and the servers that `mails` stops.
+    /// A page about these metrics, what stands in the way, and the servers that `mails` stops.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, mails: Shutdown) -> Self {
-        Self { metrics, mails, permits: Arc::new(Permits::new(ClientKey::Address)) }
+    pub fn new(metrics: Arc<Metrics>, readiness: Arc<Readiness>, mails: Shutdown) -> Self {
+        Self { metrics, readiness, mails, permits: Arc::new(Permits::new(ClientKey::Address)) }
     }
 }
 
@@ -90,9 +92,12 @@ fn router(admin: Arc<Admin>) -> Router {
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     if admin.mails.drain.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
-    } else {
-        "ready\n".into_response()
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    let (means, lines) = admin.readiness.look();
+    match means {
+        Means::NoMails => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{lines}")).into_response(),
+        Means::Detail => format!("ready\n{lines}").into_response(),
     }
 }
 

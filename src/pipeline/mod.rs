@@ -45,6 +45,7 @@ use crate::{
     mail::{Flaw, LineRepair, Protocol, Transaction, address, record::MailRecord},
     message::Message,
     metrics::Metrics,
+    readiness::Readiness,
     recognition::Recogniser,
 };
 
@@ -81,6 +82,8 @@ pub struct Shared {
     pub audit: Option<Audit>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// What stands in the way of the service now, for `/readyz`.
+    pub readiness: Arc<Readiness>,
     /// The refusals before any data, for their summary records.
     pub refusals: Refusals,
     recogniser: Arc<Recogniser>,
@@ -98,6 +101,7 @@ impl Shared {
         Self {
             audit,
             metrics: Arc::new(metrics),
+            readiness: Arc::new(Readiness::default()),
             refusals: Refusals::default(),
             recogniser: Arc::new(recogniser),
             quota: Quota::default(),

@@ -165,7 +165,7 @@ async fn the_admin_pages_listener_may_die() {
         (socket.try_clone().unwrap(), tokio::net::TcpListener::from_std(socket).unwrap())
     };
     let (spare, socket) = listen();
-    let admin = Arc::new(Admin::new(Arc::new(Metrics::default()), mails.clone()));
+    let admin = Arc::new(Admin::new(Arc::new(Metrics::default()), Arc::default(), mails.clone()));
     let running = tokio::spawn(http::admin::run(socket, admin, page));
     kill(spare);
     timeout(PATIENCE, running).await.expect("it ends").unwrap();
