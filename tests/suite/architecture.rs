@@ -31,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "message",
             "readiness",
             "mail",
+            "typed_time",
             "vocabulary",
             "clock",
             "limits",
@@ -95,6 +96,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mail", &["vocabulary", "limits"]),
     ("tls", &[]),
     ("vocabulary", &[]),
+    ("typed_time", &[]),
     ("clock", &[]),
     ("limits", &[]),
 ];
@@ -110,6 +112,7 @@ const PURE: &[&str] = &[
     "milter/assembly.rs",
     "pipeline/record.rs",
     "audit/watch.rs",
+    "typed_time.rs",
 ];
 const WORLD: &[&str] = &[
     "tokio::",
