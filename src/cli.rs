@@ -90,14 +90,7 @@ pub enum Audit {
     /// Print the records that match
     Find(Find),
     /// Check that no record was changed or removed; exit 1 where one was, and where there is none
-    Verify {
-        /// The audit folder; without it, the configuration's
-        #[arg(long, value_name = "DIR")]
-        directory: Option<PathBuf>,
-        /// The keys of the chain; without it, the configuration's
-        #[arg(long, value_name = "FILE")]
-        key_file: Option<PathBuf>,
-    },
+    Verify(Verify),
     /// Print the newest records
     Tail {
         /// The audit folder; without it, the configuration's
@@ -122,6 +115,17 @@ pub enum Audit {
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
     },
+}
+
+/// `audit verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The audit folder; without it, the configuration's
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// The keys of the chain; without it, the configuration's
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// `audit find`. All that is given must match.

@@ -185,6 +185,9 @@ pub const REFUSALS_SUMMARY: Duration = Duration::from_mins(1);
 /// Octets of records that may wait for the audit disk before mails lose their exemption: some ten thousand ordinary mails.
 pub const AUDIT_QUEUE: usize = 16 * 1024 * 1024;
 
+/// Octets of one line of the audit. The longest record has 1,000 recipients of 320 octets, and the rest; a longer line is no record.
+pub const AUDIT_LINE: u64 = 4 << 20;
+
 /// Networks whose refusals are counted by themselves in one minute, so that the record of a flood is short.
 pub const REFUSED_NETWORKS: usize = 200;
 

@@ -7,6 +7,7 @@
 //! same name, behind a `file` record that says so, and no exemption is committed to a file that is not there.
 
 pub mod chain;
+pub mod files;
 pub mod verify;
 pub mod watch;
 

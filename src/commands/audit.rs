@@ -14,15 +14,13 @@ use jiff::Timestamp;
 
 use super::{Answer, Config, printable};
 use crate::{
-    audit::{chain, verify as chain_check, watch::Tallies},
+    audit::{chain, watch::Tallies},
     cli::{Audit, Find},
     clock,
-    edit::tag::Key,
     mail::{
         Record,
         record::{ClickKind, ClickRecord, FileRecord, MailRecord, OutcomeRecord, RefusalRecord, RefusalsRecord, StartRecord},
     },
-    settings::AuditKeys,
 };
 
 pub(super) fn audit(config: &Config, what: Audit) -> anyhow::Result<Answer> {
@@ -31,10 +29,7 @@ pub(super) fn audit(config: &Config, what: Audit) -> anyhow::Result<Answer> {
             let folder = folder(config, find.directory.clone())?;
             self::find(&folder, &find)
         }
-        Audit::Verify { directory, key_file } => {
-            let keys = keys(config, key_file)?;
-            verify(&folder(config, directory)?, &keys)
-        }
+        Audit::Verify(verify) => super::audit_verify::verify(config, &verify),
         Audit::Report { directory, since } => report(&folder(config, directory)?, since.as_deref()),
         Audit::Tail { directory, lines, follow, json } => {
             let form = if json { Form::Json } else { Form::People };
@@ -43,7 +38,7 @@ pub(super) fn audit(config: &Config, what: Audit) -> anyhow::Result<Answer> {
     }
 }
 
-fn folder(config: &Config, named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+pub(super) fn folder(config: &Config, named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     if let Some(folder) = named {
         return Ok(folder);
     }
@@ -63,43 +58,6 @@ enum Form {
 enum Then {
     End,
     Follow,
-}
-
-/// The keys of the chain: those of a file that was named, or the configuration's. A folder can be read where there is no
-/// configuration.
-fn keys(config: &Config, named: Option<PathBuf>) -> anyhow::Result<Vec<Key>> {
-    match named {
-        Some(file) => Ok(AuditKeys::read(&file).map_err(anyhow::Error::msg)?.keys),
-        None => Ok(config.load_or_empty()?.audit_keys.keys),
-    }
-}
-
-fn verify(folder: &Path, keys: &[Key]) -> anyhow::Result<Answer> {
-    let report = chain_check::verify_by(folder, keys).with_context(|| format!("{} cannot be read", folder.display()))?;
-    let mut out = io::stdout().lock();
-    if report.lines == 0 && report.broken.is_none() {
-        writeln!(out, "there is no record in {}: nothing was verified", folder.display())?;
-        return Ok(Answer::No);
-    }
-    let start = if report.from_the_start { "from the first line ever" } else { "from the oldest line that is here" };
-    let torn = if report.torn == 0 { String::new() } else { format!(", {} cut short by a crash and closed", report.torn) };
-    writeln!(out, "{} lines in {} files, {start}{torn}", report.lines, report.files)?;
-    if report.touched > 0 {
-        writeln!(out, "{} times somebody else touched a file, as records of the type \"file\" say", report.touched)?;
-    }
-    if let Some(broken) = report.broken {
-        writeln!(out, "the chain is broken: {}", printable(&broken.to_string()))?;
-        return Ok(Answer::No);
-    }
-    let (keyed, before) = (report.keyed, report.lines - report.keyed);
-    let said = match (keys.is_empty(), keyed, before) {
-        (true, 0, _) => "the chain holds, and has no key: whoever can write the files can compute it anew; see [audit] key_file".to_owned(),
-        (true, ..) => format!("the chain holds; {keyed} lines have a keyed hash, which nobody checked: there is no key here"),
-        (false, _, 0) => "the chain holds, and every line was written with the key".to_owned(),
-        (false, ..) => format!("the chain holds; the oldest {before} lines are from before there was a key"),
-    };
-    writeln!(out, "{said}")?;
-    Ok(Answer::Yes)
 }
 
 fn report(folder: &Path, since: Option<&str>) -> anyhow::Result<Answer> {

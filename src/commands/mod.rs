@@ -1,6 +1,7 @@
 //! The commands, a file each. They alone know settings, and they alone print.
 
 mod audit;
+mod audit_verify;
 mod check;
 mod demo;
 mod explain;

@@ -1,0 +1,407 @@
+//! The files of an audit: which there are, what days they hold, and their lines, compressed or not.
+//!
+//! A file is `audit-YYYYMMDD.jsonl`, with `.1` and the like behind it where it was put aside, and `.gz` or `.zst` where it was
+//! compressed. The name is the day (UTC) on which the file was begun, or a later one that the clock had reached before it stepped
+//! back. So no record is younger than the day of its file, but by a wrong clock it may be older.
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use flate2::bufread::MultiGzDecoder;
+use jiff::{
+    SignedDuration, Timestamp,
+    civil::{Date, Time},
+    tz::TimeZone,
+};
+use ruzstd::decoding::StreamingDecoder;
+use serde::Deserialize;
+
+use super::chain;
+use crate::limits;
+
+/// How the octets of a file are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Packing {
+    /// Not at all.
+    Plain,
+    /// By gzip.
+    Gzip,
+    /// By zstd.
+    Zstd,
+}
+
+/// A file of an audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditFile {
+    path: PathBuf,
+    day: Date,
+    packing: Packing,
+}
+
+/// The audit files of a folder, by the days in their names; several of one day by the number of their first record. The order of
+/// records is that of their numbers alone.
+///
+/// A compressed copy of a file that is there, too, is left out: a crash came between compressing and removing.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn list(folder: &Path) -> io::Result<Vec<AuditFile>> {
+    let mut files: Vec<AuditFile> = fs::read_dir(folder)?.filter_map(|entry| AuditFile::at(entry.ok()?.path())).collect();
+    files.sort_by(|one, two| (one.day, one.packing, &one.path).cmp(&(two.day, two.packing, &two.path)));
+    let mut listed = Vec::with_capacity(files.len());
+    for of_one_day in files.chunk_by(|one, two| one.day == two.day) {
+        if let [file] = of_one_day {
+            listed.push(file.clone());
+            continue;
+        }
+        let mut firsts: Vec<(Option<u64>, Vec<u8>, AuditFile)> = Vec::new();
+        for file in of_one_day {
+            let first = file.first_line();
+            let is_copy = |other: &(Option<u64>, Vec<u8>, AuditFile)| other.2.packing < file.packing && other.1 == first;
+            if first.is_empty() || !firsts.iter().any(is_copy) {
+                firsts.push((chain::number(&first), first, file.clone()));
+            }
+        }
+        firsts.sort_by_key(|(number, ..)| *number);
+        listed.extend(firsts.into_iter().map(|(.., file)| file));
+    }
+    Ok(listed)
+}
+
+impl AuditFile {
+    /// The audit file of this path; none where its name is no audit file's.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Option<Self> {
+        let name = path.file_name()?.to_str()?.strip_prefix("audit-")?;
+        let (name, packing) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
+            (Some(name), _) => (name, Packing::Gzip),
+            (_, Some(name)) => (name, Packing::Zstd),
+            _ => (name, Packing::Plain),
+        };
+        let (day, aside) = name.split_once(".jsonl")?;
+        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if day.len() != 8 || !is_digits(day) || !(aside.is_empty() || aside.strip_prefix(['.', '-']).is_some_and(is_digits)) {
+            return None;
+        }
+        let day = Date::strptime("%Y%m%d", day).ok()?;
+        Some(Self { path, day, packing })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its name, without its folder.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// The day in its name.
+    #[must_use]
+    pub const fn day(&self) -> Date {
+        self.day
+    }
+
+    /// How it is packed.
+    #[must_use]
+    pub const fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    /// Its lines, from the first on.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn lines(&self) -> io::Result<Lines> {
+        let file = BufReader::with_capacity(BUFFER, File::open(&self.path)?);
+        let reader: Box<dyn BufRead + Send> = match self.packing {
+            Packing::Plain => Box::new(file),
+            Packing::Gzip => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))),
+            Packing::Zstd => Box::new(BufReader::with_capacity(BUFFER, Frames { rest: Some(file), frame: None })),
+        };
+        Ok(Lines { reader })
+    }
+
+    /// Whether it can hold records between two times, without reading more than its ends. Where that cannot be told it may.
+    ///
+    /// Of a file that is not the hop's own gzip, a record may be missed whose clock was wrong by more than a day and was put right
+    /// again within the file.
+    #[must_use]
+    pub fn may_hold(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+        let Ok(begun) = TimeZone::UTC.to_timestamp(self.day.to_datetime(Time::midnight())) else { return true };
+        // A record is of the time of its decision, and was written up to some minutes later.
+        if since.is_some_and(|since| begun.saturating_add(SLACK * 2).is_ok_and(|end| end < since)) {
+            return false;
+        }
+        let is_behind = until.is_some_and(|until| begun.saturating_sub(SLACK).is_ok_and(|begun| begun > until));
+        if !is_behind {
+            return true;
+        }
+        // By its name it is too young. Where the clock had stepped back it holds older times than its name says.
+        let span = self.span();
+        until.is_none_or(|until| span.is_none_or(|(oldest, _)| oldest <= until))
+    }
+
+    /// The oldest and the newest time in it, by its ends or, where the hop compressed it, by its header.
+    fn span(&self) -> Option<(Timestamp, Timestamp)> {
+        let first = time(&self.first_line())?;
+        let file = File::open(&self.path).ok()?;
+        match self.packing {
+            Packing::Gzip => {
+                let packed = MultiGzDecoder::new(BufReader::new(file));
+                let said = packed.header().and_then(|header| std::str::from_utf8(header.comment()?).ok()?.split_once(' '));
+                let of = |text: &str| text.parse().ok();
+                Some(said.and_then(|(oldest, newest)| Some((of(oldest)?, of(newest)?))).unwrap_or((first, first)))
+            }
+            Packing::Zstd => Some((first, first)),
+            Packing::Plain => {
+                let last = last_line(file).ok().and_then(|line| time(&line))?;
+                Some((first.min(last), first.max(last)))
+            }
+        }
+    }
+
+    fn first_line(&self) -> Vec<u8> {
+        self.lines().ok().and_then(|mut lines| lines.next()?.ok()).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for AuditFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The time of a record; none where the line has none.
+#[must_use]
+pub fn time(line: &[u8]) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct Timed<'a> {
+        #[serde(borrow)]
+        time: &'a str,
+    }
+    serde_json::from_slice::<Timed<'_>>(line).ok()?.time.parse().ok()
+}
+
+/// The last line of a plain file, where it has its line end and is not longer than [`END`].
+fn last_line(mut file: File) -> io::Result<Vec<u8>> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end)?;
+    let Some(end) = end.strip_suffix(b"\n") else { return Ok(Vec::new()) };
+    Ok(end.rsplit(|byte| *byte == b'\n').next().unwrap_or_default().to_vec())
+}
+
+/// Octets of a file's end that are looked at for its last line; most lines have some 1,000.
+const END: u64 = 64 << 10;
+/// Octets that are read at one time.
+const BUFFER: usize = 64 << 10;
+/// A day: what a name says is true to the day, and what a record says to some minutes.
+const SLACK: SignedDuration = SignedDuration::from_hours(24);
+
+/// The lines of a file, without their ends. Of a line that is longer than any record only the first octets are given.
+pub struct Lines {
+    reader: Box<dyn BufRead + Send>,
+}
+
+impl Iterator for Lines {
+    type Item = io::Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = Vec::new();
+        match (&mut self.reader).take(limits::AUDIT_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => return None,
+            Ok(_) if line.last() == Some(&b'\n') => {
+                line.pop();
+            }
+            Ok(_) => {
+                // The rest of what is no record.
+                let mut rest = Vec::new();
+                loop {
+                    rest.clear();
+                    match (&mut self.reader).take(BUFFER as u64).read_until(b'\n', &mut rest) {
+                        Ok(0) => break,
+                        Ok(_) if rest.last() == Some(&b'\n') => break,
+                        Ok(_) => {}
+                        Err(error) => return Some(Err(error)),
+                    }
+                }
+            }
+            Err(error) => return Some(Err(error)),
+        }
+        Some(Ok(line))
+    }
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lines").finish_non_exhaustive()
+    }
+}
+
+/// The frames of a zstd file, one after another; the decoder knows one.
+struct Frames<R: BufRead> {
+    rest: Option<R>,
+    frame: Option<Box<StreamingDecoder<R, ruzstd::decoding::FrameDecoder>>>,
+}
+
+impl<R: BufRead> Read for Frames<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(frame) = &mut self.frame {
+                let read = frame.read(into)?;
+                if read > 0 || into.is_empty() {
+                    return Ok(read);
+                }
+                self.rest = self.frame.take().map(|frame| frame.into_inner());
+            }
+            let Some(mut rest) = self.rest.take() else { return Ok(0) };
+            if rest.fill_buf()?.is_empty() {
+                return Ok(0);
+            }
+            let frame = StreamingDecoder::new(rest).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            self.frame = Some(Box::new(frame));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, GzBuilder, write::GzEncoder};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn line(time: &str, number: u64) -> String {
+        format!("{{\"type\":\"start\",\"v\":1,\"time\":\"{time}\",\"version\":\"1\",\"torn\":false,\"prev\":\"x\",\"n\":{number}}}\n")
+    }
+
+    fn gzip(text: &str) -> Vec<u8> {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(text.as_bytes()).unwrap();
+        packed.finish().unwrap()
+    }
+
+    fn text(file: &AuditFile) -> String {
+        file.lines().unwrap().map(|line| String::from_utf8(line.unwrap()).unwrap() + "\n").collect()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        list(folder).unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn names_are_read_strictly() {
+        for (name, packing) in [
+            ("audit-20261124.jsonl", Some(Packing::Plain)),
+            ("audit-20261124.jsonl.1", Some(Packing::Plain)),
+            ("audit-20261124.jsonl-20261125", Some(Packing::Plain)),
+            ("audit-20261124.jsonl.gz", Some(Packing::Gzip)),
+            ("audit-20261124.jsonl.2.gz", Some(Packing::Gzip)),
+            ("audit-20261124.jsonl.zst", Some(Packing::Zstd)),
+            ("audit-20261324.jsonl", None),
+            ("audit-2026112.jsonl", None),
+            ("audit-20261124.jsonl.gz.tmp", None),
+            ("audit-20261124.jsonl.gz~", None),
+            ("audit-20261124.jsonlx", None),
+            ("audit.lock", None),
+        ] {
+            assert_eq!(AuditFile::at(name.into()).map(|file| file.packing), packing, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_reads_the_same_however_it_is_packed() {
+        let folder = TempDir::new().unwrap();
+        let all: String = (1..2_000).map(|number| line("2026-11-24T00:00:00Z", number)).collect();
+        let (one, two) = all.split_at(all.len() / 2);
+        let zstd = |text: &str| ruzstd::encoding::compress_to_vec(text.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest);
+        for (day, octets) in [
+            ("20261121.jsonl", all.clone().into_bytes()),
+            ("20261122.jsonl.gz", gzip(&all)),
+            ("20261123.jsonl.gz", [gzip(one), gzip(two)].concat()),
+            ("20261124.jsonl.zst", zstd(&all)),
+            ("20261125.jsonl.zst", [zstd(one), zstd(two)].concat()),
+        ] {
+            fs::write(folder.path().join(format!("audit-{day}")), octets).unwrap();
+        }
+        let files = list(folder.path()).unwrap();
+        assert_eq!(files.len(), 5);
+        for file in files {
+            assert!(text(&file) == all, "{file}");
+        }
+        let cut = gzip(&all);
+        let path = folder.path().join("audit-20261122.jsonl.gz");
+        fs::write(&path, &cut[..cut.len() / 2]).unwrap();
+        assert!(AuditFile::at(path).unwrap().lines().unwrap().any(|line| line.is_err()), "half of it is said");
+    }
+
+    #[test]
+    fn several_files_of_a_day_are_in_order_and_a_copy_is_left_out() {
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (one, two, three) = ([1, 2], [3, 4], [5, 6]);
+        let lines = |numbers: [u64; 2]| numbers.map(|number| line("2026-11-24T00:00:00Z", number)).concat();
+        fs::write(at("audit-20261124.jsonl"), lines(three)).unwrap();
+        fs::write(at("audit-20261124.jsonl.1"), lines(one)).unwrap();
+        fs::write(at("audit-20261124.jsonl.gz"), gzip(&lines(two))).unwrap();
+        assert_eq!(names(folder.path()), ["audit-20261124.jsonl.1", "audit-20261124.jsonl.gz", "audit-20261124.jsonl"]);
+        // The crash came before the plain one was removed.
+        fs::write(at("audit-20261124.jsonl.gz"), gzip(&lines(three))).unwrap();
+        assert_eq!(names(folder.path()), ["audit-20261124.jsonl.1", "audit-20261124.jsonl"]);
+    }
+
+    #[test]
+    fn files_outside_of_the_time_are_left_alone() {
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for day in 10..=20 {
+            let lines: String = (1..=3).map(|hour| line(&format!("2026-11-{day}T0{hour}:00:00Z"), 1)).collect();
+            fs::write(at(&format!("audit-202611{day}.jsonl")), lines).unwrap();
+        }
+        let held = |since: Option<&str>, until: Option<&str>| -> Vec<i8> {
+            let time = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+            let files = list(folder.path()).unwrap();
+            files.iter().filter(|file| file.may_hold(time(since), time(until))).map(|file| file.day().day()).collect()
+        };
+        assert_eq!(held(None, None).len(), 11);
+        assert_eq!(held(Some("2026-11-15T00:00:00Z"), Some("2026-11-15T23:00:00Z")), [13, 14, 15, 16]);
+        assert_eq!(held(Some("2026-11-19T12:00:00Z"), None), [18, 19, 20]);
+        // The clock stepped back: the file's name stayed.
+        fs::write(at("audit-20261118.jsonl"), line("2026-11-18T00:00:00Z", 1) + &line("2026-11-15T00:00:00Z", 2)).unwrap();
+        assert_eq!(held(Some("2026-11-15T00:00:00Z"), Some("2026-11-15T23:00:00Z")), [13, 14, 15, 16, 18]);
+        // Put right again within the file, which the header of the hop's own gzip says.
+        fs::remove_file(at("audit-20261118.jsonl")).unwrap();
+        let mut packed =
+            GzBuilder::new().comment("2026-11-15T00:00:00.000Z 2026-11-18T02:00:00.000Z").write(Vec::new(), Compression::fast());
+        packed.write_all(line("2026-11-18T00:00:00Z", 1).as_bytes()).unwrap();
+        fs::write(at("audit-20261118.jsonl.gz"), packed.finish().unwrap()).unwrap();
+        assert_eq!(held(Some("2026-11-15T00:00:00Z"), Some("2026-11-15T23:00:00Z")), [13, 14, 15, 16, 18]);
+    }
+
+    #[test]
+    fn an_endless_line_takes_no_memory() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("audit-20261124.jsonl.gz");
+        let mut packed = GzEncoder::new(File::create(&path).unwrap(), Compression::fast());
+        let piece = vec![b'x'; 1 << 20];
+        for _ in 0..16 {
+            packed.write_all(&piece).unwrap();
+        }
+        packed.write_all(b"\nnext\n").unwrap();
+        packed.finish().unwrap();
+        let lines: Vec<Vec<u8>> = AuditFile::at(path).unwrap().lines().unwrap().map(Result::unwrap).collect();
+        assert_eq!((lines.len(), lines[1].as_slice()), (2, b"next".as_slice()));
+        assert_eq!(lines[0].len() as u64, limits::AUDIT_LINE);
+    }
+}
