@@ -195,11 +195,34 @@ pub struct Unwrap {
 
 /// `keygen`.
 #[derive(Debug, Args)]
+#[command(after_help = KEYGEN_EXAMPLES)]
 pub struct Keygen {
     /// A token for the scanner's rule instead of a key
     #[arg(long)]
     pub token: bool,
-    /// Put it on top of this file, which keeps the older ones; without it, print it
+    /// Put a key on top of this file, which keeps the older ones, or a first token into it; without it, print it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Add a token that no mail carries yet, so that the scanner's rule can learn it (`setup` prints it)
+    #[arg(long, requires_all = ["token", "out"], group = "step")]
+    pub stage: bool,
+    /// Make the staged token the one that mails carry; the older ones stay
+    #[arg(long, requires_all = ["token", "out"], group = "step")]
+    pub activate: bool,
+    /// Take out the tokens that mails carried before
+    #[arg(long, requires_all = ["token", "out"], group = "step")]
+    pub retire: bool,
+    /// Have mails carry a new token at once, which the scanner's rule does not know: for one that has leaked
+    #[arg(long, requires_all = ["token", "out"], group = "step")]
+    pub now: bool,
 }
+
+const KEYGEN_EXAMPLES: &str = "\
+Examples:
+  firstclick keygen --out /etc/firstclick/tag.key
+  firstclick keygen --token --out /etc/firstclick/tag.token
+A rotation that exempts without a gap:
+  firstclick keygen --token --stage --out /etc/firstclick/tag.token
+  firstclick setup defender            # and let the scanner's rule take what it prints
+  firstclick keygen --token --activate --out /etc/firstclick/tag.token
+  firstclick keygen --token --retire --out /etc/firstclick/tag.token     # a day later";

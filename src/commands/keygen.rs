@@ -1,68 +1,132 @@
 //! `keygen`: keys and tokens, and their rotation.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, Permissions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
 };
 
-use anyhow::{Context as _, anyhow};
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+use anyhow::{Context as _, anyhow, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::Answer;
-use crate::cli::Keygen;
+use crate::{
+    cli::Keygen,
+    edit::{
+        tag::Key,
+        token::{Token, TokenFile},
+    },
+    limits,
+};
 
 pub(super) fn keygen(arguments: &Keygen) -> anyhow::Result<Answer> {
     let mut random = [0_u8; 32];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| anyhow!("the system gives no random numbers"))?;
-    let fresh = if arguments.token {
-        format!("fc-{}", URL_SAFE_NO_PAD.encode(random.get(..24).unwrap_or_default()))
-    } else {
-        STANDARD.encode(random)
+    let mut out = io::stdout().lock();
+    let Some(path) = &arguments.out else {
+        let fresh = if arguments.token { Token::drawn(&random).expose().to_owned() } else { STANDARD.encode(random) };
+        writeln!(out, "{fresh}")?;
+        return Ok(Answer::Yes);
     };
-    match &arguments.out {
-        None => writeln!(io::stdout().lock(), "{fresh}")?,
-        Some(path) => {
-            let older = put_on_top(path, &fresh).with_context(|| format!("{} cannot be written", path.display()))?;
-            let what = if arguments.token { "token" } else { "key" };
-            writeln!(io::stdout().lock(), "{}", told(path, what, older))?;
-        }
+    let named = || path.display().to_string();
+    // A link stays, and leads to the new file.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    let old = text(&target).with_context(named)?;
+    let (new, told) = if arguments.token {
+        rotate(&old, arguments, Token::drawn(&random)).with_context(named)?
+    } else {
+        on_top(&old, &STANDARD.encode(random)).with_context(named)?
+    };
+    if new != old {
+        replace(&target, &new).with_context(|| format!("{} cannot be written", path.display()))?;
     }
+    writeln!(out, "{}: {told}", path.display())?;
     Ok(Answer::Yes)
 }
 
-/// Puts a new line on top of a file; older ones go on verifying until they are removed. The new file replaces the old one in one
-/// step, so that a reader never sees half of it, and only its owner and group may read it. Returns the number of older lines.
-fn put_on_top(path: &Path, fresh: &str) -> io::Result<usize> {
-    let older = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error),
+/// The text of a file that is to be changed; empty where there is none. What is no small text file is an error.
+fn text(path: &Path) -> anyhow::Result<String> {
+    let about = match fs::metadata(path) {
+        Ok(about) => about,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(error).context("it cannot be read"),
     };
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&beside)?;
-    file.write_all(format!("{fresh}\n{older}").as_bytes())?;
-    file.sync_all()?;
-    if let Ok(about) = fs::metadata(path) {
-        // A rotation keeps who may read the file.
-        fs::set_permissions(&beside, about.permissions())?;
-        let _ = std::os::unix::fs::chown(&beside, None, Some(std::os::unix::fs::MetadataExt::gid(&about)));
+    if !about.is_file() || about.len() > limits::SETTINGS_FILE {
+        bail!("it is no file of keys or tokens, and is left as it is; name another file");
     }
-    fs::rename(&beside, path)?;
-    Ok(older.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).count())
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            bail!("it is no file of keys or tokens, and is left as it is; name another file")
+        }
+        read => read.context("it cannot be read"),
+    }
 }
 
-/// A line for people about what was written.
-fn told(path: &Path, what: &str, older: usize) -> String {
-    let path = path.display();
-    match older {
-        0 => format!("{path}: a new {what}; let the user that firstclick runs as read the file (chgrp)"),
-        1 => format!("{path}: a new {what} on top of the older one, which stays"),
-        _ => format!("{path}: a new {what} on top of {older} older ones, which stay"),
+/// What an option makes of a token file, and a line for people about it.
+fn rotate(old: &str, arguments: &Keygen, fresh: Token) -> anyhow::Result<(String, String)> {
+    let mut file = TokenFile::parse(old)?;
+    let told = if arguments.stage {
+        file.stage(fresh)?;
+        "a new token is staged, and no mail carries it yet. `firstclick setup SCANNER` prints it; once the scanner's rule takes it, --activate"
+            .to_owned()
+    } else if arguments.activate {
+        file.activate()?;
+        format!("the staged token is the one that is written now; {} below it until --retire", count(file.older()))
+    } else if arguments.retire {
+        match file.retire() {
+            0 => "there is no older token".to_owned(),
+            gone => format!("{} taken out; take them out of the scanner's rule, too", count(gone)),
+        }
+    } else if arguments.now {
+        file.replace(fresh);
+        "a new token, which mails carry at once: until the scanner's rule takes it (`firstclick setup SCANNER`), their links are opened"
+            .to_owned()
+    } else {
+        file.begin(fresh)?;
+        format!("a new token; {READABLE}")
+    };
+    Ok((file.text(), told))
+}
+
+const READABLE: &str = "let the user that firstclick runs as read the file (chgrp)";
+
+/// A count of older tokens.
+fn count(older: usize) -> String {
+    if older == 1 { "1 older token".to_owned() } else { format!("{older} older tokens") }
+}
+
+/// A key file with a new key on top, and a line for people about it. Older keys go on verifying until they are removed.
+fn on_top(old: &str, fresh: &str) -> anyhow::Result<(String, String)> {
+    let keys: Vec<&str> = old.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    if !keys.iter().all(|line| Key::parse(line).is_some()) {
+        bail!("it is no key file, and is left as it is; name another file, or give --token for a file of tokens");
     }
+    let told = match keys.len() {
+        0 => format!("a new key; {READABLE}"),
+        1 => "a new key on top of the older one, which stays".to_owned(),
+        more => format!("a new key on top of {more} older ones, which stay"),
+    };
+    Ok((format!("{fresh}\n{old}"), told))
+}
+
+/// Puts a new file in the place of another in one step, so that no reader sees half of it. It keeps its owner and who may read
+/// it; a new one only its owner and group may read.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".firstclick-").tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    match fs::metadata(path) {
+        Ok(about) => {
+            let own = file.as_file().metadata()?;
+            if (own.uid(), own.gid()) != (about.uid(), about.gid()) {
+                std::os::unix::fs::chown(file.path(), Some(about.uid()), Some(about.gid()))?;
+            }
+            file.as_file().set_permissions(about.permissions())?;
+        }
+        Err(_) => file.as_file().set_permissions(Permissions::from_mode(0o640))?,
+    }
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    fs::File::open(folder)?.sync_all()
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use anyhow::bail;
 
 use super::{Answer, Config};
-use crate::{cli::Setup, settings::schema::nearest};
+use crate::{cli::Setup, edit::token::Token, settings::schema::nearest};
 
 const SCANNERS: [&str; 1] = ["defender"];
 
@@ -18,19 +18,21 @@ pub(super) fn setup(config: &Config, arguments: &Setup) -> anyhow::Result<Answer
     let Some(tag) = &settings.tag else {
         bail!("{}: there is no [tag], so there is nothing that a rule could look for", config.path().display());
     };
-    let Some(token) = tag.tokens.first() else {
+    let Some((current, older)) = tag.tokens.split_first() else {
         bail!("the token file is empty; `firstclick keygen --token --out FILE` writes one");
     };
     let hops: Vec<String> = arguments.hops.iter().map(ToString::to_string).collect();
     let hops = if hops.is_empty() { "<the hop's public address>".to_owned() } else { hops.join("\", \"") };
-    let words: Vec<String> = tag.tokens.iter().map(|token| format!("\"{}\"", token.expose())).collect();
+    let each = |name: &'static str, tokens: &[Token]| tokens.iter().map(|token| (name, token.expose().to_owned())).collect::<Vec<_>>();
+    let named = [each("current", std::slice::from_ref(current)), each("old", older), each("next", &tag.staged)].concat();
+    let words: Vec<String> = named.iter().map(|(_, token)| format!("\"{token}\"")).collect();
     let mut out = io::stdout().lock();
     write!(
         out,
         r#"# Microsoft Defender for Office 365, Safe Links: PowerShell for Exchange Online (Connect-ExchangeOnline first).
 # The rule acts only on mails that come from the hop AND carry its token. The token is a secret: keep it out of tickets.
 
-New-TransportRule -Name "firstclick: leave one-time links to their readers" `
+New-TransportRule -Name "{RULE}" `
   -SenderIpRanges "{hops}" `
   -HeaderContainsMessageHeader "{header}" `
   -HeaderContainsWords {words} `
@@ -49,16 +51,30 @@ Get-TransportRule "firstclick*" | Format-List Name, State, SenderIpRanges, Heade
         header = tag.header,
         words = words.join(", "),
     )?;
+    if let [_, _, ..] = named.as_slice() {
+        rotating(&mut out, &named)?;
+    }
     if arguments.hops.is_empty() {
         writeln!(io::stderr().lock(), "note: give the hop's public address with --hop, and the commands are complete")?;
     }
-    if tag.tokens.len() > 1 {
-        writeln!(
-            out,
-            "\n# The rule takes {} tokens while they are rotated; {}... is the newest.",
-            tag.tokens.len(),
-            token.expose().get(..6).unwrap_or_default()
-        )?;
-    }
     Ok(Answer::Yes)
 }
+
+/// The tokens of a rotation that is under way, each by its name, and the one command that tells the rule.
+fn rotating(out: &mut impl io::Write, named: &[(&str, String)]) -> io::Result<()> {
+    writeln!(out, "\n# The token is being rotated. These are in the rule:")?;
+    for (name, token) in named {
+        let what = match *name {
+            "current" => "mails carry it",
+            "old" => "mails carried it before; `keygen --token --retire` takes it out, and this is to be printed again",
+            _ => "staged, no mail carries it; `keygen --token --activate` once the rule takes it",
+        };
+        writeln!(out, "#   {name:7}  {token}  {what}")?;
+    }
+    let words: Vec<String> = named.iter().map(|(_, token)| format!("\"{token}\"")).collect();
+    writeln!(out, "# The rule is there already, so that only its tokens change:")?;
+    writeln!(out, "Set-TransportRule -Identity \"{RULE}\" -HeaderContainsWords {}", words.join(", "))
+}
+
+/// The rule's name.
+const RULE: &str = "firstclick: leave one-time links to their readers";

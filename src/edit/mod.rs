@@ -5,6 +5,7 @@ pub mod link_id;
 mod pack;
 pub mod rewrite;
 pub mod tag;
+pub mod token;
 
 use std::ops::Range;
 

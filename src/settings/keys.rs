@@ -474,9 +474,9 @@ pub const KEYS: &[Key] = &[
         "tag.token_file",
         Kind::File,
         Preset::Required("\"tag.token\""),
-        "Tokens, one a line. The newest, on top, is used; older ones still verify, so that they can be rotated.",
+        "Tokens, one a line. The newest, on top, is written; older ones stay until they are retired, and `next TOKEN` is staged: `setup` prints it, and no mail carries it yet (docs/operations.md).",
     ),
-    Key::new("tag.key_file", Kind::File, Preset::Required("\"tag.key\""), "Keys, one a line. They are rotated as tokens are."),
+    Key::new("tag.key_file", Kind::File, Preset::Required("\"tag.key\""), "Keys, one a line. The newest, on top, signs; older ones still verify."),
     Key::new(
         "guard.url",
         Kind::Text,

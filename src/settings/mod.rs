@@ -169,7 +169,7 @@ impl Settings {
         settings.milter = milter::compile(&mut file, settings.smtp.as_ref(), &mut settings.warnings, problems);
         settings.guard = guard::compile(&mut file, SENDERS_TO_CHOOSE.map(str::to_owned).to_vec(), &mut settings.warnings, problems);
         settings.arc = arc::compile(&mut file, problems);
-        settings.tag = tag::compile(&mut file, problems);
+        settings.tag = tag::compile(&mut file, &mut settings.warnings, problems);
         (settings.audit, settings.audit_keys) = audit::compile(&mut file, problems);
         settings.admin = compile_admin(&mut file, &mut settings.warnings, problems);
         (settings.written, settings.files) = file.finish(problems);

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use super::{
-    Problems, SourceSpan,
+    Advice, Problems, Severity, SourceSpan,
     keys::{File, Text},
     layers::Layers,
     schema::Found,
 };
-use crate::edit::tag::{Key, Tagger, Token};
+use crate::edit::{
+    tag::{Key, Tagger},
+    token::{Token, TokenLine},
+};
 
 /// The compiled section `[tag]`.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub struct Tag {
     pub header: String,
     /// The tokens, the newest first, which is the one that is written.
     pub tokens: Vec<Token>,
+    /// The tokens that no mail carries yet, for the scanner's rule to learn.
+    pub staged: Vec<Token>,
     /// The keys of the signature, the newest first, which signs; all verify.
     pub keys: Vec<Key>,
 }
@@ -30,7 +35,7 @@ impl Tag {
 }
 
 /// Compiles the section; none where it is not there, or where its header has a mistake.
-pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> Option<Tag> {
+pub(super) fn compile(file: &mut Layers<'_>, warnings: &mut Vec<Advice>, problems: &mut Problems) -> Option<Tag> {
     let header = file.take(const { Text::of("tag.header") }, problems);
     let token_file = file.take(const { File::of("tag.token_file") }, problems);
     let key_file = file.take(const { File::of("tag.key_file") }, problems);
@@ -53,12 +58,42 @@ pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> Option<
         (key_file, "tag.key_file", "`firstclick keygen --out FILE` writes one"),
     ];
     let [tokens, keys] = secrets.map(|(found, key, how)| lines(found, &place, key, how, problems));
-    // What a secret file holds is never repeated in a message.
-    let expected = "expected a token of 8 to 63 visible ASCII characters on each line, the newest first";
-    let tokens = parse(tokens, Token::parse, "tag.token_file", expected, problems);
+    let (tokens, staged) = sorted(tokens, warnings, problems);
     let keys = parse(keys, Key::parse, "tag.key_file", "expected 32 octets in base64 on each line, the newest first", problems);
-    Some(Tag { header: header?, tokens, keys })
+    Some(Tag { header: header?, tokens, staged, keys })
 }
+
+/// The tokens that are or were written, and those that are staged. What a secret file holds is never repeated in a message.
+fn sorted(lines: Vec<(SourceSpan, String)>, warnings: &mut Vec<Advice>, problems: &mut Problems) -> (Vec<Token>, Vec<Token>) {
+    let (mut tokens, mut staged) = (Vec::new(), Vec::new());
+    for (place, line) in lines {
+        let (token, list) = match TokenLine::parse(&line) {
+            Some(TokenLine::Known(token)) => (token, &mut tokens),
+            Some(TokenLine::Staged(token)) => (token, &mut staged),
+            Some(TokenLine::Aside(_)) => continue,
+            None if Key::parse(&line).is_some() => {
+                problems.add(place, TOKENS, "this is a key, and every mail would carry it; name the file of tokens");
+                continue;
+            }
+            None => {
+                let expected = "expected a token of 8 to 63 letters, digits, hyphens and underscores on each line, the newest first, \
+                                or `next` and a token that is not to be written yet";
+                problems.add(place, TOKENS, expected);
+                continue;
+            }
+        };
+        if !token.is_one_word() {
+            let what = "Exchange compares whole words and no case, and takes this token as several; rotate to one of lower-case letters \
+                        and digits: `firstclick keygen --token --stage --out FILE`";
+            warnings.push(Advice::new(Severity::Warning, place, TOKENS, what));
+        }
+        list.push(token);
+    }
+    (tokens, staged)
+}
+
+/// The key that names the file of tokens.
+const TOKENS: &str = "tag.token_file";
 
 /// The lines of a file that are not empty, with their positions.
 fn lines(found: Option<Found<PathBuf>>, section: &SourceSpan, key: &str, how: &str, problems: &mut Problems) -> Vec<(SourceSpan, String)> {

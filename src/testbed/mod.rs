@@ -8,7 +8,7 @@ mod site;
 mod zone;
 
 pub use self::{
-    scanner::{Delivered, Scanner},
+    scanner::{Delivered, Rule, Scanner},
     sender::{Signer, post},
     site::Site,
     zone::Zone,

@@ -6,7 +6,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, Sender},
     },
     thread,
@@ -33,13 +33,27 @@ pub struct Delivered {
 pub struct Scanner {
     address: SocketAddr,
     mailbox: Receiver<Delivered>,
+    rule: Rule,
 }
 
-/// The rule: a header, and the words that it must hold.
+/// The rule: a header, and the words of which it must hold one. As Exchange does, it compares whole words and no case.
 #[derive(Clone, Debug)]
-struct Rule {
-    header: String,
-    token: String,
+pub struct Rule {
+    header: Arc<str>,
+    tokens: Arc<Mutex<Vec<String>>>,
+}
+
+impl Rule {
+    /// Takes these tokens in the place of those from before, for the next mail on.
+    pub fn learn(&self, tokens: &[&str]) {
+        *self.tokens.lock().unwrap_or_else(PoisonError::into_inner) = tokens.iter().map(|token| (*token).to_owned()).collect();
+    }
+
+    fn takes(&self, message: &Message<'_>) -> bool {
+        let Some(value) = message.headers().first(&self.header) else { return false };
+        let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&value).split_whitespace().any(|word| tokens.iter().any(|token| token.eq_ignore_ascii_case(word)))
+    }
 }
 
 impl Scanner {
@@ -51,7 +65,9 @@ impl Scanner {
         let listener = TcpListener::bind("127.0.0.1:0").context("the scanner's port")?;
         let address = listener.local_addr()?;
         let (sender, mailbox) = mpsc::channel();
-        let desk = Desk { rule: Arc::new(Rule { header: header.to_owned(), token: token.to_owned() }), sender, mail: Vec::new() };
+        let rule = Rule { header: header.into(), tokens: Arc::default() };
+        rule.learn(&[token]);
+        let desk = Desk { rule: rule.clone(), sender, mail: Vec::new() };
         let mut server = Server::new(desk);
         server.with_name("scanner.test").with_tcp_listener(listener).with_num_threads(8);
         thread::spawn(move || {
@@ -59,13 +75,19 @@ impl Scanner {
                 tracing::error!(%error, "the scanner stopped");
             }
         });
-        Ok(Self { address, mailbox })
+        Ok(Self { address, mailbox, rule })
     }
 
     /// The address that accepts mails by SMTP.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The rule, which can be changed while mails come.
+    #[must_use]
+    pub fn rule(&self) -> Rule {
+        self.rule.clone()
     }
 
     /// The next mail of the mailbox.
@@ -123,7 +145,7 @@ fn agent() -> ureq::Agent {
 
 #[derive(Clone)]
 struct Desk {
-    rule: Arc<Rule>,
+    rule: Rule,
     sender: Sender<Delivered>,
     mail: Vec<u8>,
 }
@@ -142,8 +164,7 @@ impl Handler for Desk {
     fn data_end(&mut self) -> Response {
         let raw = std::mem::take(&mut self.mail);
         let message = Message::read(&raw);
-        let holds = |value: Vec<u8>| memchr::memmem::find(&value, self.rule.token.as_bytes()).is_some();
-        let skipped = message.headers().first(&self.rule.header).is_some_and(holds);
+        let skipped = self.rule.takes(&message);
         let mut opened = Vec::new();
         if !skipped {
             for found in message.content().links {

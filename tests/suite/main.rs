@@ -44,6 +44,7 @@ mod recognition;
 mod refusals;
 mod relay;
 mod reload;
+mod rotation;
 mod senders;
 mod service;
 mod shapes;

@@ -123,7 +123,7 @@ fn reloads(process: &Process) -> usize {
 }
 
 /// Does something to a file, and waits until the program goes by it, with nobody telling it.
-async fn reloaded_after(process: &Process, change: impl FnOnce()) {
+pub(crate) async fn reloaded_after(process: &Process, change: impl FnOnce()) {
     let before = reloads(process);
     change();
     poll("a reload", || (reloads(process) > before).then_some(())).await;
