@@ -203,6 +203,17 @@ pub struct Keygen {
     /// Put a key on top of this file, which keeps the older ones, or a first token into it; without it, print it
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// A step of a rotation
+    #[command(flatten)]
+    pub step: Rotation,
+    /// Have mails carry a new token at once, which the scanner's rule does not know: for one that has leaked
+    #[arg(long, requires_all = ["token", "out"], group = "step")]
+    pub now: bool,
+}
+
+/// The steps of a token's rotation; one at a time.
+#[derive(Debug, Args)]
+pub struct Rotation {
     /// Add a token that no mail carries yet, so that the scanner's rule can learn it (`setup` prints it)
     #[arg(long, requires_all = ["token", "out"], group = "step")]
     pub stage: bool,
@@ -212,9 +223,6 @@ pub struct Keygen {
     /// Take out the tokens that mails carried before
     #[arg(long, requires_all = ["token", "out"], group = "step")]
     pub retire: bool,
-    /// Have mails carry a new token at once, which the scanner's rule does not know: for one that has leaked
-    #[arg(long, requires_all = ["token", "out"], group = "step")]
-    pub now: bool,
 }
 
 const KEYGEN_EXAMPLES: &str = "\

@@ -66,14 +66,14 @@ fn text(path: &Path) -> anyhow::Result<String> {
 /// What an option makes of a token file, and a line for people about it.
 fn rotate(old: &str, arguments: &Keygen, fresh: Token) -> anyhow::Result<(String, String)> {
     let mut file = TokenFile::parse(old)?;
-    let told = if arguments.stage {
+    let told = if arguments.step.stage {
         file.stage(fresh)?;
         "a new token is staged, and no mail carries it yet. `firstclick setup SCANNER` prints it; once the scanner's rule takes it, --activate"
             .to_owned()
-    } else if arguments.activate {
+    } else if arguments.step.activate {
         file.activate()?;
         format!("the staged token is the one that is written now; {} below it until --retire", count(file.older()))
-    } else if arguments.retire {
+    } else if arguments.step.retire {
         match file.retire() {
             0 => "there is no older token".to_owned(),
             gone => format!("{} taken out; take them out of the scanner's rule, too", count(gone)),

@@ -52,7 +52,8 @@ impl Rule {
     fn takes(&self, message: &Message<'_>) -> bool {
         let Some(value) = message.headers().first(&self.header) else { return false };
         let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&value).split_whitespace().any(|word| tokens.iter().any(|token| token.eq_ignore_ascii_case(word)))
+        let mut words = value.split(u8::is_ascii_whitespace);
+        words.any(|word| tokens.iter().any(|token| token.as_bytes().eq_ignore_ascii_case(word)))
     }
 }
 
