@@ -34,7 +34,7 @@ impl Flow {
         let (delivered, stop): (Arc<Mutex<Vec<Delivered>>>, Arc<AtomicBool>) = Default::default();
         let mailbox = Arc::clone(&delivered);
         thread::spawn(move || {
-            while let Ok(mail) = scanner.next(Duration::from_secs(60)) {
+            while let Ok(mail) = scanner.next(Duration::from_mins(1)) {
                 mailbox.lock().unwrap().push(mail);
             }
         });
@@ -203,9 +203,13 @@ fn keygen_leaves_a_file_alone_that_is_for_something_else() {
         assert_eq!(fs::read(&path).ok(), before, "{arguments:?} {file}");
     };
     for file in others.into_iter().chain(["tag.key"]) {
-        tokens.iter().for_each(|arguments| refused(arguments, file));
+        for arguments in tokens {
+            refused(arguments, file);
+        }
     }
-    others.into_iter().chain(["tag.token"]).for_each(|file| refused(&[], file));
+    for file in others.into_iter().chain(["tag.token"]) {
+        refused(&[], file);
+    }
     // And a key in the place of a token is a mistake, as every mail would carry it.
     fs::copy(folder.path("tag.key"), folder.path("tag.token")).unwrap();
     let (said, complained, code) = folder.command(&["check"]);
