@@ -33,6 +33,7 @@ pub mod milter;
 pub mod pipeline;
 pub mod readiness;
 pub mod recognition;
+pub mod remedy;
 pub mod service;
 pub mod settings;
 pub mod smtp;

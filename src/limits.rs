@@ -244,6 +244,13 @@ pub const DEAD_HOP: Duration = Duration::from_secs(30);
 /// Next hops that may be named, each with as many addresses as its name has.
 pub const NEXT_HOPS: usize = 16;
 
+/// Time that a start waits for its addresses and the audit's lock: the service from before drains that long (`smtp.deadlines.drain`),
+/// and a network is up. It fits into systemd's 90 seconds (`TimeoutStartSec`).
+pub const START_WAIT: Duration = Duration::from_secs(30);
+
+/// How often a start tries again meanwhile.
+pub const START_RETRY: Duration = Duration::from_millis(500);
+
 /// How often the files of the configuration are looked at for changes.
 pub const RELOAD_LOOK: Duration = Duration::from_secs(2);
 

@@ -34,6 +34,7 @@ use crate::{
         Record,
         record::{self, FileFault, FileRecord},
     },
+    remedy::Remedy,
 };
 
 /// A handle of the audit's writer. Cloning it is cheap; the writer's thread ends with the last handle.
@@ -94,7 +95,7 @@ impl Durable {
 pub enum AuditError {
     /// The folder cannot be used.
     #[error("the audit folder {0:?} cannot be used: {1}; create it and give it to the user that firstclick runs as")]
-    Folder(PathBuf, String),
+    Folder(PathBuf, String, Remedy),
     /// Another process holds the folder's lock: two writers would break the chain.
     #[error("another firstclick writes to the audit folder {0:?}; give each replica a folder of its own")]
     Taken(PathBuf),
@@ -104,6 +105,17 @@ pub enum AuditError {
     /// There was no place in the queue in time, or no result, or the writer's thread has ended.
     #[error("the audit did not answer in time")]
     Busy,
+}
+
+impl AuditError {
+    /// Who mends it.
+    #[must_use]
+    pub const fn remedy(&self) -> Remedy {
+        match self {
+            Self::Folder(_, _, remedy) => *remedy,
+            Self::Taken(_) | Self::Write(_) | Self::Busy => Remedy::Wait,
+        }
+    }
 }
 
 impl Audit {
@@ -123,12 +135,15 @@ impl Audit {
         let key = Arc::new(ArcSwapOption::from_pointee(key));
         let mut writer = Writer::open(folder, Arc::clone(&key))?;
         let start = Record::start(clock::now(), writer.torn);
-        writer.append(&[&start]).map_err(|error| AuditError::Folder(folder.into(), error.to_string()))?;
+        writer.append(&[&start]).map_err(|error| AuditError::Folder(folder.into(), error.to_string(), Remedy::of(&error)))?;
         let (queue, jobs) = mpsc::unbounded_channel();
         let lost = Counter::default();
         let counted = lost.clone();
         let run = move || run(writer, jobs, &counted);
-        thread::Builder::new().name("audit".into()).spawn(run).map_err(|error| AuditError::Folder(folder.into(), error.to_string()))?;
+        thread::Builder::new()
+            .name("audit".into())
+            .spawn(run)
+            .map_err(|error| AuditError::Folder(folder.into(), error.to_string(), Remedy::of(&error)))?;
         Ok(Self { folder: folder.into(), queue, room: Arc::new(Semaphore::new(limits::AUDIT_QUEUE / STEP)), key, lost })
     }
 
@@ -297,8 +312,10 @@ struct Writer {
 
 impl Writer {
     fn open(folder: &Path, key: Arc<ArcSwapOption<Key>>) -> Result<Self, AuditError> {
-        let fail = |error: io::Error| AuditError::Folder(folder.into(), error.to_string());
-        fs::create_dir_all(folder).map_err(fail)?;
+        let fail = |error: io::Error| AuditError::Folder(folder.into(), error.to_string(), Remedy::of(&error));
+        // A folder that is not there may be on a share that is not mounted yet, whatever keeps us from making one in its place.
+        let absent = |error: io::Error| AuditError::Folder(folder.into(), error.to_string(), Remedy::Wait);
+        fs::create_dir_all(folder).map_err(|error| if folder.exists() { fail(error) } else { absent(error) })?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("audit.lock")).map_err(fail)?;
         match lock.try_lock() {
             Ok(()) => {}

@@ -10,6 +10,7 @@ mod reload;
 mod run;
 mod senders;
 mod setup;
+mod start;
 mod unwrap;
 
 use std::{
@@ -27,7 +28,7 @@ use crate::{
     limits,
     pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
     recognition::Recogniser,
-    service::listener::ListenerFailed,
+    remedy::Remedy,
     settings::{Files, Identity, Settings, Verify},
 };
 
@@ -44,6 +45,7 @@ enum Answer {
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let config = Config(cli.config);
+    let runs = matches!(cli.command, Command::Run);
     let outcome = match cli.command {
         Command::Run => run::run(&config),
         Command::Check => check::check(&config),
@@ -68,13 +70,10 @@ pub fn run(cli: Cli) -> ExitCode {
             for cause in causes {
                 let _ = writeln!(err, "  {cause}");
             }
-            ExitCode::from(if error.is::<ListenerFailed>() { TEMPORARY } else { 2 })
+            ExitCode::from(if runs { run::exit_code(&error) } else { Remedy::Mend.exit_code() })
         }
     }
 }
-
-/// The exit code for what another start may mend (sysexits.h: `EX_TEMPFAIL`).
-const TEMPORARY: u8 = 75;
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe))
@@ -131,9 +130,13 @@ fn build(mut settings: Settings, hostname: &str) -> anyhow::Result<Pipeline> {
     let authenticator = Arc::new(authenticator(&settings.identity, hostname)?);
     let key = settings.audit_keys.keys.first().cloned();
     let audit = settings.audit.as_deref().map(|folder| Audit::open_keyed(folder, key)).transpose()?;
+    Ok(Pipeline::build(pipeline_config(&mut settings, authenticator, hostname), Arc::new(shared(audit)?)))
+}
+
+/// What survives a reload, with nothing counted yet.
+fn shared(audit: Option<Audit>) -> anyhow::Result<Shared> {
     let fault = std::env::var("FIRSTCLICK_FAULT").ok().and_then(|name| FaultPoint::parse(&name));
-    let shared = Shared::new(Recogniser::built_in()?, audit).with_fault(fault);
-    Ok(Pipeline::build(pipeline_config(&mut settings, authenticator, hostname), Arc::new(shared)))
+    Ok(Shared::new(Recogniser::built_in()?, audit).with_fault(fault))
 }
 
 /// The authenticator for a configuration.

@@ -12,7 +12,7 @@ use crate::{
     link_store::LinkStore,
     milter,
     pipeline::Pipeline,
-    readiness::Topic,
+    readiness::{Readiness, Topic},
     settings::{Ended, Files, Identity, Settings, WrittenKeys, keys::Key},
     smtp::server::{Server, Snapshot},
 };
@@ -42,6 +42,16 @@ impl InForce {
     }
 }
 
+/// Says what of a configuration stands in the way of the service.
+pub(super) fn say_what_stands(readiness: &Readiness, settings: &Settings) {
+    let unset = settings.smtp.as_ref().is_some_and(|smtp| smtp.next_hops.is_empty());
+    let says = "none is set, so no mail can be taken; write smtp.next_hop, as in next_hop = \"scanner.corp.example:25\"";
+    readiness.set(Topic::NextHopUnset, unset.then(|| says.to_owned()));
+    if unset {
+        tracing::warn!("no next hop is set: upstreams get 421 until smtp.next_hop is written");
+    }
+}
+
 /// Reads the configuration again.
 pub(super) struct Reload {
     servers: Servers,
@@ -63,6 +73,11 @@ impl Reload {
     pub(super) fn new(servers: Servers, config: Config, in_force: InForce) -> Self {
         let started = in_force.written.clone();
         Self { servers, config, in_force, started }
+    }
+
+    /// What stands in the way of the service.
+    pub(super) fn readiness(&self) -> &Readiness {
+        &self.servers.pipeline.shared.readiness
     }
 
     /// Whether a file of the configuration has changed since it was read or looked at.
@@ -96,6 +111,10 @@ impl Reload {
                 anyhow::bail!("[{section}] is gone; to stop serving it, restart the service");
             }
         }
+        let had_one = self.servers.smtp.as_ref().is_some_and(|smtp| !smtp.snapshot().config.next_hops.is_empty());
+        if had_one && settings.smtp.as_ref().is_some_and(|smtp| smtp.next_hops.is_empty()) {
+            anyhow::bail!("smtp.next_hop is gone; to take no more mails, stop the service");
+        }
         let hostname = settings.hostname().unwrap_or(known).to_owned();
         let same = settings.identity == self.in_force.identity && hostname == *known;
         let asked = if same { Arc::clone(&before.config.authenticator) } else { Arc::new(authenticator(&settings.identity, &hostname)?) };
@@ -122,6 +141,7 @@ impl Reload {
         }
         self.name_what_needs_a_restart(&settings);
         let entries = pipeline.config.allowlist.entries().len();
+        say_what_stands(&pipeline.shared.readiness, &settings);
         // The page first: a link that is sealed by a new key is opened from its first moment on.
         if let Some((server, prepared)) = self.servers.guard.as_ref().zip(guard) {
             server.replace(prepared);

@@ -3,13 +3,11 @@
 //! The configuration is read, the servers are bound, systemd is notified, and then the hop serves until SIGTERM or SIGINT, or
 //! until a listener fails. SIGHUP, or a changed file, reads the configuration again.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, sync::Arc};
 
-use anyhow::{Context as _, bail};
-use listenfd::ListenFd;
+use anyhow::bail;
 use sd_notify::NotifyState;
 use tokio::{
-    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     task::{JoinError, JoinSet},
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -17,25 +15,38 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Answer, Config, build,
-    reload::{InForce, Reload, Servers},
-    runtime,
+    Answer, Config, Listed, authenticator, pipeline_config,
+    reload::{InForce, Reload, Servers, say_what_stands},
+    runtime, shared,
+    start::{MailSockets, NotStarted, Patience, Sockets},
 };
 use crate::{
+    audit::Audit,
     clock,
     http::{self, admin::Admin},
+    identity::Authenticator,
     limits,
     link_store::LinkStore,
     mail::Protocol,
     milter,
-    pipeline::Shared,
+    pipeline::{Pipeline, Shared},
+    readiness::{Means, Readiness},
+    remedy::Remedy,
     service::{Shutdown, listener::ListenerFailed, memory::MemoryBudget},
     settings::Settings,
-    smtp::{
-        config::Config as SmtpConfig,
-        server::{self, Listener, Server, Snapshot, Start},
-    },
+    smtp::server::{self, Server, Snapshot},
 };
+
+/// The exit code of a start that failed, or of a service that ended: by who mends it.
+pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
+    let of_cause = |cause: &(dyn std::error::Error + 'static)| {
+        let started = cause.downcast_ref::<NotStarted>().map(|error| error.remedy);
+        let listed = started.or_else(|| cause.downcast_ref::<Listed>().map(|listed| listed.0.remedy()));
+        let failed = listed.or_else(|| cause.downcast_ref::<ListenerFailed>().map(|_| Remedy::Wait));
+        failed.or_else(|| cause.downcast_ref::<io::Error>().map(Remedy::of))
+    };
+    error.chain().find_map(of_cause).unwrap_or(Remedy::Mend).exit_code()
+}
 
 pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
     let settings = config.load()?;
@@ -62,9 +73,24 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
 async fn service(config: &Config, settings: Settings, hostname: String) -> anyhow::Result<Answer> {
     let mut stop = StopSignals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let hangup = signal(SignalKind::hangup())?;
-    let sockets = Sockets::bind(&settings).await?;
+    let preparing = async {
+        let mut patience = Patience::begin();
+        let sockets = Sockets::bind(&settings, &mut patience).await?;
+        let audit = patience.wait_for(async || audit(&settings)).await?;
+        let authenticator = patience.wait_for(async || resolving(&settings, &hostname)).await?;
+        anyhow::Ok((sockets, audit, Arc::new(authenticator)))
+    };
+    let (sockets, audit, authenticator) = tokio::select! {
+        biased;
+        () = stop.received() => {
+            tracing::info!("stopped before the start");
+            return Ok(Answer::Yes);
+        }
+        prepared = preparing => prepared?,
+    };
+    sockets.log(&settings)?;
     let in_force = InForce::of(&settings);
-    let servers = servers(settings, hostname)?;
+    let servers = servers(settings, hostname, audit, authenticator)?;
     let shared = Arc::clone(&servers.pipeline.shared);
     let (mails, page) = (Shutdown::default(), Shutdown::default());
     let page_ended = sockets.admin.map(|socket| {
@@ -77,7 +103,7 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     keeping.spawn(summarise_refusals(Arc::clone(&shared)));
     keeping.spawn(reload_on_change(hangup, Reload::new(servers, config.clone(), in_force)));
     keeping.spawn(notify_watchdog());
-    notify(&[NotifyState::Ready]);
+    tell_ready(&shared.readiness);
 
     let failure = tokio::select! {
         () = stop.received() => None,
@@ -99,73 +125,27 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     failure.map_or(Ok(Answer::Yes), |died| Err(died.into()))
 }
 
-/// The sockets of the service.
-struct Sockets {
-    mails: MailSockets,
-    /// The admin page's, which stays open until the others are closed.
-    admin: Option<TcpListener>,
+fn audit(settings: &Settings) -> Result<Option<Audit>, NotStarted> {
+    let key = settings.audit_keys.keys.first().cloned();
+    let audit = settings.audit.as_deref().map(|folder| Audit::open_keyed(folder, key)).transpose();
+    audit.map_err(|error| NotStarted::new(&error, error.remedy()))
 }
 
-/// The sockets for mails and their readers.
-struct MailSockets {
-    smtp: Vec<Listener>,
-    milter: Vec<milter::Listener>,
-    guard: Option<TcpListener>,
-}
-
-impl Sockets {
-    /// Binds all that the configuration names.
-    async fn bind(settings: &Settings) -> anyhow::Result<Self> {
-        let (mode, entries) = (settings.mode, settings.allowlist.entries().len());
-        let mut mails = MailSockets { smtp: Vec::new(), milter: Vec::new(), guard: None };
-        if let Some(config) = &settings.smtp {
-            mails.smtp = listeners(config).await?;
-            for listener in &mails.smtp {
-                let tls = listener.start == Start::Tls;
-                tracing::info!(address = %listener.socket.local_addr()?, tls, next_hop = config.next_hops.join(" "), ?mode, entries, "listening");
-            }
-        }
-        if let Some(config) = &settings.milter {
-            mails.milter = milter::bind(config).await.map_err(|(address, error)| cannot_bind("milter.listen", address, &error))?;
-            for listener in &mails.milter {
-                let address = match listener {
-                    milter::Listener::Inet(socket) => socket.local_addr()?.to_string(),
-                    milter::Listener::Unix(_) => "a socket in the file system".to_owned(),
-                };
-                tracing::info!(%address, ?mode, entries, "listening for MTAs");
-            }
-        }
-        if let Some(config) = &settings.guard {
-            let socket = bind("guard.listen", config.listen).await?;
-            tracing::info!(page = %socket.local_addr()?, url = config.guard_links.url, "the guard page is there");
-            mails.guard = Some(socket);
-        }
-        let mut admin = None;
-        if let Some(address) = settings.admin {
-            let socket = bind("admin.listen", address).await?;
-            tracing::info!(address = %socket.local_addr()?, "the admin page is there");
-            admin = Some(socket);
-        }
-        Ok(Self { mails, admin })
-    }
-}
-
-async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| cannot_bind(key, address, &error))
-}
-
-fn cannot_bind(key: &str, address: impl std::fmt::Display, error: &io::Error) -> anyhow::Error {
-    anyhow::anyhow!("{key}: {address} cannot be bound: {error}; is another program there, or another firstclick?")
+/// The authenticator. The system's list of resolvers may be on its way, as the network is.
+fn resolving(settings: &Settings, hostname: &str) -> Result<Authenticator, NotStarted> {
+    authenticator(&settings.identity, hostname).map_err(|error| NotStarted::new(error, Remedy::Wait))
 }
 
 /// The servers that the configuration asks for, on one pipeline and one budget of memory.
-fn servers(settings: Settings, hostname: String) -> anyhow::Result<Servers> {
+fn servers(mut settings: Settings, hostname: String, audit: Option<Audit>, authenticator: Arc<Authenticator>) -> anyhow::Result<Servers> {
     let (smtp, milter, guard) = (settings.smtp.clone(), settings.milter.clone(), settings.guard.clone());
     let served = [(Protocol::Smtp, smtp.is_some()), (Protocol::Milter, milter.is_some())];
     let protocols: Vec<Protocol> = served.into_iter().filter(|(_, served)| *served).map(|(protocol, _)| protocol).collect();
     let memory = MemoryBudget::new(smtp.as_ref().map_or(limits::MEMORY, |config| config.bounds.memory), &protocols);
     let entries = settings.allowlist.entries().len();
-    let pipeline = Arc::new(build(settings, &hostname)?);
+    let shared = Arc::new(shared(audit)?);
+    say_what_stands(&shared.readiness, &settings);
+    let pipeline = Arc::new(Pipeline::build(pipeline_config(&mut settings, authenticator, &hostname), shared));
     let metrics = &pipeline.shared.metrics;
     metrics.entries_in_force(entries);
     if let Some(links) = &pipeline.config.link_store {
@@ -237,7 +217,7 @@ async fn reload_on_change(mut hangup: Signal, mut reload: Reload) {
             if asked || reload.has_changed() {
                 notify(&[NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading), NotifyState::Reloading]);
                 reload.reload();
-                notify(&[NotifyState::Ready]);
+                tell_ready(reload.readiness());
             }
             reload
         });
@@ -276,28 +256,21 @@ async fn notify_watchdog() {
     }
 }
 
-/// Notifies systemd; does nothing where there is none.
-fn notify(states: &[NotifyState<'_>]) {
-    let _ = sd_notify::notify(states);
+/// Notifies systemd that the service is ready, and of what stands in its way: `systemctl status` shows it.
+fn tell_ready(readiness: &Readiness) {
+    let (means, lines) = readiness.look();
+    let lines = lines.trim_end().replace('\n', "; ");
+    let status = match means {
+        Means::NoMails => format!("takes no mails: {lines}"),
+        Means::Detail if lines.is_empty() => "takes mails".to_owned(),
+        Means::Detail => format!("takes mails; {lines}"),
+    };
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-/// The sockets that systemd hands over, or the ones that the configuration names. Of the former, those on an address of
-/// `listen_tls` speak TLS from the first octet.
-async fn listeners(config: &SmtpConfig) -> anyhow::Result<Vec<Listener>> {
-    let mut handed = ListenFd::from_env();
-    if handed.len() == 0 {
-        return server::bind(config).await.map_err(|(address, error)| cannot_bind("smtp.listen", address, &error));
-    }
-    let mut listeners = Vec::new();
-    for number in 0..handed.len() {
-        let Some(socket) = handed.take_tcp_listener(number).context("a socket that systemd handed over")? else { continue };
-        socket.set_nonblocking(true)?;
-        let socket = TcpListener::from_std(socket)?;
-        let address: SocketAddr = socket.local_addr()?;
-        let start = if config.listen_tls.iter().any(|tls| tls.port() == address.port()) { Start::Tls } else { Start::Clear };
-        listeners.push(Listener { socket, start });
-    }
-    Ok(listeners)
+/// Notifies systemd; does nothing where there is none.
+pub(super) fn notify(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(states);
 }
 
 /// Raises the limit of file descriptors: an SMTP session takes two, and a large mail a third; a milter session takes one. Logs a

@@ -25,6 +25,7 @@ use tokio::{
 
 use crate::{
     pipeline::{Pipeline, RefusedBy, Stage},
+    remedy::Remedy,
     service::{
         Shutdown,
         listener::{Accepted, ListenerFailed, Listeners, OnFailure, Refused, Service, Socket},
@@ -62,12 +63,14 @@ pub enum Address {
 }
 
 /// Owner of a socket in the file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The user's number (uid).
     pub user: u32,
     /// The group's number (gid).
     pub group: u32,
+    /// Both as the admin wrote them, `USER:GROUP`.
+    pub written: String,
 }
 
 /// The server: all that its sessions share for the life of the process.
@@ -131,33 +134,73 @@ impl Drop for UnixSocket {
     }
 }
 
-/// Binds every address of `listen`.
-///
-/// # Errors
-/// The address that cannot be bound, and why.
-pub async fn bind(config: &Config) -> Result<Vec<Listener>, (String, io::Error)> {
-    let mut listeners = Vec::new();
-    for address in &config.listen {
-        listeners.push(match address {
-            Address::Inet(address) => Listener::Inet(TcpListener::bind(address).await.map_err(|error| (address.to_string(), error))?),
-            Address::Unix(path) => bind_unix(path, config).map_err(|error| (path.display().to_string(), error))?,
-        });
-    }
-    Ok(listeners)
+/// Why a socket is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address cannot be bound.
+    #[error(transparent)]
+    Bind(io::Error),
+    /// What stands in the socket's place is something else.
+    #[error("it is no socket; move it away, or name another path")]
+    Occupied,
+    /// The socket cannot be given to its user.
+    #[error("cannot give the socket to user {0}: only root may; in milter.socket_owner write the user that firstclick runs as")]
+    User(String),
+    /// The socket cannot be given to its group.
+    #[error(
+        "cannot give the socket to group {0}: the service is not in it; add SupplementaryGroups={0} to the unit (systemctl edit firstclick) and restart it"
+    )]
+    Group(String),
+    /// The socket's owner or its mode cannot be set for another reason.
+    #[error("its owner and mode cannot be set: {0}")]
+    Attributes(io::Error),
 }
 
-fn bind_unix(path: &Path, config: &Config) -> io::Result<Listener> {
+impl BindError {
+    /// Who mends it.
+    #[must_use]
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Bind(error) | Self::Attributes(error) => Remedy::of(error),
+            Self::Occupied | Self::User(_) | Self::Group(_) => Remedy::Mend,
+        }
+    }
+}
+
+/// Binds one address of `listen`.
+///
+/// # Errors
+/// Why it cannot be bound.
+pub async fn bind(address: &Address, config: &Config) -> Result<Listener, BindError> {
+    match address {
+        Address::Inet(address) => TcpListener::bind(address).await.map(Listener::Inet).map_err(BindError::Bind),
+        Address::Unix(path) => bind_unix(path, config),
+    }
+}
+
+fn bind_unix(path: &Path, config: &Config) -> Result<Listener, BindError> {
     // A socket on which nothing listens was left behind by an earlier run.
-    let left = fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
-    if left && std::os::unix::net::UnixStream::connect(path).is_err() {
-        fs::remove_file(path)?;
+    match fs::symlink_metadata(path) {
+        Ok(about) if !about.file_type().is_socket() => return Err(BindError::Occupied),
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_err() => fs::remove_file(path).map_err(BindError::Bind)?,
+        Ok(_) | Err(_) => {}
     }
-    let socket = UnixSocket { listener: UnixListener::bind(path)?, path: path.to_owned() };
-    if let Some(owner) = config.socket_owner {
-        std::os::unix::fs::chown(path, Some(owner.user), Some(owner.group))?;
+    let listener = UnixListener::bind(path).map_err(BindError::Bind)?;
+    let socket = UnixSocket { listener, path: path.to_owned() };
+    if let Some(owner) = &config.socket_owner {
+        std::os::unix::fs::chown(path, Some(owner.user), Some(owner.group)).map_err(|error| not_given(owner, error))?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(config.socket_mode)).map_err(BindError::Attributes)?;
     Ok(Listener::Unix(socket))
+}
+
+/// Why a socket cannot be given away: without privileges, a program gives files to its own user and to groups that it is in.
+fn not_given(owner: &Owner, error: io::Error) -> BindError {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return BindError::Attributes(error);
+    }
+    let (user, group) = owner.written.split_once(':').unwrap_or((&owner.written, &owner.written));
+    if rustix::process::geteuid().as_raw() == owner.user { BindError::Group(group.to_owned()) } else { BindError::User(user.to_owned()) }
 }
 
 /// Serves until the drain begins; then lets sessions finish their mails, and cuts those that take longer than [`Config::drain`].

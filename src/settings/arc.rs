@@ -35,7 +35,8 @@ pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> Option<
     let pem = match super::files::text(&path) {
         Ok(pem) => pem,
         Err(error) => {
-            problems.add(key_file.place, key_file.key, format!("{} cannot be read: {error}", path.display()));
+            let what = format!("{} cannot be read: {error}", path.display());
+            problems.add_unusable(key_file.place, key_file.key, what, super::files::remedy(&path, &error));
             return None;
         }
     };

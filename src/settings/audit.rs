@@ -41,7 +41,7 @@ pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> (Option
     let directory = file.take(const { Folder::of("audit.directory") }, problems);
     let keys = file.take(const { File::of("audit.key_file") }, problems).map(|found| {
         AuditKeys::read(&found.value).unwrap_or_else(|what| {
-            problems.add(found.place, found.key, what);
+            problems.add_unusable(found.place, found.key, what, super::files::remedy_of_all([found.value.as_path()]));
             AuditKeys::default()
         })
     });

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{clock, limits};
+use crate::{clock, limits, remedy::Remedy};
 
 /// Files and folders, as they looked before they were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +89,31 @@ pub(super) fn text(path: &Path) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     String::from_utf8(octets).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// Who mends it that a file or a folder cannot be used. One that is not there is a slip of the pen where others stand beside it;
+/// where its folder is empty or not there itself, something is not mounted yet.
+pub(super) fn remedy(path: &Path, error: &io::Error) -> Remedy {
+    if error.kind() != io::ErrorKind::NotFound {
+        return Remedy::of(error);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match fs::read_dir(folder) {
+        Ok(mut beside) => {
+            if beside.next().is_some() {
+                Remedy::Mend
+            } else {
+                Remedy::Wait
+            }
+        }
+        Err(error) => Remedy::of(&error),
+    }
+}
+
+/// Who mends it that files cannot be used: time, where one of them cannot even be opened for now.
+pub(super) fn remedy_of_all<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Remedy {
+    let failed = paths.into_iter().find_map(|path| File::open(path).err().map(|error| remedy(path, &error)));
+    failed.unwrap_or(Remedy::Mend)
 }
 
 /// A digest of a file's contents, as far as any file of a configuration is read.
@@ -214,6 +239,18 @@ mod tests {
         fs::write(folder.path().join("vendor.toml"), "").unwrap();
         assert!(files.have_changed());
         assert!(!files.have_changed());
+    }
+
+    #[test]
+    fn what_is_not_mounted_yet_may_come() {
+        let (folder, file) = folder();
+        let remedy_of = |path: &Path| remedy(path, &octets(path, 10).unwrap_err());
+        assert_eq!(remedy_of(&folder.path().join("tag.key")), Remedy::Mend, "others are there");
+        assert_eq!(remedy_of(&folder.path().join("share/tag.key")), Remedy::Wait);
+        fs::create_dir(folder.path().join("share")).unwrap();
+        assert_eq!(remedy_of(&folder.path().join("share/tag.key")), Remedy::Wait, "a mount point");
+        assert_eq!(remedy_of(&file.join("tag.key")), Remedy::Mend);
+        assert_eq!(remedy_of(folder.path()), Remedy::Mend, "a folder is no file");
     }
 
     #[test]

@@ -119,7 +119,7 @@ fn key_lines(found: Found<PathBuf>, problems: &mut Problems) -> Vec<String> {
         Ok(text) => text,
         Err(error) => {
             let what = format!("{} cannot be read: {error}; `firstclick keygen --out FILE` writes one", path.display());
-            problems.add(found.place, found.key, what);
+            problems.add_unusable(found.place, found.key, what, super::files::remedy(&path, &error));
             return Vec::new();
         }
     };
@@ -171,7 +171,8 @@ fn read_logo(found: Found<PathBuf>, problems: &mut Problems) -> Option<Logo> {
         }
         Ok(octets) => Some(Logo { kind, octets }),
         Err(error) => {
-            problems.add(found.place, found.key, format!("{} cannot be read: {error}", path.display()));
+            let what = format!("{} cannot be read: {error}", path.display());
+            problems.add_unusable(found.place, found.key, what, super::files::remedy(&path, &error));
             None
         }
     }

@@ -93,7 +93,7 @@ fn address(text: &str) -> Option<Address> {
 /// The numbers of `USER:GROUP`.
 fn owner_of(text: &str) -> Option<Owner> {
     let (user, group) = text.split_once(':')?;
-    Some(Owner { user: number_of(user, "/etc/passwd")?, group: number_of(group, "/etc/group")? })
+    Some(Owner { user: number_of(user, "/etc/passwd")?, group: number_of(group, "/etc/group")?, written: text.to_owned() })
 }
 
 /// A number, or the one that a file of names gives (passwd(5), group(5): the third field).

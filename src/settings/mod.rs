@@ -226,18 +226,14 @@ const MODES: [(&str, Mode); 2] = [("observe", Mode::Observe), ("enforce", Mode::
 
 /// Reads a text file, bounded; what is wrong with it is noted.
 fn read(path: &Path, problems: &mut Problems) -> Option<String> {
-    match read_text(path) {
+    match files::text(path) {
         Ok(text) => Some(text),
-        Err(what) => {
-            problems.add(SourceSpan::file(path.display().to_string()), "", what);
+        Err(error) => {
+            let (place, what) = (SourceSpan::file(path.display().to_string()), format!("cannot be read: {error}"));
+            problems.add_unusable(place, "", what, files::remedy(path, &error));
             None
         }
     }
-}
-
-/// A text file of at most [`crate::limits::SETTINGS_FILE`] octets, or what is wrong with it.
-fn read_text(path: &Path) -> Result<String, String> {
-    files::text(path).map_err(|error| format!("cannot be read: {error}"))
 }
 
 fn addresses(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<SocketAddr> {

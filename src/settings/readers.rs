@@ -1,6 +1,7 @@
 //! `[readers]`: the company's domains, and the file of its aliases.
 
 use super::{
+    files,
     keys::{File, List},
     layers::Layers,
     schema::{Found, Problems, SourceSpan},
@@ -18,8 +19,8 @@ pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> Readers
         .collect::<Vec<_>>();
     let mut readers = Readers::new(domains);
     let Some(Found { value: path, place, key }) = aliases else { return readers };
-    let text = super::read_text(&path).unwrap_or_else(|what| {
-        problems.add(place, key, format!("{}: {what}", path.display()));
+    let text = files::text(&path).unwrap_or_else(|error| {
+        problems.add_unusable(place, key, format!("{}: cannot be read: {error}", path.display()), files::remedy(&path, &error));
         String::new()
     });
     for (number, line) in text.lines().enumerate() {

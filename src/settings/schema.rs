@@ -10,6 +10,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use crate::remedy::Remedy;
+
 /// The position of a key or a value in what the admin wrote.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourceSpan {
@@ -58,6 +60,8 @@ pub enum Mistake {
     Unknown(Option<String>),
     /// A required key is missing.
     Missing,
+    /// What was written may well be right: a file or a folder that it names is not there for now.
+    Passing,
 }
 
 impl fmt::Display for Problem {
@@ -86,6 +90,21 @@ impl Problems {
         self.0.push(Problem { place, key: key.into(), what: what.into(), mistake: Mistake::Missing });
     }
 
+    /// Adds a file or a folder that cannot be used; the remedy says whether that may pass.
+    pub(super) fn add_unusable(&mut self, place: SourceSpan, key: impl Into<String>, what: impl Into<String>, remedy: Remedy) {
+        let mistake = match remedy {
+            Remedy::Wait => Mistake::Passing,
+            Remedy::Mend => Mistake::Wrong,
+        };
+        self.0.push(Problem { place, key: key.into(), what: what.into(), mistake });
+    }
+
+    /// Who mends all of this: time, where nothing that was written is wrong.
+    #[must_use]
+    pub fn remedy(&self) -> Remedy {
+        if self.0.iter().all(|problem| problem.mistake == Mistake::Passing) { Remedy::Wait } else { Remedy::Mend }
+    }
+
     /// Notes a key, with its sections, that nobody knows; `near` is the known name in the same section that it resembles.
     pub(super) fn add_unknown(&mut self, place: SourceSpan, key: &str, near: Option<&str>, what: String) {
         let section = key.rsplit_once('.').map(|(section, _)| section);
@@ -100,7 +119,7 @@ impl Problems {
             .iter()
             .filter_map(|problem| match &problem.mistake {
                 Mistake::Unknown(meant) => meant.clone(),
-                Mistake::Wrong | Mistake::Missing => None,
+                Mistake::Wrong | Mistake::Missing | Mistake::Passing => None,
             })
             .collect();
         let follows = |key: &str| {

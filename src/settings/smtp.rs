@@ -21,7 +21,7 @@ pub(super) fn compile(file: &mut Layers<'_>, advice: &mut Vec<Advice>, problems:
     let before = problems.0.len();
     let listen = file.take(const { List::of("smtp.listen") }, problems);
     let listen_tls = file.take(const { List::of("smtp.listen_tls") }, problems);
-    let next_hop = file.take(const { List::of("smtp.next_hop") }, problems);
+    let mut next_hop = file.take(const { List::of("smtp.next_hop") }, problems);
     let hostname = file.take(const { Text::of("smtp.hostname") }, problems);
     let accept_from = file.take(const { List::of("smtp.accept_from") }, problems);
     let proxies = file.take(const { List::of("smtp.proxies") }, problems);
@@ -38,15 +38,18 @@ pub(super) fn compile(file: &mut Layers<'_>, advice: &mut Vec<Advice>, problems:
         if empty(&listen) && empty(&listen_tls) {
             missing("listen", "where upstreams connect, as in [\"127.0.0.1:2525\"]");
         }
-        if empty(&next_hop) {
-            missing("next_hop", "where mails go, as in \"127.0.0.1:2526\"");
-        }
         if hostname.is_none() {
             missing("hostname", "the hop's own name, as in \"firstclick.corp.example\"");
         }
         if listen_tls.as_ref().is_some_and(|list| !list.value.is_empty()) && pair.certificate.is_none() {
             missing("certificate", "a certificate, because listen_tls needs one");
         }
+    }
+    if there && next_hop.as_ref().is_none_or(|list| list.value.iter().all(|name| name.value.trim().is_empty())) {
+        let place = next_hop.take().map_or_else(|| place.clone(), |found| found.place);
+        let what =
+            "missing, so that no mail can be taken: upstreams get 421 until it is written, as in next_hop = \"scanner.corp.example:25\"";
+        advice.push(Advice::new(Severity::Warning, place, "smtp.next_hop", what));
     }
     if let Some(list) = accept_from.as_ref().filter(|list| list.value.is_empty()) {
         let what = "an empty list would let everybody connect; name your upstreams, or leave the key out";
@@ -92,7 +95,8 @@ fn mail(file: &mut Layers<'_>, config: &mut Config, problems: &mut Problems) {
         if found.value.is_dir() {
             config.temporary = found.value;
         } else {
-            problems.add(found.place, found.key, format!("{} is no folder", found.value.display()));
+            let remedy = super::files::remedy_of_all([found.value.as_path()]);
+            problems.add_unusable(found.place, found.key, format!("{} is no folder", found.value.display()), remedy);
         }
     }
 }
@@ -114,7 +118,7 @@ fn next_hop_tls(file: &mut Layers<'_>, config: &mut Config, place: &SourceSpan, 
         && let Err(error) = tls::client(config.next_hop_tls, path.as_deref())
     {
         let at = authorities.map_or_else(|| place.clone(), |found| found.place);
-        problems.add(at, "smtp.next_hop_ca", error.to_string());
+        problems.add_unusable(at, "smtp.next_hop_ca", error.to_string(), super::files::remedy_of_all(path.as_deref()));
     }
     config.authorities = path;
 }
@@ -147,7 +151,8 @@ impl CertificatePair {
         let (certificate, key) = self.certificate.zip(self.key)?;
         let files = CertificateFiles { certificate: certificate.value, key: key.value };
         if let Err(error) = tls::server(&files) {
-            problems.add(certificate.place, certificate.key, error.to_string());
+            let remedy = super::files::remedy_of_all([files.certificate.as_path(), &files.key]);
+            problems.add_unusable(certificate.place, certificate.key, error.to_string(), remedy);
         }
         Some(files)
     }

@@ -103,7 +103,8 @@ fn lines(found: Option<Found<PathBuf>>, section: &SourceSpan, key: &str, how: &s
     };
     let path = found.value;
     let text = super::files::text(&path).unwrap_or_else(|error| {
-        problems.add(found.place, found.key, format!("{} cannot be read: {error}; {how}", path.display()));
+        let what = format!("{} cannot be read: {error}; {how}", path.display());
+        problems.add_unusable(found.place, found.key, what, super::files::remedy(&path, &error));
         String::new()
     });
     let numbered = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));

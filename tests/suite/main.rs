@@ -50,4 +50,5 @@ mod service;
 mod shapes;
 mod shipped;
 mod short_links;
+mod start;
 mod tls;

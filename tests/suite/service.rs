@@ -284,10 +284,8 @@ async fn the_audit_is_verified_by_its_key() {
 /// An empty list is a mistake where it would let nothing or everybody in.
 #[test]
 fn empty_lists_are_mistakes() {
-    for (smtp, key) in [("next_hop = []", "smtp.next_hop"), ("next_hop = \"127.0.0.1:1\"\naccept_from = []", "smtp.accept_from")] {
-        let (_, said, code) = Folder::new(smtp, "").command(&["check"]);
-        assert!(code == Some(2) && said.contains(key), "{smtp}: {said}");
-    }
+    let (_, said, code) = Folder::new("next_hop = \"127.0.0.1:1\"\naccept_from = []", "").command(&["check"]);
+    assert!(code == Some(2) && said.contains("smtp.accept_from"), "{said}");
     let (_, said, code) = Folder::new("next_hop = \"127.0.0.1:1\"", "[milter]\nlisten = []").command(&["check"]);
     assert!(code == Some(2) && said.contains("milter.listen"), "{said}");
     let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");

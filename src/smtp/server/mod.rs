@@ -9,11 +9,7 @@ mod received;
 mod session;
 pub mod spool;
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
@@ -114,20 +110,6 @@ pub enum Start {
     Clear,
     /// With a TLS handshake (RFC 8314 section 3.3).
     Tls,
-}
-
-/// Binds every address of `listen` and `listen_tls`.
-///
-/// # Errors
-/// The address that cannot be bound, and why.
-pub async fn bind(config: &Config) -> Result<Vec<Listener>, (SocketAddr, io::Error)> {
-    let mut listeners = Vec::new();
-    let clear = config.listen.iter().map(|address| (*address, Start::Clear));
-    for (address, start) in clear.chain(config.listen_tls.iter().map(|address| (*address, Start::Tls))) {
-        let socket = TcpListener::bind(address).await.map_err(|error| (address, error))?;
-        listeners.push(Listener { socket, start });
-    }
-    Ok(listeners)
 }
 
 /// Serves until the drain begins; then lets sessions finish their mails, and cuts those that take longer than `deadlines.drain`.

@@ -292,7 +292,7 @@ impl Hop {
             connections: 600,
             drain: PATIENCE,
         };
-        let listeners = milter::bind(&config).await.unwrap();
+        let listeners = vec![milter::bind(&config.listen[0], &config).await.unwrap()];
         let milter::Listener::Inet(socket) = &listeners[0] else { panic!("a socket of the network") };
         let address = socket.local_addr().unwrap();
         let server = Arc::new(milter::Server::new(Arc::clone(&self.server.snapshot().pipeline), &config, self.memory.clone()));

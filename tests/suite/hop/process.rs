@@ -102,7 +102,7 @@ impl Process {
         Self::start_until(command, "listening").await
     }
 
-    async fn start_until(command: &mut Command, words: &str) -> Self {
+    pub(crate) async fn start_until(command: &mut Command, words: &str) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));

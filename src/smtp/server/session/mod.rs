@@ -141,6 +141,13 @@ impl Session {
 
     /// Reads commands and carries them out until the session ends.
     async fn run(&mut self) -> Result<(), ConnectionError> {
+        if self.snapshot.config.next_hops.is_empty() {
+            self.stage = Stage::Connection;
+            let what = format!("{} 4.3.5 takes no mails yet: no next hop is set, try again later", self.snapshot.config.hostname);
+            self.answer(RefusedBy::Hop, &Reply::new(421, what));
+            self.connection.hang_up().await;
+            return Ok(());
+        }
         self.answer(RefusedBy::Hop, &self.greeting());
         let mut state = State::Connected;
         loop {
