@@ -170,8 +170,7 @@ fn a_misspelt_key_is_one_mistake() {
 #[test]
 fn what_is_missing_is_said_at_its_section() {
     let folder = folder();
-    let text =
-        "[smtp]\nlisten = [\"127.0.0.1:0\"]\nnext_hop = \"127.0.0.1:1\"\n\n[guard]\nurl = \"https://links.test\"\nlisten = \"127.0.0.1:0\"\n";
+    let text = "[smtp]\nlisten = [\"127.0.0.1:0\"]\nnext_hop = \"127.0.0.1:1\"\n\n[guard]\nurl = \"https://links.test\"\nlisten = \"127.0.0.1:0\"\n";
     let mut problems = Problems::default();
     Settings::compile(&folder.path().join("firstclick.toml"), text, Environment::default(), &mut problems);
     let said = problems.to_string();
