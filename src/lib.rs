@@ -11,7 +11,7 @@
 //! - [`service`]: what servers share: listeners, permits, the budget of memory, and how they stop;
 //! - [`http`]: the guard page and the admin page; [`link_store`]: the folder of short guard links;
 //! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, [`clock`], the only reader of
-//!   the time of day, [`typed_time`], [`tls`], [`metrics`], and the macro behind the closed vocabularies;
+//!   the time of day, [`typed_time`], [`log`], [`tls`], [`metrics`], and the macro behind the closed vocabularies;
 //! - above them [`commands`] and [`cli`], what can be typed; [`testbed`] is what the demo and the tests run on.
 //!
 //! The library exists so that tests own listeners, DNS and shutdown. `tests/suite/architecture.rs` holds which module may use which.
@@ -26,6 +26,7 @@ pub mod http;
 pub mod identity;
 pub mod limits;
 pub mod link_store;
+pub mod log;
 pub mod mail;
 pub mod message;
 pub mod metrics;

@@ -12,7 +12,6 @@ use tokio::{
     task::{JoinError, JoinSet},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
-use tracing_subscriber::EnvFilter;
 
 use super::{
     Answer, Config, Listed, authenticator, pipeline_config,
@@ -56,8 +55,7 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
             config.path().display()
         );
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    settings.log.start();
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }

@@ -269,6 +269,7 @@ pub const SECTIONS: &[SectionKeys] = &[
         doc: "The admin page: /healthz, /readyz and /metrics (docs/operations.md). It does not authenticate.",
         shipped: Shipped::Commented,
     },
+    SectionKeys { path: "log", doc: "The log of the service (docs/operations.md). RUST_LOG counts instead of level where it is set.", shipped: Shipped::Commented },
     SectionKeys { path: "arc", doc: "In whose name mails are ARC-sealed whose links were replaced.", shipped: Shipped::Commented },
     SectionKeys { path: "audit", doc: "The record of what was decided (docs/audit.md).", shipped: Shipped::InForce },
 ];
@@ -531,6 +532,20 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("guard.help_desk", Kind::Flag, Preset::Default("false"), "Whether the help desk's page, /unwrap, is there."),
     Key::new("admin.listen", Kind::Text, Preset::Required("\"127.0.0.1:9925\""), "Where the page is served.").at_start(),
+    Key::new(
+        "log.format",
+        Kind::Word(&["auto", "journal", "text", "json"]),
+        Preset::Default("\"auto\""),
+        "auto: to the journal, with priorities and fields, where systemd has connected standard error to it; text elsewhere.",
+    )
+    .at_start(),
+    Key::new(
+        "log.level",
+        Kind::Word(&["error", "warn", "info", "debug"]),
+        Preset::Default("\"info\""),
+        "The least severe lines that are written. info: one line a mail. debug: one a connection, too.",
+    )
+    .at_start(),
     Key::new("arc.domain", Kind::Text, Preset::Required("\"corp.example\""), "In whose name mails are sealed."),
     Key::new("arc.selector", Kind::Text, Preset::Required("\"arc1\""), "Where the public key stands in DNS: SELECTOR._domainkey.DOMAIN."),
     Key::new(

@@ -16,6 +16,7 @@ mod identity;
 pub mod keys;
 mod layers;
 pub mod lint;
+mod log;
 mod milter;
 mod policy_test;
 pub mod products;
@@ -52,6 +53,7 @@ use self::{
 use crate::{
     allowlist::{Action, Allowlist, Entry, Mode},
     identity::{ArcSigner, Network},
+    log::Log,
     message::Domain,
     smtp::config::Config,
 };
@@ -75,6 +77,8 @@ pub struct Settings {
     pub tag: Option<Tag>,
     /// `[admin]`: the address of the admin page; none where there is no such section.
     pub admin: Option<SocketAddr>,
+    /// `[log]`: where the log goes, and what it holds.
+    pub log: Log,
     /// `[audit]`: the folder of the audit; none where none is named.
     pub audit: Option<PathBuf>,
     /// The keys of the audit's chain.
@@ -104,6 +108,7 @@ impl Settings {
             identity: Identity::default(),
             tag: None,
             admin: None,
+            log: Log::default(),
             audit: None,
             audit_keys: AuditKeys::default(),
             allowlist: Allowlist::default(),
@@ -171,6 +176,7 @@ impl Settings {
         settings.arc = arc::compile(&mut file, problems);
         settings.tag = tag::compile(&mut file, &mut settings.warnings, problems);
         (settings.audit, settings.audit_keys) = audit::compile(&mut file, problems);
+        settings.log = log::compile(&mut file, problems);
         settings.admin = compile_admin(&mut file, &mut settings.warnings, problems);
         (settings.written, settings.files) = file.finish(problems);
         if let Some(Found { value: folder, place, key }) = allow {

@@ -38,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "limits",
         ],
     ),
+    ("log", &["clock"]),
     ("cli", &[]),
     (
         "settings",
@@ -53,6 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "identity",
             "message",
             "remedy",
+            "log",
             "clock",
             "limits",
         ],

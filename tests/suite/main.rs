@@ -32,6 +32,7 @@ mod identity_upstream;
 mod interop;
 mod linkifiers;
 mod listener;
+mod log;
 mod memory;
 mod milter;
 mod mtas;
