@@ -22,6 +22,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod edit;
+pub mod failures;
 pub mod http;
 pub mod identity;
 pub mod limits;

@@ -330,3 +330,6 @@ pub const RELOAD: Duration = Duration::from_secs(30);
 /// Octets of the stack of every thread that reads mails: what nesting the bounds of `message` allow needs a small part of it, in debug
 /// builds too (a test tries).
 pub const STACK: usize = 2 * 1024 * 1024;
+
+/// Between two lines of the log about one thing that goes on failing: often enough for whoever looks, and no flood.
+pub const FAILURES_LOGGED: Duration = Duration::from_mins(1);

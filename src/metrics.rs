@@ -3,7 +3,7 @@
 //! Names and labels are a contract (docs/operations.md). A label's values come from closed vocabularies or from the
 //! allowlist, never from a mail, so that nobody outside can make this grow.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -11,9 +11,14 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::mail::{
-    self, Outcome, VerdictKind,
-    record::{ClickKind, MailRecord},
+use jiff::Timestamp;
+
+use crate::{
+    failures::Needs,
+    mail::{
+        self, Outcome, VerdictKind,
+        record::{ClickKind, MailRecord},
+    },
 };
 
 /// The counters, gauges and histograms of the service.
@@ -34,6 +39,9 @@ pub struct Metrics {
     clicks: Family<Click, Counter>,
     reloads: Family<Reload, Counter>,
     listed: Gauge,
+    mode: Family<Mode, Gauge>,
+    expiries: Family<Expiring, Gauge>,
+    certificates: Family<Certificate, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,16 +88,31 @@ struct Reload {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Mode {
+    mode: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Expiring {
+    entry: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Certificate {
+    key: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
-        Self::with_lost_records(Counter::default())
+        Self::showing(Counter::default(), &Needs::new(&Arc::default()))
     }
 }
 
 impl Metrics {
-    /// Metrics that show this counter of audit records that were lost.
+    /// Metrics that show this counter of audit records that were lost, and what failed of what mails need.
     #[must_use]
-    pub fn with_lost_records(lost_records: Counter) -> Self {
+    pub fn showing(lost_records: Counter, needs: &Needs) -> Self {
         let mut metrics = Self {
             lost_records,
             registry: Registry::default(),
@@ -107,12 +130,15 @@ impl Metrics {
             clicks: Family::default(),
             reloads: Family::default(),
             listed: Gauge::default(),
+            mode: Family::default(),
+            expiries: Family::default(),
+            certificates: Family::default(),
         };
-        metrics.registry = metrics.register();
+        metrics.registry = metrics.register(needs);
         metrics
     }
 
-    fn register(&self) -> Registry {
+    fn register(&self, needs: &Needs) -> Registry {
         let mut registry = Registry::with_prefix("firstclick");
         registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register("mails", "Mails by decision, and whether the decision was only observed", self.mails.clone());
@@ -133,6 +159,24 @@ impl Metrics {
         registry.register("audit_records_lost", "Records that the audit disk refused or did not keep up with", self.lost_records.clone());
         registry.register("guard_clicks", "What was done with guard links", self.clicks.clone());
         registry.register("reloads", "Readings of the configuration, by whether it was taken", self.reloads.clone());
+        let ((answered, unanswered), (connected, unreached)) = (needs.dns.counters(), needs.next_hop.counters());
+        registry.register("dns_answers", "Look-ups in DNS that were answered, also with no such name", answered);
+        registry.register("dns_failures", "Look-ups in DNS without an answer in time, or with one that cannot be used", unanswered);
+        registry.register("next_hop_connections", "Sessions with a next hop that began", connected);
+        registry.register("next_hop_failures", "Next hops that could not be resolved or reached, or refused the session", unreached);
+        registry.register("audit_write_failures", "Writes that the audit's disk refused", needs.audit.counters().1);
+        registry.register(
+            "exemptions_withheld",
+            "Exemptions that could not be recorded, or whose links could not be stored",
+            needs.exemptions.counters().1,
+        );
+        registry.register("mode", "1 for the mode in force, 0 for the other", self.mode.clone());
+        registry.register("entry_expires_timestamp_seconds", "When an entry ends; of those that do", self.expiries.clone());
+        registry.register(
+            "certificate_expires_timestamp_seconds",
+            "When a certificate ends, by the key that names it",
+            self.certificates.clone(),
+        );
         registry.register("allowlist_entries", "Entries in force", self.listed.clone());
         registry
     }
@@ -196,6 +240,28 @@ impl Metrics {
     /// Sets the number of entries of the allowlist.
     pub fn entries_in_force(&self, entries: usize) {
         self.listed.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// Shows the mode in force by its name; `other` is the name of the one that is not.
+    pub fn mode_is(&self, mode: &'static str, other: &'static str) {
+        self.mode.get_or_create(&Mode { mode }).set(1);
+        self.mode.get_or_create(&Mode { mode: other }).set(0);
+    }
+
+    /// Shows when entries end, in place of those from before.
+    pub fn entries_expire(&self, entries: impl Iterator<Item = (String, Timestamp)>) {
+        self.expiries.clear();
+        for (entry, expires) in entries {
+            self.expiries.get_or_create(&Expiring { entry }).set(expires.as_second());
+        }
+    }
+
+    /// Shows when certificates end, by the keys of firstclick.toml that name them, in place of those from before.
+    pub fn certificates_expire(&self, certificates: impl Iterator<Item = (&'static str, Timestamp)>) {
+        self.certificates.clear();
+        for (key, expires) in certificates {
+            self.certificates.get_or_create(&Certificate { key }).set(expires.as_second());
+        }
     }
 
     /// All metrics in the text format of Prometheus and `OpenMetrics` 1.0.

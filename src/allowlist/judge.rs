@@ -45,6 +45,16 @@ pub struct Candidate {
     findings: Vec<Finding>,
     relied: Relied,
     wants_spf: bool,
+    missing: Missing,
+}
+
+/// What is missing where a mail is not proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    /// A proof that the entry takes.
+    Proof,
+    /// Nothing but the answer of DNS: a signature speaks for the author, and nobody knows whether it holds.
+    Answer,
 }
 
 /// The proof that an entry relies on.
@@ -158,12 +168,16 @@ fn examine(
     let headers_hold = findings.iter().all(|finding| finding.ok);
     if let Some(proven) = best {
         findings.extend(proven.findings);
-        return Candidate { entry, findings, relied: proven.relied, wants_spf: headers_hold && proven.wants_spf };
+        return Candidate { entry, findings, relied: proven.relied, wants_spf: headers_hold && proven.wants_spf, missing: Missing::Proof };
     }
     let wants_spf = headers_hold && matches!(refusal, Some(Unproven::SpfNotAsked));
+    let missing = match refusal {
+        Some(Unproven::NoAnswer(_)) if headers_hold => Missing::Answer,
+        _ => Missing::Proof,
+    };
     let why = refusal.map_or_else(|| describe(identity), |why| why.to_string());
     findings.push(Finding::fails(Reason::Identity, why));
-    Candidate { entry, findings, relied: Relied::default(), wants_spf }
+    Candidate { entry, findings, relied: Relied::default(), wants_spf, missing }
 }
 
 /// `from` as it would name the author as well, whole where it is short enough to be shown.
@@ -197,6 +211,9 @@ struct Question<'a> {
 enum Unproven {
     #[error("SPF was not asked")]
     SpfNotAsked,
+    /// DNS did not answer about a signature that speaks for the author, or about his policy.
+    #[error("{0}")]
+    NoAnswer(String),
     #[error("{0}")]
     Because(String),
 }
@@ -227,6 +244,10 @@ impl<'a> Question<'a> {
         }
         match &self.entry.require {
             Require::Dmarc => {
+                if self.identity.dmarc == AuthResult::TempError && self.may_be_signed() {
+                    let says = format!("DNS did not answer, so that DMARC is {}; {}", self.identity.dmarc, describe(self.identity));
+                    return vec![Err(Unproven::NoAnswer(says))];
+                }
                 if self.identity.dmarc != AuthResult::Pass {
                     return vec![Err(format!("DMARC is {}; {}", self.identity.dmarc, describe(self.identity)).into())];
                 }
@@ -250,10 +271,25 @@ impl<'a> Question<'a> {
             })
             .map(|signature| Ok(Proof::Signature(signature, format!("{how} {}", named(signature, &self.identity.source)))))
             .collect();
+        if speaking.is_empty() && self.may_be_signed() {
+            return vec![Err(Unproven::NoAnswer(format!("DNS did not answer; {}", describe(self.identity))))];
+        }
         if speaking.is_empty() {
             return vec![Err(format!("no signature speaks for {}; {}", self.author.domain, describe(self.identity)).into())];
         }
         speaking
+    }
+
+    /// Whether a signature that speaks for the author verifies, or would tell if DNS answered.
+    fn may_be_signed(&self) -> bool {
+        self.identity.dkim.iter().any(|signature| {
+            let tells = match signature.result {
+                AuthResult::Pass => self.identity.dmarc == AuthResult::TempError,
+                result => result == AuthResult::TempError,
+            };
+            let speaks = |signer: &Domain| speaks_for(signer, &self.author.domain, &self.entry.signed_by);
+            tells && signature.domain.as_ref().is_some_and(speaks)
+        })
     }
 
     fn address(&self, networks: &[crate::identity::Network], spf: SpfWanted) -> Result<Proof<'a>, Unproven> {
@@ -417,10 +453,16 @@ pub fn decide(candidates: Vec<Candidate>, facts: &HeaderFacts<'_>, body: &BodyFa
     decision
 }
 
-/// The decision about a mail whose body nobody reads: none of the entries' header checks hold.
+/// The decision about a mail whose body nobody reads: none of the entries' header checks hold. One that fails only because DNS
+/// does not answer is a near miss.
 #[must_use]
 pub fn pass_unread(candidates: Vec<Candidate>, facts: &HeaderFacts<'_>) -> Decision {
     let decisions = candidates.into_iter().map(|candidate| Decision {
+        verdict: match candidate.missing {
+            // Whether it is the sender's, and worth exempting, nobody knows; but a reader's link may be dead for it.
+            Missing::Answer => Verdict::NearMiss(Arc::clone(&candidate.entry)),
+            Missing::Proof => Verdict::Pass,
+        },
         entry: Some(candidate.entry.name.clone()),
         findings: candidate.findings,
         ..Decision::default()
@@ -446,7 +488,7 @@ fn unlisted(facts: &HeaderFacts<'_>) -> Finding {
 fn decide_one(candidate: Candidate, facts: &HeaderFacts<'_>, body: &BodyFacts<'_>) -> Decision {
     let entry = Arc::clone(&candidate.entry);
     let is_the_senders = candidate.is_the_senders(body.identity);
-    let relied = candidate.relied;
+    let (relied, missing) = (candidate.relied, candidate.missing);
     let mut findings = candidate.findings;
     findings.push(reading(body.content));
     let evidence = relied.coverage.as_ref().map(|coverage| Evidence::new(facts.headers, coverage, &relied.by));
@@ -458,6 +500,8 @@ fn decide_one(candidate: Candidate, facts: &HeaderFacts<'_>, body: &BodyFacts<'_
     let is_read = body.content.flaws.is_empty();
     let verdict = if findings.iter().all(|finding| finding.ok) {
         Verdict::Act(Arc::clone(&entry))
+    } else if missing == Missing::Answer {
+        Verdict::NearMiss(Arc::clone(&entry))
     } else if is_the_senders && is_read && (body.recognition.kind.is_some() || judged.kind.is_some()) {
         // A mail that is proven to be the sender's own, has one reading and is of some kind, yet fails: the admin wants to know
         // before the readers do. One that is not proven is never a near miss, or a phish could ask to be let in.

@@ -16,7 +16,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
@@ -29,6 +29,7 @@ use self::chain::Tip;
 use crate::{
     clock,
     edit::tag::Key,
+    failures::Failures,
     limits,
     mail::{
         Record,
@@ -46,6 +47,8 @@ pub struct Audit {
     room: Arc<Semaphore>,
     key: Arc<ArcSwapOption<Key>>,
     lost: Counter,
+    /// Where failures are told, once that is known.
+    failures: Arc<OnceLock<Arc<Failures>>>,
 }
 
 /// A record in the queue, with its share of the queue's bound.
@@ -139,12 +142,20 @@ impl Audit {
         let (queue, jobs) = mpsc::unbounded_channel();
         let lost = Counter::default();
         let counted = lost.clone();
-        let run = move || run(writer, jobs, &counted);
+        let failures: Arc<OnceLock<Arc<Failures>>> = Arc::default();
+        let told = Arc::clone(&failures);
+        let run = move || run(writer, jobs, &counted, &told);
         thread::Builder::new()
             .name("audit".into())
             .spawn(run)
             .map_err(|error| AuditError::Folder(folder.into(), error.to_string(), Remedy::of(&error)))?;
-        Ok(Self { folder: folder.into(), queue, room: Arc::new(Semaphore::new(limits::AUDIT_QUEUE / STEP)), key, lost })
+        Ok(Self { folder: folder.into(), queue, room: Arc::new(Semaphore::new(limits::AUDIT_QUEUE / STEP)), key, lost, failures })
+    }
+
+    /// Tells failures of the disk here from now on.
+    pub fn report_to(&self, failures: Arc<Failures>) {
+        // Only the first counts; there is one.
+        let _ = self.failures.set(failures);
     }
 
     /// Writes by another key, or none, from the next record on.
@@ -222,7 +233,7 @@ fn steps(weight: usize) -> u32 {
     u32::try_from(weight.div_ceil(STEP).clamp(1, limits::AUDIT_QUEUE / STEP)).unwrap_or(u32::MAX)
 }
 
-fn run(mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Job>, lost: &Counter) {
+fn run(mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Job>, lost: &Counter, failures: &OnceLock<Arc<Failures>>) {
     let mut batch = Vec::new();
     while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
         // Whoever waited too long has passed the mail as an ordinary one, and writes that instead.
@@ -238,7 +249,11 @@ fn run(mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Job>, lost: &Counte
         }
         if let Err(error) = &outcome {
             lost.inc_by(batch.iter().filter(|job| job.waiting.is_none()).count() as u64);
-            tracing::error!(records = batch.len(), %error, "audit records could not be written; mails are relayed, exemptions stop");
+            if let Some(failures) = failures.get() {
+                failures.failed(error);
+            }
+        } else if let Some(failures) = failures.get() {
+            failures.worked();
         }
         for sender in batch.drain(..).filter_map(|job| job.waiting) {
             // The receiver may have been dropped.
@@ -445,7 +460,7 @@ mod tests {
             }
         }
         drop(queue);
-        run(writer, jobs, &Counter::default());
+        run(writer, jobs, &Counter::default(), &OnceLock::new());
         let text = fs::read_to_string(only_file(folder.path())).unwrap();
         let written: Vec<bool> = (0..4).map(|number| text.contains(&format!("mail-{number}"))).collect();
         assert_eq!(written, [true, false, true, false], "{text}");

@@ -21,6 +21,7 @@ use std::{
 };
 
 use crate::{
+    allowlist::Mode,
     audit::Audit,
     cli::{Cli, Command, DEFAULT_CONFIG},
     edit::tag::Tagger,
@@ -127,10 +128,12 @@ fn pipeline_config(settings: &mut Settings, authenticator: Arc<Authenticator>, h
 
 /// The pipeline for a configuration, with nothing counted yet.
 fn build(mut settings: Settings, hostname: &str) -> anyhow::Result<Pipeline> {
-    let authenticator = Arc::new(authenticator(&settings.identity, hostname)?);
+    let authenticator = authenticator(&settings.identity, hostname)?;
     let key = settings.audit_keys.keys.first().cloned();
     let audit = settings.audit.as_deref().map(|folder| Audit::open_keyed(folder, key)).transpose()?;
-    Ok(Pipeline::build(pipeline_config(&mut settings, authenticator, hostname), Arc::new(shared(audit)?)))
+    let shared = shared(audit)?;
+    let authenticator = Arc::new(authenticator.reporting(Arc::clone(&shared.needs.dns)));
+    Ok(Pipeline::build(pipeline_config(&mut settings, authenticator, hostname), Arc::new(shared)))
 }
 
 /// What survives a reload, with nothing counted yet.
@@ -150,6 +153,17 @@ fn authenticator(identity: &Identity, hostname: &str) -> anyhow::Result<Authenti
             Authenticator::upstream(authserv_ids.clone(), trusted, hostname.to_owned()).with_results(*results)
         }
     })
+}
+
+/// Shows in the metrics what is in force: mode, entries and their ends.
+fn show_policy(pipeline: &Pipeline, mode: Mode) {
+    let (entries, metrics) = (pipeline.config.allowlist.entries(), &pipeline.shared.metrics);
+    metrics.entries_in_force(entries.len());
+    metrics.entries_expire(entries.iter().filter_map(|entry| Some((entry.name.clone(), entry.expires?))));
+    match mode {
+        Mode::Observe => metrics.mode_is("observe", "enforce"),
+        Mode::Enforce => metrics.mode_is("enforce", "observe"),
+    }
 }
 
 /// The tagger for a configuration, which also removes forged tags; the latter is done without a configuration too.

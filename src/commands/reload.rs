@@ -117,7 +117,11 @@ impl Reload {
         }
         let hostname = settings.hostname().unwrap_or(known).to_owned();
         let same = settings.identity == self.in_force.identity && hostname == *known;
-        let asked = if same { Arc::clone(&before.config.authenticator) } else { Arc::new(authenticator(&settings.identity, &hostname)?) };
+        let asked = if same {
+            Arc::clone(&before.config.authenticator)
+        } else {
+            Arc::new(authenticator(&settings.identity, &hostname)?.reporting(Arc::clone(&before.shared.needs.dns)))
+        };
         // The count of stored links, and the task that sweeps the store, stay.
         if let Some(links) = settings.guard.as_mut().and_then(|guard| guard.links.as_mut())
             && let Some(same) = before.config.link_store.as_ref().filter(|old| old.folder() == links.folder())
@@ -163,6 +167,7 @@ impl Reload {
         if let Some(hostname) = settings.hostname() {
             hostname.clone_into(&mut self.servers.hostname);
         }
+        super::show_policy(&self.servers.pipeline, settings.mode);
         self.servers.pipeline.shared.metrics.reload(Some(entries));
         self.servers.pipeline.shared.readiness.clear(Topic::Reload);
         tracing::info!(entries, mode = ?settings.mode, "reloaded");

@@ -76,7 +76,7 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
         let sockets = Sockets::bind(&settings, &mut patience).await?;
         let audit = patience.wait_for(async || audit(&settings)).await?;
         let authenticator = patience.wait_for(async || resolving(&settings, &hostname)).await?;
-        anyhow::Ok((sockets, audit, Arc::new(authenticator)))
+        anyhow::Ok((sockets, audit, authenticator))
     };
     let (sockets, audit, authenticator) = tokio::select! {
         biased;
@@ -135,17 +135,18 @@ fn resolving(settings: &Settings, hostname: &str) -> Result<Authenticator, NotSt
 }
 
 /// The servers that the configuration asks for, on one pipeline and one budget of memory.
-fn servers(mut settings: Settings, hostname: String, audit: Option<Audit>, authenticator: Arc<Authenticator>) -> anyhow::Result<Servers> {
+fn servers(mut settings: Settings, hostname: String, audit: Option<Audit>, authenticator: Authenticator) -> anyhow::Result<Servers> {
     let (smtp, milter, guard) = (settings.smtp.clone(), settings.milter.clone(), settings.guard.clone());
     let served = [(Protocol::Smtp, smtp.is_some()), (Protocol::Milter, milter.is_some())];
     let protocols: Vec<Protocol> = served.into_iter().filter(|(_, served)| *served).map(|(protocol, _)| protocol).collect();
     let memory = MemoryBudget::new(smtp.as_ref().map_or(limits::MEMORY, |config| config.bounds.memory), &protocols);
-    let entries = settings.allowlist.entries().len();
+    let mode = settings.mode;
     let shared = Arc::new(shared(audit)?);
+    let authenticator = Arc::new(authenticator.reporting(Arc::clone(&shared.needs.dns)));
     say_what_stands(&shared.readiness, &settings);
     let pipeline = Arc::new(Pipeline::build(pipeline_config(&mut settings, authenticator, &hostname), shared));
     let metrics = &pipeline.shared.metrics;
-    metrics.entries_in_force(entries);
+    super::show_policy(&pipeline, mode);
     if let Some(links) = &pipeline.config.link_store {
         tokio::spawn(LinkStore::keep_swept(Arc::downgrade(links)));
     }

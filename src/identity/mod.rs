@@ -23,6 +23,7 @@ mod weakness;
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -45,7 +46,9 @@ use self::{
 };
 pub use crate::mail::{Network, Peer};
 use crate::{
-    clock, limits,
+    clock,
+    failures::Failures,
+    limits,
     message::{Domain, Message},
 };
 
@@ -104,6 +107,15 @@ impl Authenticator {
     pub fn trusting_arc(mut self, named: Vec<Domain>) -> Self {
         if let Method::Here(here) = &mut self.method {
             here.sealers = named;
+        }
+        self
+    }
+
+    /// The same, telling here of DNS that does not answer.
+    #[must_use]
+    pub fn reporting(mut self, failures: Arc<Failures>) -> Self {
+        if let Method::Here(here) = &mut self.method {
+            here.dns.reporting(failures);
         }
         self
     }

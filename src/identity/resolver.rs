@@ -18,7 +18,7 @@ use mail_auth::MessageAuthenticator;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::claims::is_name;
-use crate::limits;
+use crate::{failures::Failures, limits};
 
 /// No resolver could be set up.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,8 @@ pub(super) struct Dns {
     look_up: Duration,
     /// Permits for look-ups in flight; waiting for one counts as waiting for the answer.
     places: Arc<Semaphore>,
+    /// Where failures are told; nowhere in a command.
+    failures: Option<Arc<Failures>>,
 }
 
 /// Sets up a resolver with a cache. One look-up gets half of `deadline`, and each of its tries a part of that.
@@ -71,11 +73,16 @@ pub(super) fn set_up(servers: &[SocketAddr], deadline: Duration) -> Result<(Mess
         ResolverConfig::from_parts(None, Vec::new(), servers.collect())
     };
     let verifier = MessageAuthenticator::new(config, options).map_err(|error| fail(&error))?;
-    let dns = Dns { resolver: verifier.resolver().clone(), look_up, places: Arc::new(Semaphore::new(limits::LOOK_UPS)) };
+    let dns = Dns { resolver: verifier.resolver().clone(), look_up, places: Arc::new(Semaphore::new(limits::LOOK_UPS)), failures: None };
     Ok((verifier, dns))
 }
 
 impl Dns {
+    /// The same, telling failures here.
+    pub(super) fn reporting(&mut self, failures: Arc<Failures>) {
+        self.failures = Some(failures);
+    }
+
     /// The TXT records of a name, each with its strings joined (RFC 6376 section 3.6.2.2).
     pub(super) async fn texts(&self, name: &str) -> Answer<Vec<u8>> {
         let pick = |data: &RData| match data {
@@ -136,7 +143,7 @@ impl Dns {
             RData::PTR(name) => Some(name.to_ascii()),
             _ => None,
         };
-        self.within(self.resolver.reverse_lookup(address), pick).await
+        self.within(&address, self.resolver.reverse_lookup(address), pick).await
     }
 
     async fn ask<T>(&self, name: &str, kind: RecordType, pick: impl Fn(&RData) -> Option<T>) -> Answer<T> {
@@ -146,15 +153,28 @@ impl Dns {
             return Answer::Nothing;
         }
         let Ok(name) = Name::from_ascii(format!("{plain}.")) else { return Answer::Nothing };
-        self.within(self.resolver.lookup(name, kind), pick).await
+        self.within(&plain, self.resolver.lookup(name, kind), pick).await
     }
 
-    async fn within<T>(&self, question: impl Future<Output = Result<Lookup, NetError>>, pick: impl Fn(&RData) -> Option<T>) -> Answer<T> {
+    async fn within<T>(
+        &self,
+        name: &(dyn std::fmt::Display + Sync),
+        question: impl Future<Output = Result<Lookup, NetError>>,
+        pick: impl Fn(&RData) -> Option<T>,
+    ) -> Answer<T> {
         let placed = async {
             let _place = self.places.acquire().await;
             question.await
         };
-        match tokio::time::timeout(self.look_up, placed).await {
+        let answer = tokio::time::timeout(self.look_up, placed).await;
+        if let Some(failures) = &self.failures {
+            match &answer {
+                Ok(Ok(_) | Err(NetError::Dns(DnsError::NoRecordsFound(_)))) => failures.worked(),
+                Ok(Err(error)) => failures.failed(&format_args!("{name}: {error}")),
+                Err(_) => failures.failed(&format_args!("{name}: timed out")),
+            }
+        }
+        match answer {
             Ok(Ok(lookup)) => {
                 let records: Vec<T> = lookup.answers().iter().filter_map(|record| pick(&record.data)).take(limits::DNS_RECORDS).collect();
                 if records.is_empty() { Answer::Nothing } else { Answer::Records(records) }

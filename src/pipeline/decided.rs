@@ -181,14 +181,14 @@ impl Decided {
         let id = self.record.record.as_ref().map(|record| record.id.clone()).unwrap_or_default();
         if let Some(store) = edits.store {
             store.store(edits.links).await.map_err(|error| {
-                tracing::error!(id, %error, "exemption withheld");
+                shared.needs.exemptions.failed(&format_args!("{id}: {error}"));
                 Finding::fails(Reason::Edit, error.to_string())
             })?;
         }
         let Some(audit) = &shared.audit else { return Err(Finding::fails(Reason::Audit, "there is no audit folder")) };
         let withheld = |error: crate::audit::AuditError| {
             shared.metrics.audit_failed();
-            tracing::error!(id, %error, "exemption withheld");
+            shared.needs.exemptions.failed(&format_args!("{id}: {error}"));
             Finding::fails(Reason::Audit, error.to_string())
         };
         let Some(record) = self.record.record.as_deref() else { return Err(Finding::fails(Reason::Fault, "there is no record")) };
@@ -203,6 +203,7 @@ impl Decided {
             return Err(withheld(error));
         }
         self.removals.extend(edits.patches);
+        shared.needs.exemptions.worked();
         Ok(())
     }
 }

@@ -39,6 +39,7 @@ use crate::{
         guard_link::GuardLinkKeys,
         tag::{Key, Tagger},
     },
+    failures::Needs,
     identity::{ArcSigner, Authenticator},
     limits,
     link_store::LinkStore,
@@ -84,6 +85,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// What stands in the way of the service now, for `/readyz`.
     pub readiness: Arc<Readiness>,
+    /// What mails need, and its failures.
+    pub needs: Needs,
     /// The refusals before any data, for their summary records.
     pub refusals: Refusals,
     recogniser: Arc<Recogniser>,
@@ -97,11 +100,17 @@ impl Shared {
     /// State with nothing counted in it.
     #[must_use]
     pub fn new(recogniser: Recogniser, audit: Option<Audit>) -> Self {
-        let metrics = Metrics::with_lost_records(audit.as_ref().map(Audit::lost).unwrap_or_default());
+        let readiness = Arc::default();
+        let needs = Needs::new(&readiness);
+        if let Some(audit) = &audit {
+            audit.report_to(Arc::clone(&needs.audit));
+        }
+        let metrics = Metrics::showing(audit.as_ref().map(Audit::lost).unwrap_or_default(), &needs);
         Self {
             audit,
             metrics: Arc::new(metrics),
-            readiness: Arc::new(Readiness::default()),
+            readiness,
+            needs,
             refusals: Refusals::default(),
             recogniser: Arc::new(recogniser),
             quota: Quota::default(),

@@ -269,7 +269,11 @@ pub const SECTIONS: &[SectionKeys] = &[
         doc: "The admin page: /healthz, /readyz and /metrics (docs/operations.md). It does not authenticate.",
         shipped: Shipped::Commented,
     },
-    SectionKeys { path: "log", doc: "The log of the service (docs/operations.md). RUST_LOG counts instead of level where it is set.", shipped: Shipped::Commented },
+    SectionKeys {
+        path: "log",
+        doc: "The log of the service (docs/operations.md). RUST_LOG counts instead of level where it is set.",
+        shipped: Shipped::Commented,
+    },
     SectionKeys { path: "arc", doc: "In whose name mails are ARC-sealed whose links were replaced.", shipped: Shipped::Commented },
     SectionKeys { path: "audit", doc: "The record of what was decided (docs/audit.md).", shipped: Shipped::InForce },
 ];

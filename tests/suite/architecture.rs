@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("log", &["clock"]),
+    ("failures", &["readiness", "clock", "limits"]),
     ("cli", &[]),
     (
         "settings",

@@ -416,6 +416,39 @@ fn a_mail_that_nobody_reads_passes() {
     assert_eq!(decision.held(), 0);
 }
 
+/// Where DNS is down, a mail that carries the author's signature is a near miss: its link may be dead for it. One that carries
+/// another's, or none, or that fails by more than that, is an ordinary mail.
+#[test]
+fn what_fails_only_for_dns_is_a_near_miss() {
+    let unread = |change: fn(&mut Trial)| {
+        let mut trial = Trial::genuine();
+        trial.identity.dmarc = AuthResult::TempError;
+        trial.signature().result = AuthResult::TempError;
+        trial.signature().aligned = false;
+        change(&mut trial);
+        let raw = format!("{}\r\n\r\n", trial.header.join("\r\n"));
+        let message = Message::read(raw.as_bytes());
+        let author = message.author();
+        let now = Timestamp::from_second(NOW).unwrap();
+        let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &trial.recipients, now };
+        let candidates = judge::candidates(&Allowlist::new(trial.entries), &facts, &trial.identity);
+        judge::pass_unread(candidates, &facts)
+    };
+    let decision = unread(|_| {});
+    assert_eq!(decision.verdict.kind().code(), "near_miss");
+    let stopped = decision.stopped_by().unwrap();
+    assert!(stopped.reason == Reason::Identity && stopped.detail.contains("DNS did not answer"), "{stopped:?}");
+    let others: [fn(&mut Trial); 4] = [
+        |t| t.signature().domain = Some(domain("attack.test")),
+        |t| t.identity.dkim.clear(),
+        |t| t.entry().expires = Some(Timestamp::UNIX_EPOCH),
+        |t| t.signature().result = AuthResult::Fail,
+    ];
+    for (at, change) in others.into_iter().enumerate() {
+        assert_eq!(unread(change).verdict.kind().code(), "pass", "{at}");
+    }
+}
+
 /// What stands in a finding between `write ` and ` under [links]`, pasted as an admin does.
 fn pasted(trial: &mut Trial, detail: &str) {
     let toml = detail.split("write ").nth(1).and_then(|rest| rest.split(" under [links]").next()).unwrap_or_else(|| panic!("{detail}"));

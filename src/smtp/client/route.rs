@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::rustls::ClientConfig;
 
 use super::next_hop::{HopError, NextHop};
-use crate::smtp::config::Config;
+use crate::{failures::Failures, smtp::config::Config};
 
 /// How `HOST:PORT` becomes addresses.
 pub trait Resolve: Send + Sync {
@@ -41,6 +41,8 @@ impl Resolve for System {
 pub struct Route {
     resolver: Box<dyn Resolve>,
     dead: Mutex<HashMap<Target, Instant>>,
+    /// Where failures are told; nowhere in a command.
+    failures: Option<Arc<Failures>>,
 }
 
 /// What failed: a name that has no address, or an address that accepted no session.
@@ -60,7 +62,20 @@ impl Route {
     /// A route that asks this resolver.
     #[must_use]
     pub fn resolving(resolver: Box<dyn Resolve>) -> Self {
-        Self { resolver, dead: Mutex::default() }
+        Self { resolver, dead: Mutex::default(), failures: None }
+    }
+
+    /// The same, telling failures here.
+    #[must_use]
+    pub fn reporting(self, failures: Arc<Failures>) -> Self {
+        Self { failures: Some(failures), ..self }
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) {
+        match &self.failures {
+            Some(failures) => failures.failed(error),
+            None => tracing::warn!(%error, "next hop: cannot be reached"),
+        }
     }
 
     /// Connects to the first next hop that greets; every address of every name is tried once, and a name is resolved when it is
@@ -152,7 +167,7 @@ impl Search<'_> {
         };
         let target = Target::Name(next_hop.to_owned());
         found.inspect(|_| self.route.is_alive(&target)).unwrap_or_else(|error| {
-            tracing::warn!(next_hop, %error, "next hop: cannot be resolved");
+            self.route.failed(&format_args!("{next_hop}: {error}"));
             self.route.is_dead(Target::Name(next_hop.to_owned()));
             self.last = error;
             Vec::new()
@@ -167,10 +182,13 @@ impl Search<'_> {
         match NextHop::connect(address, next_hop, self.config, self.tls).await {
             Ok(hop) => {
                 self.route.is_alive(&Target::Address(address));
+                if let Some(failures) = &self.route.failures {
+                    failures.worked();
+                }
                 Some(hop)
             }
             Err(error) => {
-                tracing::warn!(next_hop, %address, %error, "next hop: cannot be reached");
+                self.route.failed(&format_args!("{next_hop} ({address}): {error}"));
                 self.route.is_dead(Target::Address(address));
                 self.last = error;
                 None

@@ -63,11 +63,12 @@ impl Server {
     /// A server that works by this snapshot, and takes the memory for its mails from this budget.
     #[must_use]
     pub fn new(snapshot: Snapshot, memory: MemoryBudget) -> Self {
+        let failures = Arc::clone(&snapshot.pipeline.shared.needs.next_hop);
         Self {
             memory,
             snapshot: ArcSwap::from_pointee(snapshot),
             permits: Arc::new(Permits::new(ClientKey::Address)),
-            route: Route::default(),
+            route: Route::default().reporting(failures),
         }
     }
 
