@@ -9,10 +9,13 @@ use std::{
 
 use crate::{
     hop::{
-        Client, Sink, missing, needs, poll,
+        Client, Sink, VENDOR, missing, needs,
+        page::ask,
+        poll,
         process::{Folder, Process, program},
+        reset_mail, told_signature,
     },
-    service::MAIL,
+    service::{BELIEVING, MAIL, tagged},
 };
 
 /// A program that is ended with the test.
@@ -127,4 +130,102 @@ async fn text_and_json_have_the_audits_clock_and_rust_log_counts_first() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("listen_tls"));
+}
+
+/// The lines of `/readyz` and of `/metrics`.
+async fn pages(process: &Process) -> (u16, String, String) {
+    let address = process.says("the admin page is there").await.split("address=").nth(1).unwrap().trim().to_owned();
+    let ready = ask("GET", &format!("http://{address}/readyz"), &[], "").await;
+    let metrics = ask("GET", &format!("http://{address}/metrics"), &[], "").await;
+    (ready.status, ready.body, metrics.body)
+}
+
+const ADMIN: &str = "[admin]\nlisten = \"127.0.0.1:0\"\n";
+
+/// DNS is away: mails flow, and one warning, a metric, `/readyz` and a near miss say why nothing is exempted.
+#[tokio::test(flavor = "multi_thread")]
+async fn dns_that_does_not_answer_is_told() {
+    let (sink, silent) = (Sink::start().await, std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    let identity = format!("[identity]\ndns = [\"{}\"]\ndeadline = \"400ms\"\n{ADMIN}", silent.local_addr().unwrap());
+    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), &identity);
+    std::fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap();
+    let process = folder.run().await;
+    assert_eq!(pages(&process).await.1, "ready\n");
+    let mut client = Client::connect(process.address).await;
+    client.greet().await;
+    let mail = format!("{}{}", told_signature("vendor.test"), reset_mail());
+    for _ in 0..3 {
+        assert!(client.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail.as_bytes()).await.starts_with("250"));
+    }
+    let (status, ready, metrics) = pages(&process).await;
+    assert_eq!(status, 200, "mails can be taken");
+    assert!(ready.contains("dns: DNS does not answer, ") && ready.contains("timed out"), "{ready}");
+    assert!(metrics.contains("firstclick_dns_answers_total 0\n") && !metrics.contains("firstclick_dns_failures_total 0\n"), "{metrics}");
+    let log = process.log();
+    assert_eq!(log.lines().filter(|line| line.contains("WARN") && line.contains("DNS does not answer")).count(), 1, "{log}");
+    let near = poll("the records", || {
+        let records = crate::hop::read_records(&folder.audit());
+        let near: Vec<_> = records.iter().filter(|record| record["decision"] == "near_miss").cloned().collect();
+        (near.len() == 3).then_some(near)
+    })
+    .await;
+    assert!(near[0]["reasons"].to_string().contains("DNS did not answer"), "{}", near[0]);
+}
+
+/// The next hop is away, and comes back: told once each, and by `/readyz` in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_hop_that_is_away_is_told_until_it_is_back() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let folder = Folder::new(&format!("next_hop = \"{address}\"\n[smtp.deadlines]\ndead_hop = \"10ms\""), ADMIN);
+    let process = folder.run().await;
+    let mut client = Client::connect(process.address).await;
+    client.greet().await;
+    for _ in 0..3 {
+        assert!(client.say("MAIL FROM:<a@b.test>").await.starts_with("451"));
+        client.say("RSET").await;
+    }
+    let (status, ready, metrics) = pages(&process).await;
+    assert_eq!(status, 200, "one next hop for all replicas: a load balancer must not take all of them out");
+    assert!(ready.contains("next_hop: next hop: cannot be reached, 4 times since") && ready.contains(&address.to_string()), "{ready}");
+    assert!(metrics.contains("firstclick_next_hop_failures_total 4\n"), "{metrics}");
+    let log = process.log();
+    assert_eq!(log.lines().filter(|line| line.contains("next hop: cannot be reached")).count(), 1, "{log}");
+    let sink = Sink::start_at(address).await;
+    assert!(client.send("<a@b.test>", &["<c@d.test>"], MAIL).await.starts_with("250"));
+    process.says("next hop: can be reached again").await;
+    assert_eq!((pages(&process).await.1.as_str(), sink.mails().len()), ("ready\n", 1));
+}
+
+/// The audit's disk refuses: one warning, `/readyz` says what is withheld, and the metrics count; a mail is still taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn exemptions_that_are_withheld_are_told() {
+    let sink = Sink::start().await;
+    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), &format!("{BELIEVING}\n{ADMIN}"));
+    std::fs::write(folder.path("allow.d/vendor.toml"), format!("limit = \"unlimited\"\nexpires = 2099-12-31\n{VENDOR}")).unwrap();
+    let process = folder.run_after("trap '' XFSZ; ulimit -f 16").await;
+    let mut client = Client::connect(process.address).await;
+    client.greet().await;
+    let mut without = 0;
+    for _ in 0..60 {
+        without += usize::from(!tagged(&mut client, &sink).await);
+        if without == 3 {
+            break;
+        }
+    }
+    assert_eq!(without, 3, "the audit filled up");
+    let (status, ready, metrics) = pages(&process).await;
+    assert_eq!(status, 200);
+    assert!(ready.contains("exemptions: exemption withheld, ") && ready.contains("audit: audit records cannot be written"), "{ready}");
+    assert!(metrics.contains("firstclick_exemptions_withheld_total 3\n"), "{metrics}");
+    for line in [
+        "firstclick_mode{mode=\"enforce\"} 1",
+        "firstclick_mode{mode=\"observe\"} 0",
+        "firstclick_entry_expires_timestamp_seconds{entry=\"vendor\"} 4102444800",
+    ] {
+        assert!(metrics.lines().any(|is| is == line), "{line}: {metrics}");
+    }
+    let log = process.log();
+    assert_eq!(log.lines().filter(|line| line.contains("WARN") && line.contains("exemption withheld")).count(), 1, "{log}");
 }

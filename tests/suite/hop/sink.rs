@@ -67,8 +67,16 @@ impl Sink {
         Self::announcing(ALL).await
     }
 
+    /// The same at this address, which is free.
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
+        Self::listening(TcpListener::bind(address).await.unwrap(), ALL)
+    }
+
     pub(crate) async fn announcing(extensions: &[&str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listening(TcpListener::bind("127.0.0.1:0").await.unwrap(), extensions)
+    }
+
+    fn listening(listener: TcpListener, extensions: &[&str]) -> Self {
         let address = listener.local_addr().unwrap();
         let state =
             Arc::new(Mutex::new(State { extensions: extensions.iter().map(|text| (*text).to_owned()).collect(), ..State::default() }));
