@@ -178,7 +178,7 @@ async fn a_next_hop_that_is_away_is_told_until_it_is_back() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = port.local_addr().unwrap();
     drop(port);
-    let folder = Folder::new(&format!("next_hop = \"{address}\"\n[smtp.deadlines]\ndead_hop = \"10ms\""), ADMIN);
+    let folder = Folder::new(&format!("next_hop = \"{address}\""), ADMIN);
     let process = folder.run().await;
     let mut client = Client::connect(process.address).await;
     client.greet().await;
