@@ -72,9 +72,8 @@ impl Route {
     }
 
     fn failed(&self, error: &dyn std::fmt::Display) {
-        match &self.failures {
-            Some(failures) => failures.failed(error),
-            None => tracing::warn!(%error, "next hop: cannot be reached"),
+        if let Some(failures) = &self.failures {
+            failures.failed(error);
         }
     }
 
