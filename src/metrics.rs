@@ -3,7 +3,10 @@
 //! Names and labels are a contract (docs/operations.md). A label's values come from closed vocabularies or from the
 //! allowlist, never from a mail, so that nobody outside can make this grow.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -42,6 +45,14 @@ pub struct Metrics {
     mode: Family<Mode, Gauge>,
     expiries: Family<Expiring, Gauge>,
     certificates: Family<Certificate, Gauge>,
+    readings: Mutex<Vec<Reading>>,
+}
+
+/// A gauge that is read when it is asked for.
+struct Reading {
+    name: &'static str,
+    help: &'static str,
+    read: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -133,6 +144,7 @@ impl Metrics {
             mode: Family::default(),
             expiries: Family::default(),
             certificates: Family::default(),
+            readings: Mutex::default(),
         };
         metrics.registry = metrics.register(needs);
         metrics
@@ -242,6 +254,11 @@ impl Metrics {
         self.listed.set(i64::try_from(entries).unwrap_or(i64::MAX));
     }
 
+    /// Shows a gauge that is read whenever the metrics are asked for. Each name once.
+    pub fn reads(&self, name: &'static str, help: &'static str, read: impl Fn() -> usize + Send + Sync + 'static) {
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner).push(Reading { name, help, read: Box::new(read) });
+    }
+
     /// Shows the mode in force by its name; `other` is the name of the one that is not.
     pub fn mode_is(&self, mode: &'static str, other: &'static str) {
         self.mode.get_or_create(&Mode { mode }).set(1);
@@ -267,9 +284,17 @@ impl Metrics {
     /// All metrics in the text format of Prometheus and `OpenMetrics` 1.0.
     #[must_use]
     pub fn text(&self) -> String {
+        let mut now = Registry::with_prefix("firstclick");
+        for reading in self.readings.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(i64::try_from((reading.read)()).unwrap_or(i64::MAX));
+            now.register(reading.name, reading.help, gauge);
+        }
         let mut out = String::new();
         // Writing to a string cannot fail; half a page would lack its end mark.
-        let _ = text::encode(&mut out, &self.registry);
+        let _ = text::encode_registry(&mut out, &self.registry)
+            .and_then(|()| text::encode_registry(&mut out, &now))
+            .and_then(|()| text::encode_eof(&mut out));
         out
     }
 }

@@ -169,6 +169,12 @@ impl Audit {
         self.lost.clone()
     }
 
+    /// Octets of the records that wait to be written now, roughly.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        (limits::AUDIT_QUEUE / STEP).saturating_sub(self.room.available_permits()) * STEP
+    }
+
     /// The folder of the audit's files.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -147,6 +147,7 @@ fn servers(mut settings: Settings, hostname: String, audit: Option<Audit>, authe
     let pipeline = Arc::new(Pipeline::build(pipeline_config(&mut settings, authenticator, &hostname), shared));
     let metrics = &pipeline.shared.metrics;
     super::show_policy(&pipeline, mode);
+    show_queues(&pipeline.shared, &memory, protocols);
     if let Some(links) = &pipeline.config.link_store {
         tokio::spawn(LinkStore::keep_swept(Arc::downgrade(links)));
     }
@@ -157,6 +158,18 @@ fn servers(mut settings: Settings, hostname: String, audit: Option<Audit>, authe
     let guard = guard.map(|config| http::Server::new(config, pipeline.shared.audit.clone())).transpose()?;
     let guard = guard.map(|server| Arc::new(server.with_metrics(Arc::clone(metrics))));
     Ok(Servers { smtp, milter, guard, pipeline, hostname })
+}
+
+/// Shows in the metrics what waits: mails in memory, mails to be read, records to be written.
+fn show_queues(shared: &Arc<Shared>, memory: &MemoryBudget, protocols: Vec<Protocol>) {
+    let (memory, of_pool) = (memory.clone(), Arc::downgrade(shared));
+    let held = move || protocols.iter().map(|protocol| memory.held(*protocol)).sum();
+    shared.metrics.reads("memory_bytes", "Memory that mails hold, of smtp.bounds.memory", held);
+    let waiting = move || of_pool.upgrade().map_or(0, |shared| shared.waiting_to_be_read());
+    shared.metrics.reads("readings_waiting", "Mails of proven senders that wait to be read", waiting);
+    if let Some(audit) = shared.audit.clone() {
+        shared.metrics.reads("audit_queue_bytes", "Records that wait for the audit's disk", move || audit.waiting());
+    }
 }
 
 /// Starts each server on its sockets.

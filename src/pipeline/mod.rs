@@ -120,6 +120,12 @@ impl Shared {
         }
     }
 
+    /// Mails that wait to be read now.
+    #[must_use]
+    pub fn waiting_to_be_read(&self) -> usize {
+        self.reading_pool.waiting()
+    }
+
     /// The same state, with a panic at this point of every mail: for tests.
     #[must_use]
     pub fn with_fault(mut self, fault: Option<FaultPoint>) -> Self {

@@ -35,6 +35,11 @@ impl Default for ReadingPool {
 }
 
 impl ReadingPool {
+    /// Mails that wait for a permit now.
+    pub(super) fn waiting(&self) -> usize {
+        limits::READINGS_WAITING.saturating_sub(self.waiting.available_permits())
+    }
+
     /// Waits for a permit. The caller takes memory for the work only afterwards, so that waiting costs none. Cancel-safe.
     ///
     /// # Errors

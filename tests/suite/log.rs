@@ -226,6 +226,9 @@ async fn exemptions_that_are_withheld_are_told() {
     ] {
         assert!(metrics.lines().any(|is| is == line), "{line}: {metrics}");
     }
+    for name in ["memory_bytes", "readings_waiting", "audit_queue_bytes"] {
+        assert!(metrics.contains(&format!("\nfirstclick_{name} ")) && metrics.ends_with("# EOF\n"), "{name}: {metrics}");
+    }
     let log = process.log();
     assert_eq!(log.lines().filter(|line| line.contains("WARN") && line.contains("exemption withheld")).count(), 1, "{log}");
 }
