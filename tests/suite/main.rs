@@ -21,6 +21,7 @@ mod browser;
 mod browsers;
 mod catalogue;
 mod dialogues;
+mod documents;
 mod edits;
 mod exempt;
 mod faults;

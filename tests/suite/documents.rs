@@ -1,0 +1,147 @@
+//! The documents say what is there: every command in them is one that the program takes, every key one that it knows, every
+//! metric one that it shows.
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use clap::Parser as _;
+use firstclick::{cli::Cli, settings::keys::KEYS};
+
+/// README.md, docs/*.md and what stands in deploy/, each with its text.
+fn documents() -> Vec<(String, String)> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = vec![root.join("README.md"), root.join("CONTRIBUTING.md"), root.join("config/firstclick.toml")];
+    for folder in ["docs", "deploy/systemd", "deploy/postfix", "deploy/sendmail", "deploy/container"] {
+        paths.extend(fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    paths.sort();
+    let read = |path: PathBuf| (path.strip_prefix(&root).unwrap().display().to_string(), fs::read_to_string(path).unwrap());
+    paths.into_iter().map(read).collect()
+}
+
+/// The words of a command line, as a shell splits them; none where it does more than name a program and its arguments.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for letter in line.chars() {
+        match (quote, letter) {
+            (Some(open), letter) if letter == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (None, '#') if word.is_none() => break,
+            (None, '|' | ';' | '&' | '>') => break,
+            (None, letter) if letter.is_whitespace() => words.extend(word.take()),
+            (_, letter) => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// Our commands in a document: lines of code blocks, and what stands between backticks.
+fn commands(text: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    let mut in_block = false;
+    let joined = text.replace("\\\n", " ");
+    for line in joined.lines() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+            continue;
+        }
+        let inline: Vec<&str> = line.split('`').skip(1).step_by(2).filter(|_| !in_block).collect();
+        for piece in in_block.then_some(line).into_iter().chain(inline) {
+            let words: Vec<String> = words(piece.trim_start_matches(['#', '$', ' ']).trim());
+            let start = usize::from(words.first().is_some_and(|word| word == "sudo"));
+            let is_ours = words.get(start).is_some_and(|word| word == "firstclick" || word.ends_with("/bin/firstclick"));
+            // Brackets say what may be left out.
+            if is_ours && words.len() > start + 1 && !words.iter().any(|word| word == "COMMAND") {
+                found.push(words[start..].iter().map(|word| word.trim_matches(['[', ']']).to_owned()).collect());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_in_the_documents_is_one_that_the_program_takes() {
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for (name, text) in documents() {
+        for words in commands(&text) {
+            seen += 1;
+            // Words in capitals stand for what the reader puts there.
+            let filled = words.iter().map(|word| match word.as_str() {
+                word if word.ends_with(".IP") || word == "IP" => "192.0.2.1".to_owned(),
+                word => word.to_owned(),
+            });
+            if let Err(error) = Cli::try_parse_from(filled)
+                && !matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion)
+            {
+                wrong.push(format!("{name}: {}: {}", words.join(" "), error.to_string().lines().next().unwrap_or_default()));
+            }
+        }
+    }
+    assert!(seen > 25, "{seen}: {}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Every `[section]` with its keys, in blocks of TOML that are firstclick.toml's.
+#[test]
+fn every_key_in_the_documents_is_one_that_firstclick_toml_has() {
+    let known: BTreeSet<&str> = KEYS.iter().map(|key| key.path).collect();
+    let sections: BTreeSet<&str> =
+        KEYS.iter().map(firstclick::settings::keys::Key::section).filter(|section| !section.is_empty()).collect();
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for (name, text) in documents().into_iter().filter(|(name, _)| name.ends_with(".md")) {
+        for block in text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            let Ok(table) = block.parse::<toml::Table>() else {
+                wrong.push(format!("{name}: no TOML:\n{block}"));
+                continue;
+            };
+            for (section, value) in &table {
+                let (true, Some(keys)) = (sections.contains(section.as_str()), value.as_table()) else { continue };
+                let mut paths: Vec<String> = Vec::new();
+                for (key, value) in keys {
+                    match value.as_table() {
+                        Some(inner) => paths.extend(inner.keys().map(|inner| format!("{section}.{key}.{inner}"))),
+                        None => paths.push(format!("{section}.{key}")),
+                    }
+                }
+                seen += paths.len();
+                wrong.extend(paths.iter().filter(|path| !known.contains(path.as_str())).map(|path| format!("{name}: {path}")));
+            }
+        }
+    }
+    assert!(seen > 10, "{seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// docs/operations.md has a row for each metric that the source registers, and none for another.
+#[test]
+fn every_metric_is_documented() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut registered = BTreeSet::new();
+    for path in ["src/metrics.rs", "src/commands/run.rs"] {
+        let source = fs::read_to_string(root.join(path)).unwrap();
+        for call in [".register(", ".reads("] {
+            let names = source.split(call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+            registered.extend(names.map(|name| format!("firstclick_{name}")));
+        }
+    }
+    assert!(registered.len() > 20, "{registered:?}");
+    let operations = documents().into_iter().find(|(name, _)| name == "docs/operations.md").unwrap().1;
+    let mut told = BTreeSet::new();
+    for row in operations.lines().filter(|line| line.starts_with("| `firstclick_")) {
+        let mut first = String::new();
+        for name in row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2) {
+            // `_open` behind `firstclick_sessions_total` is `firstclick_sessions_open`.
+            let whole = if name.starts_with('_') { format!("{first}{name}") } else { name.to_owned() };
+            let plain = whole.trim_end_matches("_total").trim_end_matches("_info").to_owned();
+            if first.is_empty() {
+                first.clone_from(&plain);
+            }
+            told.insert(plain);
+        }
+    }
+    assert_eq!(registered.difference(&told).collect::<Vec<_>>(), Vec::<&String>::new(), "without a row in docs/operations.md");
+    assert_eq!(told.difference(&registered).collect::<Vec<_>>(), Vec::<&String>::new(), "rows of metrics that are not there");
+}
