@@ -42,7 +42,8 @@ fn words(line: &str) -> Vec<String> {
 fn commands(text: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut in_block = false;
-    let joined = text.replace("\\\n", " ");
+    // A line goes on behind a backslash, and in a comment behind the next mark.
+    let joined = text.replace("\\\n", " ").replace("\n# ", " ");
     for line in joined.lines() {
         if line.trim_start().starts_with("```") {
             in_block = !in_block;
@@ -53,8 +54,9 @@ fn commands(text: &str) -> Vec<Vec<String>> {
             let words: Vec<String> = words(piece.trim_start_matches(['#', '$', ' ']).trim());
             let start = usize::from(words.first().is_some_and(|word| word == "sudo"));
             let is_ours = words.get(start).is_some_and(|word| word == "firstclick" || word.ends_with("/bin/firstclick"));
+            let is_prefix = words.len() == start + 3 && words[start + 1] == "--config";
             // Brackets say what may be left out.
-            if is_ours && words.len() > start + 1 && !words.iter().any(|word| word == "COMMAND") {
+            if is_ours && words.len() > start + 1 && !is_prefix && !words.iter().any(|word| word == "COMMAND") {
                 found.push(words[start..].iter().map(|word| word.trim_matches(['[', ']']).to_owned()).collect());
             }
         }
