@@ -48,6 +48,11 @@ pub enum Command {
     Setup(Setup),
     /// Say what a scanner's link hides; exit 1 where it cannot be told
     Unwrap(Unwrap),
+    /// Show the digests that would be sent by mail now, and to whom
+    ///
+    /// `run` sends them, by [mail] in the configuration. What only the running service knows is not among them: a reload that was
+    /// refused, an audit that cannot be written.
+    Digest(Digest),
     /// Write a key, or a token, as the configuration wants it
     Keygen(Keygen),
     /// Show the product at work, all on this machine
@@ -156,6 +161,17 @@ pub struct Find {
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// As they stand in the file
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `digest`.
+#[derive(Debug, Args)]
+pub struct Digest {
+    /// Show them, and send nothing; they are sent by `run`
+    #[arg(long, required = true)]
+    pub dry_run: bool,
+    /// One JSON object a line
     #[arg(long)]
     pub json: bool,
 }

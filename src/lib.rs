@@ -12,6 +12,7 @@
 //! - [`http`]: the guard page and the admin page; [`link_store`]: the folder of short guard links;
 //! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, [`clock`], the only reader of
 //!   the time of day, [`typed_time`], [`log`], [`tls`], [`metrics`], and the macro behind the closed vocabularies;
+//! - [`digest`]: what owners of entries and the operator are told by mail;
 //! - above them [`commands`] and [`cli`], what can be typed; [`testbed`] is what the demo and the tests run on.
 //!
 //! The library exists so that tests own listeners, DNS and shutdown. `tests/suite/architecture.rs` holds which module may use which.
@@ -21,6 +22,7 @@ pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod commands;
+pub mod digest;
 pub mod edit;
 pub mod failures;
 pub mod http;

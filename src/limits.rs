@@ -333,3 +333,27 @@ pub const STACK: usize = 2 * 1024 * 1024;
 
 /// Between two lines of the log about one thing that goes on failing: often enough for whoever looks, and no flood.
 pub const FAILURES_LOGGED: Duration = Duration::from_mins(1);
+
+/// How often it is looked whether a digest is due.
+pub const DIGEST_LOOK: Duration = Duration::from_secs(20);
+
+/// Time for one digest from the connection to the server's last reply; a relay answers in seconds, and nothing else waits.
+pub const DIGEST_SEND: Duration = Duration::from_mins(2);
+
+/// Before a digest that could not be sent is tried again; each time twice as long, up to the second.
+pub const DIGEST_RETRY: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(1));
+
+/// Days of audit that are looked at for somebody who was never told.
+pub const DIGEST_LOOKBACK: i64 = 7;
+
+/// Days of audit that are looked at, whenever a digest was sent last.
+pub const DIGEST_LOOKBACK_MOST: i64 = 31;
+
+/// Octets of a file's end that are searched for its last record; the longest has less.
+pub const DIGEST_TAIL: u64 = 4 << 20;
+
+/// Things of one kind that a digest shows; of the rest it says how many there are.
+pub const DIGEST_SHOWN: usize = 50;
+
+/// Octets of the file in which is remembered what was sent: some 200 for each address.
+pub const DIGEST_MEMORY: u64 = 64 << 20;

@@ -46,6 +46,12 @@ pub struct Metrics {
     expiries: Family<Expiring, Gauge>,
     certificates: Family<Certificate, Gauge>,
     readings: Mutex<Vec<Reading>>,
+    digests: Family<DigestMail, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DigestMail {
+    result: &'static str,
 }
 
 /// A gauge that is read when it is asked for.
@@ -145,6 +151,7 @@ impl Metrics {
             expiries: Family::default(),
             certificates: Family::default(),
             readings: Mutex::default(),
+            digests: Family::default(),
         };
         metrics.registry = metrics.register(needs);
         metrics
@@ -189,6 +196,7 @@ impl Metrics {
             "When a certificate ends, by the key that names it",
             self.certificates.clone(),
         );
+        registry.register("digests", "Digests by whether the mail server took them", self.digests.clone());
         registry.register("allowlist_entries", "Entries in force", self.listed.clone());
         registry
     }
@@ -247,6 +255,22 @@ impl Metrics {
         if let Some(entries) = entries {
             self.entries_in_force(entries);
         }
+    }
+
+    /// Counts a digest that the mail server took.
+    pub fn digest_taken(&self) {
+        self.digests.get_or_create(&DigestMail { result: "taken" }).inc();
+    }
+
+    /// Counts an attempt to send a digest that failed.
+    pub fn digest_failed(&self) {
+        self.digests.get_or_create(&DigestMail { result: "failed" }).inc();
+    }
+
+    /// Exemptions that could not be recorded, and records that were lost, since the start.
+    #[must_use]
+    pub fn losses(&self) -> (u64, u64) {
+        (self.audit_failures.get(), self.lost_records.get())
     }
 
     /// Sets the number of entries of the allowlist.

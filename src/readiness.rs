@@ -98,6 +98,12 @@ impl Readiness {
         }
     }
 
+    /// What there is to say, topic by topic.
+    #[must_use]
+    pub fn sentences(&self) -> Vec<(Topic, String)> {
+        self.topics().iter().map(|(topic, sentence)| (*topic, sentence.clone())).collect()
+    }
+
     /// Whether mails can be taken, and all that there is to say, a line each.
     #[must_use]
     pub fn look(&self) -> (Means, String) {

@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -24,6 +25,7 @@ use tokio_rustls::{
         crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     },
 };
+use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
 /// The files of the hop's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +116,21 @@ pub fn client(how: ClientTls, authorities: Option<&Path>) -> Result<Option<Arc<C
         }
     };
     Ok(Some(Arc::new(config)))
+}
+
+/// When the first certificate of a file ends.
+///
+/// # Errors
+/// The file cannot be read, or holds no certificate.
+pub fn ends(certificate: &Path) -> Result<Timestamp, TlsError> {
+    let wrong = |what: &str| TlsError::File { path: certificate.display().to_string(), what: what.into() };
+    let mut first: Option<Timestamp> = None;
+    for one in certificates(certificate)? {
+        let (_, read) = X509Certificate::from_der(&one).map_err(|_| wrong("holds a certificate that cannot be read"))?;
+        let end = Timestamp::from_second(read.validity().not_after.timestamp()).map_err(|_| wrong("ends at a time that cannot be"))?;
+        first = Some(first.map_or(end, |first| first.min(end)));
+    }
+    first.ok_or_else(|| wrong("holds no certificate in PEM"))
 }
 
 /// What is no regular file, as a FIFO in its place, is not opened: that would wait for a writer.

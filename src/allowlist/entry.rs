@@ -17,6 +17,8 @@ use crate::{
 pub struct Entry {
     /// The entry's name in audit and logs, unique in the allowlist.
     pub name: String,
+    /// Who answers for it, as the admin wrote it: an address, or a name.
+    pub owner: Option<String>,
     /// Which addresses From may have; `{tenant}` is expanded.
     pub from: Vec<AddressPattern>,
     /// Addresses whose mails carry text of third parties: the entry never acts for them.

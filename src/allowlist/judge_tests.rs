@@ -183,6 +183,7 @@ fn links(shapes: &[(Kind, &str)], others: &[&str]) -> LinkRules {
 fn entry() -> Entry {
     Entry {
         name: "bank".into(),
+        owner: None,
         from: vec![address("mail.bank.test")],
         never: Vec::new(),
         decide_by: DecideBy::Shapes,

@@ -44,6 +44,8 @@ pub struct Allowlist {
     entries: Vec<Arc<Entry>>,
     index: Index,
     readers: Readers,
+    /// The address that the hop itself writes mails from, in lower case.
+    own: Option<String>,
 }
 
 impl Allowlist {
@@ -51,7 +53,7 @@ impl Allowlist {
     #[must_use]
     pub fn new(entries: Vec<Entry>) -> Self {
         let index = Index::new(entries.iter().enumerate().map(|(at, entry)| (at, entry.from.as_slice())));
-        Self { entries: entries.into_iter().map(Arc::new).collect(), index, readers: Readers::default() }
+        Self { entries: entries.into_iter().map(Arc::new).collect(), index, readers: Readers::default(), own: None }
     }
 
     /// The same list for these readers.
@@ -60,10 +62,17 @@ impl Allowlist {
         Self { readers, ..self }
     }
 
+    /// The same list, for a hop that writes mails from this address. Whoever says that he writes from it gets no exemption, and is
+    /// no near miss: the hop's mails about near misses shall make none.
+    #[must_use]
+    pub fn writing_from(self, own: &str) -> Self {
+        Self { own: Some(own.to_lowercase()), ..self }
+    }
+
     /// Whether any entry names this author, or another address of the same owner's.
     #[must_use]
     pub fn may_name(&self, author: &Author) -> bool {
-        self.index.may_name(author)
+        self.own.as_ref().is_none_or(|own| *own != author.address.to_lowercase()) && self.index.may_name(author)
     }
 
     /// The entries that name this author.

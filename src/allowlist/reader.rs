@@ -242,6 +242,7 @@ mod tests {
     fn entry() -> Entry {
         Entry {
             name: "bank".into(),
+            owner: None,
             from: Vec::new(),
             never: Vec::new(),
             decide_by: super::super::entry::DecideBy::Shapes,

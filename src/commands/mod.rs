@@ -4,6 +4,7 @@ mod audit;
 mod audit_verify;
 mod check;
 mod demo;
+mod digest;
 mod explain;
 mod keygen;
 mod reload;
@@ -52,6 +53,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check => check::check(&config),
         Command::Explain(arguments) => explain::explain(&config, &arguments),
         Command::Audit(what) => audit::audit(&config, what),
+        Command::Digest(arguments) => digest::dry_run(&config, &arguments),
         Command::Senders { what } => senders::senders(what.as_ref()),
         Command::Setup(arguments) => setup::setup(&config, &arguments),
         Command::Unwrap(arguments) => unwrap::run(&arguments),

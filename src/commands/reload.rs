@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use super::{Config, authenticator, pipeline_config};
+use arc_swap::ArcSwap;
+
+use super::{Config, authenticator, digest::Plan, pipeline_config};
 use crate::{
     http,
     link_store::LinkStore,
@@ -59,6 +61,8 @@ pub(super) struct Reload {
     in_force: InForce,
     /// What was written at the start, which still holds for keys that need a restart.
     started: WrittenKeys,
+    /// What digests are made by.
+    digests: Arc<ArcSwap<Plan>>,
 }
 
 /// A configuration that was read, with all made that can fail.
@@ -66,13 +70,14 @@ struct Prepared {
     smtp: Option<Snapshot>,
     guard: Option<http::Prepared>,
     pipeline: Arc<Pipeline>,
+    digests: Plan,
     settings: Settings,
 }
 
 impl Reload {
-    pub(super) fn new(servers: Servers, config: Config, in_force: InForce) -> Self {
+    pub(super) fn new(servers: Servers, config: Config, in_force: InForce, digests: Arc<ArcSwap<Plan>>) -> Self {
         let started = in_force.written.clone();
-        Self { servers, config, in_force, started }
+        Self { servers, config, in_force, started, digests }
     }
 
     /// What stands in the way of the service.
@@ -128,18 +133,19 @@ impl Reload {
         {
             *links = Arc::clone(same);
         }
+        let digests = Plan::of(&settings);
         let mut config = pipeline_config(&mut settings, asked, &hostname);
         config.inspect_limit = settings.inspect_limit().unwrap_or(before.config.inspect_limit);
         let pipeline = Arc::new(Pipeline::build(config, Arc::clone(&before.shared)));
         let smtp = settings.smtp.clone().filter(|_| self.servers.smtp.is_some());
         let smtp = smtp.map(|config| Snapshot::new(config, Arc::clone(&pipeline))).transpose()?;
         let guard = settings.guard.clone().filter(|_| self.servers.guard.is_some()).map(http::Server::prepare).transpose()?;
-        Ok(Prepared { smtp, guard, pipeline, settings })
+        Ok(Prepared { smtp, guard, pipeline, digests, settings })
     }
 
     /// Puts a prepared configuration in force; nothing here can fail.
     fn replace(&mut self, prepared: Prepared) {
-        let Prepared { smtp, guard, pipeline, settings } = prepared;
+        let Prepared { smtp, guard, pipeline, digests, settings } = prepared;
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
@@ -164,6 +170,7 @@ impl Reload {
             tokio::spawn(LinkStore::keep_swept(Arc::downgrade(links)));
         }
         self.servers.pipeline = pipeline;
+        self.digests.store(Arc::new(digests));
         if let Some(hostname) = settings.hostname() {
             hostname.clone_into(&mut self.servers.hostname);
         }

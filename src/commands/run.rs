@@ -6,6 +6,7 @@
 use std::{io, sync::Arc};
 
 use anyhow::bail;
+use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -14,7 +15,9 @@ use tokio::{
 };
 
 use super::{
-    Answer, Config, Listed, authenticator, pipeline_config,
+    Answer, Config, Listed, authenticator,
+    digest::{self, Plan},
+    pipeline_config,
     reload::{InForce, Reload, Servers, say_what_stands},
     runtime, shared,
     start::{MailSockets, NotStarted, Patience, Sockets},
@@ -88,6 +91,7 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     };
     sockets.log(&settings)?;
     let in_force = InForce::of(&settings);
+    let digests = Arc::new(ArcSwap::from_pointee(Plan::of(&settings)));
     let servers = servers(settings, hostname, audit, authenticator)?;
     let shared = Arc::clone(&servers.pipeline.shared);
     let (mails, page) = (Shutdown::default(), Shutdown::default());
@@ -99,7 +103,8 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     // Ends with this function.
     let mut keeping = JoinSet::new();
     keeping.spawn(summarise_refusals(Arc::clone(&shared)));
-    keeping.spawn(reload_on_change(hangup, Reload::new(servers, config.clone(), in_force)));
+    keeping.spawn(reload_on_change(hangup, Reload::new(servers, config.clone(), in_force, Arc::clone(&digests))));
+    keeping.spawn(digest::keep(digests, Arc::clone(&shared)));
     keeping.spawn(notify_watchdog());
     tell_ready(&shared.readiness);
 

@@ -117,6 +117,7 @@ mod tests {
     fn entry(name: &str) -> Entry {
         Entry {
             name: name.into(),
+            owner: None,
             from: Vec::new(),
             never: Vec::new(),
             decide_by: DecideBy::Shapes,

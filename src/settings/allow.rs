@@ -183,6 +183,7 @@ fn entry(
     let flag = |found: &Option<Found<bool>>| found.as_ref().is_some_and(|found| found.value);
     let entry = Entry {
         name: name?,
+        owner: owner.map(|found| found.value),
         from,
         never,
         decide_by: decide_by?,

@@ -274,6 +274,11 @@ pub const SECTIONS: &[SectionKeys] = &[
         doc: "The log of the service (docs/operations.md). RUST_LOG counts instead of level where it is set.",
         shipped: Shipped::Commented,
     },
+    SectionKeys {
+        path: "mail",
+        doc: "The digest: what owners of entries, and the operator, are told by mail once a day at most, where there is news (docs/digest.md).",
+        shipped: Shipped::Commented,
+    },
     SectionKeys { path: "arc", doc: "In whose name mails are ARC-sealed whose links were replaced.", shipped: Shipped::Commented },
     SectionKeys { path: "audit", doc: "The record of what was decided (docs/audit.md).", shipped: Shipped::InForce },
 ];
@@ -550,6 +555,35 @@ pub const KEYS: &[Key] = &[
         "The least severe lines that are written. info: one line a mail. debug: one a connection, too.",
     )
     .at_start(),
+    Key::new("mail.server", Kind::Text, Preset::Required("\"127.0.0.1:25\""), "The mail server that takes digests."),
+    Key::new(
+        "mail.tls",
+        Kind::Word(&["off", "starttls", "tls"]),
+        Preset::Default("\"starttls\""),
+        "TLS with that server, whose certificate a known authority must have signed for its name. off; starttls: always, by STARTTLS; tls: from the first octet.",
+    ),
+    Key::new("mail.ca", Kind::File, Preset::Unset("\"/etc/firstclick/authorities.pem\""), "Authorities for its certificate, in PEM; without it, the system's."),
+    Key::new("mail.username", Kind::Text, Preset::Unset("\"firstclick\""), "As whom to log in, with password_file. Without it nobody logs in."),
+    Key::new("mail.password_file", Kind::File, Preset::Unset("\"mail.password\""), "A file with the password in its first line; keep it from other users."),
+    Key::new(
+        "mail.from",
+        Kind::Text,
+        Preset::Required("\"firstclick@corp.example\""),
+        "The address in From, which nothing else sends from: mails from it are never exempted, and are no near misses.",
+    ),
+    Key::new(
+        "mail.to",
+        Kind::List,
+        Preset::Required("[\"postmaster@corp.example\"]"),
+        "Who hears of what has no owner: certificates, a reload that was refused, entries whose owner is no address.",
+    ),
+    Key::new("mail.at", Kind::Text, Preset::Default("\"07:00\""), "From when on, by the machine's time zone, the day's digests are sent."),
+    Key::new(
+        "mail.state",
+        Kind::Folder,
+        Preset::Unset("\"/var/lib/firstclick/digest\""),
+        "Where it is remembered what was sent. Of several machines that share it one sends. Without it, `digest` in $STATE_DIRECTORY, or in /var/lib/firstclick.",
+    ),
     Key::new("arc.domain", Kind::Text, Preset::Required("\"corp.example\""), "In whose name mails are sealed."),
     Key::new("arc.selector", Kind::Text, Preset::Required("\"arc1\""), "Where the public key stands in DNS: SELECTOR._domainkey.DOMAIN."),
     Key::new(

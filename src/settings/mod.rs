@@ -17,6 +17,7 @@ pub mod keys;
 mod layers;
 pub mod lint;
 mod log;
+mod mail;
 mod milter;
 mod policy_test;
 pub mod products;
@@ -79,6 +80,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// `[log]`: where the log goes, and what it holds.
     pub log: Log,
+    /// `[mail]`: how digests are sent; none where there is no such section.
+    pub mail: Option<crate::digest::Config>,
     /// `[audit]`: the folder of the audit; none where none is named.
     pub audit: Option<PathBuf>,
     /// The keys of the audit's chain.
@@ -109,6 +112,7 @@ impl Settings {
             tag: None,
             admin: None,
             log: Log::default(),
+            mail: None,
             audit: None,
             audit_keys: AuditKeys::default(),
             allowlist: Allowlist::default(),
@@ -178,6 +182,7 @@ impl Settings {
         (settings.audit, settings.audit_keys) = audit::compile(&mut file, problems);
         settings.log = log::compile(&mut file, problems);
         settings.admin = compile_admin(&mut file, &mut settings.warnings, problems);
+        settings.mail = mail::compile(&mut file, problems);
         (settings.written, settings.files) = file.finish(problems);
         if let Some(Found { value: folder, place, key }) = allow {
             if folder.is_dir() {
@@ -190,9 +195,23 @@ impl Settings {
             }
         }
         settings.allowlist = std::mem::take(&mut settings.allowlist).for_readers(readers);
+        settings.leave_own_mails_alone(path);
         settings.check_sections(path, problems);
         problems.drop_follow_ups(0);
         settings
+    }
+
+    /// No entry judges mails that say they are from the digest's address.
+    fn leave_own_mails_alone(&mut self, path: &Path) {
+        let Some(from) = self.mail.as_ref().map(|mail| mail.from.to_string()) else { return };
+        if let Some(entry) = self.allowlist.entries().iter().find(|entry| entry.from.iter().any(|pattern| pattern.matches(&from))) {
+            let what = format!(
+                "the entry {:?} names this address, and exempts none of its mails all the same: let nothing but digests come from it",
+                entry.name
+            );
+            self.warnings.push(Advice::new(Severity::Warning, SourceSpan::file(path.display().to_string()), "mail.from", what));
+        }
+        self.allowlist = std::mem::take(&mut self.allowlist).writing_from(&from);
     }
 
     /// What the entries need of the sections, and the sections of one another.

@@ -158,7 +158,7 @@ impl CertificatePair {
     }
 }
 
-fn is_host_and_port(text: &str) -> bool {
+pub(super) fn is_host_and_port(text: &str) -> bool {
     text.parse::<SocketAddr>().is_ok()
         || text.rsplit_once(':').is_some_and(|(host, port)| {
             port.parse::<u16>().is_ok_and(|port| port > 0) && (host == "localhost" || Domain::parse(host).is_ok())

@@ -16,6 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cli",
             "settings",
             "testbed",
+            "digest",
+            "tls",
             "smtp::server",
             "smtp::config",
             "milter",
@@ -42,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "settings",
         &[
+            "digest",
             "smtp::config",
             "milter",
             "http",
@@ -58,6 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "limits",
         ],
     ),
+    ("digest", &["audit", "mail", "limits"]),
     ("testbed", &["smtp::client", "smtp::codec", "smtp::config", "message"]),
     (
         "smtp::server",
@@ -118,6 +122,10 @@ const PURE: &[&str] = &[
     "smtp/codec/",
     "milter/assembly.rs",
     "pipeline/record.rs",
+    "digest/facts.rs",
+    "digest/letter.rs",
+    "digest/schedule.rs",
+    "digest/text.rs",
     "audit/watch.rs",
     "typed_time.rs",
 ];

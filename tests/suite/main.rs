@@ -21,6 +21,7 @@ mod browser;
 mod browsers;
 mod catalogue;
 mod dialogues;
+mod digest;
 mod documents;
 mod edits;
 mod exempt;

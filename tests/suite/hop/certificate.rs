@@ -46,6 +46,21 @@ impl Authority {
         files
     }
 
+    /// A certificate for this name that ends in so many days.
+    pub(crate) fn issue_until(&self, name: &str, days: i64) -> CertificateFiles {
+        let end = firstclick::clock::now().as_second() + days * 24 * 3_600 - 60;
+        let day = jiff::Timestamp::from_second(end).unwrap().to_zoned_datetime(jiff::tz::TimeZone::UTC);
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(day.year().into(), day.month().unsigned_abs(), day.day().unsigned_abs());
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let place = self.folder.path().join(format!("{name}-{days}"));
+        let files = CertificateFiles { certificate: place.with_extension("pem"), key: place.with_extension("key") };
+        fs::write(&files.certificate, certificate.pem()).unwrap();
+        fs::write(&files.key, key.serialize_pem()).unwrap();
+        files
+    }
+
     pub(crate) fn server(&self, name: &str) -> Arc<ServerConfig> {
         tls::server(&self.issue(name)).unwrap()
     }
