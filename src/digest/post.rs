@@ -110,7 +110,7 @@ pub async fn send(server: &Server, hop: &str, letter: &Letter) -> Delivery {
 }
 
 /// For the connection, TLS and the log-in, and again for the envelope.
-const SESSION: Duration = Duration::from_secs(60);
+const SESSION: Duration = Duration::from_mins(1);
 
 async fn open(server: &Server, hop: &str) -> Result<AsyncSmtpConnection, Error> {
     let hello = ClientId::Domain(hop.to_owned());

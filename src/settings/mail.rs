@@ -105,27 +105,27 @@ fn login(
         problems.add_missing(place.clone(), format!("mail.{absent}"), "missing, expected username and password_file together");
     }
     let (username, found) = username.zip(password_file)?;
-    match super::files::text(&found.value) {
-        Ok(text) => match text.lines().next().filter(|line| !line.is_empty()) {
-            Some(line) => return Some(Login { username: username.value, password: Password::new(line.to_owned()) }),
-            None => {
-                problems.add(found.place, found.key, format!("{} is empty, expected the password in its first line", found.value.display()))
-            }
-        },
-        Err(error) => problems.add(found.place, found.key, format!("{} cannot be read: {error}", found.value.display())),
+    let read = super::files::text(&found.value).map_err(|error| format!("cannot be read: {error}"));
+    let line = read.and_then(|text| {
+        let line = text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned);
+        line.ok_or_else(|| "is empty, expected the password in its first line".to_owned())
+    });
+    match line {
+        Ok(line) => Some(Login { username: username.value, password: Password::new(line) }),
+        Err(what) => {
+            problems.add(found.place, found.key, format!("{} {what}", found.value.display()));
+            None
+        }
     }
-    None
 }
 
 fn pem(found: Found<PathBuf>, problems: &mut Problems) -> Option<Vec<u8>> {
-    match super::files::text(&found.value) {
-        Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => Some(text.into_bytes()),
-        Ok(_) => {
-            problems.add(found.place, found.key, format!("{} holds no certificate in PEM", found.value.display()));
-            None
-        }
-        Err(error) => {
-            problems.add(found.place, found.key, format!("{} cannot be read: {error}", found.value.display()));
+    let read = super::files::text(&found.value).map_err(|error| format!("cannot be read: {error}"));
+    let is_pem = |text: &String| text.contains("-----BEGIN CERTIFICATE-----");
+    match read.and_then(|text| if is_pem(&text) { Ok(text) } else { Err("holds no certificate in PEM".to_owned()) }) {
+        Ok(text) => Some(text.into_bytes()),
+        Err(what) => {
+            problems.add(found.place, found.key, format!("{} {what}", found.value.display()));
             None
         }
     }

@@ -325,10 +325,10 @@ async fn the_hop_judges_no_digest_and_a_stranger_gains_nothing() {
         let reply = client.reply().await;
         assert!(reply.starts_with("250"), "{reply}");
         let last = poll("its record", || {
-            let mails = crate::hop::read_records(&folder.audit())
+            let mut mails = crate::hop::read_records(&folder.audit())
                 .into_iter()
                 .filter(|record| record["type"] == "mail" && record["author"] == "corp.example");
-            mails.last().filter(|record| record["decision"] == decision)
+            mails.next_back().filter(|record| record["decision"] == decision)
         })
         .await;
         assert_eq!(last["decision"], decision, "{from}: {last}");
