@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 pub struct Cli {
-    /// The configuration file
+    /// The configuration file; without it, /etc/firstclick/firstclick.toml
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What to do
@@ -28,7 +28,10 @@ pub enum Command {
     /// Run the service that the configuration describes
     Run,
     /// Validate the configuration and every allowlist file, and say what each entry lets through
-    Check,
+    ///
+    /// Exit 0: it can run; there may be advice. 1: --strict, and there are dangers or warnings. 2: mistakes. Root is told too what the
+    /// user firstclick, as which the service runs, cannot read or write.
+    Check(Check),
     /// Say what would happen to a mail, and why; nothing is sent, stored or counted
     ///
     /// The same code as the hop's decides. What only the hop checks (limit, replay, audit) is left out. Guard links hold the mail's
@@ -61,6 +64,20 @@ pub enum Command {
         #[arg(long)]
         keep: bool,
     },
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Exit 1 where there are dangers or warnings; notes are left to you
+    #[arg(long)]
+    pub strict: bool,
+    /// One JSON object: mistakes, advice, entries
+    #[arg(long)]
+    pub json: bool,
+    /// Look as this user, with all of the user's groups: what the service, running as it, could read and write. Only root can
+    #[arg(long = "as", value_name = "USER")]
+    pub as_user: Option<String>,
 }
 
 /// `explain`.

@@ -3,6 +3,8 @@
 //! rustls does the work. A certificate is read again on every reload, so that a renewed one takes effect without a
 //! dropped session. [`Channel`] is a connection with or without TLS, inward and outward alike.
 
+mod certificate;
+
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -26,6 +28,8 @@ use tokio_rustls::{
     },
 };
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
+
+pub use self::certificate::CertificateFacts;
 
 /// The files of the hop's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,73 +1,204 @@
-//! `check`: the configuration, before it runs.
+//! `check`: the configuration, before it runs, as an admin sees it and as the user that the service runs as.
 
 use std::{
-    fs::File,
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, Write as _},
+    process::{Command, Stdio},
 };
 
-use super::{Answer, Config, printable};
+use anyhow::{Context as _, bail};
+use rustix::{
+    fs::{Gid, Uid},
+    process::geteuid,
+    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Answer, Config, Listed, printable};
 use crate::{
-    audit::{chain, watch::Tallies},
+    cli::Check,
     clock,
-    mail::Record,
-    settings::{Advice, Settings, Severity, SourceSpan, sentences},
+    settings::{Advice, Problem, Problems, Severity, SourceSpan, sentences, users::User},
 };
 
-pub(super) fn check(config: &Config) -> anyhow::Result<Answer> {
-    let settings = config.load()?;
-    let mut advice = settings.warnings.clone();
-    advice.extend(settings.advice(clock::now()));
-    advice.extend(from_the_audit(&settings));
-    advice.sort();
-    let mut out = io::stdout().lock();
-    for entry in settings.allowlist.entries() {
-        for (at, sentence) in sentences(entry).iter().enumerate() {
-            let name = if at == 0 { format!("{}: ", entry.name) } else { "    ".to_owned() };
-            writeln!(out, "{name}{}", printable(sentence))?;
-        }
+/// The user that the unit names (deploy/systemd/firstclick.service).
+const SERVICE_USER: &str = "firstclick";
+
+pub(super) fn check(config: &Config, how: &Check) -> anyhow::Result<Answer> {
+    if let Some(name) = &how.as_user {
+        become_user(name)?;
     }
-    let handles_mails = settings.smtp.is_some() || settings.milter.is_some();
-    if handles_mails && settings.allowlist.entries().is_empty() {
-        writeln!(out, "0 entries: nothing will be exempted")?;
+    let mut looked = Looked::at(config, how)?;
+    if how.as_user.is_none() && geteuid().is_root() && looked.mistakes.0.is_empty() && User::find(SERVICE_USER).is_some() {
+        looked.advice.extend(of_the_service(config, &looked));
     }
-    for one in advice {
-        writeln!(out, "{one}")?;
+    looked.advice.sort();
+    looked.advice.dedup();
+    let severe = |advice: &Advice| advice.severity < Severity::Note;
+    let answer = match (looked.mistakes.0.is_empty(), how.strict && looked.advice.iter().any(severe)) {
+        (false, _) => Answer::Mistaken,
+        (true, true) => Answer::No,
+        (true, false) => Answer::Yes,
+    };
+    if how.json {
+        let report = Report::of(&looked);
+        writeln!(io::stdout().lock(), "{}", serde_json::to_string(&report)?)?;
+        return Ok(answer);
     }
-    Ok(Answer::Yes)
+    if answer == Answer::Mistaken {
+        return Err(Listed(looked.mistakes).into());
+    }
+    looked.print()?;
+    Ok(answer)
 }
 
-/// Advice from the audit's records about entries: that no mail matched, once the audit is old enough, and near misses.
-fn from_the_audit(settings: &Settings) -> Vec<Advice> {
-    let Some(folder) = settings.audit.as_deref() else { return Vec::new() };
-    let files = chain::files(folder).unwrap_or_default();
-    let days = files.len().min(LOOKED_AT);
-    let mut tallies = Tallies::default();
-    for file in files.iter().skip(files.len() - days) {
-        let lines = File::open(file).map(|file| BufReader::new(file).split(b'\n'));
-        for line in lines.into_iter().flatten().map_while(Result::ok) {
-            if let Some(record) = Record::read(&line) {
-                tallies.add(&record);
+/// All that was found.
+struct Looked {
+    mistakes: Problems,
+    advice: Vec<Advice>,
+    /// The entries' names, and what each lets through.
+    entries: Vec<(String, Vec<String>)>,
+    handles_mails: bool,
+}
+
+impl Looked {
+    fn at(config: &Config, how: &Check) -> anyhow::Result<Self> {
+        let settings = match config.load() {
+            Ok(settings) => settings,
+            Err(error) => {
+                let Listed(mistakes) = error.downcast()?;
+                return Ok(Self { mistakes, advice: Vec::new(), entries: Vec::new(), handles_mails: false });
+            }
+        };
+        let mut advice = settings.warnings.clone();
+        advice.extend(settings.advice(clock::now()));
+        advice.extend(settings.outlook(config.path(), clock::now()));
+        if how.as_user.is_some() {
+            advice.extend(settings.rewritable(config.path()));
+        }
+        Ok(Self {
+            mistakes: settings.obstacles(config.path()),
+            advice,
+            entries: settings.allowlist.entries().iter().map(|entry| (entry.name.clone(), sentences(entry))).collect(),
+            handles_mails: settings.smtp.is_some() || settings.milter.is_some(),
+        })
+    }
+
+    fn print(&self) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        for (name, sentences) in &self.entries {
+            for (at, sentence) in sentences.iter().enumerate() {
+                let name = if at == 0 { format!("{name}: ") } else { "    ".to_owned() };
+                writeln!(out, "{name}{}", printable(sentence))?;
             }
         }
-    }
-    let place = SourceSpan::file(folder.display().to_string());
-    let advise = |severity, name: &str, says: String| Advice::new(severity, place.clone(), name, says);
-    let mut advice = Vec::new();
-    for sender in settings.allowlist.entries() {
-        let tally = tallies.of(&sender.name);
-        if tally.acted == 0 && files.len() >= OLD_ENOUGH {
-            let says = format!("no mail of the last {days} days matched this entry; is it still needed, and its domain right?");
-            advice.push(advise(Severity::Note, &sender.name, says));
+        if self.handles_mails && self.entries.is_empty() {
+            writeln!(out, "0 entries: nothing will be exempted")?;
         }
-        if let Some((time, why)) = &tally.newest {
-            let says = format!("{} near misses in the last {days} days; the newest, {time:.3}: {}", tally.missed(), printable(why));
-            advice.push(advise(Severity::Warning, &sender.name, says));
+        for one in &self.advice {
+            writeln!(out, "{one}")?;
         }
+        Ok(())
     }
-    advice
 }
 
-/// Days of audit from which on an entry without a mail is reported.
-const OLD_ENOUGH: usize = 14;
-/// Days of audit that are read, counted back from today.
-const LOOKED_AT: usize = 60;
+/// From here on, this process is a user's, with all groups: what it may read and write is what the service may.
+fn become_user(name: &str) -> anyhow::Result<()> {
+    let Some(user) = User::find(name) else { bail!("--as {name}: this system has no such user") };
+    if user.uid == geteuid().as_raw() {
+        return Ok(());
+    }
+    if !geteuid().is_root() {
+        bail!("--as {name}: only root can look as another user; call it by sudo");
+    }
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    let groups: Vec<Gid> = user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+    // `check` has this one thread.
+    set_thread_groups(&groups)
+        .and_then(|()| set_thread_res_gid(gid, gid, gid))
+        .and_then(|()| set_thread_res_uid(uid, uid, uid))
+        .with_context(|| format!("cannot become user {name}"))
+}
+
+/// What stands in the way of the service's user and not of root: the same look, by a process of that user.
+fn of_the_service(config: &Config, own: &Looked) -> Vec<Advice> {
+    let place = || SourceSpan::file(config.path().display().to_string());
+    let look = || -> anyhow::Result<Report> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--config").arg(config.path()).args(["check", "--json", "--as", SERVICE_USER]);
+        let said = command.stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
+        Ok(serde_json::from_slice(&said.stdout)?)
+    };
+    let theirs = match look() {
+        Ok(report) => report,
+        Err(error) => {
+            let what = format!("what user {SERVICE_USER} can read could not be looked at: {error}");
+            return vec![Advice::new(Severity::Note, place(), "", what)];
+        }
+    };
+    let same = |one: &Said| own.advice.iter().any(|other| other.problem.what == one.text && other.problem.key == one.key);
+    let mistakes = theirs.mistakes.iter().map(|said| (Severity::Warning, said));
+    let advice = theirs.advice.iter().filter(|said| !same(said)).map(|said| (said.severity().unwrap_or(Severity::Note), said));
+    mistakes
+        .chain(advice)
+        .map(|(severity, said)| {
+            let at = said.line.zip(said.column);
+            let what = format!("as user {SERVICE_USER}, which the service runs as: {}", said.text);
+            Advice::new(severity, SourceSpan { source: said.file.clone(), at }, &said.key, what)
+        })
+        .collect()
+}
+
+/// The report of `--json`.
+#[derive(Serialize, Deserialize)]
+struct Report {
+    mistakes: Vec<Said>,
+    advice: Vec<Said>,
+    entries: Vec<EntrySays>,
+}
+
+/// A mistake, or advice with its severity.
+#[derive(Serialize, Deserialize)]
+struct Said {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    severity: Option<String>,
+    file: String,
+    line: Option<usize>,
+    column: Option<usize>,
+    key: String,
+    text: String,
+}
+
+/// An entry, and what it lets through.
+#[derive(Serialize, Deserialize)]
+struct EntrySays {
+    name: String,
+    sentences: Vec<String>,
+}
+
+impl Report {
+    fn of(looked: &Looked) -> Self {
+        Self {
+            mistakes: looked.mistakes.0.iter().map(|problem| Said::of(problem, None)).collect(),
+            advice: looked.advice.iter().map(|one| Said::of(&one.problem, Some(one.severity))).collect(),
+            entries: looked.entries.iter().map(|(name, says)| EntrySays { name: name.clone(), sentences: says.clone() }).collect(),
+        }
+    }
+}
+
+impl Said {
+    fn of(problem: &Problem, severity: Option<Severity>) -> Self {
+        let (line, column) = problem.place.at.unzip();
+        Self {
+            severity: severity.map(|severity| severity.to_string()),
+            file: problem.place.source.clone(),
+            line,
+            column,
+            key: problem.key.clone(),
+            text: problem.what.clone(),
+        }
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        [Severity::Danger, Severity::Warning, Severity::Note].into_iter().find(|known| Some(known.to_string()) == self.severity)
+    }
+}

@@ -41,6 +41,8 @@ enum Answer {
     Yes,
     /// No: 1.
     No,
+    /// What was written must be mended: 2.
+    Mistaken,
 }
 
 /// Runs a command and returns its exit code; an error is printed with its causes.
@@ -50,7 +52,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let runs = matches!(cli.command, Command::Run);
     let outcome = match cli.command {
         Command::Run => run::run(&config),
-        Command::Check => check::check(&config),
+        Command::Check(how) => check::check(&config, &how),
         Command::Explain(arguments) => explain::explain(&config, &arguments),
         Command::Audit(what) => audit::audit(&config, what),
         Command::Digest(arguments) => digest::dry_run(&config, &arguments),
@@ -63,6 +65,7 @@ pub fn run(cli: Cli) -> ExitCode {
     match outcome {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
+        Ok(Answer::Mistaken) => ExitCode::from(2),
         // The reader of our output has closed it, which is no error.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

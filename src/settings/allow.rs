@@ -3,30 +3,31 @@
 use std::{fs, path::Path, time::Duration};
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use rustix::fs::Access;
+use toml::de::DeValue;
 
 use super::{
-    MODES,
+    MODES, access,
     catalogue::{self, Fact, Service},
     files::{self, Files},
     grants::{decide_by, grants, link_rules, signed_by},
+    hint,
     lint::{self, Advice, Severity},
     policy_test::{self, PolicyTest},
     products::{self, Product},
     schema::{self, Document, Found, Problems, Section, SourceSpan},
     written::{self, List, TENANT, Written},
 };
-use crate::{
-    allowlist::{
-        Action, Allowlist, Entry, HostPattern, Mode,
-        entry::{AddressPattern, Addressees, Attachments, DecideBy, Limit, Lists, Reader, Require, Spf},
-    },
-    identity::Network,
+use crate::allowlist::{
+    Action, Allowlist, Entry, HostPattern, Mode,
+    entry::{AddressPattern, Addressees, Attachments, DecideBy, Limit, Lists, Reader, Require, Spf},
 };
 
 /// Reads every `*.toml` of a folder, in the order of their names. The folder, its files and what these name are noted in `watched`.
 pub(super) fn load(folder: &Path, mode: Mode, watched: &mut Files, advice: &mut Vec<Advice>, problems: &mut Problems) -> Allowlist {
     watched.note_folder(folder);
     if let Err(error) = fs::read_dir(folder) {
+        let error = access::explained(folder, Access::READ_OK | Access::EXEC_OK, error);
         problems.add(SourceSpan::file(folder.display().to_string()), "allow", format!("cannot be read: {error}"));
         return Allowlist::default();
     }
@@ -166,7 +167,7 @@ fn entry(
         None => Some(Reader::Addressed),
         Some(found) => found.word(problems, &[("straight", Reader::Straight), ("addressed", Reader::Addressed)]),
     };
-    let actions = actions(&mut root, known.name().is_some(), &whole, problems);
+    let actions = actions(&mut root, known.name().is_some(), &whole, before, problems);
     let terms = Terms::read(&mut root, mode, problems);
     let tests = policy_test::read(&mut root, problems);
     root.finish(problems);
@@ -221,14 +222,16 @@ impl Terms {
     fn read(root: &mut Section<'_, '_>, hop: Mode, problems: &mut Problems) -> Self {
         let own_mode = root.string("mode", problems);
         let own_mode = own_mode.map_or(Some(hop), |found| found.word(problems, &MODES));
-        let max_age = root.string("max_age", problems);
+        let max_age = root.string_of("max_age", "a time with its unit, as in \"24h\"", |number| format!("{number}h"), problems);
         let attached = root.flag("attachments", problems).is_some_and(|found| found.value);
         Self {
             require: require(root, problems),
             recipients: list_of_recipients(root, problems),
             attachments: if attached { Attachments::Allowed } else { Attachments::Refused },
-            max_age: max_age
-                .map_or(Some(MAX_AGE), |found| found.parse(problems, "a time with its unit, as in \"24h\"", |text| schema::duration(text))),
+            max_age: max_age.map_or(Some(MAX_AGE), |found| {
+                let allowed = format!("a time with its unit, as in \"24h\"{}", hint::write(hint::for_time(&found.value, "h")));
+                found.parse(problems, &allowed, |text| schema::duration(text))
+            }),
             limit: limit(root, problems),
             // The whole hop observes: then every entry does.
             mode: if hop == Mode::Observe { Some(Mode::Observe) } else { own_mode },
@@ -441,16 +444,30 @@ fn expiry(root: &mut Section<'_, '_>, problems: &mut Problems) -> Option<Timesta
     let found = root.any("expires")?;
     let text = found.value.as_datetime().map(ToString::to_string).or_else(|| found.value.as_str().map(str::to_owned)).unwrap_or_default();
     let date: Option<Date> = text.get(..10).and_then(|day| day.parse().ok());
-    let end = date.and_then(|date| date.tomorrow().ok()).and_then(|next| TimeZone::UTC.to_timestamp(next.at(0, 0, 0, 0)).ok());
-    if end.is_none() {
-        problems.add(found.place, found.key, format!("found {text:?}, expected a date, as in 2027-06-30"));
-    }
-    end
+    let Some(date) = date else {
+        let meant = match (hint::date(&text), text.as_str()) {
+            (Some(date), _) => format!("; write {date}"),
+            (None, "never" | "none" | "no") => "; for an entry without an end take the line out".into(),
+            (None, _) => String::new(),
+        };
+        problems.add(found.place, found.key, format!("found {}, expected a date, as in 2027-06-30{meant}", schema::kind(found.value)));
+        return None;
+    };
+    // The last days of the calendar have no next one: then the end is the last moment there is.
+    let next = date.tomorrow().ok().and_then(|next| TimeZone::UTC.to_timestamp(next.at(0, 0, 0, 0)).ok());
+    Some(next.unwrap_or(Timestamp::MAX))
 }
 
-fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &SourceSpan, problems: &mut Problems) -> Option<Vec<Action>> {
+fn actions(
+    root: &mut Section<'_, '_>,
+    in_catalogue: bool,
+    whole: &SourceSpan,
+    before: usize,
+    problems: &mut Problems,
+) -> Option<Vec<Action>> {
     let Some(found) = root.any("action") else {
-        if !in_catalogue {
+        let unknown = problems.0.iter().skip(before).any(|problem| matches!(problem.key.as_str(), "sender" | "product" | "host"));
+        if !in_catalogue && !unknown {
             problems.add_missing(
                 whole.clone(),
                 "action",
@@ -459,14 +476,13 @@ fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &SourceSpan, p
         }
         return in_catalogue.then(|| vec![Action::Tag]);
     };
-    let words: Vec<String> = match (found.value.as_str(), found.value.as_array()) {
-        (Some(word), _) => vec![word.to_owned()],
-        (None, Some(list)) => list.iter().map(|item| item.get_ref().as_str().unwrap_or("route").to_owned()).collect(),
-        (None, None) => vec!["route".into()],
+    let words: Vec<&DeValue<'_>> = match found.value.as_array() {
+        Some(list) => list.iter().map(toml::Spanned::get_ref).collect(),
+        None => vec![found.value],
     };
     let mut actions = Vec::new();
     for word in words {
-        match word.as_str() {
+        match word.as_str().unwrap_or_default() {
             "tag" => actions.push(Action::Tag),
             "route" => {
                 let what = "\"route\" is not in this version yet, and a milter cannot do it; use \"tag\", and let the scanner's rule or Postfix's milter_header_checks (docs/deployment.md) send the mail another way";
@@ -474,7 +490,11 @@ fn actions(root: &mut Section<'_, '_>, in_catalogue: bool, whole: &SourceSpan, p
             }
             "guard" => actions.push(Action::Guard),
             "unwrap" => actions.push(Action::Unwrap),
-            _ => problems.add(found.place.clone(), &found.key, format!("found {word:?}, expected \"tag\", \"guard\" or \"unwrap\"")),
+            text => {
+                let near = schema::nearest(text, &["tag", "guard", "unwrap"]).map(|near| format!("; did you mean {near:?}?"));
+                let what = format!("found {}, expected \"tag\", \"guard\" or \"unwrap\"{}", schema::kind(word), near.unwrap_or_default());
+                problems.add(found.place.clone(), &found.key, what);
+            }
         }
     }
     // They run in this order, however they were written.
@@ -492,24 +512,39 @@ fn require(root: &mut Section<'_, '_>, problems: &mut Problems) -> Option<Requir
     }
     let allowed = "\"dmarc\", \"dkim\" or { ip = [\"192.0.2.0/24\"], spf = true }";
     if found.value.as_table().is_none() {
-        problems.add(found.place, found.key, format!("expected {allowed}"));
+        let near = match found.value.as_str() {
+            Some(text) if text.eq_ignore_ascii_case("spf") => {
+                "; SPF alone proves nobody: name the addresses that the sender sends from, as in { ip = [\"192.0.2.0/24\"], spf = true }"
+                    .into()
+            }
+            Some(text) => schema::nearest(text, &["dmarc", "dkim"]).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default(),
+            None => String::new(),
+        };
+        problems.add(found.place, found.key, format!("found {}, expected {allowed}{near}", schema::kind(found.value)));
         return None;
     }
+    let before = problems.0.len();
     let mut table = root.inline(&found);
     let networks = table.strings("ip", problems);
     let spf = table.flag("spf", problems);
     table.finish(problems);
-    let networks = each(networks, problems, "a network, as in \"192.0.2.0/24\"", Network::parse);
+    let networks = super::networks(networks, problems);
     if networks.is_empty() {
-        problems.add(found.place, found.key, format!("no addresses; expected {allowed}"));
+        if problems.0.len() == before {
+            problems.add(found.place, found.key, format!("no addresses; expected {allowed}"));
+        }
         return None;
     }
     Some(Require::Address { networks, spf: if spf.is_none_or(|found| found.value) { Spf::Required } else { Spf::Ignored } })
 }
 
 fn limit(root: &mut Section<'_, '_>, problems: &mut Problems) -> Option<Limit> {
-    let Some(found) = root.string("limit", problems) else { return Some(Limit::PerHour(LIMIT)) };
-    found.parse(problems, "\"unlimited\", or how many in an hour, as in \"20/hour\"", |text| match text.as_str() {
+    const ALLOWED: &str = "\"unlimited\", or how many in an hour, as in \"20/hour\"";
+    let Some(found) = root.string_of("limit", ALLOWED, |number| format!("{number}/hour"), problems) else {
+        return Some(Limit::PerHour(LIMIT));
+    };
+    let allowed = format!("{ALLOWED}{}", hint::write(hint::limit(&found.value)));
+    found.parse(problems, &allowed, |text| match text.as_str() {
         "unlimited" => Some(Limit::Unlimited),
         _ => text.strip_suffix("/hour").and_then(|count| count.trim().parse().ok()).filter(|count| *count > 0).map(Limit::PerHour),
     })

@@ -13,6 +13,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::Access;
+
+use super::access;
 use crate::{clock, limits, remedy::Remedy};
 
 /// Files and folders, as they looked before they were read.
@@ -69,7 +72,8 @@ impl Fingerprint {
 /// Of the system; [`io::ErrorKind::InvalidInput`] for what is no regular file.
 pub(super) fn octets(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let file = File::options().read(true).custom_flags(nonblocking).open(path);
+    let file = file.map_err(|error| access::explained(path, Access::READ_OK, error))?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
     }
@@ -88,7 +92,19 @@ pub(super) fn text(path: &Path) -> io::Result<String> {
         let what = format!("it is larger than {} octets", limits::SETTINGS_FILE);
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
-    String::from_utf8(octets).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+    String::from_utf8(octets)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, not_utf8(error.as_bytes(), error.utf8_error().valid_up_to())))
+}
+
+/// What a file is that is not UTF-8, and from which line on.
+fn not_utf8(octets: &[u8], valid: usize) -> String {
+    if octets.starts_with(&[0xff, 0xfe]) || octets.starts_with(&[0xfe, 0xff]) {
+        return "it is UTF-16, as its first two octets say (byte order mark); save it as UTF-8".to_owned();
+    }
+    let before = octets.get(..valid).unwrap_or_default();
+    let line = memchr::memchr_iter(b'\n', before).count() + 1;
+    let octet = octets.get(valid).copied().unwrap_or_default();
+    format!("line {line} is not UTF-8 (octet 0x{octet:02x}); save it as UTF-8")
 }
 
 /// Who mends it that a file or a folder cannot be used. One that is not there is a slip of the pen where others stand beside it;

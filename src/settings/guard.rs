@@ -1,6 +1,6 @@
 //! `[guard]`: compiled into the guard page's configuration.
 
-use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fs, io, path::PathBuf, sync::Arc};
 
 use rustix::fs::{Access, access};
 use url::Url;
@@ -45,8 +45,7 @@ pub(super) fn compile(file: &mut Layers<'_>, others: Vec<String>, warnings: &mut
         }
     }
     let url = url.and_then(|found| found.parse(problems, "https://HOST, or http:// on this machine, without a path", |text| origin(text)));
-    let listen: Option<SocketAddr> =
-        listen.and_then(|found| found.parse(problems, "ADDRESS:PORT, as in \"127.0.0.1:8443\"", |text| text.parse().ok()));
+    let listen = listen.and_then(|found| super::address(&found, 8443, problems));
     let lines = key_file.map(|found| key_lines(found, problems)).unwrap_or_default();
     let keys = lines.iter().filter_map(|line| SealKey::parse(line)).collect();
     let nonces = lines.first().and_then(|line| Key::parse(line)).map(|key| key.derive("guard-nonce-of-page"));
@@ -118,7 +117,9 @@ fn key_lines(found: Found<PathBuf>, problems: &mut Problems) -> Vec<String> {
     let text = match super::files::text(&path) {
         Ok(text) => text,
         Err(error) => {
-            let what = format!("{} cannot be read: {error}; `firstclick keygen --out FILE` writes one", path.display());
+            let absent = error.kind() == io::ErrorKind::NotFound;
+            let how = if absent { "; `firstclick keygen --out FILE` writes one" } else { "" };
+            let what = format!("{} cannot be read: {error}{how}", path.display());
             problems.add_unusable(found.place, found.key, what, super::files::remedy(&path, &error));
             return Vec::new();
         }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    Problems, addresses,
+    Problems,
     keys::{List, Time, Word},
     layers::Layers,
     networks,
@@ -67,7 +67,7 @@ pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> Identit
     let deadline = file.take(const { Time::of("identity.deadline") }, problems).map_or(DEADLINE, |found| found.value);
     let trusted = file.take(const { List::of("identity.trusted_upstreams") }, problems);
     let arc_sealers = file.take(const { List::of("identity.arc_sealers") }, problems);
-    let dns = addresses(dns, problems);
+    let dns = super::resolvers(dns, problems);
     let named_upstreams = trusted.as_ref().is_some_and(|list| !list.value.is_empty());
     let trusted_upstreams = networks(trusted, problems);
     let arc_sealers = arc_sealers

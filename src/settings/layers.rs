@@ -18,6 +18,7 @@ use toml::{
 
 use super::{
     files::Files,
+    hint,
     keys::{self, KEYS, Key, Kind, PREFIX, Restart, SECTIONS},
     schema::{self, Found, Problems, SourceSpan, kind, nearest, one_of},
 };
@@ -31,6 +32,11 @@ impl Environment {
     pub(super) fn process() -> Self {
         let text = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self(text.filter(|(name, _)| name.starts_with(PREFIX)).collect())
+    }
+
+    /// The names of the variables.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
     }
 
     /// One variable with this name and value, for tests.
@@ -127,6 +133,11 @@ impl WrittenKeys {
     /// The value in force for a key: what was written, or its default.
     fn of(&self, key: &'static Key) -> Option<String> {
         self.0.get(key.path).cloned().or_else(|| default_of(key))
+    }
+
+    /// What a key of a file or a folder comes to: what was written, or its default.
+    pub(super) fn path(&self, key: &'static Key) -> Option<PathBuf> {
+        self.of(key).map(PathBuf::from)
     }
 
     /// The keys of the table that need a restart and have another value there.
@@ -249,15 +260,31 @@ impl<'t> Layers<'t> {
                 if let Some(table) = value.get_ref().as_table() {
                     self.check_table(&full, table, problems);
                 } else {
-                    let what = format!("found {}, expected a table: [{full}]", kind(value.get_ref()));
+                    let double = value.get_ref().as_array().map_or("", |_| ", in single brackets");
+                    let what = format!("found {}, expected a table: [{full}]{double}", kind(value.get_ref()));
                     problems.add(self.span(value.span()), &full, what);
                 }
                 continue;
             }
             let known = names(section);
             let near = nearest(key, &known);
-            let spelling = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            problems.add_unknown(self.span(name.span()), &full, near, format!("unknown key, expected {}{spelling}", one_of(&known)));
+            let place = self.span(name.span());
+            // A name that stands once in the table is misplaced, and no misspelling of another.
+            let elsewhere: Vec<&Key> = KEYS.iter().filter(|known| known.name() == key.as_ref()).collect();
+            match (if value.get_ref().is_table() { &[] } else { elsewhere.as_slice() }, near) {
+                ([one], _) if one.section().is_empty() => {
+                    let what = format!("`{key}` belongs to no section: put it above the first one");
+                    problems.add_misplaced(place, full, one.path, what);
+                }
+                ([one], _) => {
+                    problems.add_misplaced(place, full, one.path, format!("`{key}` belongs to [{}]: put it there", one.section()));
+                }
+                (_, Some(near)) => {
+                    let what = format!("unknown key, expected {}; did you mean `{near}`?", one_of(&known));
+                    problems.add_unknown(place, &full, Some(near), what);
+                }
+                (_, None) => problems.add_unknown(place, &full, None, format!("unknown key, expected {}", one_of(&known))),
+            }
         }
     }
 }
@@ -359,14 +386,28 @@ fn from_toml(
         Kind::Text | Kind::Size | Kind::Time(..) | Kind::Word(_) | Kind::File | Kind::Folder => value.as_str().map(text),
     };
     let Some(value) = read else {
-        let expected = match key.kind {
-            Kind::List | Kind::TextOrList | Kind::Number(..) | Kind::Flag => key.kind.expects(),
-            _ => "a string in quotes".into(),
-        };
-        problems.add(at, key.path, format!("found {}, expected {expected}", kind(value)));
+        problems.add(at, key.path, format!("found {}, expected {}{}", kind(value), key.kind.expects(), meant(key.kind, value)));
         return None;
     };
     Some(Found { value, place: at, key: key.path.to_owned() })
+}
+
+/// What a value of another type was probably meant as, for a message.
+fn meant(kind: Kind, value: &DeValue<'_>) -> String {
+    let number = value.as_integer().and_then(|number| number.as_str().parse::<u64>().ok());
+    let meant = match (kind, number, value.as_str()) {
+        (Kind::Time(..), Some(number), _) => hint::time(&number.to_string(), "s"),
+        (Kind::Size, Some(number), _) => Some(hint::octets(number)),
+        (Kind::Flag, _, Some(text)) => {
+            return hint::literal(text).map_or_else(String::new, |meant| format!("; write {meant} without quotes"));
+        }
+        (Kind::Number(..), _, Some(text)) => {
+            return text.trim().parse::<u64>().map_or_else(|_| String::new(), |number| format!("; write {number} without quotes"));
+        }
+        (Kind::List, _, Some(text)) => return format!("; write [{text:?}]"),
+        _ => None,
+    };
+    hint::write(meant)
 }
 
 /// The value that a text stands for, within the bounds of the table.
@@ -385,6 +426,8 @@ fn refine(key: &'static Key, found: Found<Value>, beside: &Path, problems: &mut 
     if refined.is_none() {
         let near = match (key.kind, &value) {
             (Kind::Word(words), Value::Text(text)) => nearest(text, words).map(|near| format!("; did you mean {near:?}?")),
+            (Kind::Time(..), Value::Text(text)) => Some(hint::write(hint::for_time(text, "s"))),
+            (Kind::Size, Value::Text(text)) => Some(hint::write(hint::size(text))),
             _ => None,
         };
         let what = format!("found {}, expected {}{}", value.plain(), key.kind.expects(), near.unwrap_or_default());

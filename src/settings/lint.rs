@@ -47,14 +47,19 @@ impl Advice {
     }
 }
 
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Danger => "danger",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        })
+    }
+}
+
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.severity {
-            Severity::Danger => "danger",
-            Severity::Warning => "warning",
-            Severity::Note => "note",
-        };
-        write!(f, "{word}: {}", self.problem)
+        write!(f, "{}: {}", self.severity, self.problem)
     }
 }
 

@@ -1,16 +1,16 @@
 //! `[milter]`: compiled into the milter's configuration.
 
 use std::{
-    fs,
     net::{SocketAddr, SocketAddrV4, SocketAddrV6},
     path::{Path, PathBuf},
 };
 
 use super::{
-    Advice, Problems, Severity, host_name,
+    Advice, Problems, Severity, hint, host_name,
     keys::{List, Number, Size, Text},
     layers::Layers,
     schema::Found,
+    users,
 };
 use crate::{
     limits,
@@ -68,9 +68,9 @@ pub(super) fn compile(
 
 /// Where MTAs connect; an address that other machines reach is warned of.
 fn addresses(listen: Option<Found<Vec<Found<String>>>>, advice: &mut Vec<Advice>, problems: &mut Problems) -> Vec<Address> {
-    let allowed = "\"inet:ADDRESS:PORT\", \"inet6:[ADDRESS]:PORT\" or \"unix:/PATH\"";
     let parse = |item: Found<String>| {
-        let address = item.parse(problems, allowed, |text| address(text))?;
+        let allowed = format!("\"inet:ADDRESS:PORT\", \"inet6:[ADDRESS]:PORT\" or \"unix:/PATH\"{}", hint::write(meant(&item.value)));
+        let address = item.parse(problems, &allowed, |text| address(text))?;
         if matches!(&address, Address::Inet(address) if !address.ip().is_loopback()) {
             let what = "whoever reaches this address can have mails judged as if an MTA had taken them; keep it to your MTAs by a firewall";
             advice.push(Advice::new(Severity::Warning, item.place, &item.key, what));
@@ -78,6 +78,20 @@ fn addresses(listen: Option<Found<Vec<Found<String>>>>, advice: &mut Vec<Advice>
         Some(address)
     };
     listen.into_iter().flat_map(|list| list.value).filter_map(parse).collect()
+}
+
+/// The address that was meant by a path without its family, by Sendmail's `inet:PORT@HOST`, or by an address alone.
+fn meant(text: &str) -> Option<String> {
+    if text.starts_with('/') {
+        return Some(format!("unix:{text}"));
+    }
+    if let Some(path) = text.strip_prefix("unix:").or_else(|| text.strip_prefix("local:")) {
+        return Some(format!("unix:/run/firstclick/{path}"));
+    }
+    let bare = ["inet6:", "inet:"].iter().find_map(|family| text.strip_prefix(family)).unwrap_or(text);
+    let turned = bare.split_once('@').map(|(port, host)| format!("{host}:{port}"));
+    let address = hint::listen(turned.as_deref().unwrap_or(bare), 8891)?;
+    Some(if address.starts_with('[') { format!("inet6:{address}") } else { format!("inet:{address}") })
 }
 
 fn address(text: &str) -> Option<Address> {
@@ -93,15 +107,5 @@ fn address(text: &str) -> Option<Address> {
 /// The numbers of `USER:GROUP`.
 fn owner_of(text: &str) -> Option<Owner> {
     let (user, group) = text.split_once(':')?;
-    Some(Owner { user: number_of(user, "/etc/passwd")?, group: number_of(group, "/etc/group")?, written: text.to_owned() })
-}
-
-/// A number, or the one that a file of names gives (passwd(5), group(5): the third field).
-fn number_of(name: &str, file: &str) -> Option<u32> {
-    if let Ok(number) = name.parse() {
-        return Some(number);
-    }
-    let names = fs::read_to_string(file).ok()?;
-    let fields = names.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    fields.into_iter().find(|fields| fields.first() == Some(&name)).and_then(|fields| fields.get(2)?.parse().ok())
+    Some(Owner { user: users::number_of_user(user)?, group: users::number_of_group(group)?, written: text.to_owned() })
 }

@@ -4,21 +4,27 @@
 //! was written (`layers`, `schema`) never leaves this module; what runs are [`Settings`] and the
 //! [`Allowlist`] inside. A setting is a row of `keys` and the code that takes it.
 
+mod access;
 pub mod allow;
 mod arc;
 mod audit;
 pub mod catalogue;
+mod certificates;
 mod files;
 mod grants;
 mod guard;
+mod hint;
 mod hosts;
 mod identity;
 pub mod keys;
 mod layers;
 pub mod lint;
+mod listeners;
 mod log;
 mod mail;
 mod milter;
+#[cfg(test)]
+mod mistake_tests;
 mod policy_test;
 pub mod products;
 mod readers;
@@ -26,15 +32,20 @@ pub mod reference;
 pub mod schema;
 mod sentences;
 mod smtp;
+mod syntax;
 #[cfg(test)]
 mod table_tests;
 mod tag;
+pub mod users;
+mod wanted;
 mod written;
 
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
+
+use jiff::Timestamp;
 
 pub use self::{
     audit::AuditKeys,
@@ -183,6 +194,7 @@ impl Settings {
         settings.log = log::compile(&mut file, problems);
         settings.admin = compile_admin(&mut file, &mut settings.warnings, problems);
         settings.mail = mail::compile(&mut file, problems);
+        listeners::check(&settings, |key| file.place(key), problems);
         (settings.written, settings.files) = file.finish(problems);
         if let Some(Found { value: folder, place, key }) = allow {
             if folder.is_dir() {
@@ -214,6 +226,19 @@ impl Settings {
         self.allowlist = std::mem::take(&mut self.allowlist).writing_from(&from);
     }
 
+    /// What will be wanted, what is written in vain, and what is open to more than it should be: for `check`, as it looks at the
+    /// system beside the configuration.
+    #[must_use]
+    pub fn outlook(&self, config: &Path, now: Timestamp) -> Vec<Advice> {
+        let (place, mut advice) = (SourceSpan::file(config.display().to_string()), Vec::new());
+        self.wanted(&place, &mut advice);
+        self.idle(&place, &mut advice);
+        self.too_open(config, &mut advice);
+        listeners::advice(self, &place, &mut advice);
+        certificates::advice(self, now, &mut advice);
+        advice
+    }
+
     /// What the entries need of the sections, and the sections of one another.
     fn check_sections(&mut self, path: &Path, problems: &mut Problems) {
         let whole = SourceSpan::file(path.display().to_string());
@@ -236,6 +261,15 @@ impl Settings {
         if tags && self.tag.is_none() {
             let what = "mode = \"enforce\" needs [tag] with token_file and key_file; `firstclick keygen` writes both";
             problems.add_missing(whole.clone(), "tag", what);
+        }
+        if let Some(tag) = self.tag.as_ref().filter(|_| self.mode == Mode::Enforce) {
+            let empty = [
+                ("tag.token_file", tag.tokens.is_empty(), "token; `firstclick keygen --token --out FILE` writes one"),
+                ("tag.key_file", tag.keys.is_empty(), "key; `firstclick keygen --out FILE` writes one"),
+            ];
+            for (key, _, what) in empty.into_iter().filter(|(_, is_empty, _)| *is_empty) {
+                problems.add_missing(whole.clone(), key, format!("mode = \"enforce\" needs the file to hold a {what}"));
+            }
         }
         if enforced && self.audit.is_none() {
             let what = "mode = \"enforce\" needs a folder for the audit: no record, no exemption";
@@ -263,13 +297,28 @@ fn read(path: &Path, problems: &mut Problems) -> Option<String> {
 
 fn addresses(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<SocketAddr> {
     let each = found.into_iter().flat_map(|list| list.value);
-    each.filter_map(|item| item.parse(problems, "ADDRESS:PORT, as in \"127.0.0.1:2525\" or \"[::1]:2525\"", |text| text.parse().ok()))
-        .collect()
+    each.filter_map(|item| address(&item, 2525, problems)).collect()
+}
+
+fn resolvers(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<SocketAddr> {
+    let each = found.into_iter().flat_map(|list| list.value);
+    each.filter_map(|item| address(&item, 53, problems)).collect()
+}
+
+/// Reads an address to listen at or to ask; `port` is the one that a message recommends where there is none.
+fn address(found: &Found<String>, port: u16, problems: &mut Problems) -> Option<SocketAddr> {
+    let hint = hint::address(&found.value, port);
+    let allowed = format!("ADDRESS:PORT, as in \"127.0.0.1:{port}\" or \"[::1]:{port}\"{hint}");
+    found.parse(problems, &allowed, |text| text.parse().ok())
 }
 
 fn networks(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<Network> {
     let each = found.into_iter().flat_map(|list| list.value);
-    each.filter_map(|item| item.parse(problems, "a network, as in \"10.0.0.0/8\" or \"192.0.2.1\"", |text| Network::parse(text))).collect()
+    each.filter_map(|item| {
+        let allowed = format!("a network, as in \"10.0.0.0/8\" or \"192.0.2.1\"{}", hint::network(&item.value));
+        item.parse(problems, &allowed, |text| Network::parse(text))
+    })
+    .collect()
 }
 
 /// Reads the hop's own domain name.
@@ -286,8 +335,7 @@ fn compile_admin(file: &mut Layers<'_>, advice: &mut Vec<Advice>, problems: &mut
         }
         return None;
     };
-    let address: SocketAddr =
-        found.parse(problems, "ADDRESS:PORT, as in \"127.0.0.1:9925\" or \"[::1]:9925\"", |text| text.parse().ok())?;
+    let address = address(&found, 9925, problems)?;
     if !address.ip().is_loopback() {
         let what = "the admin page asks nobody who he is; keep this address to your collectors and load balancers by a firewall";
         advice.push(Advice::new(Severity::Warning, found.place, &found.key, what));

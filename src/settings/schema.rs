@@ -3,13 +3,15 @@
 //! Each key is taken on its own: a wrong one is noted and the next one is read. This reads entries, services and products;
 //! firstclick.toml is read by a table of its keys (`layers`).
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, path::Path};
 
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
+pub use super::hint::nearest;
+use super::syntax;
 use crate::remedy::Remedy;
 
 /// The position of a key or a value in what the admin wrote.
@@ -26,6 +28,13 @@ impl SourceSpan {
     #[must_use]
     pub fn file(source: impl Into<String>) -> Self {
         Self { source: source.into(), at: None }
+    }
+}
+
+impl SourceSpan {
+    /// Whether it is in a file that the configuration is written in; a file that it names, or a variable, is not.
+    fn is_in_toml(&self) -> bool {
+        Path::new(&self.source).extension().is_some_and(|end| end == "toml")
     }
 }
 
@@ -62,6 +71,41 @@ pub enum Mistake {
     Missing,
     /// What was written may well be right: a file or a folder that it names is not there for now.
     Passing,
+    /// A line that is no TOML.
+    Syntax(Spread),
+}
+
+/// How far a mistake of syntax reaches: what else is found there may follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spread {
+    /// Its line alone was not understood.
+    Line,
+    /// What comes below it was taken for a part of something else.
+    Below,
+}
+
+/// Whether a key is this one, or stands below it.
+fn is_within(key: &str, above: &str) -> bool {
+    key.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+impl Problem {
+    /// Whether another mistake is there only because of this one.
+    fn causes(&self, other: &Self) -> bool {
+        // A variable of the environment and a file of keys are other sources than the section that they belong to.
+        let same_file = self.place.source == other.place.source || !self.place.is_in_toml();
+        let (line, below) = (self.place.at.map(|(line, _)| line), other.place.at.map(|(line, _)| line));
+        match (&self.mistake, &other.mistake) {
+            (_, Mistake::Syntax(_)) => false,
+            (Mistake::Syntax(_), Mistake::Missing) => same_file,
+            (Mistake::Syntax(Spread::Line), _) => same_file && line == below,
+            (Mistake::Syntax(Spread::Below), _) => same_file && line <= below,
+            (Mistake::Unknown(Some(meant)), Mistake::Missing) if is_within(&other.key, meant) => same_file,
+            (Mistake::Missing, Mistake::Missing) => same_file && self.key != other.key && is_within(&self.key, &other.key),
+            (_, Mistake::Missing) => same_file && is_within(&self.key, &other.key),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -112,20 +156,16 @@ impl Problems {
         self.0.push(Problem { place, key: key.to_owned(), what, mistake: Mistake::Unknown(meant) });
     }
 
+    /// Notes a key that stands in another place than `meant`, with its sections.
+    pub(super) fn add_misplaced(&mut self, place: SourceSpan, key: String, meant: &str, what: String) {
+        self.0.push(Problem { place, key, what, mistake: Mistake::Unknown(Some(meant.to_owned())) });
+    }
+
     /// Takes out, from the one with this number on, what is missing only because its name or its section's name is misspelt.
     pub(super) fn drop_follow_ups(&mut self, first: usize) {
         let problems = self.0.split_off(first.min(self.0.len()));
-        let meant: Vec<String> = problems
-            .iter()
-            .filter_map(|problem| match &problem.mistake {
-                Mistake::Unknown(meant) => meant.clone(),
-                Mistake::Wrong | Mistake::Missing | Mistake::Passing => None,
-            })
-            .collect();
-        let follows = |key: &str| {
-            meant.iter().any(|meant| key.strip_prefix(meant.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
-        };
-        self.0.extend(problems.into_iter().filter(|problem| problem.mistake != Mistake::Missing || !follows(&problem.key)));
+        let follows: Vec<bool> = problems.iter().map(|problem| problems.iter().any(|cause| cause.causes(problem))).collect();
+        self.0.extend(problems.into_iter().zip(follows).filter(|(_, follows)| !follows).map(|(problem, _)| problem));
     }
 }
 
@@ -210,10 +250,7 @@ impl<'t> Document<'t> {
 /// Parses a text as far as it goes; every mistake of its syntax is noted.
 pub(super) fn parse<'t>(name: &str, text: &'t str, problems: &mut Problems) -> Spanned<DeTable<'t>> {
     let (root, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        let place = place(name, text, error.span().unwrap_or(0..0));
-        problems.add(place, "", error.message().lines().collect::<Vec<_>>().join("; "));
-    }
+    syntax::explain(name, text, &errors, problems);
     root
 }
 
@@ -315,6 +352,26 @@ impl<'d, 't> Section<'d, 't> {
         self.take(key, "a string in quotes", problems, |value| value.as_str().map(str::to_owned))
     }
 
+    /// Takes a string of a form that numbers are easily taken for, as `"24h"`; `meant` makes one of a number.
+    pub fn string_of(
+        &mut self,
+        key: &'static str,
+        allowed: &str,
+        meant: impl Fn(i64) -> String,
+        problems: &mut Problems,
+    ) -> Option<Found<String>> {
+        let path = self.full(key);
+        let value = self.lookup(key)?;
+        let (place, written) = (self.document.place(value.span()), value.get_ref());
+        let Some(text) = written.as_str() else {
+            let number = written.as_integer().and_then(|number| number.as_str().parse().ok());
+            let hint = number.map_or_else(String::new, |number| format!("; write {:?}", meant(number)));
+            problems.add(place, path, format!("found {}, expected {allowed}{hint}", kind(written)));
+            return None;
+        };
+        Some(Found { value: text.to_owned(), place, key: path })
+    }
+
     /// Takes `true` or `false`; another type is added to `problems`.
     pub fn flag(&mut self, key: &'static str, problems: &mut Problems) -> Option<Found<bool>> {
         self.take(key, "true or false", problems, DeValue::as_bool)
@@ -333,7 +390,9 @@ impl<'d, 't> Section<'d, 't> {
         let value = self.lookup(key)?;
         let place = self.document.place(value.span());
         let Some(list) = value.get_ref().as_array() else {
-            problems.add(place, &path, format!("found {}, expected a list of strings: [\"...\", \"...\"]", kind(value.get_ref())));
+            let meant = value.get_ref().as_str().map_or_else(String::new, |text| format!("; write [{text:?}]"));
+            let what = format!("found {}, expected a list of strings: [\"...\", \"...\"]{meant}", kind(value.get_ref()));
+            problems.add(place, &path, what);
             return None;
         };
         let mut strings = Vec::new();
@@ -364,8 +423,19 @@ impl<'d, 't> Section<'d, 't> {
         Some(Found { value: read, place, key: path })
     }
 
-    /// Adds to `problems` every key that was not taken, with the nearest known spelling.
+    /// Adds to `problems` every key that was not taken, with the nearest known spelling. The top level comes last: it knows which
+    /// of them stand below a section by mistake.
     pub fn finish(self, problems: &mut Problems) {
+        if self.path.is_empty() {
+            for problem in problems.0.iter_mut().filter(|problem| problem.place.source == self.document.name) {
+                if let (Mistake::Unknown(None), Some((section, key))) = (&problem.mistake, problem.key.rsplit_once('.'))
+                    && self.known.contains(&key)
+                {
+                    problem.what = format!("`{key}` belongs to no section: put it above [{section}]");
+                    problem.mistake = Mistake::Unknown(Some(key.to_owned()));
+                }
+            }
+        }
         for name in self.table.into_iter().flat_map(|table| table.keys()) {
             let key = name.get_ref();
             if !self.known.iter().chain(&self.gone).any(|known| *known == key.as_ref()) {
@@ -384,17 +454,6 @@ pub(super) fn one_of(known: &[&str]) -> String {
     known.sort_unstable();
     known.dedup();
     format!("one of {}", known.join(", "))
-}
-
-/// The known spelling that is nearest to what was written.
-#[must_use]
-pub fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
-    known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(written, known), *known))
-        .filter(|(near, _)| *near > 0.75)
-        .max_by(|left, right| left.0.total_cmp(&right.0))
-        .map(|(_, known)| known)
 }
 
 /// A value as a message shows it.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{
-    Advice, Problems, Severity, SourceSpan, addresses, host_name,
+    Advice, Problems, Severity, SourceSpan, addresses, hint, host_name,
     keys::{File, Flag, Folder, List, Number, Size, Text, Time, Word},
     layers::Layers,
     networks,
@@ -126,7 +126,10 @@ fn next_hop_tls(file: &mut Layers<'_>, config: &mut Config, place: &SourceSpan, 
 fn next_hops(found: Option<Found<Vec<Found<String>>>>, problems: &mut Problems) -> Vec<String> {
     let Some(found) = found else { return Vec::new() };
     let allowed = "HOST:PORT, as in \"127.0.0.1:2526\" or \"scanner.corp.example:25\"";
-    let one = |item: Found<String>| item.parse(problems, allowed, |text| is_host_and_port(text).then(|| text.clone()));
+    let one = |item: Found<String>| {
+        let text = &item.value;
+        item.parse(problems, &format!("{allowed}{}", hint::next_hop(text)), |text| is_host_and_port(text).then(|| text.clone()))
+    };
     let next_hops: Vec<String> = found.value.into_iter().filter_map(one).collect();
     if next_hops.len() > limits::NEXT_HOPS {
         problems.add(found.place, found.key, format!("{} next hops, expected {} at most", next_hops.len(), limits::NEXT_HOPS));

@@ -1,6 +1,6 @@
 //! `[tag]`: the header that the scanner's rule looks for, its tokens and its keys.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use super::{
     Advice, Problems, Severity, SourceSpan,
@@ -103,7 +103,9 @@ fn lines(found: Option<Found<PathBuf>>, section: &SourceSpan, key: &str, how: &s
     };
     let path = found.value;
     let text = super::files::text(&path).unwrap_or_else(|error| {
-        let what = format!("{} cannot be read: {error}; {how}", path.display());
+        // A file that is closed is no reason for a new secret, which would put one that scanners know out of force.
+        let how = if error.kind() == io::ErrorKind::NotFound { format!("; {how}") } else { String::new() };
+        let what = format!("{} cannot be read: {error}{how}", path.display());
         problems.add_unusable(found.place, found.key, what, super::files::remedy(&path, &error));
         String::new()
     });

@@ -142,8 +142,13 @@ fn links(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<(Kind, List
         return Vec::new();
     }
     let mut table = root.section("links", problems);
-    let found = Kind::ALL.iter().copied().filter_map(|kind| Some((kind, list(&mut table, kind.code(), problems)?))).collect();
+    let action = table.any(Kind::Action.code()).filter(|found| matches!(found.value.as_str(), Some("tag" | "guard" | "unwrap")));
+    let kinds = Kind::ALL.iter().copied().filter(|kind| action.is_none() || *kind != Kind::Action);
+    let found = kinds.filter_map(|kind| Some((kind, list(&mut table, kind.code(), problems)?))).collect();
     table.finish(problems);
+    if let Some(found) = action {
+        problems.add_misplaced(found.place, found.key, "action", "`action` belongs to no section: put it above [links]".into());
+    }
     found
 }
 

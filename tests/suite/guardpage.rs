@@ -408,7 +408,7 @@ async fn the_program_serves_the_page_and_its_keys_rotate() {
         "guard.logo: ",
         "arc.selector: missing",
         "arc.key_file: missing",
-        "8 mistakes",
+        "7 mistakes",
     ] {
         assert!(said.contains(words), "{words}\n{said}");
     }

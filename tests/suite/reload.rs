@@ -267,15 +267,15 @@ async fn keys_that_need_a_restart_are_named() {
     process.says("the admin page is there").await;
     let old = fs::read_to_string(folder.path("firstclick.toml")).unwrap();
     let new = old
-        .replace("[smtp]\nlisten = [\"127.0.0.1:0\"]", "[smtp]\nlisten = [\"127.0.0.1:1\"]")
+        .replace("[smtp]\nlisten = [\"127.0.0.1:0\"]", "[smtp]\nlisten = [\"127.0.0.1:2\"]")
         .replace("memory = \"64MiB\"\nrecipients = 500", "memory = \"32MiB\"\nrecipients = 600")
         .replace("directory = \"audit\"", "directory = \"elsewhere\"")
-        .replace("[admin]\nlisten = \"127.0.0.1:0\"", "[admin]\nlisten = \"127.0.0.1:1\"")
+        .replace("[admin]\nlisten = \"127.0.0.1:0\"", "[admin]\nlisten = \"127.0.0.1:3\"")
         .replace(
             "inet:127.0.0.1:0\"]\nconnections = 10",
-            "inet:127.0.0.1:1\"]\nsocket_mode = \"0600\"\nsocket_owner = \"0:0\"\nconnections = 20",
+            "inet:127.0.0.1:4\"]\nsocket_mode = \"0600\"\nsocket_owner = \"0:0\"\nconnections = 20",
         )
-        .replace("links.test\"\nlisten = \"127.0.0.1:0\"", "links.test\"\nlisten = \"127.0.0.1:1\"");
+        .replace("links.test\"\nlisten = \"127.0.0.1:0\"", "links.test\"\nlisten = \"127.0.0.1:5\"");
     let changed = [
         "smtp.listen",
         "smtp.bounds.memory",

@@ -169,7 +169,7 @@ async fn mistakes_stop_the_start_and_all_are_listed() {
     for words in [
         "firstclick.toml:6:12: smtp.next_hop: found \"nowhere\", expected HOST:PORT",
         "did you mean `listen_tls`?",
-        "smtp.size_limit: found the number 5, expected a string in quotes",
+        "smtp.size_limit: found the number 5, expected a size with its unit",
         "smtp.bounds.connections: found 0, expected a number from 1",
         "identity.verify: found \"heer\", expected \"here\"",
         "did you mean \"salesforce\"?",
