@@ -20,6 +20,7 @@ mod bounds;
 mod browser;
 mod browsers;
 mod catalogue;
+mod check;
 mod dialogues;
 mod digest;
 mod documents;
