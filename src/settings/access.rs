@@ -78,9 +78,11 @@ fn is_secret(key: &Key) -> bool {
 }
 
 impl Settings {
-    /// What a key of files or folders names.
+    /// What the keys of files or folders name.
     fn named(&self, wanted: impl Fn(&Key) -> bool) -> impl Iterator<Item = (&'static Key, PathBuf)> {
-        let keys = KEYS.iter().filter(move |key| matches!(key.kind, Kind::File | Kind::Folder) && wanted(key));
+        // The defaults of a section that is not written are nobody's.
+        let there = |key: &Key| key.section().is_empty() || self.written.has_section(key.section());
+        let keys = KEYS.iter().filter(move |key| matches!(key.kind, Kind::File | Kind::Folder) && there(key) && wanted(key));
         keys.filter_map(|key| Some((key, self.written.path(key)?)))
     }
 

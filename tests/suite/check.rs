@@ -10,7 +10,10 @@ use std::{
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::Value;
 
-use crate::hop::{VENDOR, missing, needs, process::{Folder, program}};
+use crate::hop::{
+    VENDOR, missing, needs,
+    process::{Folder, program},
+};
 
 const NEXT_HOP: &str = "next_hop = \"127.0.0.1:1\"";
 
