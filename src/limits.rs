@@ -37,6 +37,9 @@ pub const READING_WAIT: Duration = Duration::from_secs(10);
 /// Mails that may wait for a permit to be read: some seconds' worth. They are in memory anyway.
 pub const READINGS_WAITING: usize = 1_000;
 
+/// Entries by which one mail may be exempted, should quota or replay memory refuse the first. Nearly always there is one.
+pub const GRANTS: usize = 16;
+
 /// Readers whose exemptions by one entry are counted in one hour: some 5 MiB.
 pub const QUOTA_READERS: usize = 50_000;
 
@@ -323,6 +326,9 @@ pub const LINK_STORE_THREADS: usize = 16;
 
 /// How often expired guard links are removed.
 pub const LINK_STORE_SWEEP: Duration = Duration::from_hours(1);
+
+/// Looks, one every [`RELOAD_LOOK`], for which a file of the allowlist that has a mistake and still changes is taken for half saved.
+pub const UNSETTLED_LOOKS: u32 = 5;
 
 /// Time for reading the configuration again before the log says that it hangs.
 pub const RELOAD: Duration = Duration::from_secs(30);

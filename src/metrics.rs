@@ -42,6 +42,7 @@ pub struct Metrics {
     clicks: Family<Click, Counter>,
     reloads: Family<Reload, Counter>,
     listed: Gauge,
+    left_out: Gauge,
     mode: Family<Mode, Gauge>,
     expiries: Family<Expiring, Gauge>,
     certificates: Family<Certificate, Gauge>,
@@ -152,6 +153,7 @@ impl Metrics {
             certificates: Family::default(),
             readings: Mutex::default(),
             digests: Family::default(),
+            left_out: Gauge::default(),
         };
         metrics.registry = metrics.register(needs);
         metrics
@@ -198,6 +200,7 @@ impl Metrics {
         );
         registry.register("digests", "Digests by whether the mail server took them", self.digests.clone());
         registry.register("allowlist_entries", "Entries in force", self.listed.clone());
+        registry.register("allow_files_broken", "Files of the allowlist that are left out for a mistake", self.left_out.clone());
         registry
     }
 
@@ -303,6 +306,11 @@ impl Metrics {
         for (key, expires) in certificates {
             self.certificates.get_or_create(&Certificate { key }).set(expires.as_second());
         }
+    }
+
+    /// Sets the number of files of the allowlist that are left out.
+    pub fn files_left_out(&self, files: usize) {
+        self.left_out.set(i64::try_from(files).unwrap_or(i64::MAX));
     }
 
     /// All metrics in the text format of Prometheus and `OpenMetrics` 1.0.

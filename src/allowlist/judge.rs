@@ -108,6 +108,12 @@ pub fn candidates(list: &Allowlist, facts: &HeaderFacts<'_>, identity: &Identity
     let known = || Finding::holds(Reason::Author, format!("From is {}", author.address)).seen("From");
     if !named.is_empty() {
         let names = |entry: &Entry| {
+            if list.refuses(author) {
+                return Finding::fails(
+                    Reason::Sender,
+                    format!("`never` in firstclick.toml names {}: no entry acts for it", author.address),
+                );
+            }
             if entry.never.iter().any(|pattern| pattern.matches(&author.address)) {
                 let says = format!("entry {:?} never acts for {}: it carries strangers' text", entry.name, author.address);
                 return Finding::fails(Reason::Sender, says);
@@ -440,17 +446,30 @@ pub struct BodyFacts<'a> {
 /// Decides about one mail whose body was read. The same facts give the same decision.
 #[must_use]
 pub fn decide(candidates: Vec<Candidate>, facts: &HeaderFacts<'_>, body: &BodyFacts<'_>) -> Decision {
+    decide_all(candidates, facts, body).into_iter().next().unwrap_or_else(|| Decision::pass(unlisted(facts)))
+}
+
+/// Every decision by which the mail is exempted, those that take effect first; where there is none, the one whose checks held
+/// most. Each entry decides by itself: any of them grants, and none takes away what another one grants.
+#[must_use]
+pub fn decide_all(candidates: Vec<Candidate>, facts: &HeaderFacts<'_>, body: &BodyFacts<'_>) -> Vec<Decision> {
+    let mut acting: Vec<Decision> = Vec::new();
     let mut shown: Option<Decision> = None;
     for candidate in candidates {
         let decision = decide_one(candidate, facts, body);
         if matches!(decision.verdict, Verdict::Act(_)) {
-            return decision;
+            acting.push(decision);
+        } else {
+            shown = Some(most_held(shown, decision));
         }
-        shown = Some(most_held(shown, decision));
     }
-    let mut decision = shown.unwrap_or_else(|| Decision::pass(unlisted(facts)));
-    decision.recognition = Some(body.recognition.clone());
-    decision
+    if acting.is_empty() {
+        let mut decision = shown.unwrap_or_else(|| Decision::pass(unlisted(facts)));
+        decision.recognition = Some(body.recognition.clone());
+        return vec![decision];
+    }
+    acting.sort_by_key(Decision::is_observed);
+    acting
 }
 
 /// The decision about a mail whose body nobody reads: none of the entries' header checks hold. One that fails only because DNS

@@ -2,6 +2,7 @@
 
 mod body;
 mod header;
+mod union;
 
 use std::time::Duration;
 

@@ -46,6 +46,7 @@ pub struct Allowlist {
     readers: Readers,
     /// The address that the hop itself writes mails from, in lower case.
     own: Option<String>,
+    never: Vec<AddressPattern>,
 }
 
 impl Allowlist {
@@ -53,7 +54,7 @@ impl Allowlist {
     #[must_use]
     pub fn new(entries: Vec<Entry>) -> Self {
         let index = Index::new(entries.iter().enumerate().map(|(at, entry)| (at, entry.from.as_slice())));
-        Self { entries: entries.into_iter().map(Arc::new).collect(), index, readers: Readers::default(), own: None }
+        Self { entries: entries.into_iter().map(Arc::new).collect(), index, readers: Readers::default(), own: None, never: Vec::new() }
     }
 
     /// The same list for these readers.
@@ -67,6 +68,18 @@ impl Allowlist {
     #[must_use]
     pub fn writing_from(self, own: &str) -> Self {
         Self { own: Some(own.to_lowercase()), ..self }
+    }
+
+    /// The same list, which exempts no mail of these authors, whatever an entry says.
+    #[must_use]
+    pub fn refusing(self, never: Vec<AddressPattern>) -> Self {
+        Self { never, ..self }
+    }
+
+    /// Whether no mail of this author's is exempted, whatever an entry says.
+    #[must_use]
+    pub fn refuses(&self, author: &Author) -> bool {
+        self.never.iter().any(|pattern| pattern.matches(&author.address))
     }
 
     /// Whether any entry names this author, or another address of the same owner's.

@@ -13,11 +13,11 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Config, Listed, printable};
+use super::{Answer, Config, Incomplete, Listed, printable};
 use crate::{
     cli::Check,
     clock,
-    settings::{Advice, Problem, Problems, Severity, SourceSpan, sentences, users::User},
+    settings::{Advice, LeftOut, Problem, Problems, Severity, SourceSpan, sentences, users::User},
 };
 
 /// The user that the unit names (deploy/systemd/firstclick.service).
@@ -45,7 +45,7 @@ pub(super) fn check(config: &Config, how: &Check) -> anyhow::Result<Answer> {
         return Ok(answer);
     }
     if answer == Answer::Mistaken {
-        return Err(Listed(looked.mistakes).into());
+        return Err(Incomplete(looked.mistakes, looked.left_out).into());
     }
     looked.print()?;
     Ok(answer)
@@ -54,6 +54,8 @@ pub(super) fn check(config: &Config, how: &Check) -> anyhow::Result<Answer> {
 /// All that was found.
 struct Looked {
     mistakes: Problems,
+    /// The files of the allowlist that are left out for mistakes among these.
+    left_out: Vec<LeftOut>,
     advice: Vec<Advice>,
     /// The entries' names, and what each lets through.
     entries: Vec<(String, Vec<String>)>,
@@ -66,7 +68,7 @@ impl Looked {
             Ok(settings) => settings,
             Err(error) => {
                 let Listed(mistakes) = error.downcast()?;
-                return Ok(Self { mistakes, advice: Vec::new(), entries: Vec::new(), handles_mails: false });
+                return Ok(Self { mistakes, left_out: Vec::new(), advice: Vec::new(), entries: Vec::new(), handles_mails: false });
             }
         };
         let mut advice = settings.warnings.clone();
@@ -75,8 +77,11 @@ impl Looked {
         if how.as_user.is_some() {
             advice.extend(settings.rewritable(config.path()));
         }
+        let mut mistakes = settings.obstacles(config.path());
+        mistakes.0.extend(settings.left_out.iter().flat_map(|left_out| left_out.problems.0.clone()));
         Ok(Self {
-            mistakes: settings.obstacles(config.path()),
+            mistakes,
+            left_out: settings.left_out.clone(),
             advice,
             entries: settings.allowlist.entries().iter().map(|entry| (entry.name.clone(), sentences(entry))).collect(),
             handles_mails: settings.smtp.is_some() || settings.milter.is_some(),

@@ -15,6 +15,7 @@ mod start;
 mod unwrap;
 
 use std::{
+    fmt,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -31,7 +32,7 @@ use crate::{
     pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
     recognition::Recogniser,
     remedy::Remedy,
-    settings::{Files, Identity, Settings, Verify},
+    settings::{Files, Identity, LeftOut, Problems, Settings, Verify},
 };
 
 /// The answer of a command, which is its exit code.
@@ -109,14 +110,30 @@ impl Config {
         if self.0.is_none() && !self.path().exists() {
             return Ok(Settings::empty());
         }
-        self.load()
+        let settings = self.load()?;
+        // Or an entry that is not there would seem to be no answer.
+        for left_out in &settings.left_out {
+            let _ = writeln!(io::stderr().lock(), "firstclick: {left_out}\n{}", left_out.problems);
+        }
+        Ok(settings)
     }
 }
 
 /// All mistakes of a configuration, as they are printed.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration has mistakes\n{0}")]
-struct Listed(crate::settings::Problems);
+struct Listed(Problems);
+
+/// All mistakes of a configuration, as they are printed, and the files of the allowlist that are left out for theirs.
+#[derive(Debug, thiserror::Error)]
+struct Incomplete(Problems, Vec<LeftOut>);
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration has mistakes\n{}", self.0)?;
+        self.1.iter().try_for_each(|left_out| write!(f, "\n{left_out}"))
+    }
+}
 
 /// The pipeline's part of a configuration.
 fn pipeline_config(settings: &mut Settings, authenticator: Arc<Authenticator>, hostname: &str) -> PipelineConfig {

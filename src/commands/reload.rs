@@ -10,12 +10,12 @@ use arc_swap::ArcSwap;
 
 use super::{Config, authenticator, digest::Plan, pipeline_config};
 use crate::{
-    http,
+    http, limits,
     link_store::LinkStore,
     milter,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, Shared},
     readiness::{Readiness, Topic},
-    settings::{Ended, Files, Identity, Settings, WrittenKeys, keys::Key},
+    settings::{Ended, Files, Identity, LeftOut, Settings, WrittenKeys, keys::Key},
     smtp::server::{Server, Snapshot},
 };
 
@@ -36,22 +36,60 @@ pub(super) struct InForce {
     /// What was written when the configuration was read last.
     written: WrittenKeys,
     files: Files,
+    /// The files of the allowlist that are left out.
+    left_out: Vec<LeftOut>,
 }
 
 impl InForce {
     pub(super) fn of(settings: &Settings) -> Self {
-        Self { identity: settings.identity.clone(), written: settings.written.clone(), files: settings.files.clone() }
+        Self {
+            identity: settings.identity.clone(),
+            written: settings.written.clone(),
+            files: settings.files.clone(),
+            left_out: settings.left_out.clone(),
+        }
     }
 }
 
-/// Says what of a configuration stands in the way of the service.
-pub(super) fn say_what_stands(readiness: &Readiness, settings: &Settings) {
+/// Says what of a configuration stands in the way of the service: in the log, in the metrics and by `/readyz`. Files of `before`
+/// that are left out for the same mistakes were logged then.
+pub(super) fn say_what_stands(shared: &Shared, settings: &Settings, entries: usize, before: &[LeftOut]) {
+    let (readiness, left_out) = (&shared.readiness, &settings.left_out);
     let unset = settings.smtp.as_ref().is_some_and(|smtp| smtp.next_hops.is_empty());
     let says = "none is set, so no mail can be taken; write smtp.next_hop, as in next_hop = \"scanner.corp.example:25\"";
     readiness.set(Topic::NextHopUnset, unset.then(|| says.to_owned()));
     if unset {
         tracing::warn!("no next hop is set: upstreams get 421 until smtp.next_hop is written");
     }
+    shared.metrics.files_left_out(left_out.len());
+    for one in left_out.iter().filter(|one| !before.contains(one)) {
+        let mistakes = one.problems.to_string().replace('\n', "; ");
+        tracing::error!(file = %one.file.display(), mistakes, "a file of the allowlist is left out");
+    }
+    let shown = left_out.iter().take(SHOWN).map(|one| one.problems.to_string().lines().next().unwrap_or_default().to_owned());
+    let shown: Vec<String> = shown.collect();
+    let sentence = format!("{} left out, `firstclick check` says why; {}", left_out.len(), shown.join("; "));
+    readiness.set(Topic::AllowFiles, (!left_out.is_empty()).then_some(sentence));
+    let takes_mails = settings.smtp.is_some() || settings.milter.is_some();
+    let nothing = takes_mails && entries == 0;
+    readiness.set(Topic::NoEntries, nothing.then(|| "none is in force, so all mails pass untouched".to_owned()));
+    if nothing {
+        tracing::warn!("no entry is in force: all mails pass untouched");
+    }
+}
+
+/// Files that `/readyz` names.
+const SHOWN: usize = 5;
+
+/// Why the configuration is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Somebody asked for it, who has saved what there is to save.
+    Asked,
+    /// A file has changed, and may be half saved.
+    Changed,
+    /// A file with a mistake has been left alone since the last look, or has changed for too long.
+    Settled,
 }
 
 /// Reads the configuration again.
@@ -63,6 +101,8 @@ pub(super) struct Reload {
     started: WrittenKeys,
     /// What digests are made by.
     digests: Arc<ArcSwap<Plan>>,
+    /// Looks since a file of the allowlist was found with a mistake that may be half of a change.
+    unsettled: u32,
 }
 
 /// A configuration that was read, with all made that can fail.
@@ -77,7 +117,7 @@ struct Prepared {
 impl Reload {
     pub(super) fn new(servers: Servers, config: Config, in_force: InForce, digests: Arc<ArcSwap<Plan>>) -> Self {
         let started = in_force.written.clone();
-        Self { servers, config, in_force, started, digests }
+        Self { servers, config, in_force, started, digests, unsettled: 0 }
     }
 
     /// What stands in the way of the service.
@@ -85,24 +125,36 @@ impl Reload {
         &self.servers.pipeline.shared.readiness
     }
 
-    /// Whether a file of the configuration has changed since it was read or looked at.
-    pub(super) fn has_changed(&mut self) -> bool {
-        self.in_force.files.have_changed()
+    /// Why it is to be read now, if it is, without anybody's asking.
+    pub(super) fn look(&mut self) -> Option<Cause> {
+        match (self.in_force.files.have_changed(), self.unsettled) {
+            (false, 0) => None,
+            (true, looks) if looks < limits::UNSETTLED_LOOKS => Some(Cause::Changed),
+            (true | false, _) => Some(Cause::Settled),
+        }
     }
 
-    /// Reads everything again and puts it in force, or logs why not.
-    pub(super) fn reload(&mut self) {
+    /// Reads everything again and puts it in force, or logs why not. A file of the allowlist with a mistake is left out, once it is
+    /// not about to be saved whole.
+    pub(super) fn reload(&mut self, cause: Cause) {
         let mut files = Files::default();
         let prepared = self.config.load_noting(&mut files).and_then(|settings| self.prepare(settings));
         let ended = if prepared.is_ok() { Ended::Well } else { Ended::Early };
         self.in_force.files.replace(files, ended);
+        let is_half = |prepared: &Prepared| prepared.settings.left_out.iter().any(|one| !self.in_force.left_out.contains(one));
+        if cause == Cause::Changed && prepared.as_ref().is_ok_and(is_half) {
+            self.unsettled += 1;
+            return;
+        }
+        self.unsettled = 0;
         match prepared {
             Ok(prepared) => self.replace(prepared),
             Err(error) => {
-                self.servers.pipeline.shared.metrics.reload(None);
+                let shared = &self.servers.pipeline.shared;
+                shared.metrics.reload(None);
                 let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
                 let causes = causes.join(": ");
-                self.servers.pipeline.shared.readiness.say(Topic::Reload, format!("the configuration from before is in force: {causes}"));
+                shared.readiness.say(Topic::Reload, format!("the configuration from before is in force: {causes}"));
                 tracing::error!(error = causes, "not reloaded: the configuration from before stays in force");
             }
         }
@@ -151,7 +203,7 @@ impl Reload {
         }
         self.name_what_needs_a_restart(&settings);
         let entries = pipeline.config.allowlist.entries().len();
-        say_what_stands(&pipeline.shared.readiness, &settings);
+        say_what_stands(&pipeline.shared, &settings, entries, &self.in_force.left_out);
         // The page first: a link that is sealed by a new key is opened from its first moment on.
         if let Some((server, prepared)) = self.servers.guard.as_ref().zip(guard) {
             server.replace(prepared);
@@ -180,6 +232,7 @@ impl Reload {
         tracing::info!(entries, mode = ?settings.mode, "reloaded");
         self.in_force.identity = settings.identity;
         self.in_force.written = settings.written;
+        self.in_force.left_out = settings.left_out;
     }
 
     /// Each server's section, whether it is served, and whether it stands in the configuration.

@@ -18,7 +18,7 @@ use super::{
     Answer, Config, Listed, authenticator,
     digest::{self, Plan},
     pipeline_config,
-    reload::{InForce, Reload, Servers, say_what_stands},
+    reload::{Cause, InForce, Reload, Servers, say_what_stands},
     runtime, shared,
     start::{MailSockets, NotStarted, Patience, Sockets},
 };
@@ -145,10 +145,10 @@ fn servers(mut settings: Settings, hostname: String, audit: Option<Audit>, authe
     let served = [(Protocol::Smtp, smtp.is_some()), (Protocol::Milter, milter.is_some())];
     let protocols: Vec<Protocol> = served.into_iter().filter(|(_, served)| *served).map(|(protocol, _)| protocol).collect();
     let memory = MemoryBudget::new(smtp.as_ref().map_or(limits::MEMORY, |config| config.bounds.memory), &protocols);
-    let mode = settings.mode;
+    let (mode, entries) = (settings.mode, settings.allowlist.entries().len());
     let shared = Arc::new(shared(audit)?);
     let authenticator = Arc::new(authenticator.reporting(Arc::clone(&shared.needs.dns)));
-    say_what_stands(&shared.readiness, &settings);
+    say_what_stands(&shared, &settings, entries, &[]);
     let pipeline = Arc::new(Pipeline::build(pipeline_config(&mut settings, authenticator, &hostname), shared));
     let metrics = &pipeline.shared.metrics;
     super::show_policy(&pipeline, mode);
@@ -226,14 +226,14 @@ impl StopSignals {
 async fn reload_on_change(mut hangup: Signal, mut reload: Reload) {
     loop {
         let asked = tokio::select! {
-            _ = hangup.recv() => true,
-            () = sleep(limits::RELOAD_LOOK) => false,
+            _ = hangup.recv() => Some(Cause::Asked),
+            () = sleep(limits::RELOAD_LOOK) => None,
         };
         // It reads files, perhaps on a share that hangs: on a thread that serves no mails.
         let mut reading = tokio::task::spawn_blocking(move || {
-            if asked || reload.has_changed() {
+            if let Some(cause) = asked.or_else(|| reload.look()) {
                 notify(&[NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading), NotifyState::Reloading]);
-                reload.reload();
+                reload.reload(cause);
                 tell_ready(reload.readiness());
             }
             reload

@@ -15,6 +15,7 @@ use crate::{
         judge::{self, BodyFacts, HeaderFacts},
     },
     identity::{self, Arrival, proof::Identity},
+    limits,
     mail::{Flaw, Transaction, address},
     message::{Author, Content, Message, MimeEvidence},
 };
@@ -25,7 +26,7 @@ pub struct Analysis {
     /// The decision, with its findings.
     pub decision: Decision,
     /// Text and links of the mail, where the body was read.
-    pub content: Option<Content>,
+    pub content: Option<Arc<Content>>,
     /// The sender's identity, where it was asked for.
     pub identity: Option<Identity>,
     /// What the reading of the body rests on: covered MIME fields, or none.
@@ -57,6 +58,13 @@ enum Links {
     Unwrapped,
 }
 
+/// How a mail's body is read for an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reading {
+    links: Links,
+    mime: MimeEvidence,
+}
+
 /// The question that one analysis answers.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
@@ -68,7 +76,8 @@ struct Asked<'a> {
 }
 
 impl Pipeline {
-    /// Analyses a mail and judges it. A panic in one of the steps is caught there, and the mail passes.
+    /// Analyses a mail and judges it: an analysis for each entry that exempts it, those that take effect first, or the one that
+    /// says why none does. A panic in one of the steps is caught there, and the mail passes.
     pub(super) async fn analyse(
         &self,
         transaction: &Transaction<'_>,
@@ -76,23 +85,23 @@ impl Pipeline {
         recipients: &[String],
         now: Timestamp,
         how: Thoroughness,
-    ) -> Analysis {
+    ) -> Vec<Analysis> {
         let author = message.author();
         let listed = author.as_ref().is_ok_and(|author| self.config.allowlist.may_name(author));
         if !listed && how == Thoroughness::Candidates {
-            return Analysis::nothing(match &author {
+            return vec![Analysis::nothing(match &author {
                 Err(flaw) => Finding::fails(Reason::Author, flaw.says()),
                 Ok(author) => Finding::fails(Reason::Sender, format!("no entry names {}", author.address)),
-            });
+            })];
         }
         let asked = Asked { author: &author, is_listed: listed, recipients, now, how };
         // Most mails end above; the rest is large, and boxed, so that sessions are small.
         Box::pin(self.analyse_candidate(transaction, message, asked)).await
     }
 
-    async fn analyse_candidate(&self, transaction: &Transaction<'_>, message: &Message<'_>, asked: Asked<'_>) -> Analysis {
+    async fn analyse_candidate(&self, transaction: &Transaction<'_>, message: &Message<'_>, asked: Asked<'_>) -> Vec<Analysis> {
         let Asked { author, is_listed, recipients, now, how } = asked;
-        let nothing = Analysis::nothing;
+        let nothing = |finding| vec![Analysis::nothing(finding)];
         let allowlist = &self.config.allowlist;
         let headers = message.headers();
         let reverse_path = address(transaction.envelope.reverse_path);
@@ -127,39 +136,36 @@ impl Pipeline {
         }
         if how == Thoroughness::Candidates && !judge::is_worth_reading(&found, &identity) {
             let decision = judge::pass_unread(found, &facts);
-            return Analysis { decision, content: None, identity: Some(identity), mime: MimeEvidence::Fields };
+            return vec![Analysis { decision, content: None, identity: Some(identity), mime: MimeEvidence::Fields }];
         }
-        // An entry that unwraps is judged by the originals that it restores, every other one by the links as they stand.
-        let (unwrapping, others): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|candidate| candidate.entry.actions.contains(&Action::Unwrap));
-        let mut best: Option<Analysis> = None;
-        for (group, links) in [(others, Links::AsTheyStand), (unwrapping, Links::Unwrapped)] {
-            if group.is_empty() && (links == Links::Unwrapped || best.is_some()) {
-                continue;
-            }
-            let next = self.analyse_body(message, &facts, group, links, &identity).await;
-            if matches!(next.decision.verdict, Verdict::Act(_)) {
-                return next;
-            }
-            best = match best {
-                Some(best) if best.decision.held() >= next.decision.held() => Some(best),
-                _ => Some(next),
-            };
+        let mut all = Vec::new();
+        for (how, group) in groups(found) {
+            all.extend(self.analyse_body(message, &facts, group, how, &identity).await);
         }
-        best.unwrap_or_else(|| nothing(Finding::fails(Reason::Fault, "nothing was decided; please report it with the mail")))
+        let exempts = |analysis: &Analysis| matches!(analysis.decision.verdict, Verdict::Act(_));
+        if all.iter().any(exempts) {
+            all.retain(exempts);
+            all.sort_by_key(|analysis| analysis.decision.is_observed());
+            all.truncate(limits::GRANTS);
+            return all;
+        }
+        // The one whose checks held most; of several the first.
+        let shown = all.into_iter().reduce(|best, next| if next.decision.held() > best.decision.held() { next } else { best });
+        vec![
+            shown
+                .unwrap_or_else(|| Analysis::nothing(Finding::fails(Reason::Fault, "nothing was decided; please report it with the mail"))),
+        ]
     }
 
-    /// Reads a mail's body and judges it by these entries, on a thread of the reading pool.
+    /// Reads a mail's body in one way and judges it by these entries, on a thread of the reading pool.
     async fn analyse_body(
         &self,
         message: &Message<'_>,
         facts: &HeaderFacts<'_>,
         candidates: Vec<judge::Candidate>,
-        links: Links,
+        Reading { links, mime }: Reading,
         identity: &Identity,
-    ) -> Analysis {
-        let is_bare = candidates.iter().any(|candidate| candidate.mime() == MimeEvidence::Body);
-        let mime = if is_bare { MimeEvidence::Body } else { MimeEvidence::Fields };
+    ) -> Vec<Analysis> {
         let judged = async {
             let permit = self.shared.reading_pool.permit().await?;
             let (raw, recogniser, asked) = (message.raw().to_vec(), Arc::clone(&self.shared.recogniser), self.shared.fault);
@@ -175,19 +181,45 @@ impl Pipeline {
                 let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
                 let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &recipients, now };
                 let body = BodyFacts { content: &content, recognition: &recognition, identity: &identity };
-                let decision = judge::decide(candidates, &facts, &body);
-                (decision, content)
+                (judge::decide_all(candidates, &facts, &body), content)
             };
             permit.run(work).await
         };
-        let (decision, content) = match judged.await {
-            Ok((decision, content)) => (decision, Some(content)),
+        let (decisions, content) = match judged.await {
+            Ok((decisions, content)) => (decisions, Some(Arc::new(content))),
             Err(why) => {
                 let mut decision = judge::pass_unread(candidates, facts);
                 decision.revoke(why);
-                (decision, None)
+                (vec![decision], None)
             }
         };
-        Analysis { decision, content, identity: Some(identity.clone()), mime }
+        let analysis = |decision| Analysis { decision, content: content.clone(), identity: Some(identity.clone()), mime };
+        decisions.into_iter().map(analysis).collect()
     }
+}
+
+/// The entries by how they have the body read. Each is judged by its own way alone, so that none narrows another's: one that unwraps
+/// by the originals that it restores, one whose proof leaves the MIME fields open by a reading that does not rest on them. Entries
+/// whose proof fails anyway go along with the others. There is one group at least.
+fn groups(candidates: Vec<judge::Candidate>) -> Vec<(Reading, Vec<judge::Candidate>)> {
+    let bare = |candidate: &judge::Candidate| candidate.mime() == MimeEvidence::Body;
+    let proven: Vec<&judge::Candidate> = candidates.iter().filter(|candidate| candidate.is_proven()).collect();
+    let any_bare = if proven.is_empty() { candidates.iter().any(bare) } else { proven.iter().all(|candidate| bare(candidate)) };
+    let along = if any_bare { MimeEvidence::Body } else { MimeEvidence::Fields };
+    let mut groups: Vec<(Reading, Vec<judge::Candidate>)> = Vec::new();
+    for candidate in candidates {
+        let unwraps = candidate.entry.actions.contains(&Action::Unwrap);
+        let links = if unwraps { Links::Unwrapped } else { Links::AsTheyStand };
+        let reading = Reading { links, mime: if candidate.is_proven() { candidate.mime() } else { along } };
+        match groups.iter_mut().find(|(known, _)| *known == reading) {
+            Some((_, group)) => group.push(candidate),
+            None => groups.push((reading, vec![candidate])),
+        }
+    }
+    if groups.is_empty() {
+        groups.push((Reading { links: Links::AsTheyStand, mime: MimeEvidence::Fields }, Vec::new()));
+    }
+    // Of entries that fail alike those that take the links as they stand are shown.
+    groups.sort_by_key(|(reading, _)| reading.links == Links::Unwrapped);
+    groups
 }

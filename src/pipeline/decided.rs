@@ -1,7 +1,10 @@
 //! A decided mail on its way to its record. [`Decided`] and [`Ready`] write the record whatever happens: dropped, because a
 //! session was cut or panicked, they write the outcome `unknown, cancelled`.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -122,6 +125,8 @@ pub struct Decided {
     record: OpenRecord,
     removals: Vec<Patch>,
     exemption: Option<Exemption>,
+    /// The exemptions by other entries, with their descriptions, should this one have to be withheld.
+    others: VecDeque<(Description, Option<Exemption>)>,
 }
 
 impl Decided {
@@ -135,14 +140,23 @@ impl Decided {
             reservation: Reservation::default(),
             stands: Stands::Nowhere,
         };
-        Self { record, removals, exemption: None }
+        Self { record, removals, exemption: None, others: VecDeque::new() }
     }
 
-    pub(super) fn decide(&mut self, description: Description, exemption: Option<Exemption>) {
+    /// Decides by the first of these ways; the others stand behind it.
+    pub(super) fn decide(&mut self, ways: VecDeque<(Description, Option<Exemption>)>) {
+        self.others = ways;
+        self.go_by_next();
+    }
+
+    /// Takes the next way; whether there was one.
+    fn go_by_next(&mut self) -> bool {
+        let Some((description, exemption)) = self.others.pop_front() else { return false };
         if let Some(record) = &mut self.record.record {
             description.write(record);
         }
         self.exemption = exemption;
+        true
     }
 
     pub(super) fn fail(&mut self, finding: &Finding) {
@@ -150,16 +164,18 @@ impl Decided {
     }
 
     /// Makes an exemption take effect: reserves replay memory and quota, stores its guard links, and writes the record to disk,
-    /// in this order, before it returns. Where one of them fails the mail passes as an ordinary one, and the record says why;
-    /// there is no error.
+    /// in this order, before it returns. Where one of them fails and another entry exempts the mail, too, that one's turn comes,
+    /// unless the audit failed. Otherwise the mail passes as an ordinary one, and the record says why; there is no error.
     ///
     /// Dropping this future is safe: the record is written with the outcome `unknown, cancelled`, without waiting. A record that
     /// is in the audit's queue stays, and what was reserved stays spent, as the exemption may be on disk.
     pub async fn commit(mut self) -> Ready {
-        if let Some(exemption) = self.exemption.take()
-            && let Err(finding) = self.exempt(exemption).await
-        {
-            self.record.revoke(&finding);
+        while let Some(exemption) = self.exemption.take() {
+            let Err(finding) = self.exempt(exemption).await else { break };
+            self.record.give_back();
+            if finding.reason == Reason::Audit || !self.go_by_next() {
+                self.record.revoke(&finding);
+            }
         }
         Ready { record: self.record, patches: self.removals }
     }

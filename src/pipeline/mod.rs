@@ -175,6 +175,18 @@ impl Refusal {
     }
 }
 
+/// A way in which a mail may leave: by an entry that exempts it, or as an ordinary mail.
+struct Way {
+    analysis: Analysis,
+    exemption: Option<Exemption>,
+}
+
+impl Way {
+    const fn pass(analysis: Analysis) -> Self {
+        Self { analysis, exemption: None }
+    }
+}
+
 /// What the hop would do to a mail, and why, for `explain`.
 #[derive(Debug)]
 pub struct Preview {
@@ -217,12 +229,13 @@ impl Pipeline {
         let record = record::begin(transaction, &message, author.as_ref(), now);
         let mut decided = Decided::begin(Arc::clone(&self.shared), record, removals);
         let deciding = async {
-            let (analysis, exemption) = self.decide(transaction, &message, now, Thoroughness::Candidates).await;
+            let ways = self.decide(transaction, &message, now, Thoroughness::Candidates).await;
             let key = self.config.link_hashes();
-            (record::Description::of(&analysis, author.as_ref(), key.as_ref()), exemption)
+            let described = |way: Way| (record::Description::of(&way.analysis, author.as_ref(), key.as_ref()), way.exemption);
+            ways.into_iter().map(described).collect()
         };
         match caught(deciding).await {
-            Some((description, exemption)) => decided.decide(description, exemption),
+            Some(ways) => decided.decide(ways),
             None => decided.fail(&Finding::fails(Reason::Fault, "deciding failed; please report it with the mail")),
         }
         Ok(decided)
@@ -237,7 +250,9 @@ impl Pipeline {
         let author = message.author().ok().map(|author| author.domain);
         let mut record = record::begin(transaction, &message, author.as_ref(), now);
         record.removed = patches.len();
-        let (analysis, exemption) = self.decide(transaction, &message, now, Thoroughness::Everything).await;
+        let ways = self.decide(transaction, &message, now, Thoroughness::Everything).await;
+        let fault = || Way::pass(Analysis::nothing(Finding::fails(Reason::Fault, "nothing was decided; please report it with the mail")));
+        let Way { analysis, exemption } = ways.into_iter().next().unwrap_or_else(fault);
         record::Description::of(&analysis, author.as_ref(), None).write(&mut record);
         patches.extend(exemption.into_iter().flat_map(|exemption| exemption.edits.patches));
         Ok(Preview { analysis, record, patches })
@@ -263,38 +278,43 @@ impl Pipeline {
         Ok((message, removals))
     }
 
-    /// Analyses a mail, judges it, and prepares the edits of an exemption. Where they cannot be made in full the mail passes.
-    async fn decide(
-        &self,
-        transaction: &Transaction<'_>,
-        message: &Message<'_>,
-        now: Timestamp,
-        how: Thoroughness,
-    ) -> (Analysis, Option<Exemption>) {
+    /// Analyses a mail, judges it, and prepares the edits of each exemption; those that cannot be made in full are none. There is
+    /// one way at least, and only an exemption has others behind it.
+    async fn decide(&self, transaction: &Transaction<'_>, message: &Message<'_>, now: Timestamp, how: Thoroughness) -> Vec<Way> {
         let recipients: Vec<String> = transaction.envelope.recipients.iter().map(|path| address(path)).collect();
+        let nothing = |reason, says: String| vec![Way::pass(Analysis::nothing(Finding::fails(reason, says)))];
         if transaction.size > self.config.inspect_limit {
-            let says = format!("{} octets are more than inspect_limit", transaction.size);
-            return (Analysis::nothing(Finding::fails(Reason::Size, says)), None);
+            return nothing(Reason::Size, format!("{} octets are more than inspect_limit", transaction.size));
         }
         if recipients.is_empty() && transaction.protocol != Protocol::File {
-            return (Analysis::nothing(Finding::fails(Reason::Recipients, "there is no recipient")), None);
+            return nothing(Reason::Recipients, "there is no recipient".to_owned());
         }
         if transaction.repair == LineRepair::Done {
-            return (Analysis::nothing(Finding::fails(Reason::Reading, Flaw::BareLineEnding.says())), None);
+            return nothing(Reason::Reading, Flaw::BareLineEnding.says().to_owned());
         }
-        let mut analysis = self.analyse(transaction, message, &recipients, now, how).await;
-        let Verdict::Act(entry) = &analysis.decision.verdict else { return (analysis, None) };
-        let entry = Arc::clone(entry);
-        match Box::pin(self.edits(transaction, message, &analysis, &entry, &recipients, now)).await {
-            Ok(edits) => {
-                let exemption = Exemption::new(entry, &analysis.decision, recipients, edits, now);
-                (analysis, Some(exemption))
-            }
-            Err(why) => {
-                analysis.decision.revoke(Finding::fails(Reason::Edit, why));
-                (analysis, None)
+        let (mut exempting, mut passing) = (Vec::new(), Vec::new());
+        for mut analysis in self.analyse(transaction, message, &recipients, now, how).await {
+            let Verdict::Act(entry) = &analysis.decision.verdict else {
+                passing.push(Way::pass(analysis));
+                continue;
+            };
+            let entry = Arc::clone(entry);
+            match Box::pin(self.edits(transaction, message, &analysis, &entry, &recipients, now)).await {
+                Ok(edits) => {
+                    let exemption = Some(Exemption::new(entry, &analysis.decision, recipients.clone(), edits, now));
+                    exempting.push(Way { analysis, exemption });
+                }
+                Err(why) => {
+                    analysis.decision.revoke(Finding::fails(Reason::Edit, why));
+                    passing.push(Way::pass(analysis));
+                }
             }
         }
+        if exempting.is_empty() {
+            passing.truncate(1);
+            return passing;
+        }
+        exempting
     }
 
     /// Panics where a test asked for this point.

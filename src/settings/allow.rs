@@ -1,6 +1,6 @@
-//! The allowlist folder: one file a sender, completed from the catalogue or from a product, compiled into the allowlist.
+//! One file of the allowlist, completed from the catalogue or from a product, compiled into an entry.
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use rustix::fs::Access;
@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::{
     MODES, access,
     catalogue::{self, Fact, Service},
-    files::{self, Files},
+    files::Files,
     grants::{decide_by, grants, link_rules, signed_by},
     hint,
     lint::{self, Advice, Severity},
@@ -19,38 +19,9 @@ use super::{
     written::{self, List, TENANT, Written},
 };
 use crate::allowlist::{
-    Action, Allowlist, Entry, HostPattern, Mode,
+    Action, Entry, HostPattern, Mode,
     entry::{AddressPattern, Addressees, Attachments, DecideBy, Limit, Lists, Reader, Require, Spf},
 };
-
-/// Reads every `*.toml` of a folder, in the order of their names. The folder, its files and what these name are noted in `watched`.
-pub(super) fn load(folder: &Path, mode: Mode, watched: &mut Files, advice: &mut Vec<Advice>, problems: &mut Problems) -> Allowlist {
-    watched.note_folder(folder);
-    if let Err(error) = fs::read_dir(folder) {
-        let error = access::explained(folder, Access::READ_OK | Access::EXEC_OK, error);
-        problems.add(SourceSpan::file(folder.display().to_string()), "allow", format!("cannot be read: {error}"));
-        return Allowlist::default();
-    }
-    let mut senders: Vec<Entry> = Vec::new();
-    let mut names = std::collections::HashSet::new();
-    for path in files::entries(folder) {
-        watched.note(&path);
-        let Some(text) = super::read(&path, problems) else { continue };
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let source = path.display().to_string();
-        if let Some(sender) = compile_noting(&source, &name, &text, mode, watched, advice, problems) {
-            if !names.insert(sender.name.clone()) {
-                problems.add(
-                    SourceSpan::file(source),
-                    "name",
-                    format!("{:?} is the name of another entry too; give each its own", sender.name),
-                );
-            }
-            senders.push(sender);
-        }
-    }
-    Allowlist::new(senders)
-}
 
 /// The service or the product that an entry is completed from, if any.
 enum Known {
@@ -99,7 +70,7 @@ pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Ve
 }
 
 /// As [`compile`]; the mails of its tests are noted in `watched`.
-fn compile_noting(
+pub(super) fn compile_noting(
     source: &str,
     stem: &str,
     text: &str,
@@ -115,7 +86,7 @@ fn compile_noting(
     let (entry, tests) = entry?;
     // An entry that has ended exempts nothing; its mails are tried as if it had not.
     let tried = Entry { expires: None, ..entry.clone() };
-    policy_test::run(&tests, &tried, Path::new(source).parent().unwrap_or(Path::new("")), Timestamp::UNIX_EPOCH, watched, problems);
+    policy_test::run(&tests, &tried, Path::new(source).parent().unwrap_or(Path::new("")), Timestamp::UNIX_EPOCH, watched, advice, problems);
     (problems.0.len() == before).then_some(entry)
 }
 
@@ -140,6 +111,7 @@ fn entry(
     let tenants = tenants(&mut root, problems);
     let own = Written::read(&mut root, problems);
     old_keys(&mut root, problems);
+    refuse_never(&own, problems);
     lint::written(&own, advice);
     if let Known::Service(service) = &known {
         lint::wider(service, &own, advice);
@@ -249,6 +221,14 @@ fn name(root: &mut Section<'_, '_>, known: &Known, stem: &str, problems: &mut Pr
         (None, Known::Service(service)) => Some(service.name.clone()),
         // Of a product there may be several.
         (None, Known::Nothing | Known::Product(..)) => Some(stem.to_owned()),
+    }
+}
+
+/// What narrows stands in firstclick.toml: a file that is left out must take nothing away but its own exemptions.
+fn refuse_never(own: &Written, problems: &mut Problems) {
+    if let Some(list) = &own.never {
+        let what = "stands in firstclick.toml, above all sections, and counts for every entry: never = [\"shares@acme.example\"]";
+        problems.add(list.place.clone(), &list.key, what);
     }
 }
 

@@ -295,7 +295,13 @@ pub const KEYS: &[Key] = &[
         "allow",
         Kind::Folder,
         Preset::Unset("\"allow.d\""),
-        "The folder of allowlist files, one a sender. An edit takes effect by itself; a mistake leaves the old one in force.",
+        "The folder of allowlist files, one a sender. An edit takes effect by itself. A file with a mistake is left out, and the others count; check names it.",
+    ),
+    Key::new(
+        "never",
+        Kind::List,
+        Preset::Unset("[\"shares@acme.example\"]"),
+        "Authors whose mails no entry exempts, as addresses or domains: those that carry strangers' text.",
     ),
     Key::new("smtp.listen", Kind::List, Preset::Required("[\"127.0.0.1:2525\"]"), "Where upstreams connect.").at_start(),
     Key::new(

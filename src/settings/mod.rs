@@ -11,6 +11,7 @@ mod audit;
 pub mod catalogue;
 mod certificates;
 mod files;
+mod folder;
 mod grants;
 mod guard;
 mod hint;
@@ -50,6 +51,7 @@ use jiff::Timestamp;
 pub use self::{
     audit::AuditKeys,
     files::{Ended, Files},
+    folder::LeftOut,
     identity::{Identity, Verify},
     layers::WrittenKeys,
     lint::{Advice, Severity},
@@ -58,15 +60,16 @@ pub use self::{
     tag::Tag,
 };
 use self::{
-    keys::{Folder, Text, Word},
+    keys::{Folder, List, Text, Word},
     layers::{Environment, Layers},
     schema::Found,
 };
 use crate::{
-    allowlist::{Action, Allowlist, Entry, Mode},
+    allowlist::{Action, AddressPattern, Allowlist, Entry, Mode},
     identity::{ArcSigner, Network},
     log::Log,
     message::Domain,
+    remedy::Remedy,
     smtp::config::Config,
 };
 
@@ -101,6 +104,8 @@ pub struct Settings {
     pub allowlist: Allowlist,
     /// The folder that the allowlist was read from.
     pub allow: Option<PathBuf>,
+    /// The files of that folder that are left out.
+    pub left_out: Vec<LeftOut>,
     /// Advice: what is allowed and yet probably not meant.
     pub warnings: Vec<Advice>,
     /// What was written for each key of firstclick.toml.
@@ -128,6 +133,7 @@ impl Settings {
             audit_keys: AuditKeys::default(),
             allowlist: Allowlist::default(),
             allow: None,
+            left_out: Vec::new(),
             warnings: Vec::new(),
             written: WrittenKeys::default(),
             files: Files::default(),
@@ -170,7 +176,14 @@ impl Settings {
         let mut settings = Self::compile(path, &text, Environment::process(), &mut problems);
         files.extend(std::mem::take(&mut settings.files));
         settings.files = files.clone();
-        if problems.0.is_empty() { Ok(settings) } else { Err(problems) }
+        if problems.0.is_empty() {
+            return Ok(settings);
+        }
+        // All is said at once, where a person has to look at it anyway.
+        if problems.remedy() == Remedy::Mend {
+            problems.0.extend(settings.left_out.into_iter().flat_map(|left_out| left_out.problems.0));
+        }
+        Err(problems)
     }
 
     fn compile(path: &Path, text: &str, environment: Environment, problems: &mut Problems) -> Self {
@@ -180,6 +193,7 @@ impl Settings {
             settings.mode = found.means(problems, &MODES).unwrap_or_default();
         }
         let allow = file.take(const { Folder::of("allow") }, problems);
+        let never = file.take(const { List::of("never") }, problems);
         settings.smtp = smtp::compile(&mut file, &mut settings.warnings, problems);
         settings.identity = identity::compile(&mut file, problems);
         if let Some(smtp) = &mut settings.smtp {
@@ -196,17 +210,21 @@ impl Settings {
         settings.mail = mail::compile(&mut file, problems);
         listeners::check(&settings, |key| file.place(key), problems);
         (settings.written, settings.files) = file.finish(problems);
-        if let Some(Found { value: folder, place, key }) = allow {
-            if folder.is_dir() {
-                settings.allowlist = allow::load(&folder, settings.mode, &mut settings.files, &mut settings.warnings, problems);
-                settings.allow = Some(folder);
-            } else {
-                // It is watched all the same, so that it is seen once it is there.
-                settings.files.note_folder(&folder);
-                problems.add(place, key, format!("{} is no folder; create it, with one file for each sender", folder.display()));
-            }
+        let never = allow::each(never, problems, "an address, as in \"shares@acme.example\", or a domain", |text| {
+            AddressPattern::parse_sender(text).ok()
+        });
+        let mut entries = Vec::new();
+        if let Some(found) = allow {
+            // With mistakes in the sections, what an entry lacks may be only misspelt.
+            let told = !problems.0.is_empty();
+            let (mut files, mut advice) = (std::mem::take(&mut settings.files), std::mem::take(&mut settings.warnings));
+            let lacks = |entry: &Entry| settings.lacks(entry).filter(|_| !told);
+            let folder = folder::load(&found.value, settings.mode, &mut files, &mut advice, lacks);
+            (settings.files, settings.warnings) = (files, advice);
+            (entries, settings.left_out) = (folder.entries, folder.left_out);
+            settings.allow = Some(found.value);
         }
-        settings.allowlist = std::mem::take(&mut settings.allowlist).for_readers(readers);
+        settings.allowlist = Allowlist::new(entries).for_readers(readers).refusing(never);
         settings.leave_own_mails_alone(path);
         settings.check_sections(path, problems);
         problems.drop_follow_ups(0);
@@ -239,28 +257,34 @@ impl Settings {
         advice
     }
 
-    /// What the entries need of the sections, and the sections of one another.
+    /// The key of firstclick.toml that an entry needs and that is not there, and what to do about it.
+    fn lacks(&self, entry: &Entry) -> Option<(&'static str, &'static str)> {
+        let does = |action| entry.actions.contains(&action);
+        if entry.mode != Mode::Enforce {
+            None
+        } else if does(Action::Guard) && self.guard.is_none() {
+            let what = "action = \"guard\" needs [guard] with url, listen and key_file; `firstclick keygen --out FILE` writes the key";
+            Some(("guard", what))
+        } else if does(Action::Tag) && self.tag.is_none() {
+            let what = "mode = \"enforce\" needs [tag] with token_file and key_file; `firstclick keygen` writes both";
+            Some(("tag", what))
+        } else if self.audit.is_none() {
+            Some(("audit.directory", "mode = \"enforce\" needs a folder for the audit: no record, no exemption"))
+        } else {
+            None
+        }
+    }
+
+    /// What the sections need of one another.
     fn check_sections(&mut self, path: &Path, problems: &mut Problems) {
         let whole = SourceSpan::file(path.display().to_string());
-        let enforcing = |action: Option<Action>| {
-            let acts = |sender: &Entry| sender.mode == Mode::Enforce && action.is_none_or(|action| sender.actions.contains(&action));
-            self.mode == Mode::Enforce && self.allowlist.entries().iter().any(|sender| acts(sender))
-        };
-        let (enforced, tags, guards) = (enforcing(None), enforcing(Some(Action::Tag)), enforcing(Some(Action::Guard)));
-        if guards && self.guard.is_none() {
-            let what = "action = \"guard\" needs [guard] with url, listen and key_file; `firstclick keygen --out FILE` writes the key";
-            problems.add_missing(whole.clone(), "guard", what);
-        }
-        if guards && self.arc.is_none() {
+        let guards = |sender: &Entry| sender.mode == Mode::Enforce && sender.actions.contains(&Action::Guard);
+        if self.arc.is_none() && self.allowlist.entries().iter().any(|sender| guards(sender)) {
             let what = "guarded mails lose their sender's signature, and nobody vouches for them: write [arc], or let the next system trust the hop's address";
             self.warnings.push(Advice::new(Severity::Warning, whole.clone(), "arc", what));
         }
         if let (Some(_), Verify::Upstream { .. }) = (&self.arc, &self.identity.verify) {
             problems.add(whole.clone(), "arc", "a seal tells what the hop itself found: it needs verify = \"here\"");
-        }
-        if tags && self.tag.is_none() {
-            let what = "mode = \"enforce\" needs [tag] with token_file and key_file; `firstclick keygen` writes both";
-            problems.add_missing(whole.clone(), "tag", what);
         }
         if let Some(tag) = self.tag.as_ref().filter(|_| self.mode == Mode::Enforce) {
             let empty = [
@@ -270,10 +294,6 @@ impl Settings {
             for (key, _, what) in empty.into_iter().filter(|(_, is_empty, _)| *is_empty) {
                 problems.add_missing(whole.clone(), key, format!("mode = \"enforce\" needs the file to hold a {what}"));
             }
-        }
-        if enforced && self.audit.is_none() {
-            let what = "mode = \"enforce\" needs a folder for the audit: no record, no exemption";
-            problems.add_missing(whole, "audit.directory", what);
         }
     }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::{
     Problems,
     files::Files,
+    lint::{Advice, Severity},
     schema::{Section, SourceSpan},
 };
 use crate::{
@@ -63,8 +64,16 @@ pub(super) fn read(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<P
 }
 
 /// Tests an entry with its mails, whose files stand beside the allowlist file and are noted in `watched`. A mail with another
-/// decision than expected is added to `problems`.
-pub(super) fn run(trials: &[PolicyTest], entry: &Entry, beside: &Path, now: Timestamp, watched: &mut Files, problems: &mut Problems) {
+/// decision than expected is added to `problems`; one that is not there says nothing about the entry, and is added to `advice`.
+pub(super) fn run(
+    trials: &[PolicyTest],
+    entry: &Entry,
+    beside: &Path,
+    now: Timestamp,
+    watched: &mut Files,
+    advice: &mut Vec<Advice>,
+    problems: &mut Problems,
+) {
     if trials.is_empty() {
         return;
     }
@@ -84,7 +93,8 @@ pub(super) fn run(trials: &[PolicyTest], entry: &Entry, beside: &Path, now: Time
             }
             Ok(raw) => crate::message::as_sent(raw),
             Err(error) => {
-                problems.add(policy_test.place.clone(), "test.mail", format!("{} cannot be read: {error}", path.display()));
+                let what = format!("{} cannot be read, so it was not tried: {error}", path.display());
+                advice.push(Advice::new(Severity::Warning, policy_test.place.clone(), "test.mail", what));
                 continue;
             }
         };

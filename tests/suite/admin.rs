@@ -56,7 +56,7 @@ async fn what_happened_is_counted() {
     // Nothing that came with a mail is a label.
     assert!(!answer.body.contains(".test"), "{}", answer.body);
 
-    fs::write(folder.path("allow.d/other.toml"), "nonsense").unwrap();
+    folder.configure("next_hop = \"nowhere\"", SECTIONS);
     process.says("not reloaded").await;
     client.say("QUIT").await;
     let (mut open, start) = (String::new(), std::time::Instant::now());

@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod allow_folder;
 mod architecture;
 mod attacks;
 mod audit;
@@ -55,4 +56,5 @@ mod shapes;
 mod shipped;
 mod short_links;
 mod start;
+mod systemd;
 mod tls;

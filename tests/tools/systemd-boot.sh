@@ -1,0 +1,26 @@
+#!/bin/bash
+# systemd-boot.sh PROGRAM UNITS STEPS ROOM NAME: boots an overlay of / and runs STEPS in it, whose /out is ROOM/out. Every mount is
+# in a namespace of its own (run it by `unshare --mount`), every process in the control group NAME. Exit code 77: it cannot.
+set -eu
+program=$1 units=$2 steps=$3 room=$4 name=$5
+mkdir -p "$room/out" "$room/disk" /run/systemd
+mount -t tmpfs tmpfs /run/systemd || exit 77
+mount -t tmpfs tmpfs "$room/disk" || exit 77
+mkdir "$room"/disk/{upper,work,root}
+mount -t overlay overlay -o "lowerdir=/,upperdir=$room/disk/upper,workdir=$room/disk/work" "$room/disk/root" || exit 77
+for tree in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
+    if [ -f "$tree/cgroup.procs" ]; then
+        mkdir "$tree/$name" && echo $$ > "$tree/$name/cgroup.procs" || exit 77
+    fi
+done
+root=$room/disk/root
+cp "$units"/firstclick.service "$units"/firstclick.socket "$root/etc/systemd/system/"
+install -m 755 "$steps" "$root/usr/local/bin/steps"
+touch "$root/usr/bin/firstclick"
+mkdir -p "$root/out"
+printf '[Unit]\nRequires=basic.target dbus.service\nAfter=basic.target\nWants=steps.service\n' > "$root/etc/systemd/system/steps.target"
+printf '[Unit]\nAfter=basic.target dbus.service\n[Service]\nExecStart=/usr/local/bin/steps\n' > "$root/etc/systemd/system/steps.service"
+rm -rf "$root/etc/machine-id"
+: > "$root/etc/machine-id"
+exec systemd-nspawn --quiet --boot --directory="$root" --machine="$name" --register=no --keep-unit --private-network --console=pipe \
+    --bind-ro="$program:/usr/bin/firstclick" --bind="$room/out:/out" systemd.unit=steps.target
