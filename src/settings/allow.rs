@@ -3,11 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
-use rustix::fs::Access;
 use toml::de::DeValue;
 
 use super::{
-    MODES, access,
+    MODES,
     catalogue::{self, Fact, Service},
     files::Files,
     grants::{decide_by, grants, link_rules, signed_by},
