@@ -341,7 +341,7 @@ pub const STACK: usize = 2 * 1024 * 1024;
 pub const FAILURES_LOGGED: Duration = Duration::from_mins(1);
 
 /// How often it is looked whether a digest is due.
-pub const DIGEST_LOOK: Duration = Duration::from_secs(20);
+pub const DIGEST_LOOK: Duration = Duration::from_secs(10);
 
 /// Time for one digest from the connection to the server's last reply; a relay answers in seconds, and nothing else waits.
 pub const DIGEST_SEND: Duration = Duration::from_mins(2);

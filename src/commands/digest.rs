@@ -39,7 +39,10 @@ use crate::{
 pub(super) struct Plan {
     mail: Option<digest::Config>,
     hop: String,
-    entries: Vec<EntryFact>,
+    /// The entries and the operator.
+    known: Facts,
+    /// Everybody who may have to be told something.
+    readers: Vec<Reader>,
     /// The files of certificates, with their keys in firstclick.toml.
     certificates: Vec<(&'static str, PathBuf)>,
     audit: Option<PathBuf>,
@@ -56,27 +59,28 @@ impl Plan {
             end: entry.expires.zip(entry.last_day()),
         };
         let from = settings.mail.as_ref().map(|mail| mail.from.domain());
+        let known = Facts {
+            entries: settings.allowlist.entries().iter().map(entry).collect(),
+            operators: settings.mail.as_ref().map(|mail| mail.to.clone()).unwrap_or_default(),
+            ..Facts::default()
+        };
         Self {
             hop: settings.hostname().or(from).unwrap_or("localhost").to_owned(),
             mail: settings.mail.clone(),
-            entries: settings.allowlist.entries().iter().map(entry).collect(),
+            readers: known.readers(),
+            known,
             certificates: certificates.into_iter().filter_map(|(key, files)| Some((key, files?.certificate.clone()))).collect(),
             audit: settings.audit.clone(),
         }
     }
 
     /// What is known without the running service.
-    fn facts(&self, mail: &digest::Config) -> Facts {
+    fn facts(&self) -> Facts {
         let certificate = |(key, file): &(&'static str, PathBuf)| CertificateFact {
             key: (*key).to_owned(),
             end: tls::ends(file).map_err(|error| error.to_string()),
         };
-        Facts {
-            entries: self.entries.clone(),
-            certificates: self.certificates.iter().map(certificate).collect(),
-            operators: mail.to.clone(),
-            ..Facts::default()
-        }
+        Facts { certificates: self.certificates.iter().map(certificate).collect(), ..self.known.clone() }
     }
 
     /// The audit's name in what is remembered: of machines that share a folder each has its own.
@@ -120,9 +124,8 @@ pub(super) fn dry_run(config: &Config, arguments: &cli::Digest) -> anyhow::Resul
     };
     let (now, zone) = (clock::now(), TimeZone::system());
     let sent = memory::read(&mail.state)?;
-    let mut facts = plan.facts(mail);
-    let readers = facts.readers();
-    let found = plan.near_misses(&readers, &mut facts, &sent, now);
+    let (mut facts, readers) = (plan.facts(), &plan.readers);
+    let found = plan.near_misses(readers, &mut facts, &sent, now);
     let mut out = io::stdout().lock();
     let (mut shown, mut later) = (0, 0);
     for (reader, missed) in readers.iter().zip(&found.of) {
@@ -219,18 +222,17 @@ impl Keeper {
         if self.is_waiting("") {
             return;
         }
-        let mut facts = Facts { entries: plan.entries.clone(), operators: mail.to.clone(), ..Facts::default() };
         let today = now.to_zoned_datetime(zone.clone()).date();
         if self.quiet.0 != Some(today) {
             self.quiet = (Some(today), HashSet::new());
         }
-        let mut readers = facts.readers();
-        readers.retain(|reader| self.is_due(mail, &key(&reader.address), now, &zone));
+        let due = |reader: &&Reader| self.is_due(mail, &key(&reader.address), now, &zone);
+        let readers: Vec<Reader> = plan.readers.iter().filter(due).cloned().collect();
         if readers.is_empty() {
             return;
         }
         let (withheld, records) = shared.metrics.losses();
-        facts = Facts { conditions, losses: Losses { withheld, records }, ..plan.facts(mail) };
+        let mut facts = Facts { conditions, losses: Losses { withheld, records }, ..plan.facts() };
         let sent = self.memory.as_ref().map(|memory| memory.sent().clone()).unwrap_or_default();
         let found = plan.near_misses(&readers, &mut facts, &sent, now);
         let audit = plan.audit_name().map(|name| (name, found.through));

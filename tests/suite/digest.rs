@@ -276,7 +276,26 @@ async fn of_two_that_share_a_folder_one_sends() {
     assert_eq!(sink.mails().len(), 1);
 }
 
-/// What the service knows beyond its files: a reload that was refused.
+/// What only the running service knows. Until the test lets go of the folder, another one sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_hears_of_a_reload_that_was_refused() {
+    let sink = Sink::start().await;
+    let folder = folder(&format!("next_hop = \"{}\"", sink.address), &mail(sink.address, "tls = \"off\""));
+    let held = firstclick::digest::memory::Memory::open(&folder.path("state")).unwrap();
+    let process = folder.run().await;
+    process.says("another firstclick sends the digests").await;
+    let before = fs::read_to_string(folder.path("firstclick.toml")).unwrap();
+    fs::write(folder.path("firstclick.toml"), before.replace("[tag]", "[tga]")).unwrap();
+    process.says("not reloaded").await;
+    drop(held);
+    let brought = mail_to(&sink, "ops@corp.example").await;
+    assert_is_a_digest(&brought);
+    let seen = text(&brought);
+    let said = flat(&seen);
+    assert!(said.contains("What stands in the way") && said.contains("reload since 2"), "{seen}");
+    assert!(said.contains("firstclick.toml:") && said.contains("tga"), "{seen}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_hears_of_certificates_and_of_entries_without_an_address() {
     let sink = Sink::start().await;
