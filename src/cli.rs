@@ -148,6 +148,18 @@ pub struct Verify {
     /// The keys of the chain; without it, the configuration's
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// A checkpoint that the chain must hold, as the hop's log has them; may be given several times
+    #[arg(long, value_name = "NUMBER:HASH")]
+    pub at: Vec<String>,
+    /// All checkpoints of this log; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub at_log: Option<PathBuf>,
+    /// The head file; without it, the configuration's, where no --directory is named
+    #[arg(long, value_name = "FILE")]
+    pub head: Option<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `audit find`. All that is given must match.

@@ -38,7 +38,6 @@ pub struct Metrics {
     panics: Family<Protocol, Counter>,
     refusals: Family<Refusal, Counter>,
     audit_failures: Counter,
-    lost_records: Counter,
     clicks: Family<Click, Counter>,
     reloads: Family<Reload, Counter>,
     listed: Gauge,
@@ -123,16 +122,15 @@ struct Certificate {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self::showing(Counter::default(), &Needs::new(&Arc::default()))
+        Self::showing(&Needs::new(&Arc::default()), |_| {})
     }
 }
 
 impl Metrics {
-    /// Metrics that show this counter of audit records that were lost, and what failed of what mails need.
+    /// Metrics that show what failed of what mails need, and those of a module that counts for itself.
     #[must_use]
-    pub fn showing(lost_records: Counter, needs: &Needs) -> Self {
+    pub fn showing(needs: &Needs, more: impl FnOnce(&mut Registry)) -> Self {
         let mut metrics = Self {
-            lost_records,
             registry: Registry::default(),
             mails: Family::default(),
             stopped: Family::default(),
@@ -156,6 +154,7 @@ impl Metrics {
             left_out: Gauge::default(),
         };
         metrics.registry = metrics.register(needs);
+        more(&mut metrics.registry);
         metrics
     }
 
@@ -177,7 +176,6 @@ impl Metrics {
             self.refusals.clone(),
         );
         registry.register("audit_failures", "Exemptions withheld because they could not be put on record", self.audit_failures.clone());
-        registry.register("audit_records_lost", "Records that the audit disk refused or did not keep up with", self.lost_records.clone());
         registry.register("guard_clicks", "What was done with guard links", self.clicks.clone());
         registry.register("reloads", "Readings of the configuration, by whether it was taken", self.reloads.clone());
         let ((answered, unanswered), (connected, unreached)) = (needs.dns.counters(), needs.next_hop.counters());

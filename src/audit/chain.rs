@@ -1,20 +1,29 @@
 //! The chain of records: how a line is linked to the one before it, and where the chain ends.
 //!
 //! A line is `{<record>,"prev":"<hash>","n":<number>,"mac":"<hash>"}`. `prev` is the SHA-256 of the record before, as it
-//! stands in its file, without its line end. `n` counts records from 1 and alone says which comes after which: a file's name
-//! is the day by the clock, and clocks step back. `mac`, where there is a key, is HMAC-SHA-256 over the line as it would
-//! be without it, by which whoever has the files and not the key can change nothing unseen.
+//! stands in its file, without its line end. `n` counts records from 1 and alone says which comes after which. `mac`, where
+//! there is a key, is HMAC-SHA-256 over the line as it would be without it, by which whoever has the files and not the key can
+//! change nothing unseen. Where the key changes stands a `rekey` record with two of them: `mac_old`, by the key before, over the
+//! line without both, and `mac`, by the key from there on, over the line with `mac_old`. So nobody who has one of the keys alone
+//! can change over anywhere else.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fmt,
+    fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{constant_time, digest};
+use jiff::{Timestamp, civil::Date};
 use serde::Deserialize;
 
-use crate::{edit::tag::Key, mail::Record};
+use super::files::{self, AuditFile, Packing};
+use crate::{
+    edit::tag::Key,
+    mail::{Record, record::RekeyRecord},
+};
 
 /// The value of `prev` in the first line of an audit.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -34,110 +43,236 @@ pub(super) fn derived(key: &Key) -> Key {
     key.derive("audit-chain")
 }
 
-/// The audit files of a folder, by the days in their names. The order of records is that of their numbers alone.
+/// What a key is called in `rekey` records: 8 hexadecimal digits, from which nobody learns the key.
+pub(super) fn name(key: &Key) -> String {
+    hexadecimal(&key.derive("audit-key-name").digest(b"")).get(..8).unwrap_or_default().to_owned()
+}
+
+/// A record by its number and its hash, written `NUMBER:HASH`: whoever keeps one elsewhere can prove that the chain still holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The record's number; 0 where the chain is empty, or has no numbers yet.
+    pub n: u64,
+    /// The record's hash, in hexadecimal.
+    pub hash: String,
+}
+
+impl fmt::Display for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.n, self.hash)
+    }
+}
+
+impl FromStr for Checkpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("found {text:?}, expected NUMBER:HASH as the log's `audit checkpoint` lines have it, with 64 hexadecimal digits");
+        let (n, hash) = text.split_once(':').ok_or_else(wrong)?;
+        let is_hash = hash.len() == MAC_DIGITS && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let n = n.parse().ok().filter(|n| *n > 0 && is_hash).ok_or_else(wrong)?;
+        Ok(Self { n, hash: hash.to_ascii_lowercase() })
+    }
+}
+
+impl Checkpoint {
+    /// All checkpoints that stand in a text, as in the lines of a log.
+    pub fn all_in(text: &str) -> impl Iterator<Item = Self> {
+        text.split(|letter: char| letter != ':' && !letter.is_ascii_alphanumeric()).filter_map(|word| word.parse().ok())
+    }
+}
+
+/// The plain audit files of a folder, by the days in their names; see [`files::list`], which knows the compressed ones.
 ///
 /// # Errors
 /// The folder cannot be read.
 pub fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.strip_prefix("audit-")
-                .and_then(|rest| rest.strip_suffix(".jsonl"))
-                .is_some_and(|day| day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit()))
-        })
-        .collect();
-    files.sort();
-    Ok(files)
+    let files = files::list(folder)?.into_iter().filter(|file| file.packing() == Packing::Plain);
+    Ok(files.map(|file| file.path().to_owned()).collect())
 }
 
 /// The end of the chain, to which the next record is linked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Tip {
-    /// The newest record's number; 0 where there is none, or none has a number.
-    n: u64,
-    /// The newest record's hash, in hexadecimal.
-    hash: String,
+pub(super) type Tip = Checkpoint;
+
+/// The newest record of a folder, and what there is to say of it.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    pub(super) tip: Tip,
+    /// The newest record's line; empty where there is none.
+    pub(super) line: Vec<u8>,
+    /// The file that it stands in.
+    pub(super) file: Option<AuditFile>,
+    /// Whether a file ends in a line that was cut short.
+    pub(super) torn: bool,
+}
+
+impl End {
+    /// The newest record of a folder, by its number. Of compressed files only those are read that are as young as the newest
+    /// plain one: names never go back.
+    pub(super) fn find(folder: &Path) -> io::Result<Self> {
+        let mut end = Self { tip: Tip { n: 0, hash: GENESIS.to_owned() }, line: Vec::new(), file: None, torn: false };
+        let files = files::list(folder)?;
+        let (plain, packed): (Vec<&AuditFile>, Vec<&AuditFile>) = files.iter().partition(|file| file.packing() == Packing::Plain);
+        for file in &plain {
+            let found = match FileEnd::read(file.path()) {
+                // Older files may have been given to another user, or be put away just now.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && Some(file) != plain.last() => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                found => found?,
+            };
+            end.torn |= found.torn;
+            end.take(found.newest, file);
+        }
+        for file in packed.iter().rev() {
+            if end.file.as_ref().is_some_and(|newest| newest.day() > file.day()) {
+                break;
+            }
+            let mut newest = None;
+            for line in file.lines()? {
+                // What of it cannot be read is for `verify` to say.
+                let Ok(line) = line else { break };
+                newest = Linked::read(&line).map(|found| (found.link.n.unwrap_or(0), line)).or(newest);
+            }
+            end.take(newest, file);
+        }
+        Ok(end)
+    }
+
+    fn take(&mut self, newest: Option<(u64, Vec<u8>)>, file: &AuditFile) {
+        if let Some((n, line)) = newest
+            && n >= self.tip.n
+        {
+            (self.tip, self.line, self.file) = (Tip { n, hash: hash(&line) }, line, Some(file.clone()));
+        }
+    }
+
+    /// The day in the name of the newest record's file.
+    pub(super) fn day(&self) -> Option<Date> {
+        self.file.as_ref().map(AuditFile::day)
+    }
+
+    /// Whether the newest record was written with a key.
+    pub(super) fn is_keyed(&self) -> bool {
+        keyed(&self.line).is_some()
+    }
+
+    /// Which of these keys wrote the newest record.
+    pub(super) fn key<'k>(&self, keys: &'k [Key]) -> Option<&'k Key> {
+        let (plain, mac) = keyed(&self.line)?;
+        keys.iter().find(|key| fits(&derived(key), &plain, mac))
+    }
+
+    /// The hash of the record with this number, where it is among the last of the newest file.
+    pub(super) fn hash_of(&self, n: u64) -> Option<String> {
+        let (_, tail) = tail(self.file.as_ref()?.path(), TAILS[1]).ok()?;
+        tail.split(|byte| *byte == b'\n').find(|line| number(line) == Some(n)).map(hash)
+    }
 }
 
 impl Tip {
-    /// Finds the newest record of a folder by its number. A line that a crash cut short gets a line end, so that the next record
-    /// has a line of its own; returns whether there was one.
-    pub(super) fn find(folder: &Path) -> io::Result<(Self, bool)> {
-        let (mut tip, mut torn) = (Self { n: 0, hash: GENESIS.to_owned() }, false);
-        let files = files(folder)?;
-        for path in &files {
-            let end = match FileEnd::read(path) {
-                // Older files may have been given to another user.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && Some(path) != files.last() => continue,
-                end => end?,
-            };
-            torn |= end.torn;
-            if let Some((n, hash)) = end.newest
-                && n >= tip.n
-            {
-                tip = Self { n, hash };
-            }
-        }
-        Ok((tip, torn))
-    }
-
     /// The line of the next record, with its line end, linked to the chain; the chain then ends with it.
     pub(super) fn link(&mut self, record: &Record, key: Option<&Key>) -> String {
-        let n = self.n.saturating_add(1);
+        let line = self.next(record);
+        self.end(key.map(|key| with_mac(line.clone(), MAC, key)).unwrap_or(line))
+    }
+
+    /// The line that says that the key changes here, written with both.
+    pub(super) fn rekey(&mut self, time: Timestamp, old: &Key, new: &Key) -> String {
+        let record = Record::Rekey(RekeyRecord { v: crate::mail::record::VERSION, time, old: name(old), new: name(new) });
+        let line = self.next(&record);
+        self.end(with_mac(with_mac(line, MAC_OLD, old), MAC, new))
+    }
+
+    fn next(&self, record: &Record) -> String {
         let mut line = record.json();
         line.pop();
-        line.push_str(&format!(",\"prev\":\"{}\",\"n\":{n}}}", self.hash));
-        if let Some(key) = key {
-            let mac = hexadecimal(&derived(key).digest(line.as_bytes()));
-            line.pop();
-            line.push_str(&format!("{MAC}{mac}\"}}"));
-        }
-        *self = Self { n, hash: hash(line.as_bytes()) };
+        line.push_str(&format!(",\"prev\":\"{}\",\"n\":{}}}", self.hash, self.n.saturating_add(1)));
+        line
+    }
+
+    fn end(&mut self, mut line: String) -> String {
+        *self = Self { n: self.n.saturating_add(1), hash: hash(line.as_bytes()) };
         line.push('\n');
         line
     }
 }
 
+/// The line with the keyed hash of itself.
+fn with_mac(mut line: String, before: &str, key: &Key) -> String {
+    let mac = hexadecimal(&derived(key).digest(line.as_bytes()));
+    line.pop();
+    line.push_str(&format!("{before}{mac}\"}}"));
+    line
+}
+
 /// The text between a line and its keyed hash.
 const MAC: &str = ",\"mac\":\"";
-/// Hexadecimal digits of that hash.
+/// The same, before the hash by the older key.
+const MAC_OLD: &str = ",\"mac_old\":\"";
+/// Hexadecimal digits of a hash.
 const MAC_DIGITS: usize = 64;
+
+/// Whether a keyed hash was made with this (derived) key.
+pub(super) fn fits(key: &Key, plain: &[u8], mac: &[u8]) -> bool {
+    constant_time::verify_slices_are_equal(hexadecimal(&key.digest(plain)).as_bytes(), mac).is_ok()
+}
 
 /// The end of a file.
 struct FileEnd {
-    /// Number (0 where it has none) and hash of its last record.
-    newest: Option<(u64, String)>,
+    /// Number (0 where it has none) and line of its last record.
+    newest: Option<(u64, Vec<u8>)>,
     torn: bool,
 }
 
 impl FileEnd {
     fn read(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
         for piece in TAILS {
-            file.seek(SeekFrom::Start(length.saturating_sub(piece)))?;
-            let mut tail = Vec::new();
-            file.read_to_end(&mut tail)?;
+            let (is_whole, tail) = tail(path, piece)?;
             let ends = tail.is_empty() || tail.ends_with(b"\n");
-            let mut lines: Vec<&[u8]> = tail.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
-            if piece < length {
-                // Where the piece begins in a line, that line is not whole.
-                lines = lines.into_iter().skip(1).collect();
-            }
+            let lines: Vec<&[u8]> = tail.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
             let torn = !ends && lines.last().is_some_and(|line| Linked::read(line).is_none());
-            let newest = lines.iter().rev().find_map(|line| Linked::read(line).map(|found| (found.link.n.unwrap_or(0), hash(line))));
-            if newest.is_none() && piece < length && piece < TAILS[1] {
-                continue;
+            let newest = lines.iter().rev().find_map(|line| Linked::read(line).map(|found| (found.link.n.unwrap_or(0), line.to_vec())));
+            if newest.is_some() || is_whole {
+                return Ok(Self { newest, torn });
             }
-            if !ends {
-                OpenOptions::new().append(true).open(path)?.write_all(b"\n")?;
-            }
-            return Ok(Self { newest, torn });
         }
         Ok(Self { newest: None, torn: false })
     }
+}
+
+/// The last octets of a file, from the start of a line on, and whether they are the whole file.
+fn tail(path: &Path, length: u64) -> io::Result<(bool, Vec<u8>)> {
+    let mut file = File::open(path)?;
+    let all = file.metadata()?.len();
+    file.seek(SeekFrom::Start(all.saturating_sub(length)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    if length >= all {
+        return Ok((true, tail));
+    }
+    // Where the piece begins in a line, that line is not whole.
+    let begin = tail.iter().position(|byte| *byte == b'\n').map_or(tail.len(), |end| end + 1);
+    Ok((false, tail.split_off(begin)))
+}
+
+/// Gives a line end to every plain file that lacks one, so that the next record has a line of its own.
+pub(super) fn close_torn(folder: &Path) -> io::Result<()> {
+    for path in files(folder)? {
+        let mut file = match OpenOptions::new().read(true).append(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
+            file => file?,
+        };
+        let mut last = [b'\n'];
+        if file.metadata()?.len() > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+        }
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+    }
+    Ok(())
 }
 
 /// Octets of a file's end that are looked at: most lines are short, and the longest has 1,000 recipients of 320 octets and
@@ -162,6 +297,11 @@ impl Linked {
         Some(Self { link: serde_json::from_slice(line).ok()?, record: Record::read(line)? })
     }
 
+    /// The record itself.
+    pub(super) const fn record(&self) -> &Record {
+        &self.record
+    }
+
     /// Whether it reports that a line before it was cut short.
     pub(super) const fn closes(&self) -> bool {
         matches!(&self.record, Record::Start(start) if start.torn)
@@ -181,15 +321,26 @@ pub fn number(line: &[u8]) -> Option<u64> {
 
 /// A line without its keyed hash, and that hash; none where it has none.
 pub(super) fn keyed(line: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    without(line, MAC)
+}
+
+/// The same of what [`keyed`] leaves of a `rekey` record: the line without the hash by the older key, and that.
+pub(super) fn keyed_before(line: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    without(line, MAC_OLD)
+}
+
+fn without<'l>(line: &'l [u8], before: &str) -> Option<(Vec<u8>, &'l [u8])> {
     let rest = line.strip_suffix(b"\"}")?;
     let (rest, mac) = rest.split_at_checked(rest.len().checked_sub(MAC_DIGITS)?)?;
-    let mut plain = rest.strip_suffix(MAC.as_bytes())?.to_vec();
+    let mut plain = rest.strip_suffix(before.as_bytes())?.to_vec();
     plain.push(b'}');
     Some((plain, mac))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
     use tempfile::TempDir;
 
@@ -201,7 +352,7 @@ mod tests {
     }
 
     fn record(second: i64) -> Record {
-        Record::start(jiff::Timestamp::from_second(second).unwrap(), false)
+        Record::start(Timestamp::from_second(second).unwrap(), false)
     }
 
     /// Lines of one chain, so many.
@@ -272,20 +423,46 @@ mod tests {
     fn keys_rotate_and_a_key_may_come_late() {
         let mut tip = Tip { n: 0, hash: GENESIS.to_owned() };
         let (old, new) = (key(1), key(2));
-        let by = [None, None, Some(&old), Some(&old), Some(&new), Some(&new)];
-        let all: Vec<String> = by.iter().map(|key| tip.link(&record(1), *key)).collect();
-        assert_eq!(broken(&[("20261124", &all)], &[new.clone(), old.clone()]), None);
+        let mut all: Vec<String> = [None, None, Some(&old), Some(&old)].iter().map(|key| tip.link(&record(1), *key)).collect();
+        let before = tip.clone();
+        let at = Timestamp::from_second(1_800_000_000).unwrap();
+        all.push(tip.rekey(at, &old, &new));
+        all.extend((0..2).map(|_| tip.link(&record(1), Some(&new))));
+        let both = [new.clone(), old.clone()];
+        assert_eq!(broken(&[("20261124", &all)], &both), None);
         assert!(broken(&[("20261124", &all)], std::slice::from_ref(&new)).is_some(), "the old key is needed for the old lines");
         // What came before the key is held by the first line that has it.
         let mut changed = all.clone();
         changed[0] = changed[0].replace("start", "stort");
         let redone = anew(&changed[..2]);
         changed.splice(..2, redone);
-        assert!(broken(&[("20261124", &changed)], &[new.clone(), old.clone()]).is_some());
+        assert!(broken(&[("20261124", &changed)], &both).is_some());
+        // Whoever has one of the keys alone changes over nowhere: not in silence, and not with a record of his own.
+        let mut other = before.clone();
+        let silent = [&all[..4], &[other.link(&record(1), Some(&new)), other.link(&record(1), Some(&new))]].concat();
+        assert!(broken(&[("20261124", &silent)], &both).unwrap().contains("no `rekey` record"));
+        for (old_by, new_by) in [(&new, &new), (&old, &old), (&key(3), &new)] {
+            let mut other = before.clone();
+            let forged = [&all[..4], &[other.rekey(at, old_by, new_by), other.link(&record(1), Some(&new))]].concat();
+            assert!(broken(&[("20261124", &forged)], &both).is_some());
+        }
+        // Nor can a genuine one be used a second time, further on or further back.
+        assert!(broken(&[("20261124", &[&all[..3], &all[4..]].concat())], &both).is_some());
         // Nothing without it may follow.
         let mut longer = all;
         longer.push(tip.link(&record(2), None));
-        assert!(broken(&[("20261124", &longer)], &[new, old]).unwrap().contains("no keyed hash"));
+        assert!(broken(&[("20261124", &longer)], &both).unwrap().contains("no keyed hash"));
+    }
+
+    #[test]
+    fn checkpoints_are_read_from_a_log() {
+        let hash = "ab".repeat(32);
+        let point = Checkpoint { n: 7, hash: hash.clone() };
+        assert_eq!(format!("7:{hash}").parse(), Ok(point.clone()));
+        assert!("7:ab".parse::<Checkpoint>().is_err() && format!("0:{hash}").parse::<Checkpoint>().is_err());
+        let log =
+            format!("2026-11-25T10:00:00Z INFO audit checkpoint checkpoint=\"7:{hash}\"\n{{\"checkpoint\":\"7:{hash}\"}}\n7:{hash}\n8:xy");
+        assert_eq!(Checkpoint::all_in(&log).collect::<Vec<_>>(), [point.clone(), point.clone(), point]);
     }
 
     #[test]
@@ -297,7 +474,7 @@ mod tests {
             let (before, after) = (&[&all[..3], &all[6..8]].concat(), &[&all[3..6], &all[8..]].concat());
             let files: &[(&str, &[String])] = &[("20261124", before), ("20261125", after)];
             assert_eq!(broken(files, &keys), None);
-            let (tip, torn) = Tip::find(folder(files).path()).unwrap();
+            let End { tip, torn, .. } = End::find(folder(files).path()).unwrap();
             assert_eq!((tip.n, tip.hash, torn), (9, hash(all[8].trim_end().as_bytes()), false));
             // Files may be put away from the oldest on, and may be called anything.
             assert_eq!(broken(&[("19700101", &all[5..])], &keys), None);
@@ -315,7 +492,7 @@ mod tests {
         let first = old(&record(1), GENESIS);
         let second = old(&record(2), &hash(first.trim_end().as_bytes()));
         let dir = folder(&[("20261124", &[first.clone(), second.clone()])]);
-        let (mut tip, _) = Tip::find(dir.path()).unwrap();
+        let mut tip = End::find(dir.path()).unwrap().tip;
         let third = tip.link(&record(3), None);
         assert!(third.contains("\"n\":1}"));
         assert_eq!(broken(&[("20261124", &[first.clone(), second.clone()]), ("20261125", std::slice::from_ref(&third))], &[]), None);
@@ -331,9 +508,13 @@ mod tests {
             let all = lines(3, key.as_ref());
             for cut in [1, 20, all[2].len() - 2] {
                 let dir = folder(&[("20261124", &[all[0].clone(), all[1].clone(), all[2].get(..cut).unwrap().to_owned()])]);
-                let (mut tip, torn) = Tip::find(dir.path()).unwrap();
+                let End { mut tip, torn, .. } = End::find(dir.path()).unwrap();
                 assert!(torn, "{cut}");
-                let start = tip.link(&Record::start(jiff::Timestamp::from_second(9).unwrap(), torn), key.as_ref());
+                // What a crash or a look in the middle of a write leaves is no break.
+                let report = verify_by(dir.path(), &keys).unwrap();
+                assert_eq!((report.broken, report.unfinished), (None, true), "{cut}");
+                close_torn(dir.path()).unwrap();
+                let start = tip.link(&Record::start(Timestamp::from_second(9).unwrap(), torn), key.as_ref());
                 let path = dir.path().join("audit-20261124.jsonl");
                 let text = fs::read_to_string(&path).unwrap();
                 fs::write(&path, format!("{text}{start}")).unwrap();
@@ -345,7 +526,7 @@ mod tests {
             }
             // Whole but for its end.
             let dir = folder(&[("20261124", &[all[0].clone(), all[1].trim_end().to_owned()])]);
-            let (tip, torn) = Tip::find(dir.path()).unwrap();
+            let End { tip, torn, .. } = End::find(dir.path()).unwrap();
             assert_eq!((tip.n, torn), (2, false));
         }
     }

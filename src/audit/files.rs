@@ -120,13 +120,21 @@ impl AuditFile {
     /// # Errors
     /// The file cannot be opened.
     pub fn lines(&self) -> io::Result<Lines> {
-        let file = BufReader::with_capacity(BUFFER, File::open(&self.path)?);
+        let opened = match File::open(&self.path) {
+            // Compressed since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.packing == Packing::Plain => {
+                let packed = Self { path: self.path.with_extension("jsonl.gz"), packing: Packing::Gzip, ..self.clone() };
+                return if packed.path.exists() { packed.lines() } else { Err(error) };
+            }
+            opened => opened?,
+        };
+        let file = BufReader::with_capacity(BUFFER, opened);
         let reader: Box<dyn BufRead + Send> = match self.packing {
             Packing::Plain => Box::new(file),
             Packing::Gzip => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))),
             Packing::Zstd => Box::new(BufReader::with_capacity(BUFFER, Frames { rest: Some(file), frame: None })),
         };
-        Ok(Lines { reader })
+        Ok(Lines { reader, ended: true })
     }
 
     /// Whether it can hold records between two times, without reading more than its ends. Where that cannot be told it may.
@@ -166,6 +174,12 @@ impl AuditFile {
                 Some((first.min(last), first.max(last)))
             }
         }
+    }
+
+    /// The number of its first record, and the hash of the record before that.
+    pub(super) fn first_link(&self) -> Option<(u64, String)> {
+        let link = chain::Linked::read(&self.first_line())?.link;
+        Some((link.n?, link.prev))
     }
 
     fn first_line(&self) -> Vec<u8> {
@@ -210,6 +224,16 @@ const SLACK: SignedDuration = SignedDuration::from_hours(24);
 /// The lines of a file, without their ends. Of a line that is longer than any record only the first octets are given.
 pub struct Lines {
     reader: Box<dyn BufRead + Send>,
+    ended: bool,
+}
+
+impl Lines {
+    /// Whether the line that was given last has its line end. The last one of a file may lack it: it is being written, or a crash
+    /// cut it short.
+    #[must_use]
+    pub const fn ended(&self) -> bool {
+        self.ended
+    }
 }
 
 impl Iterator for Lines {
@@ -217,6 +241,7 @@ impl Iterator for Lines {
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut line = Vec::new();
+        self.ended = true;
         match (&mut self.reader).take(limits::AUDIT_LINE).read_until(b'\n', &mut line) {
             Ok(0) => return None,
             Ok(_) if line.last() == Some(&b'\n') => {
@@ -228,7 +253,10 @@ impl Iterator for Lines {
                 loop {
                     rest.clear();
                     match (&mut self.reader).take(BUFFER as u64).read_until(b'\n', &mut rest) {
-                        Ok(0) => break,
+                        Ok(0) => {
+                            self.ended = false;
+                            break;
+                        }
                         Ok(_) if rest.last() == Some(&b'\n') => break,
                         Ok(_) => {}
                         Err(error) => return Some(Err(error)),

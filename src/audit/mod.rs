@@ -2,41 +2,66 @@
 //!
 //! One thread appends to `audit-YYYYMMDD.jsonl` (UTC) and takes whatever waits in one write. Each line carries its number and
 //! the SHA-256 of the line before it, across files, and where there is a key a keyed hash, so that a removed or changed line
-//! shows (see [`chain`]). A line that a crash cut short is closed at the next start and named by the `start` record behind
-//! it. A file that vanished, or that somebody else changed, is noticed with the next record: records go on in a file of the
+//! shows (see [`chain`]). The [`head`] file names the newest record, so that a cut end shows; every hour log and metrics do, too.
+//! A line that a crash cut short is closed at the next start and named by the `start` record behind
+//! it. A file that vanished, or that somebody else changed, is noticed at once: records go on in a file of the
 //! same name, behind a `file` record that says so, and no exemption is committed to a file that is not there.
 
 pub mod chain;
 pub mod files;
+pub mod head;
+mod keep;
+pub mod meters;
 pub mod verify;
 pub mod watch;
+mod writer;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
-use prometheus_client::metrics::counter::Counter;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use arc_swap::ArcSwap;
+use tokio::{
+    runtime::{self, Runtime},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+};
 
-use self::chain::Tip;
+use self::{keep::Keeper, meters::Meters, writer::Writer};
 use crate::{
-    clock,
+    clock::{self, Stopwatch},
     edit::tag::Key,
     failures::Failures,
     limits,
-    mail::{
-        Record,
-        record::{self, FileFault, FileRecord},
-    },
+    mail::Record,
     remedy::Remedy,
 };
+
+/// Where an audit is, and how it is kept.
+#[derive(Clone, Debug)]
+pub struct AuditConfig {
+    /// The folder of its files.
+    pub folder: PathBuf,
+    /// The keys of its chain, the newest first: it is written with. Without any, no line carries a keyed hash.
+    pub keys: Vec<Key>,
+    /// The head file; without it, one in the folder itself.
+    pub head: Option<PathBuf>,
+    /// How long files are kept; without it, for ever.
+    pub keep: Option<Duration>,
+    /// Whether files are compressed once they are no longer written to.
+    pub compress: bool,
+}
+
+impl AuditConfig {
+    /// A folder, with nothing else said.
+    #[must_use]
+    pub const fn new(folder: PathBuf) -> Self {
+        Self { folder, keys: Vec::new(), head: None, keep: None, compress: false }
+    }
+}
 
 /// A handle of the audit's writer. Cloning it is cheap; the writer's thread ends with the last handle.
 #[derive(Clone)]
@@ -45,16 +70,17 @@ pub struct Audit {
     queue: mpsc::UnboundedSender<Job>,
     /// The bound on the queue: a permit for each [`STEP`] octets.
     room: Arc<Semaphore>,
-    key: Arc<ArcSwapOption<Key>>,
-    lost: Counter,
+    keys: Arc<ArcSwap<Vec<Key>>>,
+    meters: Meters,
     /// Where failures are told, once that is known.
     failures: Arc<OnceLock<Arc<Failures>>>,
 }
 
 /// A record in the queue, with its share of the queue's bound.
 struct Job {
-    record: Record,
-    _share: OwnedSemaphorePermit,
+    /// None asks for a checkpoint alone.
+    record: Option<Record>,
+    _share: Option<OwnedSemaphorePermit>,
     /// Where to send the result once it is on disk; none for most records.
     waiting: Option<oneshot::Sender<Result<(), AuditError>>>,
 }
@@ -72,7 +98,7 @@ impl Slot {
     pub fn append_durable(self) -> Durable {
         let (sender, done) = oneshot::channel();
         // Where the writer's thread has ended nothing is sent, which [`Durable::done`] returns as an error.
-        let _ = self.queue.send(Job { record: self.record, _share: self.share, waiting: Some(sender) });
+        let _ = self.queue.send(Job { record: Some(self.record), _share: Some(self.share), waiting: Some(sender) });
         Durable(done)
     }
 }
@@ -99,6 +125,11 @@ pub enum AuditError {
     /// The folder cannot be used.
     #[error("the audit folder {0:?} cannot be used: {1}; create it and give it to the user that firstclick runs as")]
     Folder(PathBuf, String, Remedy),
+    /// The head file cannot be written.
+    #[error(
+        "the audit's head file cannot be used: {0}; give its folder to the user that firstclick runs as, or name another by [audit] state"
+    )]
+    Head(String, Remedy),
     /// Another process holds the folder's lock: two writers would break the chain.
     #[error("another firstclick writes to the audit folder {0:?}; give each replica a folder of its own")]
     Taken(PathBuf),
@@ -115,7 +146,7 @@ impl AuditError {
     #[must_use]
     pub const fn remedy(&self) -> Remedy {
         match self {
-            Self::Folder(_, _, remedy) => *remedy,
+            Self::Folder(_, _, remedy) | Self::Head(_, remedy) => *remedy,
             Self::Taken(_) | Self::Write(_) | Self::Busy => Remedy::Wait,
         }
     }
@@ -127,29 +158,33 @@ impl Audit {
     /// # Errors
     /// [`AuditError::Folder`] and [`AuditError::Taken`].
     pub fn open(folder: &Path) -> Result<Self, AuditError> {
-        Self::open_keyed(folder, None)
+        Self::open_with(&AuditConfig::new(folder.to_owned()))
     }
 
-    /// Opens a folder as [`Audit::open`] does, with a key for the chain.
+    /// Opens an audit and starts its writer.
     ///
     /// # Errors
-    /// As [`Audit::open`].
-    pub fn open_keyed(folder: &Path, key: Option<Key>) -> Result<Self, AuditError> {
-        let key = Arc::new(ArcSwapOption::from_pointee(key));
-        let mut writer = Writer::open(folder, Arc::clone(&key))?;
+    /// [`AuditError::Folder`], [`AuditError::Head`] and [`AuditError::Taken`].
+    pub fn open_with(config: &AuditConfig) -> Result<Self, AuditError> {
+        let folder: Arc<Path> = config.folder.as_path().into();
+        let fail = |error: io::Error| AuditError::Folder(config.folder.clone(), error.to_string(), Remedy::of(&error));
+        let keys = Arc::new(ArcSwap::from_pointee(config.keys.clone()));
+        let mut writer = Writer::open(config, Arc::clone(&keys), clock::now())?;
         let start = Record::start(clock::now(), writer.torn);
-        writer.append(&[&start]).map_err(|error| AuditError::Folder(folder.into(), error.to_string(), Remedy::of(&error)))?;
+        writer.append(clock::now(), &[&start]).map_err(fail)?;
+        writer.checkpoint().map_err(|error| AuditError::Head(error.to_string(), Remedy::of(&error)))?;
         let (queue, jobs) = mpsc::unbounded_channel();
-        let lost = Counter::default();
-        let counted = lost.clone();
+        let (meters, live) = (writer.meters.clone(), writer.live());
         let failures: Arc<OnceLock<Arc<Failures>>> = Arc::default();
         let told = Arc::clone(&failures);
-        let run = move || run(writer, jobs, &counted, &told);
-        thread::Builder::new()
-            .name("audit".into())
-            .spawn(run)
-            .map_err(|error| AuditError::Folder(folder.into(), error.to_string(), Remedy::of(&error)))?;
-        Ok(Self { folder: folder.into(), queue, room: Arc::new(Semaphore::new(limits::AUDIT_QUEUE / STEP)), key, lost, failures })
+        let timer = runtime::Builder::new_current_thread().enable_time().build().map_err(fail)?;
+        thread::Builder::new().name("audit".into()).spawn(move || run(&timer, writer, jobs, &told)).map_err(fail)?;
+        let room = Arc::new(Semaphore::new(limits::AUDIT_QUEUE / STEP));
+        if config.keep.is_some() || config.compress {
+            let keeper = Keeper::new(config, live, queue.downgrade());
+            thread::Builder::new().name("audit-keep".into()).spawn(move || keeper.run()).map_err(fail)?;
+        }
+        Ok(Self { folder, queue, room, keys, meters, failures })
     }
 
     /// Tells failures of the disk here from now on.
@@ -158,15 +193,27 @@ impl Audit {
         let _ = self.failures.set(failures);
     }
 
-    /// Writes by another key, or none, from the next record on.
-    pub fn key_by(&self, key: Option<Key>) {
-        self.key.store(key.map(Arc::new));
+    /// Writes by the first of these keys, or by none, from now on. Where it is another one, a `rekey` record says so.
+    pub fn key_by(&self, keys: Vec<Key>) {
+        self.keys.store(Arc::new(keys));
     }
 
-    /// Counts the records that were lost, because the disk refused them or did not keep up; a metric.
+    /// What the metrics say of it.
     #[must_use]
-    pub fn lost(&self) -> Counter {
-        self.lost.clone()
+    pub const fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// Returns once the queue is empty, all records are on disk and a last checkpoint is in the log;
+    /// [`limits::AUDIT_WAIT`] at most for each of both.
+    ///
+    /// # Errors
+    /// [`AuditError::Busy`] and [`AuditError::Write`].
+    pub async fn settle(&self) -> Result<(), AuditError> {
+        self.wait_for_room(limits::AUDIT_QUEUE).await?;
+        let (sender, done) = oneshot::channel();
+        let _ = self.queue.send(Job { record: None, _share: None, waiting: Some(sender) });
+        Durable(done).done().await
     }
 
     /// Octets of the records that wait to be written now, roughly.
@@ -204,9 +251,9 @@ impl Audit {
     /// Puts a record into the queue without waiting; where there is no room it is dropped, and the log says so.
     pub fn append_now(&self, record: Record) {
         if let Ok(share) = Arc::clone(&self.room).try_acquire_many_owned(steps(record.weight())) {
-            let _ = self.queue.send(Job { record, _share: share, waiting: None });
+            let _ = self.queue.send(Job { record: Some(record), _share: Some(share), waiting: None });
         } else {
-            self.lost.inc();
+            self.meters.lost(1);
             tracing::error!(id = record.id().unwrap_or_default(), "the audit disk is too slow: a record was dropped");
         }
     }
@@ -239,37 +286,96 @@ fn steps(weight: usize) -> u32 {
     u32::try_from(weight.div_ceil(STEP).clamp(1, limits::AUDIT_QUEUE / STEP)).unwrap_or(u32::MAX)
 }
 
-fn run(mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Job>, lost: &Counter, failures: &OnceLock<Arc<Failures>>) {
+/// Writes what comes until all handles are dropped. Between records, and at least once in [`TICK`], it looks after the rest.
+fn run(timer: &Runtime, mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Job>, failures: &OnceLock<Arc<Failures>>) {
     let mut batch = Vec::new();
-    while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
+    let mut watch = Watch::start();
+    loop {
+        let taken = timer.block_on(async { tokio::time::timeout(TICK, jobs.recv_many(&mut batch, BATCH)).await });
+        if taken == Ok(0) {
+            break;
+        }
         // Whoever waited too long has passed the mail as an ordinary one, and writes that instead.
         batch.retain(|job: &Job| job.waiting.as_ref().is_none_or(|waiting| !waiting.is_closed()));
-        if batch.is_empty() {
-            continue;
-        }
-        let records: Vec<&Record> = batch.iter().map(|job| &job.record).collect();
-        let mut outcome = writer.append(&records);
+        let is_idle = batch.is_empty();
         let somebody_waits = batch.iter().any(|job| job.waiting.is_some());
-        if outcome.is_ok() && somebody_waits {
-            outcome = writer.sync().and_then(|()| writer.is_in_place());
+        if !is_idle {
+            take(&mut writer, &mut batch, failures.get());
         }
-        if let Err(error) = &outcome {
-            lost.inc_by(batch.iter().filter(|job| job.waiting.is_none()).count() as u64);
-            if let Some(failures) = failures.get() {
-                failures.failed(error);
-            }
-        } else if let Some(failures) = failures.get() {
-            failures.worked();
-        }
-        for sender in batch.drain(..).filter_map(|job| job.waiting) {
-            // The receiver may have been dropped.
-            let _ = sender.send(outcome.as_ref().copied().map_err(|error| AuditError::Write(error.to_string())));
-        }
-        if !somebody_waits {
+        watch.look(&mut writer, failures.get());
+        if !is_idle && !somebody_waits {
             thread::sleep(GATHER);
         }
     }
+    if let Err(error) = writer.checkpoint() {
+        tracing::error!(%error, "the audit's last checkpoint could not be made");
+    }
 }
+
+/// Writes what was taken from the queue, and tells whoever waits.
+fn take(writer: &mut Writer, batch: &mut Vec<Job>, failures: Option<&Arc<Failures>>) {
+    let records: Vec<&Record> = batch.iter().filter_map(|job| job.record.as_ref()).collect();
+    let mut outcome = writer.append(clock::now(), &records);
+    if outcome.is_ok() && batch.iter().any(|job| job.waiting.is_some()) {
+        outcome = writer.secure().and_then(|()| writer.is_in_place());
+    }
+    if outcome.is_ok() && batch.iter().any(|job| job.record.is_none()) {
+        outcome = writer.checkpoint();
+    }
+    if let Err(error) = &outcome {
+        writer.meters.lost(batch.iter().filter(|job| job.waiting.is_none()).count());
+        if let Some(failures) = failures {
+            failures.failed(error);
+        }
+    } else if let Some(failures) = failures {
+        failures.worked();
+    }
+    for sender in batch.drain(..).filter_map(|job| job.waiting) {
+        // The receiver may have been dropped.
+        let _ = sender.send(outcome.as_ref().copied().map_err(|error| AuditError::Write(error.to_string())));
+    }
+}
+
+/// When the writer last did what is done from time to time.
+struct Watch {
+    looked: Stopwatch,
+    secured: Stopwatch,
+    checkpoint: Stopwatch,
+}
+
+impl Watch {
+    fn start() -> Self {
+        let now = Stopwatch::start();
+        Self { looked: now, secured: now, checkpoint: now }
+    }
+
+    /// Whether the file is still there and the key still the same; the head, and the checkpoint.
+    fn look(&mut self, writer: &mut Writer, failures: Option<&Arc<Failures>>) {
+        if self.looked.elapsed() < TICK {
+            return;
+        }
+        self.looked = Stopwatch::start();
+        let mut looked = writer.append(clock::now(), &[]);
+        if looked.is_ok() && self.checkpoint.elapsed() >= CHECKPOINT {
+            self.checkpoint = Stopwatch::start();
+            looked = writer.checkpoint();
+        }
+        if looked.is_ok() && writer.is_ahead && self.secured.elapsed() >= SECURED {
+            self.secured = Stopwatch::start();
+            looked = writer.secure();
+        }
+        if let (Err(error), Some(failures)) = (&looked, failures) {
+            failures.failed(error);
+        }
+    }
+}
+
+/// How often a silent writer looks at its file, its key and its head.
+const TICK: Duration = Duration::from_secs(1);
+/// How often ordinary records are made sure of and the head names them: a cut within this time shows by its length alone.
+const SECURED: Duration = Duration::from_secs(10);
+/// How often log and metrics are told the newest record.
+const CHECKPOINT: Duration = Duration::from_hours(1);
 
 /// Pause after records that nobody waits for, so that under load one write, and one waking of this thread, serves many
 /// mails. An exemption waits so long at most.
@@ -278,132 +384,13 @@ const GATHER: Duration = Duration::from_millis(1);
 /// Records taken in one write.
 const BATCH: usize = 256;
 
-/// The file of one day (UTC).
-struct Day {
-    name: String,
-    file: File,
-    /// Octets in it, by what was written here.
-    length: u64,
-}
-
-impl Day {
-    /// Opens or creates the file; a last line without its end gets one.
-    fn open(folder: &Path, name: &str) -> io::Result<Self> {
-        let path = folder.join(name);
-        let is_new = !path.exists();
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
-        let mut length = file.metadata()?.len();
-        let mut last = [0];
-        if length > 0 && file.read_at(&mut last, length - 1)? == 1 && last != *b"\n" {
-            file.write_all(b"\n")?;
-            length += 1;
-        }
-        if is_new {
-            // The file's name must be on disk, too, before its records are relied on.
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(Self { name: name.to_owned(), file, length })
-    }
-
-    /// What another program did to the file, if anything.
-    fn fault(&self, folder: &Path) -> io::Result<Option<FileFault>> {
-        let ours = self.file.metadata()?;
-        match fs::symlink_metadata(folder.join(&self.name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(FileFault::Vanished)),
-            Err(error) => Err(error),
-            Ok(there) if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) => Ok(Some(FileFault::Replaced)),
-            Ok(there) if there.len() != self.length => Ok(Some(FileFault::Changed)),
-            Ok(_) => Ok(None),
-        }
-    }
-}
-
-/// The writer: the open file and the end of the chain.
-struct Writer {
-    folder: PathBuf,
-    /// Held as long as the writer lives; the lock ends with it.
-    _lock: File,
-    open: Option<Day>,
-    tip: Tip,
-    torn: bool,
-    key: Arc<ArcSwapOption<Key>>,
-    /// The record of a touched file, which is still to be written.
-    fault: Option<Record>,
-}
-
-impl Writer {
-    fn open(folder: &Path, key: Arc<ArcSwapOption<Key>>) -> Result<Self, AuditError> {
-        let fail = |error: io::Error| AuditError::Folder(folder.into(), error.to_string(), Remedy::of(&error));
-        // A folder that is not there may be on a share that is not mounted yet, whatever keeps us from making one in its place.
-        let absent = |error: io::Error| AuditError::Folder(folder.into(), error.to_string(), Remedy::Wait);
-        fs::create_dir_all(folder).map_err(|error| if folder.exists() { fail(error) } else { absent(error) })?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("audit.lock")).map_err(fail)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(AuditError::Taken(folder.into())),
-            Err(fs::TryLockError::Error(error)) => return Err(fail(error)),
-        }
-        let (tip, torn) = Tip::find(folder).map_err(fail)?;
-        Ok(Self { folder: folder.into(), _lock: lock, open: None, tip, torn, key, fault: None })
-    }
-
-    /// Appends records, all or none.
-    fn append(&mut self, records: &[&Record]) -> io::Result<()> {
-        let now = clock::now();
-        let name = format!("audit-{}.jsonl", now.strftime("%Y%m%d"));
-        if let Some(day) = &self.open
-            && let Some(what) = day.fault(&self.folder)?
-        {
-            tracing::error!(
-                file = day.name,
-                what = what.code(),
-                "the audit file was touched by somebody else; records go on in a file of the same name"
-            );
-            self.fault = Some(Record::File(FileRecord { v: record::VERSION, time: now, file: day.name.clone(), what: what.into() }));
-            self.open = None;
-        }
-        let day = match self.open.take() {
-            Some(day) if day.name == name => day,
-            _ => Day::open(&self.folder, &name)?,
-        };
-        let fault = self.fault.take();
-        let written = self.write(day, fault.iter().chain(records.iter().copied()));
-        if written.is_err() {
-            self.fault = fault;
-        }
-        written
-    }
-
-    fn write<'r>(&mut self, mut day: Day, records: impl Iterator<Item = &'r Record>) -> io::Result<()> {
-        let (mut text, mut tip, key) = (String::new(), self.tip.clone(), self.key.load_full());
-        for record in records {
-            text.push_str(&tip.link(record, key.as_deref()));
-        }
-        let written = day.file.write_all(text.as_bytes());
-        if written.is_ok() {
-            day.length += text.len() as u64;
-            self.tip = tip;
-        } else {
-            // A half-written line would break the chain. The disk may be full, but truncating needs no space.
-            day.file.set_len(day.length)?;
-        }
-        self.open = Some(day);
-        written
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.open.as_ref().map_or(Ok(()), |day| day.file.sync_data())
-    }
-
-    /// Whether what was written is found under the file's name.
-    fn is_in_place(&self) -> io::Result<()> {
-        let Some(day) = &self.open else { return Ok(()) };
-        day.fault(&self.folder)?.map_or(Ok(()), |what| Err(io::Error::other(format!("{} {} while it was written", day.name, what.code()))))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::{self, File},
+        io::Write as _,
+    };
+
     use tempfile::TempDir;
 
     use super::*;
@@ -453,20 +440,20 @@ mod tests {
     #[test]
     fn what_nobody_waits_for_any_more_is_not_written() {
         let folder = TempDir::new().unwrap();
-        let writer = Writer::open(folder.path(), Arc::default()).unwrap();
+        let writer = Writer::open(&AuditConfig::new(folder.path().into()), Arc::default(), clock::now()).unwrap();
         let (queue, jobs) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(10));
         let share = || Arc::clone(&room).try_acquire_owned().unwrap();
         for (number, keeps) in [true, false, true, false].into_iter().enumerate() {
             let (sender, receiver) = oneshot::channel();
             let outcome = Record::outcome(clock::now(), format!("mail-{number}"), crate::mail::Outcome::cancelled());
-            queue.send(Job { record: outcome, _share: share(), waiting: Some(sender) }).map_err(drop).unwrap();
+            queue.send(Job { record: Some(outcome), _share: Some(share()), waiting: Some(sender) }).map_err(drop).unwrap();
             if keeps {
                 std::mem::forget(receiver);
             }
         }
         drop(queue);
-        run(writer, jobs, &Counter::default(), &OnceLock::new());
+        run(&runtime::Builder::new_current_thread().enable_time().build().unwrap(), writer, jobs, &OnceLock::new());
         let text = fs::read_to_string(only_file(folder.path())).unwrap();
         let written: Vec<bool> = (0..4).map(|number| text.contains(&format!("mail-{number}"))).collect();
         assert_eq!(written, [true, false, true, false], "{text}");

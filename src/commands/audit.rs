@@ -19,7 +19,10 @@ use crate::{
     clock,
     mail::{
         Record,
-        record::{ClickKind, ClickRecord, FileRecord, MailRecord, OutcomeRecord, RefusalRecord, RefusalsRecord, StartRecord},
+        record::{
+            ClickKind, ClickRecord, FileRecord, MailRecord, Numbers, OutcomeRecord, RefusalRecord, RefusalsRecord, RekeyRecord,
+            RetiredRecord, StartRecord,
+        },
     },
 };
 
@@ -262,8 +265,13 @@ fn show(out: &mut impl Write, line: &[u8], record: &Record, form: Form) -> io::R
             let link = click.link.as_ref().map_or_else(|| "the link".to_owned(), |link| printable(&link.link));
             writeln!(out, "    +{after_s} s {likely} {what} {link}, from {address} ({}; {})", printable(why), printable(user_agent))
         }
-        Record::File(FileRecord { time, file, what, .. }) => {
-            writeln!(out, "{time:.3} the file {} {what}: somebody else touched it", printable(file))
+        Record::File(FileRecord { time, file, what, missing, .. }) => {
+            let missing = missing.map(|Numbers { first, last }| format!("; records {first} to {last} are missing")).unwrap_or_default();
+            writeln!(out, "{time:.3} the file {} {what}: somebody else touched it{missing}", printable(file))
+        }
+        Record::Rekey(RekeyRecord { time, old, new, .. }) => writeln!(out, "{time:.3} the audit's key changed from {old} to {new}"),
+        Record::Retired(RetiredRecord { time, file, first, last, .. }) => {
+            writeln!(out, "{time:.3} the file {} was retired: records {first} to {last}", printable(file))
         }
         Record::Start(StartRecord { time, version, .. }) => writeln!(out, "{time:.3} firstclick {} started", printable(version)),
         Record::Later => Ok(()),

@@ -15,7 +15,7 @@ mod start;
 mod unwrap;
 
 use std::{
-    fmt,
+    env, fmt,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -24,7 +24,7 @@ use std::{
 
 use crate::{
     allowlist::Mode,
-    audit::Audit,
+    audit::{Audit, AuditConfig, head},
     cli::{Cli, Command, DEFAULT_CONFIG},
     edit::tag::Tagger,
     identity::Authenticator,
@@ -32,7 +32,7 @@ use crate::{
     pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
     recognition::Recogniser,
     remedy::Remedy,
-    settings::{Files, Identity, LeftOut, Problems, Settings, Verify},
+    settings::{AuditKeeping, Files, Identity, LeftOut, Problems, Settings, Verify},
 };
 
 /// The answer of a command, which is its exit code.
@@ -151,8 +151,7 @@ fn pipeline_config(settings: &mut Settings, authenticator: Arc<Authenticator>, h
 /// The pipeline for a configuration, with nothing counted yet.
 fn build(mut settings: Settings, hostname: &str) -> anyhow::Result<Pipeline> {
     let authenticator = authenticator(&settings.identity, hostname)?;
-    let key = settings.audit_keys.keys.first().cloned();
-    let audit = settings.audit.as_deref().map(|folder| Audit::open_keyed(folder, key)).transpose()?;
+    let audit = audit_config(&settings).map(|config| Audit::open_with(&config)).transpose()?;
     let shared = shared(audit)?;
     let authenticator = Arc::new(authenticator.reporting(Arc::clone(&shared.needs.dns)));
     Ok(Pipeline::build(pipeline_config(&mut settings, authenticator, hostname), Arc::new(shared)))
@@ -160,8 +159,23 @@ fn build(mut settings: Settings, hostname: &str) -> anyhow::Result<Pipeline> {
 
 /// What survives a reload, with nothing counted yet.
 fn shared(audit: Option<Audit>) -> anyhow::Result<Shared> {
-    let fault = std::env::var("FIRSTCLICK_FAULT").ok().and_then(|name| FaultPoint::parse(&name));
+    let fault = env::var("FIRSTCLICK_FAULT").ok().and_then(|name| FaultPoint::parse(&name));
     Ok(Shared::new(Recogniser::built_in()?, audit).with_fault(fault))
+}
+
+/// The audit's part of a configuration; none where it names no folder.
+fn audit_config(settings: &Settings) -> Option<AuditConfig> {
+    let folder = settings.audit.clone()?;
+    let AuditKeeping { keep, compress, .. } = settings.audit_keeping;
+    let keys = settings.audit_keys.keys.clone();
+    Some(AuditConfig { keys, head: audit_head(settings), keep, compress, ..AuditConfig::new(folder) })
+}
+
+/// The audit's head file: where `[audit] state` says, else in systemd's state directory; else in the audit's folder, if there is one.
+fn audit_head(settings: &Settings) -> Option<PathBuf> {
+    let of_systemd = || env::var_os("STATE_DIRECTORY").and_then(|folders| env::split_paths(&folders).next());
+    let folder = settings.audit_keeping.state.clone().or_else(of_systemd).or_else(|| settings.audit.clone())?;
+    Some(folder.join(head::NAME))
 }
 
 /// The authenticator for a configuration.

@@ -215,7 +215,7 @@ impl Reload {
             server.replace(Arc::clone(&pipeline));
         }
         if let Some(audit) = &pipeline.shared.audit {
-            audit.key_by(settings.audit_keys.keys.first().cloned());
+            audit.key_by(settings.audit_keys.keys.clone());
         }
         let swept = self.servers.pipeline.config.link_store.as_ref();
         if let Some(links) = pipeline.config.link_store.as_ref().filter(|links| !swept.is_some_and(|old| Arc::ptr_eq(old, links))) {

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Answer, Config, Listed, authenticator,
+    Answer, Config, Listed, audit_config, authenticator,
     digest::{self, Plan},
     pipeline_config,
     reload::{Cause, InForce, Reload, Servers, say_what_stands},
@@ -117,8 +117,10 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     let failure = drain(running, &mails).await.or(failure);
     shared.summarise_refusals(clock::now());
     if let Some(audit) = &shared.audit {
-        // An empty queue: the last records are written.
-        let _ = audit.wait_for_room(limits::AUDIT_QUEUE).await;
+        // The last records are on disk, and the log has a last checkpoint.
+        if let Err(error) = audit.settle().await {
+            tracing::error!(%error, "the last audit records may not be on disk");
+        }
     }
     page.drain.cancel();
     if let Some(ended) = page_ended {
@@ -129,8 +131,7 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
 }
 
 fn audit(settings: &Settings) -> Result<Option<Audit>, NotStarted> {
-    let key = settings.audit_keys.keys.first().cloned();
-    let audit = settings.audit.as_deref().map(|folder| Audit::open_keyed(folder, key)).transpose();
+    let audit = audit_config(settings).map(|config| Audit::open_with(&config)).transpose();
     audit.map_err(|error| NotStarted::new(&error, error.remedy()))
 }
 

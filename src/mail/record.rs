@@ -30,8 +30,12 @@ pub enum Record {
     Click(ClickRecord),
     /// The audit's writer started.
     Start(StartRecord),
-    /// The audit file was changed or removed by another program.
+    /// The audit file was changed or removed by another program, or the chain was cut.
     File(FileRecord),
+    /// The key of the chain changes.
+    Rekey(RekeyRecord),
+    /// A file whose time is over was removed.
+    Retired(RetiredRecord),
     /// A record of a type that a later version writes.
     #[serde(other)]
     Later,
@@ -71,7 +75,7 @@ impl Record {
             Self::Outcome(outcome) => Some(&outcome.id),
             Self::Refusal(refusal) => Some(&refusal.id),
             Self::Click(click) => Some(&click.id),
-            Self::Refusals(_) | Self::Start(_) | Self::File(_) | Self::Later => None,
+            Self::Refusals(_) | Self::Start(_) | Self::File(_) | Self::Rekey(_) | Self::Retired(_) | Self::Later => None,
         }
     }
 
@@ -83,7 +87,7 @@ impl Record {
             Self::Outcome(outcome) => outcome.outcome.reply.len(),
             Self::Refusal(refusal) => refusal.from.len() + refusal.reply.len(),
             Self::Click(click) => click.user_agent.len() + click.why.len() + click.link.as_ref().map_or(0, |link| link.link.len() + 96),
-            Self::Refusals(_) | Self::Start(_) | Self::File(_) | Self::Later => 0,
+            Self::Refusals(_) | Self::Start(_) | Self::File(_) | Self::Rekey(_) | Self::Retired(_) | Self::Later => 0,
         };
         FRAME + texts
     }
@@ -351,7 +355,8 @@ pub struct StartRecord {
     pub torn: bool,
 }
 
-/// The audit file was changed or removed by another program. Records go on in the file that holds this record.
+/// The audit file was changed or removed by another program, or records at the chain's end are missing. Records go on in the file
+/// that holds this record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
     /// The format's version, [`VERSION`].
@@ -363,6 +368,50 @@ pub struct FileRecord {
     pub file: String,
     /// What was done to it.
     pub what: Code<FileFault>,
+    /// The records that are no longer there, by what the folder holds; none where that is not known, or none are missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Numbers>,
+}
+
+/// Records by their numbers, from the first to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbers {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+}
+
+/// The key of the chain changes with this record, which is written with both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RekeyRecord {
+    /// The format's version, [`VERSION`].
+    pub v: u8,
+    /// The time of the change.
+    #[serde(with = "time")]
+    pub time: Timestamp,
+    /// What the key before is called, 8 hexadecimal digits.
+    pub old: String,
+    /// What the key from here on is called.
+    pub new: String,
+}
+
+/// A file of records whose time is over was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiredRecord {
+    /// The format's version, [`VERSION`].
+    pub v: u8,
+    /// The time of its removal.
+    #[serde(with = "time")]
+    pub time: Timestamp,
+    /// The name of the file, without its folder.
+    pub file: String,
+    /// The number of its first record.
+    pub first: u64,
+    /// The number of its last record.
+    pub last: u64,
+    /// The hash of its last record, to which the oldest record that is left is linked.
+    pub hash: String,
 }
 
 vocabulary! {
@@ -412,6 +461,8 @@ vocabulary! {
         Vanished = "vanished", "It is no longer there.";
         Replaced = "replaced", "Another file is in its place.";
         Changed = "changed", "It is longer or shorter than it was left.";
+        Cut = "cut", "The chain ends before the record that the head file names, or holds another in its place.";
+        Head = "head", "The head file is damaged, so that a cut would not show.";
     }
 }
 

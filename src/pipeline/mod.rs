@@ -105,7 +105,8 @@ impl Shared {
         if let Some(audit) = &audit {
             audit.report_to(Arc::clone(&needs.audit));
         }
-        let metrics = Metrics::showing(audit.as_ref().map(Audit::lost).unwrap_or_default(), &needs);
+        let meters = audit.as_ref().map(Audit::meters).cloned().unwrap_or_default();
+        let metrics = Metrics::showing(&needs, |registry| meters.register(registry));
         Self {
             audit,
             metrics: Arc::new(metrics),

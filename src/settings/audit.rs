@@ -1,10 +1,13 @@
 //! `[audit]`: the folder of the records, and the keys of their chain.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     Problems,
-    keys::{File, Folder},
+    keys::{File, Flag, Folder, Time},
     layers::Layers,
 };
 use crate::edit::tag::Key;
@@ -36,8 +39,19 @@ impl AuditKeys {
     }
 }
 
-/// Compiles the section: the folder, where one is named, and the keys.
-pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> (Option<PathBuf>, AuditKeys) {
+/// What is kept of the audit, and where its head is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditKeeping {
+    /// The folder of the head file; none where it is the usual one.
+    pub state: Option<PathBuf>,
+    /// How long files are kept; none where it is for ever.
+    pub keep: Option<Duration>,
+    /// Whether closed files are compressed.
+    pub compress: bool,
+}
+
+/// Compiles the section: the folder, where one is named, the keys, and what is kept.
+pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> (Option<PathBuf>, AuditKeys, AuditKeeping) {
     let directory = file.take(const { Folder::of("audit.directory") }, problems);
     let keys = file.take(const { File::of("audit.key_file") }, problems).map(|found| {
         AuditKeys::read(&found.value).unwrap_or_else(|what| {
@@ -45,5 +59,10 @@ pub(super) fn compile(file: &mut Layers<'_>, problems: &mut Problems) -> (Option
             AuditKeys::default()
         })
     });
-    (directory.map(|found| found.value), keys.unwrap_or_default())
+    let keeping = AuditKeeping {
+        state: file.take(const { Folder::of("audit.state") }, problems).map(|found| found.value),
+        keep: file.take(const { Time::of("audit.keep") }, problems).map(|found| found.value),
+        compress: file.take(const { Flag::of("audit.compress") }, problems).is_some_and(|found| found.value),
+    };
+    (directory.map(|found| found.value), keys.unwrap_or_default(), keeping)
 }

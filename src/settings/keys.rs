@@ -611,6 +611,21 @@ pub const KEYS: &[Key] = &[
         Preset::Unset("\"audit.key\""),
         "Keys of the chain (`firstclick keygen --out audit.key`), the newest on top. Without it the chain shows mistakes, and whoever can write the files can compute it anew.",
     ),
+    Key::new(
+        "audit.state",
+        Kind::Folder,
+        Preset::Unset("\"/var/lib/firstclick\""),
+        "The folder of audit.head, which names the newest record, so that a cut-off end shows; best on another disk than `directory`. Without it, systemd's state directory, else `directory` itself.",
+    )
+    .at_start(),
+    Key::new(
+        "audit.keep",
+        Kind::Time(Duration::from_hours(24), Duration::from_hours(36_500 * 24)),
+        Preset::Unset("\"400d\""),
+        "How long files are kept: the oldest goes once its day is so long ago, and a record says so. Without it, for ever.",
+    )
+    .at_start(),
+    Key::new("audit.compress", Kind::Flag, Preset::Default("false"), "Whether files of days gone by are compressed (gzip).").at_start(),
 ];
 
 #[cfg(test)]

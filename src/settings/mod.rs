@@ -49,7 +49,7 @@ use std::{
 use jiff::Timestamp;
 
 pub use self::{
-    audit::AuditKeys,
+    audit::{AuditKeeping, AuditKeys},
     files::{Ended, Files},
     folder::LeftOut,
     identity::{Identity, Verify},
@@ -100,6 +100,8 @@ pub struct Settings {
     pub audit: Option<PathBuf>,
     /// The keys of the audit's chain.
     pub audit_keys: AuditKeys,
+    /// What is kept of the audit, and where its head is.
+    pub audit_keeping: AuditKeeping,
     /// The allowlist, compiled from its folder.
     pub allowlist: Allowlist,
     /// The folder that the allowlist was read from.
@@ -131,6 +133,7 @@ impl Settings {
             mail: None,
             audit: None,
             audit_keys: AuditKeys::default(),
+            audit_keeping: AuditKeeping::default(),
             allowlist: Allowlist::default(),
             allow: None,
             left_out: Vec::new(),
@@ -204,7 +207,7 @@ impl Settings {
         settings.guard = guard::compile(&mut file, SENDERS_TO_CHOOSE.map(str::to_owned).to_vec(), &mut settings.warnings, problems);
         settings.arc = arc::compile(&mut file, problems);
         settings.tag = tag::compile(&mut file, &mut settings.warnings, problems);
-        (settings.audit, settings.audit_keys) = audit::compile(&mut file, problems);
+        (settings.audit, settings.audit_keys, settings.audit_keeping) = audit::compile(&mut file, problems);
         settings.log = log::compile(&mut file, problems);
         settings.admin = compile_admin(&mut file, &mut settings.warnings, problems);
         settings.mail = mail::compile(&mut file, problems);

@@ -251,7 +251,7 @@ async fn the_audit_is_verified_by_its_key() {
     let mut client = Client::connect(process.address).await;
     client.greet().await;
     assert!(client.send("<a@b.test>", &["<c@d.test>"], b"From: a@b.test\r\n\r\nx\r\n").await.starts_with("250"));
-    poll("records", || (read_records(&folder.audit()).len() == 7).then_some(())).await;
+    poll("records", || (read_records(&folder.audit()).len() == 8).then_some(())).await;
     let (said, code) = verify();
     assert!(code == Some(0) && said.contains("every line was written with the key"), "{said}");
     drop(process);

@@ -1,0 +1,154 @@
+//! The head file: number and hash of the newest record that is surely on disk, kept outside of the audit's folder.
+//!
+//! By it the next start sees that the chain's end was cut off, that the folder was emptied, or that an older copy of it was put
+//! back. It is replaced whole, after the records that it names are on disk: it may lag behind the chain and never leads it.
+//! Whoever can write both folders can put an older head back as well: checkpoints that are kept elsewhere show that.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::constant_time;
+use serde::{Deserialize, Serialize};
+
+use super::chain::{Checkpoint, hexadecimal};
+use crate::edit::tag::Key;
+
+/// The name of the head file, where only its folder is named.
+pub const NAME: &str = "audit.head";
+
+/// The octets of a head file, at most; it has some 200.
+const LONGEST: u64 = 4 << 10;
+
+/// What stands in the file: one line of JSON.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    n: u64,
+    hash: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
+}
+
+/// What a head file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The record that it names.
+    pub newest: Checkpoint,
+    /// Whether it has a keyed hash that fits one of the keys; never where there are no keys.
+    pub is_keyed: bool,
+}
+
+/// Why a head file says nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// It cannot be read.
+    #[error("the head file {0:?} cannot be read: {1}")]
+    Read(PathBuf, io::Error),
+    /// It does not hold what the hop writes, or its keyed hash fits no key.
+    #[error("the head file {0:?} is damaged, or was written with a key that is not in the key file")]
+    Damaged(PathBuf),
+}
+
+impl Head {
+    /// Reads a head file; none where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no head file of these keys.
+    pub fn read(path: &Path, keys: &[Key]) -> Result<Option<Self>, HeadError> {
+        let damaged = || HeadError::Damaged(path.into());
+        let text = match fs::metadata(path).and_then(|found| if found.len() > LONGEST { Ok(Vec::new()) } else { fs::read(path) }) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| HeadError::Read(path.into(), error))?,
+        };
+        let written: Written = serde_json::from_slice(&text).map_err(|_| damaged())?;
+        let newest: Checkpoint = format!("{}:{}", written.n, written.hash).parse().map_err(|_| damaged())?;
+        let mut is_keyed = false;
+        if let Some(mac) = written.mac.filter(|_| !keys.is_empty()) {
+            let fits = |key: &Key| constant_time::verify_slices_are_equal(mac_of(&newest, key).as_bytes(), mac.as_bytes()).is_ok();
+            is_keyed = keys.iter().any(fits);
+            if !is_keyed {
+                return Err(damaged());
+            }
+        }
+        Ok(Some(Self { newest, is_keyed }))
+    }
+}
+
+/// The keyed hash of a head, by a key for this purpose alone.
+fn mac_of(newest: &Checkpoint, key: &Key) -> String {
+    hexadecimal(&key.derive("audit-head").digest(newest.to_string().as_bytes()))
+}
+
+/// The writer of a head file.
+#[derive(Debug)]
+pub(super) struct HeadFile {
+    path: PathBuf,
+    /// What it names, where it was written here.
+    written: Option<Checkpoint>,
+}
+
+impl HeadFile {
+    pub(super) const fn at(path: PathBuf) -> Self {
+        Self { path, written: None }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names a record, which must be on disk. Returns when the head is.
+    pub(super) fn write(&mut self, newest: &Checkpoint, key: Option<&Key>) -> io::Result<()> {
+        if newest.n == 0 || self.written.as_ref() == Some(newest) && self.path.exists() {
+            return Ok(());
+        }
+        let mac = key.map(|key| mac_of(newest, key));
+        let mut text = serde_json::to_string(&Written { n: newest.n, hash: newest.hash.clone(), mac })?;
+        text.push('\n');
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".tmp");
+        let mut file = File::create(&beside)?;
+        file.write_all(text.as_bytes())?;
+        // Its octets are on disk before its name is; were the name lost in a crash of the machine, the head would lag behind.
+        file.sync_data()?;
+        fs::rename(&beside, &self.path)?;
+        if self.written.is_none()
+            && let Some(folder) = self.path.parent()
+        {
+            File::open(folder)?.sync_all()?;
+        }
+        self.written = Some(newest.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_as_it_was_written_and_a_forged_one_is_not() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join(NAME);
+        let key = |letter: u8| Key::parse(&BASE64.encode([letter; 32])).unwrap();
+        let point = Checkpoint { n: 7, hash: "ab".repeat(32) };
+        assert!(Head::read(&path, &[]).unwrap().is_none());
+        let mut head = HeadFile::at(path.clone());
+        head.write(&point, None).unwrap();
+        assert_eq!(Head::read(&path, &[]).unwrap(), Some(Head { newest: point.clone(), is_keyed: false }));
+        assert_eq!(Head::read(&path, &[key(1)]).unwrap(), Some(Head { newest: point.clone(), is_keyed: false }));
+        let point = Checkpoint { n: 8, ..point };
+        head.write(&point, Some(&key(1))).unwrap();
+        assert_eq!(Head::read(&path, &[key(2), key(1)]).unwrap(), Some(Head { newest: point, is_keyed: true }));
+        assert!(matches!(Head::read(&path, &[key(2)]), Err(HeadError::Damaged(_))));
+        let text = fs::read_to_string(&path).unwrap();
+        for forged in [text.replace("\"n\":8", "\"n\":7"), "{}".into(), String::new(), "x".repeat(9_000)] {
+            fs::write(&path, forged).unwrap();
+            assert!(matches!(Head::read(&path, &[key(1)]), Err(HeadError::Damaged(_))));
+        }
+    }
+}
