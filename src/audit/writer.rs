@@ -116,6 +116,10 @@ impl Writer {
                 "the newest audit record was written with a key that is not in the key file: `audit verify` will not hold; put the old key below the new one"
             );
         }
+        let head = HeadFile::at(config.head.clone().unwrap_or_else(|| folder.join(head::NAME)));
+        if let Some(folder) = head.path().parent() {
+            fs::create_dir_all(folder).map_err(|error| AuditError::Head(error.to_string(), Remedy::of(&error)))?;
+        }
         let mut writer = Self {
             folder: folder.clone(),
             _lock: lock,
@@ -125,7 +129,7 @@ impl Writer {
             torn: end.torn,
             keys,
             by,
-            head: HeadFile::at(config.head.clone().unwrap_or_else(|| folder.join(head::NAME))),
+            head,
             fault: None,
             is_ahead: false,
             live: Arc::default(),
@@ -183,7 +187,7 @@ impl Writer {
             file,
             what = what.code(),
             missing = numbers,
-            "audit records were touched by somebody else, or are missing; a record says so, and records go on"
+            "the audit file was touched by somebody else, or records are missing; a record says so, and records go on"
         );
         self.fault = Some(Record::File(FileRecord { v: record::VERSION, time: now, file, what: what.into(), missing }));
     }

@@ -17,6 +17,7 @@ mod allow_folder;
 mod architecture;
 mod attacks;
 mod audit;
+mod audit_kept;
 mod bounds;
 mod browser;
 mod browsers;

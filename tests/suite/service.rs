@@ -270,8 +270,11 @@ async fn the_audit_is_verified_by_its_key() {
     fs::write(&file, forged).unwrap();
     let (said, code) = verify();
     assert!(code == Some(1) && said.contains("the chain is broken") && said.contains("key"), "{said}");
-    // Whoever has no key is told that the chain alone proves little.
+    // The head file knows better; and whoever has neither head nor key is told that the chain alone proves little.
     folder.configure(&smtp, "");
+    let (said, code) = verify();
+    assert!(code == Some(1) && said.contains("the chain was replaced"), "{said}");
+    fs::remove_file(folder.audit().join("audit.head")).unwrap();
     let (said, code) = verify();
     assert!(code == Some(0) && said.contains("has no key"), "{said}");
     let (said, code) = {

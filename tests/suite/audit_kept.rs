@@ -1,0 +1,189 @@
+//! What holds the audit's end, over the real program: the head file, checkpoints, and what other programs do to its files.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    time::Duration,
+};
+
+use firstclick::audit::files;
+
+use crate::{
+    hop::{
+        Client, Sink, VENDOR,
+        page::ask,
+        poll,
+        process::{Folder, Process},
+        read_records,
+    },
+    service::{BELIEVING, MAIL, tagged},
+};
+
+/// A folder whose head file is not where the records are.
+fn kept(sink: &Sink, audit: &str) -> Folder {
+    let rest = format!("state = \"state\"\n{audit}\n{BELIEVING}\n[admin]\nlisten = \"127.0.0.1:0\"");
+    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), &rest);
+    fs::write(folder.path("allow.d/vendor.toml"), format!("limit = \"unlimited\"\n{VENDOR}")).unwrap();
+    folder
+}
+
+fn verify(folder: &Folder, arguments: &[&str]) -> (String, Option<i32>) {
+    let (out, err, code) = folder.command(&[&["audit", "verify"], arguments].concat());
+    (format!("{out}{err}"), code)
+}
+
+async fn send(process: &Process, mails: usize) {
+    let mut client = Client::connect(process.address).await;
+    client.greet().await;
+    for _ in 0..mails {
+        assert!(client.send("<a@b.test>", &["<c@d.test>"], MAIL).await.starts_with("250"));
+    }
+}
+
+async fn metrics(process: &Process) -> String {
+    let address = process.says("the admin page is there").await.split("address=").nth(1).unwrap().trim().to_owned();
+    ask("GET", &format!("http://{address}/metrics"), &[], "").await.body
+}
+
+fn live(folder: &Folder) -> PathBuf {
+    files::list(&folder.audit()).unwrap().pop().unwrap().path().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_cut_off_shows_by_the_head_file_and_by_checkpoints() {
+    let sink = Sink::start().await;
+    let folder = kept(&sink, "key_file = \"audit.key\"");
+    assert_eq!(folder.command(&["keygen", "--out", folder.path("audit.key").to_str().unwrap()]).2, Some(0));
+    let mut process = folder.run().await;
+    let page = metrics(&process).await;
+    assert!(page.contains("firstclick_audit_records 1\n") && page.contains("firstclick_audit_checkpoint{hash=\""), "{page}");
+    send(&process, 5).await;
+    process.signal("TERM");
+    assert_eq!(process.ended().await, Some(0));
+    let log = folder.path("log");
+    fs::write(&log, process.log()).unwrap();
+    let log = log.to_str().unwrap();
+    assert_eq!(process.log().matches("audit checkpoint").count(), 2, "{}", process.log());
+
+    let (said, code) = verify(&folder, &[]);
+    assert!(said.contains("the end is proven by the head file: record 6 is the newest") && code == Some(0), "{said}");
+    let directory = folder.audit().display().to_string();
+    let (said, code) = verify(&folder, &["--directory", &directory]);
+    assert!(said.contains("the end is not proven: 6 is the newest record here") && code == Some(0), "{said}");
+    let (said, code) = verify(&folder, &["--directory", &directory, "--at-log", log]);
+    assert!(said.contains("2 of 2 checkpoints stand") && said.contains("proven by checkpoints: record 6") && code == Some(0), "{said}");
+
+    // Somebody who has the folder cuts the end off.
+    let text = fs::read_to_string(live(&folder)).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    fs::write(live(&folder), lines[..3].concat()).unwrap();
+    let (said, code) = verify(&folder, &[]);
+    assert!(said.contains("the end is cut off: the newest record here is 3, and ") && code == Some(1), "{said}");
+    let (said, code) = verify(&folder, &["--directory", &directory, "--at-log", log, "--json"]);
+    assert!(said.contains("\"found\":\"missing\"") && said.contains("\"holds\":false") && code == Some(1), "{said}");
+    // The next start says so, in log, metrics and records; mails and exemptions go on.
+    let process = folder.run().await;
+    let said = process.says("records are missing").await;
+    assert!(said.contains("ERROR") && said.contains("4 to 6"), "{said}");
+    assert!(metrics(&process).await.contains("firstclick_audit_faults_total{what=\"cut\"} 1\n"));
+    let mut client = Client::connect(process.address).await;
+    client.greet().await;
+    assert!(tagged(&mut client, &sink).await);
+    let record = read_records(&folder.audit()).into_iter().find(|record| record["type"] == "file").unwrap();
+    assert_eq!((record["n"].as_u64(), &record["missing"]), (Some(7), &serde_json::json!({ "first": 4, "last": 6 })));
+    let (said, code) = verify(&folder, &[]);
+    assert!(said.contains("records 4 to 6, which come before this one, are missing") && code == Some(1), "{said}");
+    drop(process);
+    // What was cut off is put back.
+    fs::write(folder.audit().join(format!("{}.1", live(&folder).file_name().unwrap().to_str().unwrap())), lines[3..].concat()).unwrap();
+    let (said, code) = verify(&folder, &["--at-log", log]);
+    assert!(said.contains("2 of 2 checkpoints stand in the chain") && code == Some(0), "{said}");
+    // The folder emptied.
+    fs::remove_dir_all(folder.audit()).unwrap();
+    fs::create_dir(folder.audit()).unwrap();
+    let (said, code) = verify(&folder, &[]);
+    assert!(said.contains("there is no record in ") && said.contains("says that there were ") && code == Some(1), "{said}");
+}
+
+/// logrotate's ways, and rm: each is noticed before the next exemption, and the chain goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_file_that_others_touch_is_noticed_and_begun_anew() {
+    let sink = Sink::start().await;
+    let folder = kept(&sink, "");
+    let process = folder.run().await;
+    let mut client = Client::connect(process.address).await;
+    client.greet().await;
+    let aside = |number: u8| PathBuf::from(format!("{}.{number}", live(&folder).display()));
+    for (what, touch) in [("vanished", 0), ("changed", 1), ("vanished", 2)] {
+        assert!(tagged(&mut client, &sink).await);
+        let file = live(&folder);
+        match touch {
+            // `create`: the file is renamed.
+            0 => fs::rename(&file, aside(1)).unwrap(),
+            // `copytruncate`.
+            1 => {
+                fs::copy(&file, aside(2)).unwrap();
+                File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
+            }
+            _ => fs::remove_file(&file).unwrap(),
+        }
+        assert!(tagged(&mut client, &sink).await);
+        let text = fs::read_to_string(&file).unwrap();
+        let first = text.lines().next().unwrap();
+        assert!(first.starts_with("{\"type\":\"file\"") && first.contains(what) && text.contains("\"decision\":\"act\""), "{text}");
+        // What was put aside in the folder is read as a part of the chain; what was removed is missed.
+        let (said, code) = verify(&folder, &[]);
+        assert_eq!(code, Some(i32::from(touch == 2)), "{said}");
+    }
+    let page = metrics(&process).await;
+    assert!(page.contains("firstclick_audit_faults_total{what=\"vanished\"} 2\n"), "{page}");
+    assert!(page.contains("firstclick_audit_faults_total{what=\"changed\"} 1\n"), "{page}");
+    // Without a mail, too.
+    fs::remove_file(live(&folder)).unwrap();
+    poll("a new file", || fs::read_to_string(live(&folder)).ok().filter(|text| text.contains("vanished"))).await;
+}
+
+/// The clock stepped back over midnight, and by years: the newest file is gone on with. What is old is compressed.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_never_go_back_and_closed_files_are_compressed() {
+    let sink = Sink::start().await;
+    let folder = kept(&sink, "compress = true\nkeep = \"400d\"");
+    drop(folder.run().await);
+    fs::rename(live(&folder), folder.audit().join("audit-20200101.jsonl")).unwrap();
+    drop(folder.run().await);
+    fs::rename(live(&folder), folder.audit().join("audit-29990101.jsonl")).unwrap();
+    let process = folder.run().await;
+    process.says("the clock is behind the newest audit file").await;
+    send(&process, 1).await;
+    process.says("an audit file was retired").await;
+    let names = || -> Vec<String> { files::list(&folder.audit()).unwrap().iter().map(ToString::to_string).collect() };
+    poll("one file", || (names() == ["audit-29990101.jsonl"]).then_some(())).await;
+    let (said, code) = verify(&folder, &[]);
+    assert!(said.contains("from record 2 on, and those before were retired") && code == Some(0), "{said}");
+}
+
+/// Killed at any moment, the hop leaves a chain that holds, and its next start alarms nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_moment_is_no_alarm() {
+    let sink = Sink::start().await;
+    let folder = kept(&sink, "");
+    for round in 0..8 {
+        let process = folder.run().await;
+        let address = process.address;
+        let mails = tokio::spawn(async move {
+            let Some(mut client) = Client::try_connect(address).await else { return };
+            client.greet().await;
+            loop {
+                client.send("<bounce@vendor.test>", &["<bob@corp.example>"], &crate::service::arc_signed()).await;
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(20 + 37 * round)).await;
+        process.signal("KILL");
+        mails.abort();
+        drop(process);
+        let (said, code) = verify(&folder, &[]);
+        assert_eq!(code, Some(0), "{said}");
+    }
+    let faults = read_records(&folder.audit()).into_iter().filter(|record| record["type"] == "file").count();
+    assert_eq!(faults, 0);
+}
