@@ -268,10 +268,10 @@ impl Metrics {
         self.digests.get_or_create(&DigestMail { result: "failed" }).inc();
     }
 
-    /// Exemptions that could not be recorded, and records that were lost, since the start.
+    /// Exemptions that could not be recorded, since the start.
     #[must_use]
-    pub fn losses(&self) -> (u64, u64) {
-        (self.audit_failures.get(), self.lost_records.get())
+    pub fn exemptions_unrecorded(&self) -> u64 {
+        self.audit_failures.get()
     }
 
     /// Sets the number of entries of the allowlist.

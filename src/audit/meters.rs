@@ -41,6 +41,12 @@ impl Meters {
         registry.register("audit_checkpoint", "The number of the record of the newest checkpoint, and its hash", self.checkpoint.clone());
     }
 
+    /// Records that were lost since the start.
+    #[must_use]
+    pub fn records_lost(&self) -> u64 {
+        self.lost.get()
+    }
+
     pub(super) fn lost(&self, records: usize) {
         self.lost.inc_by(records as u64);
     }

@@ -231,7 +231,8 @@ impl Keeper {
         if readers.is_empty() {
             return;
         }
-        let (withheld, records) = shared.metrics.losses();
+        let withheld = shared.metrics.exemptions_unrecorded();
+        let records = shared.audit.as_ref().map(|audit| audit.meters().records_lost()).unwrap_or_default();
         let mut facts = Facts { conditions, losses: Losses { withheld, records }, ..plan.facts() };
         let sent = self.memory.as_ref().map(|memory| memory.sent().clone()).unwrap_or_default();
         let found = plan.near_misses(&readers, &mut facts, &sent, now);
