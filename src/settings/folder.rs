@@ -61,7 +61,9 @@ pub(super) fn load(
     watched.note_folder(folder);
     if let Err(error) = fs::read_dir(folder) {
         let error = access::explained(folder, Access::READ_OK | Access::EXEC_OK, error);
-        let what = format!("the folder cannot be read: {error}; create it, with one file for each sender");
+        let absent = error.kind() == std::io::ErrorKind::NotFound;
+        let how = if absent { "; create it, with one file for each sender" } else { "" };
+        let what = format!("the folder cannot be read: {error}{how}");
         return Folder { entries: Vec::new(), left_out: vec![LeftOut::because(folder, "allow", what)] };
     }
     let mut found: Vec<(PathBuf, Entry)> = Vec::new();

@@ -147,6 +147,7 @@ fn open_store(found: Found<PathBuf>, warnings: &mut Vec<Advice>) -> Arc<LinkStor
         .and_then(|about| if about.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) })
         .and_then(|()| Ok(access(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?));
     if let Err(error) = usable {
+        let error = super::access::explained(&folder, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK, error);
         let what = format!(
             "{} cannot be used: {error}; until it can, mails to be guarded are not, and stored links do not open; create it and give it \
              to the user that firstclick runs as, or leave the key out: guard links are long then, and need no folder",

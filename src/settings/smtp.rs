@@ -1,9 +1,14 @@
 //! `[smtp]`: compiled into the SMTP server's configuration.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::Access;
 
 use super::{
-    Advice, Problems, Severity, SourceSpan, addresses, hint, host_name,
+    Advice, Problems, Severity, SourceSpan, access, addresses, hint, host_name,
     keys::{File, Flag, Folder, List, Number, Size, Text, Time, Word},
     layers::Layers,
     networks,
@@ -96,7 +101,9 @@ fn mail(file: &mut Layers<'_>, config: &mut Config, problems: &mut Problems) {
             config.temporary = found.value;
         } else {
             let remedy = super::files::remedy_of_all([found.value.as_path()]);
-            problems.add_unusable(found.place, found.key, format!("{} is no folder", found.value.display()), remedy);
+            let what = access::closed(&found.value, Access::WRITE_OK | Access::EXEC_OK);
+            let what = what.unwrap_or_else(|| format!("{} is no folder", found.value.display()));
+            problems.add_unusable(found.place, found.key, what, remedy);
         }
     }
 }
@@ -118,7 +125,9 @@ fn next_hop_tls(file: &mut Layers<'_>, config: &mut Config, place: &SourceSpan, 
         && let Err(error) = tls::client(config.next_hop_tls, path.as_deref())
     {
         let at = authorities.map_or_else(|| place.clone(), |found| found.place);
-        problems.add_unusable(at, "smtp.next_hop_ca", error.to_string(), super::files::remedy_of_all(path.as_deref()));
+        let closed = path.as_deref().and_then(|path| access::closed(path, Access::READ_OK));
+        let what = closed.unwrap_or_else(|| error.to_string());
+        problems.add_unusable(at, "smtp.next_hop_ca", what, super::files::remedy_of_all(path.as_deref()));
     }
     config.authorities = path;
 }
@@ -152,10 +161,16 @@ impl CertificatePair {
             problems.add_missing(place.clone(), format!("{section}.{absent}"), what);
         }
         let (certificate, key) = self.certificate.zip(self.key)?;
-        let files = CertificateFiles { certificate: certificate.value, key: key.value };
+        let files = CertificateFiles { certificate: certificate.value.clone(), key: key.value.clone() };
         if let Err(error) = tls::server(&files) {
             let remedy = super::files::remedy_of_all([files.certificate.as_path(), &files.key]);
-            problems.add_unusable(certificate.place, certificate.key, error.to_string(), remedy);
+            // What is closed is told with the line that opens it, at its own key.
+            let closed = |path: &Path| access::closed(path, Access::READ_OK);
+            match (closed(&files.certificate), closed(&files.key)) {
+                (None, Some(what)) => problems.add_unusable(key.place, key.key, what, remedy),
+                (Some(what), _) => problems.add_unusable(certificate.place, certificate.key, what, remedy),
+                (None, None) => problems.add_unusable(certificate.place, certificate.key, error.to_string(), remedy),
+            }
         }
         Some(files)
     }

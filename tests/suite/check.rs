@@ -20,7 +20,9 @@ const NEXT_HOP: &str = "next_hop = \"127.0.0.1:1\"";
 /// A folder whose secrets are nobody else's, with one entry.
 fn folder(rest: &str) -> Folder {
     let folder = Folder::new(NEXT_HOP, rest);
-    fs::write(folder.path("allow.d/vendor.toml"), format!("owner = \"it@corp.example\"\nexpires = 2099-12-31\n{VENDOR}")).unwrap();
+    fs::write(folder.path("allow.d/vendor.toml"), format!("expires = 2099-12-31\n{VENDOR}")).unwrap();
+    // One word to Exchange, or there is advice about it.
+    fs::write(folder.path("tag.token"), "fc7k2m9q4x8z1b3n5v6c\n").unwrap();
     for secret in ["tag.token", "tag.key"] {
         mode(&folder.path(secret), 0o640);
     }
