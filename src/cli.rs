@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The first click on a one-time link belongs to the person it was sent to.
 ///
@@ -114,29 +114,67 @@ pub enum Audit {
     /// Check that no record was changed or removed; exit 1 where one was, and where there is none
     Verify(Verify),
     /// Print the newest records
-    Tail {
-        /// The audit folder; without it, the configuration's
-        #[arg(long, value_name = "DIR")]
-        directory: Option<PathBuf>,
-        /// How many
-        #[arg(short = 'n', long, default_value_t = 10)]
-        lines: usize,
-        /// Go on with new ones as they come
-        #[arg(short, long)]
-        follow: bool,
-        /// As they stand in the file
-        #[arg(long)]
-        json: bool,
-    },
+    Tail(Tail),
     /// Count decisions for each entry, and tell of near misses
-    Report {
-        /// The audit folder; without it, the configuration's
-        #[arg(long, value_name = "DIR")]
-        directory: Option<PathBuf>,
-        /// Not before this time, as in 2026-11-24 or 2026-11-24T10:00
-        #[arg(long, value_name = "TIME")]
-        since: Option<String>,
-    },
+    ///
+    /// `act` counts mails that were exempted, `observed` those that would have been, had their entry been in force.
+    Report(Report),
+}
+
+/// Of what time, for `find` and `report`.
+#[derive(Debug, Args)]
+pub struct Times {
+    /// From this time on
+    ///
+    /// As in 2026-11-24, "2026-11-24 10:00", 2026-11-24T10:00:00Z, 14:54 (today), today, yesterday, "2h ago", "30m ago" or
+    /// "3 days ago". Times without an offset are local; see --utc.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Up to this time, which is not in it; a day is in it as a whole
+    ///
+    /// Written as --since is: `--since 2026-11-24 --until 2026-11-24` is that day.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Read and print times in UTC, not in the zone of this machine
+    #[arg(long)]
+    pub utc: bool,
+}
+
+/// `audit tail`.
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// The audit folder; without it, the configuration's
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 10)]
+    pub lines: usize,
+    /// Go on with new ones as they come
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Print times in UTC, not in the zone of this machine
+    #[arg(long)]
+    pub utc: bool,
+    /// As they stand in the file
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `audit report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The audit folder; without it, the configuration's
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// Of what time
+    #[command(flatten)]
+    pub times: Times,
+    /// One JSON object
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// A line for each entry, with commas between the columns
+    #[arg(long)]
+    pub csv: bool,
 }
 
 /// `audit verify`.
@@ -171,7 +209,7 @@ pub struct Find {
     /// The hop's id of a mail
     #[arg(long)]
     pub id: Option<String>,
-    /// A recipient, or a part of one
+    /// A recipient, or a part of one; where records hold pseudonyms, a whole address
     #[arg(long, value_name = "ADDRESS")]
     pub to: Option<String>,
     /// The reverse-path or the From domain, or a part of one
@@ -183,12 +221,12 @@ pub struct Find {
     /// An entry of the allowlist
     #[arg(long)]
     pub entry: Option<String>,
-    /// act, `near_miss` or pass
+    /// A decision
     #[arg(long)]
-    pub decision: Option<String>,
-    /// Not before this time, as in 2026-11-24 or 2026-11-24T10:00
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
+    pub decision: Option<Decision>,
+    /// Of what time
+    #[command(flatten)]
+    pub times: Times,
     /// As they stand in the file
     #[arg(long)]
     pub json: bool,
@@ -203,6 +241,18 @@ pub struct Digest {
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// A decision, as records have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Decision {
+    /// Exempted, or in observe mode would have been
+    Act,
+    /// Of an entry's sender, and one check failed
+    #[value(name = "near_miss", alias = "near-miss")]
+    NearMiss,
+    /// Relayed as it came
+    Pass,
 }
 
 /// `senders`.

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 pub use jiff::Timestamp;
+use jiff::{ZonedDateTime, tz::TimeZone};
 
 /// The current time of day.
 #[must_use]
@@ -53,4 +54,10 @@ pub fn id() -> String {
     // Without random bits the time alone still makes ids differ within one replica.
     let _ = aws_lc_rs::rand::fill(&mut random);
     format!("{:011x}{:08x}", now().as_millisecond(), u32::from_be_bytes(random))
+}
+
+/// The current time in the zone of this machine, in which people read and type times.
+#[must_use]
+pub fn local() -> ZonedDateTime {
+    now().to_zoned_datetime(TimeZone::system())
 }

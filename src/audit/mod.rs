@@ -12,6 +12,7 @@ pub mod files;
 pub mod head;
 mod keep;
 pub mod meters;
+pub mod pseudonym;
 pub mod verify;
 pub mod watch;
 mod writer;

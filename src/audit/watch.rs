@@ -12,8 +12,10 @@ use crate::mail::{Record, VerdictKind};
 /// The counts of one entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Mails that were exempted, or would have been in observe mode.
+    /// Mails that were exempted.
     pub acted: usize,
+    /// Mails that would have been, were the entry in force.
+    pub observed: usize,
     /// Near misses by the check that failed.
     pub near_misses: BTreeMap<String, usize>,
     /// Other mails of its sender, which passed.
@@ -23,6 +25,12 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Mails that matched the entry in everything, in force or observed.
+    #[must_use]
+    pub const fn matched(&self) -> usize {
+        self.acted + self.observed
+    }
+
     /// Near misses by all checks together.
     #[must_use]
     pub fn missed(&self) -> usize {
@@ -34,20 +42,28 @@ impl Tally {
 #[derive(Clone, Debug, Default)]
 pub struct Tallies {
     entries: BTreeMap<String, Tally>,
-    /// Ids of the mails that acted, with their entries: a second record of one says that its exemption was withheld.
+    /// Ids of the mails that were exempted, with their entries: a second record of one says that its exemption was withheld.
     acted: HashMap<String, String>,
+    mails: usize,
+    unlisted: usize,
 }
 
 impl Tallies {
     /// Counts a record; one that is of no mail, or of a mail that no entry names, counts nothing.
     pub fn add(&mut self, record: &Record) {
         let Record::Mail(mail) = record else { return };
-        let Some(entry) = mail.entry.clone().filter(|entry| !entry.is_empty()) else { return };
-        if let Some(before) = self.acted.remove(&mail.id).and_then(|entry| self.entries.get_mut(&entry)) {
+        let withheld = self.acted.remove(&mail.id);
+        self.mails += usize::from(withheld.is_none());
+        if let Some(before) = withheld.and_then(|entry| self.entries.get_mut(&entry)) {
             before.acted = before.acted.saturating_sub(1);
         }
+        let Some(entry) = mail.entry.clone().filter(|entry| !entry.is_empty()) else {
+            self.unlisted += 1;
+            return;
+        };
         let tally = self.entries.entry(entry.clone()).or_default();
         match mail.decision.known() {
+            Some(VerdictKind::Act) if mail.observed => tally.observed += 1,
             Some(VerdictKind::Act) => {
                 tally.acted += 1;
                 self.acted.insert(mail.id.clone(), entry);
@@ -61,6 +77,18 @@ impl Tallies {
             }
             Some(VerdictKind::Pass) | None => tally.passed += 1,
         }
+    }
+
+    /// All mails, each counted once.
+    #[must_use]
+    pub const fn mails(&self) -> usize {
+        self.mails
+    }
+
+    /// Mails of senders that no entry names.
+    #[must_use]
+    pub const fn unlisted(&self) -> usize {
+        self.unlisted
     }
 
     /// The entries that any record named, with their counts.

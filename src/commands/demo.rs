@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use super::{Answer, runtime};
 use crate::{
     allowlist::{Allowlist, Entry, Mode},
-    audit::{Audit, chain, verify},
+    audit::{Audit, chain, pseudonym::Pseudonyms, verify},
     clock::{self, Stopwatch},
     edit::{
         guard_link::{self, GuardLinkKeys, SealKey},
@@ -189,6 +189,7 @@ impl Stage {
             lifetime: Duration::from_hours(24),
         });
         let guard = http::Config {
+            recipient_keys: Vec::new(),
             listen: page.local_addr()?,
             guard_links: Arc::clone(&guard_links),
             links: None,
@@ -214,6 +215,8 @@ impl Stage {
                 link_store: None,
                 arc_signer: None,
                 inspect_limit: 1 << 20,
+                policy: String::new(),
+                pseudonyms: Pseudonyms::default(),
             };
             let pipeline = Pipeline::build(pipeline, Arc::new(Shared::new(Recogniser::built_in()?, Some(audit.clone()))));
             let listener = TcpListener::bind("127.0.0.1:0").await.context("the hop's port")?;

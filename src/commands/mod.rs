@@ -7,6 +7,7 @@ mod demo;
 mod digest;
 mod explain;
 mod keygen;
+mod policy;
 mod reload;
 mod run;
 mod senders;
@@ -15,7 +16,7 @@ mod start;
 mod unwrap;
 
 use std::{
-    env, fmt,
+    env, fmt, fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -24,7 +25,7 @@ use std::{
 
 use crate::{
     allowlist::Mode,
-    audit::{Audit, AuditConfig, head},
+    audit::{Audit, AuditConfig, head, pseudonym::Pseudonyms},
     cli::{Cli, Command, DEFAULT_CONFIG},
     edit::tag::Tagger,
     identity::Authenticator,
@@ -105,9 +106,11 @@ impl Config {
         Ok(Settings::load_noting(self.path(), files).map_err(Listed)?)
     }
 
-    /// The configuration, or an empty one where none was named and none is installed.
+    /// The configuration, or an empty one where none was named and none is installed. One that may not be read is an error: judged by
+    /// an empty one, every mail would seem to pass.
     fn load_or_empty(&self) -> anyhow::Result<Settings> {
-        if self.0.is_none() && !self.path().exists() {
+        let is_missing = || fs::symlink_metadata(self.path()).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if self.0.is_none() && is_missing() {
             return Ok(Settings::empty());
         }
         let settings = self.load()?;
@@ -145,6 +148,8 @@ fn pipeline_config(settings: &mut Settings, authenticator: Arc<Authenticator>, h
         link_store: settings.guard.as_ref().and_then(|guard| guard.links.clone()),
         arc_signer: settings.arc.clone(),
         inspect_limit: settings.inspect_limit().unwrap_or(usize::MAX),
+        policy: settings.policy.short().to_owned(),
+        pseudonyms: Pseudonyms::by(settings.recipients.writing()),
     }
 }
 

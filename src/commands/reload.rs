@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::{Config, authenticator, digest::Plan, pipeline_config};
+use super::{Config, Listed, authenticator, digest::Plan, pipeline_config, policy};
 use crate::{
     http, limits,
     link_store::LinkStore,
+    mail::record::PolicyBy,
     milter,
     pipeline::{Pipeline, Shared},
     readiness::{Readiness, Topic},
-    settings::{Ended, Files, Identity, LeftOut, Settings, WrittenKeys, keys::Key},
+    settings::{Ended, Files, Identity, LeftOut, Policy, Settings, WrittenKeys, keys::Key},
     smtp::server::{Server, Snapshot},
 };
 
@@ -33,6 +34,7 @@ pub(super) struct Servers {
 pub(super) struct InForce {
     /// How identities are looked up; where it is unchanged, the resolver and its cache stay.
     identity: Identity,
+    policy: Policy,
     /// What was written when the configuration was read last.
     written: WrittenKeys,
     files: Files,
@@ -44,6 +46,7 @@ impl InForce {
     pub(super) fn of(settings: &Settings) -> Self {
         Self {
             identity: settings.identity.clone(),
+            policy: settings.policy.clone(),
             written: settings.written.clone(),
             files: settings.files.clone(),
             left_out: settings.left_out.clone(),
@@ -153,7 +156,10 @@ impl Reload {
                 let shared = &self.servers.pipeline.shared;
                 shared.metrics.reload(None);
                 let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-                let causes = causes.join(": ");
+                let pipeline = &self.servers.pipeline;
+                // A mistake in the file of aliases is shown with its line.
+                let causes = pipeline.config.pseudonyms.text(&causes.join(": "));
+                policy::refused(pipeline, &self.in_force.policy, &first_mistake(&error));
                 shared.readiness.say(Topic::Reload, format!("the configuration from before is in force: {causes}"));
                 tracing::error!(error = causes, "not reloaded: the configuration from before stays in force");
             }
@@ -204,6 +210,7 @@ impl Reload {
         self.name_what_needs_a_restart(&settings);
         let entries = pipeline.config.allowlist.entries().len();
         say_what_stands(&pipeline.shared, &settings, entries, &self.in_force.left_out);
+        policy::in_force(&pipeline, &settings.policy, &self.in_force.policy, settings.mode, PolicyBy::Reload);
         // The page first: a link that is sealed by a new key is opened from its first moment on.
         if let Some((server, prepared)) = self.servers.guard.as_ref().zip(guard) {
             server.replace(prepared);
@@ -231,6 +238,7 @@ impl Reload {
         self.servers.pipeline.shared.readiness.clear(Topic::Reload);
         tracing::info!(entries, mode = ?settings.mode, "reloaded");
         self.in_force.identity = settings.identity;
+        self.in_force.policy = settings.policy;
         self.in_force.written = settings.written;
         self.in_force.left_out = settings.left_out;
     }
@@ -263,4 +271,10 @@ impl Reload {
             }
         }
     }
+}
+
+/// The first mistake of a configuration, or what else stands in its way.
+fn first_mistake(error: &anyhow::Error) -> String {
+    let first = error.downcast_ref::<Listed>().and_then(|Listed(problems)| problems.0.first());
+    first.map_or_else(|| error.to_string(), ToString::to_string)
 }

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     Answer, Config, Listed, audit_config, authenticator,
     digest::{self, Plan},
-    pipeline_config,
+    pipeline_config, policy,
     reload::{Cause, InForce, Reload, Servers, say_what_stands},
     runtime, shared,
     start::{MailSockets, NotStarted, Patience, Sockets},
@@ -29,13 +29,13 @@ use crate::{
     identity::Authenticator,
     limits,
     link_store::LinkStore,
-    mail::Protocol,
+    mail::{Protocol, record::PolicyBy},
     milter,
     pipeline::{Pipeline, Shared},
     readiness::{Means, Readiness},
     remedy::Remedy,
     service::{Shutdown, listener::ListenerFailed, memory::MemoryBudget},
-    settings::Settings,
+    settings::{Policy, Settings},
     smtp::server::{self, Server, Snapshot},
 };
 
@@ -92,7 +92,9 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     sockets.log(&settings)?;
     let in_force = InForce::of(&settings);
     let digests = Arc::new(ArcSwap::from_pointee(Plan::of(&settings)));
+    let (policy, mode) = (settings.policy.clone(), settings.mode);
     let servers = servers(settings, hostname, audit, authenticator)?;
+    policy::in_force(&servers.pipeline, &policy, &Policy::default(), mode, PolicyBy::Start);
     let shared = Arc::clone(&servers.pipeline.shared);
     let (mails, page) = (Shutdown::default(), Shutdown::default());
     let page_ended = sockets.admin.map(|socket| {

@@ -1,7 +1,7 @@
 //! Requests for guard links and their responses. Only a POST with the nonce of the page leads on (303); every other response is a
 //! page.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, slice, sync::Arc};
 
 use axum::{
     Router,
@@ -21,6 +21,7 @@ use super::{
     page::{self, After, Ask, Layout, Logo},
 };
 use crate::{
+    audit::pseudonym::Pseudonyms,
     clock,
     edit::{
         guard_link::{GuardLink, OpenError, Opened, SealKey},
@@ -232,7 +233,7 @@ fn link(context: &Context, config: &Config, value: &str, opened: Result<Opened<'
             accept_language: text(headers, "accept-language"),
             purpose: &purpose,
         };
-        record_click(context, &sealed, redacted(&sealed, key), request, kind, now);
+        record_click(context, config, &sealed, redacted(&sealed, key), request, kind, now);
     };
     if *method == Method::GET || *method == Method::HEAD {
         on_record(ClickKind::Open);
@@ -286,6 +287,7 @@ fn redacted(sealed: &GuardLink, key: &SealKey) -> Option<RedactedLink> {
 /// Writes the record of a click, its line in the log, and counts it.
 fn record_click(
     context: &Context,
+    config: &Config,
     sealed: &GuardLink,
     link: Option<RedactedLink>,
     request: clicks::Request<'_>,
@@ -295,7 +297,7 @@ fn record_click(
     let (likely, why) = clicks::likely(request, sealed.at, now);
     let mut user_agent = request.user_agent.escape_debug().to_string();
     user_agent.truncate(user_agent.floor_char_boundary(limits::LOGGED_PATH));
-    let click = ClickRecord {
+    let mut click = ClickRecord {
         v: record::VERSION,
         time: now,
         id: sealed.mail.clone(),
@@ -309,6 +311,7 @@ fn record_click(
         likely: likely.into(),
         why,
     };
+    Pseudonyms::by(&config.recipient_keys).mask(slice::from_ref(&sealed.recipient)).click(&mut click);
     tracing::info!(id = click.id, kind = kind.code(), client = %click.address, after_s = click.after_s, likely = likely.code(), why = click.why, "guard link");
     context.server.metrics.click(kind);
     if let Some(audit) = &context.server.audit {

@@ -51,6 +51,8 @@ use crate::{
 /// The settings of the guard page.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The keys of readers' pseudonyms in the records of clicks; none where their addresses are recorded.
+    pub recipient_keys: Vec<Key>,
     /// The address on which readers' browsers, or the proxy in front, connect.
     pub listen: SocketAddr,
     /// The keys of guard links, by which their values open.

@@ -4,6 +4,7 @@
 //! it, written and read by the same type. The closed vocabularies of a record are here, too.
 
 mod auth_result;
+mod counted;
 mod flaw;
 mod kind;
 mod network;
@@ -14,6 +15,7 @@ mod transaction;
 
 pub use self::{
     auth_result::AuthResult,
+    counted::counted,
     flaw::{Flaw, Flaws},
     kind::Kind,
     network::Network,

@@ -3,7 +3,7 @@
 //! The names of the keys are a contract: log pipelines read them. A code of a later version is read as such, and a record of a
 //! type that this version does not know as [`Record::Later`].
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,10 @@ pub enum Record {
     Rekey(RekeyRecord),
     /// A file whose time is over was removed.
     Retired(RetiredRecord),
+    /// A configuration came into force, at a start or by a reload.
+    Policy(PolicyRecord),
+    /// A changed configuration was refused; the one before stays in force.
+    PolicyRefused(PolicyRefusedRecord),
     /// A record of a type that a later version writes.
     #[serde(other)]
     Later,
@@ -75,7 +79,33 @@ impl Record {
             Self::Outcome(outcome) => Some(&outcome.id),
             Self::Refusal(refusal) => Some(&refusal.id),
             Self::Click(click) => Some(&click.id),
-            Self::Refusals(_) | Self::Start(_) | Self::File(_) | Self::Rekey(_) | Self::Retired(_) | Self::Later => None,
+            Self::Refusals(_)
+            | Self::Start(_)
+            | Self::File(_)
+            | Self::Rekey(_)
+            | Self::Retired(_)
+            | Self::Policy(_)
+            | Self::PolicyRefused(_)
+            | Self::Later => None,
+        }
+    }
+
+    /// The time of the event; none where this version does not know the type.
+    #[must_use]
+    pub fn time(&self) -> Option<Timestamp> {
+        match self {
+            Self::Mail(mail) => Some(mail.time),
+            Self::Outcome(outcome) => Some(outcome.time),
+            Self::Refusal(refusal) => Some(refusal.time),
+            Self::Refusals(refusals) => Some(refusals.time),
+            Self::Click(click) => Some(click.time),
+            Self::Start(start) => Some(start.time),
+            Self::File(file) => Some(file.time),
+            Self::Rekey(rekey) => Some(rekey.time),
+            Self::Retired(retired) => Some(retired.time),
+            Self::Policy(policy) => Some(policy.time),
+            Self::PolicyRefused(refused) => Some(refused.time),
+            Self::Later => None,
         }
     }
 
@@ -87,6 +117,8 @@ impl Record {
             Self::Outcome(outcome) => outcome.outcome.reply.len(),
             Self::Refusal(refusal) => refusal.from.len() + refusal.reply.len(),
             Self::Click(click) => click.user_agent.len() + click.why.len() + click.link.as_ref().map_or(0, |link| link.link.len() + 96),
+            Self::Policy(policy) => policy.entries.keys().map(|name| name.len() * 2 + 32).sum(),
+            Self::PolicyRefused(refused) => refused.mistake.len(),
             Self::Refusals(_) | Self::Start(_) | Self::File(_) | Self::Rekey(_) | Self::Retired(_) | Self::Later => 0,
         };
         FRAME + texts
@@ -124,6 +156,9 @@ pub struct MailRecord {
     pub author: Option<String>,
     /// Octets of the mail as received.
     pub size: usize,
+    /// The policy that decided: the first 16 digits of a [`PolicyRecord::hash`]; none in records of earlier builds.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub policy: String,
     /// The verdict.
     pub decision: Code<VerdictKind>,
     /// Whether the entry is in observe mode: nothing was done.
@@ -412,6 +447,65 @@ pub struct RetiredRecord {
     pub last: u64,
     /// The hash of its last record, to which the oldest record that is left is linked.
     pub hash: String,
+}
+
+/// A configuration that came into force. Mails name it by the first 16 digits of its hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    /// The format's version, [`VERSION`].
+    pub v: u8,
+    /// The time from which it was in force.
+    #[serde(with = "time")]
+    pub time: Timestamp,
+    /// What put it in force.
+    pub by: Code<PolicyBy>,
+    /// A SHA-256 of all that was written, without secrets, in hexadecimal.
+    pub hash: String,
+    /// The version of firstclick, as in `1.2.0`.
+    pub version: String,
+    /// `observe` or `enforce`.
+    pub mode: String,
+    /// Every entry in force, and the first 16 digits of the hash of what it says.
+    pub entries: BTreeMap<String, String>,
+    /// Entries that were not in force before; at a start all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<String>,
+    /// Entries that say something else than before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// Entries that were in force before, and are not now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
+}
+
+impl PolicyRecord {
+    /// The hash as mails' records name it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.hash.get(..16).unwrap_or(&self.hash)
+    }
+}
+
+/// A changed configuration that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRefusedRecord {
+    /// The format's version, [`VERSION`].
+    pub v: u8,
+    /// The time at which it was read.
+    #[serde(with = "time")]
+    pub time: Timestamp,
+    /// The policy that stays in force: the first 16 digits of its hash.
+    pub policy: String,
+    /// The first mistake, in words.
+    pub mistake: String,
+}
+
+vocabulary! {
+    /// What put a configuration in force.
+    PolicyBy {
+        Start = "start", "The service started.";
+        Reload = "reload", "The configuration was read again.";
+    }
 }
 
 vocabulary! {

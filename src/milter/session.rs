@@ -419,7 +419,7 @@ fn refuse(pipeline: &Pipeline, client: &MtaClient, mail: &OpenTransaction, refus
         delivery: delivery.into(),
         reply: reply.clone(),
     };
-    pipeline.shared.refused_mail(record, code);
+    pipeline.refused_mail(record, &mail.recipients, code);
     MilterReply::Refuse(reply)
 }
 

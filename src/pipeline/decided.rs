@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     allowlist::{Decision, Entry, Finding, Mode, Reason},
+    audit::pseudonym::Mask,
     clock,
     edit::Patch,
     mail::{Delivery, Outcome, Record, VerdictKind, record::MailRecord},
@@ -56,6 +57,8 @@ struct OpenRecord {
     outcome: Option<Outcome>,
     reservation: Reservation,
     stands: Stands,
+    /// Hides the readers wherever the record goes.
+    mask: Mask,
 }
 
 /// Whether the audit holds a record of the mail already.
@@ -72,7 +75,9 @@ impl OpenRecord {
     /// time.
     fn close(&mut self) -> Option<Record> {
         let mut record = self.record.take()?;
-        let outcome = self.outcome.take().unwrap_or_else(Outcome::cancelled);
+        let mut outcome = self.outcome.take().unwrap_or_else(Outcome::cancelled);
+        self.mask.mail(&mut record);
+        self.mask.outcome(&mut outcome);
         if matches!(outcome.delivery.known(), Some(Delivery::Deferred | Delivery::Refused)) {
             self.give_back();
         }
@@ -131,7 +136,7 @@ pub struct Decided {
 
 impl Decided {
     /// A mail about which nothing is decided: it passes, without its forged fields.
-    pub(super) fn begin(shared: Arc<Shared>, mut record: MailRecord, removals: Vec<Patch>) -> Self {
+    pub(super) fn begin(shared: Arc<Shared>, mut record: MailRecord, removals: Vec<Patch>, mask: Mask) -> Self {
         record.removed = removals.len();
         let record = OpenRecord {
             shared,
@@ -139,6 +144,7 @@ impl Decided {
             outcome: None,
             reservation: Reservation::default(),
             stands: Stands::Nowhere,
+            mask,
         };
         Self { record, removals, exemption: None, others: VecDeque::new() }
     }
@@ -209,6 +215,7 @@ impl Decided {
         };
         let Some(record) = self.record.record.as_deref() else { return Err(Finding::fails(Reason::Fault, "there is no record")) };
         let mut durable = record.clone();
+        self.record.mask.mail(&mut durable);
         durable.reasons.push(reason(&Finding::holds(Reason::Audit, "on record")));
         let slot = audit.slot(Record::Mail(Box::new(durable))).await.map_err(&withheld)?;
         let written = slot.append_durable();
@@ -238,7 +245,7 @@ impl Ready {
         &self.patches
     }
 
-    /// The record of the decision, without an outcome.
+    /// The record of the decision, without an outcome; no reader is hidden in it.
     #[must_use]
     pub fn record(&self) -> Option<&MailRecord> {
         self.record.record.as_deref()

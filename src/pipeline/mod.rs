@@ -32,7 +32,7 @@ pub use self::{
 use self::{analysis::Thoroughness, decided::Exemption, fault::FaultPoint, quota::Quota, reading::ReadingPool, replay::Replay};
 use crate::{
     allowlist::{Allowlist, Finding, Reason, Verdict},
-    audit::Audit,
+    audit::{Audit, pseudonym::Pseudonyms},
     clock,
     edit::{
         Patch,
@@ -66,6 +66,10 @@ pub struct PipelineConfig {
     pub arc_signer: Option<ArcSigner>,
     /// Octets of the largest mail that is inspected.
     pub inspect_limit: usize,
+    /// The policy as records name it, by the first digits of its hash; empty where nothing of it is on record.
+    pub policy: String,
+    /// Hides readers in records, where the configuration wants it.
+    pub pseudonyms: Pseudonyms,
 }
 
 impl PipelineConfig {
@@ -227,8 +231,9 @@ impl Pipeline {
         let now = clock::now();
         let (message, removals) = self.read(transaction)?;
         let author = message.author().ok().map(|author| author.domain);
-        let record = record::begin(transaction, &message, author.as_ref(), now);
-        let mut decided = Decided::begin(Arc::clone(&self.shared), record, removals);
+        let record = record::begin(transaction, &message, author.as_ref(), &self.config.policy, now);
+        let mask = self.config.pseudonyms.mask(transaction.envelope.recipients);
+        let mut decided = Decided::begin(Arc::clone(&self.shared), record, removals, mask);
         let deciding = async {
             let ways = self.decide(transaction, &message, now, Thoroughness::Candidates).await;
             let key = self.config.link_hashes();
@@ -249,7 +254,7 @@ impl Pipeline {
     pub async fn preview(&self, transaction: &Transaction<'_>, now: Timestamp) -> Result<Preview, Refusal> {
         let (message, mut patches) = self.read(transaction)?;
         let author = message.author().ok().map(|author| author.domain);
-        let mut record = record::begin(transaction, &message, author.as_ref(), now);
+        let mut record = record::begin(transaction, &message, author.as_ref(), &self.config.policy, now);
         record.removed = patches.len();
         let ways = self.decide(transaction, &message, now, Thoroughness::Everything).await;
         let fault = || Way::pass(Analysis::nothing(Finding::fails(Reason::Fault, "nothing was decided; please report it with the mail")));

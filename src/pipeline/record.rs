@@ -18,7 +18,13 @@ use crate::{
 };
 
 /// The record of a mail about which nothing is decided: it passes.
-pub(super) fn begin(transaction: &Transaction<'_>, message: &Message<'_>, author: Option<&Domain>, time: Timestamp) -> MailRecord {
+pub(super) fn begin(
+    transaction: &Transaction<'_>,
+    message: &Message<'_>,
+    author: Option<&Domain>,
+    policy: &str,
+    time: Timestamp,
+) -> MailRecord {
     MailRecord {
         v: VERSION,
         time,
@@ -31,6 +37,7 @@ pub(super) fn begin(transaction: &Transaction<'_>, message: &Message<'_>, author
         message_id: message.message_id(),
         author: author.map(Domain::to_string),
         size: transaction.size,
+        policy: policy.to_owned(),
         decision: VerdictKind::Pass.into(),
         observed: false,
         actions: Vec::new(),

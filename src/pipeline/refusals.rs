@@ -9,7 +9,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::Shared;
+use super::{Pipeline, Shared};
 use crate::{
     limits,
     mail::{
@@ -109,10 +109,13 @@ impl Shared {
             }
         }
     }
+}
 
-    /// Writes the record of a mail that the hop itself refused after its data, and counts it.
-    pub fn refused_mail(&self, record: RefusalRecord, code: u16) {
-        self.metrics.refused(RefusedBy::Hop.code(), Stage::Data.code(), code);
+impl Pipeline {
+    /// Writes the record of a mail to these paths that the hop itself refused after its data, and counts it.
+    pub fn refused_mail(&self, mut record: RefusalRecord, recipients: &[String], code: u16) {
+        self.config.pseudonyms.mask(recipients).refusal(&mut record);
+        self.shared.metrics.refused(RefusedBy::Hop.code(), Stage::Data.code(), code);
         tracing::info!(
             id = record.id,
             from = record.from,
@@ -122,7 +125,7 @@ impl Shared {
             reply = record.reply,
             "mail refused"
         );
-        if let Some(audit) = &self.audit {
+        if let Some(audit) = &self.shared.audit {
             audit.append_now(Record::Refusal(record));
         }
     }

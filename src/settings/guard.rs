@@ -72,7 +72,21 @@ pub(super) fn compile(file: &mut Layers<'_>, others: Vec<String>, warnings: &mut
         warnings.push(Advice::new(Severity::Warning, place, "guard.url", says));
     }
     let Page { confirm, logo, note, help_desk } = page;
-    Some(Config { listen: listen?, guard_links, links, nonces: nonces?, certificate, proxies, confirm, others, logo, note, help_desk })
+    let recipient_keys = Vec::new();
+    Some(Config {
+        recipient_keys,
+        listen: listen?,
+        guard_links,
+        links,
+        nonces: nonces?,
+        certificate,
+        proxies,
+        confirm,
+        others,
+        logo,
+        note,
+        help_desk,
+    })
 }
 
 /// The keys of what the page shows.

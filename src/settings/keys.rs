@@ -626,6 +626,18 @@ pub const KEYS: &[Key] = &[
     )
     .at_start(),
     Key::new("audit.compress", Kind::Flag, Preset::Default("false"), "Whether files of days gone by are compressed (gzip).").at_start(),
+    Key::new(
+        "audit.recipients",
+        Kind::Word(&["clear", "hashed"]),
+        Preset::Default("\"clear\""),
+        "How records and the log name readers. clear: by their addresses. hashed: by pseudonyms, as in h:8a1f03b2c4d5e697@corp.example (docs/privacy.md).",
+    ),
+    Key::new(
+        "audit.recipients_key_file",
+        Kind::File,
+        Preset::Unset("\"recipients.key\""),
+        "Keys of the pseudonyms (`firstclick keygen --out recipients.key`), the newest on top, in a file of their own. Whoever has them finds a reader by his address; destroying them is the erasure.",
+    ),
 ];
 
 #[cfg(test)]

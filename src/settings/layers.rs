@@ -140,6 +140,16 @@ impl WrittenKeys {
         self.of(key).map(PathBuf::from)
     }
 
+    /// The keys that were written, with their values.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (*key, value.as_str()))
+    }
+
+    /// The file or folder that was written for a key.
+    pub(super) fn written_path(&self, key: &str) -> Option<PathBuf> {
+        self.0.get(key).map(PathBuf::from)
+    }
+
     /// The keys of the table that need a restart and have another value there.
     pub fn needing_restart<'a>(&'a self, there: &'a Self) -> impl Iterator<Item = &'static Key> + 'a {
         KEYS.iter().filter(|key| key.restart == Restart::Needed && !self.says_the_same(key, there))
@@ -214,6 +224,11 @@ impl<'t> Layers<'t> {
             self.files.note(file);
         }
         Some(Found { value: H::value(value)?, place, key: path })
+    }
+
+    /// The file that was written for a key; none where it was not taken yet.
+    pub(super) fn path_of(&self, key: &str) -> Option<PathBuf> {
+        self.written.written_path(key)
     }
 
     /// Whether a section stands in the file, or the environment names one of its keys.

@@ -26,9 +26,11 @@ mod mail;
 mod milter;
 #[cfg(test)]
 mod mistake_tests;
+mod policy;
 mod policy_test;
 pub mod products;
 mod readers;
+mod recipients;
 pub mod reference;
 pub mod schema;
 mod sentences;
@@ -55,6 +57,8 @@ pub use self::{
     identity::{Identity, Verify},
     layers::WrittenKeys,
     lint::{Advice, Severity},
+    policy::{Policy, PolicyChange},
+    recipients::{RecipientForm, Recipients},
     schema::{Mistake, Problem, Problems, SourceSpan},
     sentences::sentences,
     tag::Tag,
@@ -102,6 +106,10 @@ pub struct Settings {
     pub audit_keys: AuditKeys,
     /// What is kept of the audit, and where its head is.
     pub audit_keeping: AuditKeeping,
+    /// How records name readers.
+    pub recipients: Recipients,
+    /// What identifies this configuration in records.
+    pub policy: Policy,
     /// The allowlist, compiled from its folder.
     pub allowlist: Allowlist,
     /// The folder that the allowlist was read from.
@@ -134,6 +142,8 @@ impl Settings {
             audit: None,
             audit_keys: AuditKeys::default(),
             audit_keeping: AuditKeeping::default(),
+            recipients: Recipients::default(),
+            policy: Policy::default(),
             allowlist: Allowlist::default(),
             allow: None,
             left_out: Vec::new(),
@@ -179,6 +189,7 @@ impl Settings {
         let mut settings = Self::compile(path, &text, Environment::process(), &mut problems);
         files.extend(std::mem::take(&mut settings.files));
         settings.files = files.clone();
+        settings.policy = Policy::of(path, &settings);
         if problems.0.is_empty() {
             return Ok(settings);
         }
@@ -209,6 +220,10 @@ impl Settings {
         settings.tag = tag::compile(&mut file, &mut settings.warnings, problems);
         (settings.audit, settings.audit_keys, settings.audit_keeping) = audit::compile(&mut file, problems);
         settings.log = log::compile(&mut file, problems);
+        settings.recipients = recipients::compile(&mut file, problems);
+        if let Some(guard) = &mut settings.guard {
+            guard.recipient_keys = settings.recipients.writing().to_vec();
+        }
         settings.admin = compile_admin(&mut file, &mut settings.warnings, problems);
         settings.mail = mail::compile(&mut file, problems);
         listeners::check(&settings, |key| file.place(key), problems);

@@ -92,7 +92,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "limits",
         ],
     ),
-    ("audit", &["edit", "failures", "remedy", "mail", "clock", "limits"]),
+    ("audit", &["edit", "failures", "remedy", "message", "mail", "clock", "limits"]),
     ("link_store", &["edit", "clock", "limits"]),
     ("edit", &["identity", "message"]),
     ("allowlist", &["identity", "recognition", "message", "mail", "limits"]),
@@ -127,6 +127,7 @@ const PURE: &[&str] = &[
     "digest/schedule.rs",
     "digest/text.rs",
     "audit/watch.rs",
+    "audit/pseudonym.rs",
     "typed_time.rs",
 ];
 const WORLD: &[&str] = &[

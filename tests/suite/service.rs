@@ -242,7 +242,8 @@ async fn the_audit_is_verified_by_its_key() {
         client.greet().await;
         assert!(client.send("<a@b.test>", &["<c@d.test>"], b"From: a@b.test\r\n\r\nx\r\n").await.starts_with("250"));
     }
-    poll("records", || (read_records(&folder.audit()).len() == 6).then_some(())).await;
+    let mails = || read_records(&folder.audit()).iter().filter(|record| record["type"] == "mail").count();
+    poll("records", || (mails() == 5).then_some(())).await;
     let (said, code) = verify();
     assert!(code == Some(0) && said.contains("every line was written with the key"), "{said}");
     // A key that is put on top takes effect without a restart, and old lines stay proven.
@@ -251,7 +252,7 @@ async fn the_audit_is_verified_by_its_key() {
     let mut client = Client::connect(process.address).await;
     client.greet().await;
     assert!(client.send("<a@b.test>", &["<c@d.test>"], b"From: a@b.test\r\n\r\nx\r\n").await.starts_with("250"));
-    poll("records", || (read_records(&folder.audit()).len() == 8).then_some(())).await;
+    poll("records", || (mails() == 6).then_some(())).await;
     let (said, code) = verify();
     assert!(code == Some(0) && said.contains("every line was written with the key"), "{said}");
     drop(process);

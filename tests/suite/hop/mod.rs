@@ -23,7 +23,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use firstclick::{
     allowlist::{Allowlist, Entry, Mode, reader::Readers},
-    audit::Audit,
+    audit::{Audit, pseudonym::Pseudonyms},
     edit::{
         guard_link::GuardLinkKeys,
         tag::{Key, Tagger, Token},
@@ -84,6 +84,7 @@ pub(crate) fn hop() -> Build {
         links: None,
         arc: None,
         fault: None,
+        pseudonyms: Pseudonyms::default(),
         protocols: &[Protocol::Smtp],
     }
 }
@@ -101,6 +102,7 @@ pub(crate) struct Build {
     links: Option<Arc<LinkStore>>,
     arc: Option<ArcSigner>,
     fault: Option<FaultPoint>,
+    pseudonyms: Pseudonyms,
     protocols: &'static [Protocol],
 }
 
@@ -246,6 +248,8 @@ impl Build {
             link_store: self.links,
             arc_signer: self.arc,
             inspect_limit: config.inspect_limit,
+            policy: String::new(),
+            pseudonyms: self.pseudonyms,
         };
         let shared = Shared::new(Recogniser::built_in().unwrap(), Some(audit)).with_fault(self.fault);
         let pipeline = Pipeline::build(pipeline, Arc::new(shared));

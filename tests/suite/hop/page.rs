@@ -38,6 +38,7 @@ pub(crate) fn guard_links(url: &str) -> Arc<GuardLinkKeys> {
 
 fn config(address: SocketAddr) -> Config {
     Config {
+        recipient_keys: Vec::new(),
         listen: address,
         guard_links: guard_links(&format!("http://{address}")),
         links: None,

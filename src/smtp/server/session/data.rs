@@ -128,7 +128,7 @@ impl Session {
             delivery: delivery.into(),
             reply: reply.to_string(),
         };
-        self.snapshot.pipeline.shared.refused_mail(record, reply.code());
+        self.snapshot.pipeline.refused_mail(record, &open.recipients, reply.code());
         reply
     }
 

@@ -1,0 +1,115 @@
+//! Records as people read them.
+
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+
+use super::Form;
+use crate::{
+    commands::printable,
+    mail::{
+        Record, counted,
+        record::{
+            ClickKind, ClickRecord, FileRecord, MailRecord, Numbers, OutcomeRecord, PolicyBy, PolicyRecord, PolicyRefusedRecord,
+            RefusalRecord, RefusalsRecord, RekeyRecord, RetiredRecord, StartRecord,
+        },
+    },
+    typed_time::shown,
+};
+
+/// How records are printed.
+#[derive(Clone)]
+pub(super) struct Show {
+    pub(super) form: Form,
+    pub(super) zone: TimeZone,
+}
+
+impl Show {
+    /// Prints a record, which stands as `line` in its file.
+    pub(super) fn record(&self, out: &mut impl Write, line: &[u8], record: &Record) -> io::Result<()> {
+        if self.form == Form::Json {
+            out.write_all(line)?;
+            return out.write_all(b"\n");
+        }
+        let at = |time| shown(time, &self.zone);
+        match record {
+            Record::Mail(mail) => self.mail(out, mail),
+            Record::Outcome(OutcomeRecord { time, id, outcome, .. }) => {
+                writeln!(out, "{} {id} {} next hop: {}", at(*time), outcome.delivery, printable(&outcome.reply))
+            }
+            Record::Refusal(refusal) => {
+                let RefusalRecord { time, id, delivery, from, size, reply, .. } = refusal;
+                let (reply, from) = (printable(reply), printable(from));
+                writeln!(out, "{} {id} {delivery} by the hop itself: {reply} from={from} size={size}", at(*time))
+            }
+            Record::Refusals(RefusalsRecord { time, code, network, count, .. }) => {
+                let refusals = counted(usize::try_from(*count).unwrap_or(usize::MAX), "refusal");
+                writeln!(out, "{} {refusals} within a minute: {code} to {network}", at(*time))
+            }
+            Record::Click(click) => show_click(out, click),
+            Record::File(FileRecord { time, file, what, missing, .. }) => {
+                let missing = missing.map(|Numbers { first, last }| format!("; records {first} to {last} are missing")).unwrap_or_default();
+                writeln!(out, "{} the file {} {what}: somebody else touched it{missing}", at(*time), printable(file))
+            }
+            Record::Rekey(RekeyRecord { time, old, new, .. }) => {
+                writeln!(out, "{} the audit's key changed from {old} to {new}", at(*time))
+            }
+            Record::Retired(RetiredRecord { time, file, first, last, .. }) => {
+                writeln!(out, "{} the file {} was retired: records {first} to {last}", at(*time), printable(file))
+            }
+            Record::Start(StartRecord { time, version, .. }) => writeln!(out, "{} firstclick {} started", at(*time), printable(version)),
+            Record::Policy(policy) => writeln!(out, "{} {}", at(policy.time), policy_says(policy)),
+            Record::PolicyRefused(PolicyRefusedRecord { time, policy, mistake, .. }) => {
+                writeln!(out, "{} a changed configuration was refused, policy {policy} stays in force: {}", at(*time), printable(mistake))
+            }
+            Record::Later => Ok(()),
+        }
+    }
+
+    fn mail(&self, out: &mut impl Write, mail: &MailRecord) -> io::Result<()> {
+        let observed = if mail.observed { " (observed)" } else { "" };
+        let kind = mail.recognized.as_ref().map_or("-", |found| found.kind.code());
+        let entry = mail.entry.as_deref().unwrap_or("-");
+        let MailRecord { time, id, decision, from, to, .. } = mail;
+        let (time, from, to) = (shown(*time, &self.zone), printable(from), printable(&to.join(",")));
+        writeln!(out, "{time} {id} {decision}{observed} entry={entry} kind={kind} from={from} to={to}")?;
+        if let Some(stopped) = mail.stopped_by() {
+            writeln!(out, "    {}: {}", stopped.check, printable(&stopped.detail))?;
+        }
+        for link in &mail.one_time_links {
+            writeln!(out, "    one-time link {}", printable(&link.link))?;
+        }
+        match &mail.outcome {
+            Some(outcome) if !outcome.reply.is_empty() => writeln!(out, "    next hop: {}", printable(&outcome.reply)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn show_click(out: &mut impl Write, click: &ClickRecord) -> io::Result<()> {
+    let what = match click.what.known() {
+        Some(ClickKind::Open) => "opened the guard page of",
+        Some(ClickKind::Press) => "pressed the button, and went on to",
+        Some(ClickKind::WrongAnswer) => "chose a wrong sender on the page of",
+        Some(ClickKind::Refused) => "posted something that the guard page did not give, for",
+        None => click.what.code(),
+    };
+    let ClickRecord { after_s, likely, address, why, user_agent, .. } = click;
+    let link = click.link.as_ref().map_or_else(|| "the link".to_owned(), |link| printable(&link.link));
+    writeln!(out, "    +{after_s} s {likely} {what} {link}, from {address} ({}; {})", printable(why), printable(user_agent))
+}
+
+/// A policy in one line: what it is, and which entries changed with it.
+fn policy_says(policy: &PolicyRecord) -> String {
+    let since = if policy.by.known() == Some(PolicyBy::Start) { "since the start" } else { "by a reload" };
+    let mut said = format!("policy {} in force {since}: {}, {}", policy.short(), policy.mode, counted(policy.entries.len(), "entry"));
+    // At a start all of them are new.
+    if policy.by.known() != Some(PolicyBy::Start) {
+        for (what, names) in [("added", &policy.added), ("changed", &policy.changed), ("gone", &policy.gone)] {
+            if !names.is_empty() {
+                said.push_str(&format!("; {what} {}", names.join(", ")));
+            }
+        }
+    }
+    printable(&said)
+}
