@@ -38,6 +38,10 @@ pub enum Command {
     /// id and the time, so that those shown here differ from those of a mail that is relayed; they open where the configuration has
     /// no `store`, and short ones are dead, because nothing is stored.
     Explain(Explain),
+    /// Say what the allowlist makes of a sender and a link, without a mail
+    Ask(Ask),
+    /// Write an entry for a mail's sender, ready to paste into a file of the allowlist
+    Draft(Draft),
     /// Look into the audit
     #[command(subcommand)]
     Audit(Audit),
@@ -82,6 +86,7 @@ pub struct Check {
 
 /// `explain`.
 #[derive(Debug, Args)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
 pub struct Explain {
     /// One JSON object a line
     #[arg(long)]
@@ -95,16 +100,89 @@ pub struct Explain {
     /// A recipient; may be given several times
     #[arg(long = "rcpt", value_name = "ADDRESS")]
     pub recipients: Vec<String>,
-    /// Show the edits
-    #[arg(long)]
-    pub diff: bool,
-    /// Write the mail as it would leave
+    /// When and how it is judged
+    #[command(flatten)]
+    pub terms: Terms,
+    /// What of the edits is shown
+    #[command(flatten)]
+    pub shown: Shown,
+    /// Write the mail as it would leave, links and tag included
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Mails, folders of mails, or - for standard input
-    #[arg(required = true, value_name = "FILE|DIR|-")]
+    /// Mails, mboxes, maildirs, folders of mails, or - for standard input
+    #[arg(required = true, value_name = "FILE|DIR|MBOX|MAILDIR|-")]
     pub inputs: Vec<PathBuf>,
 }
+
+/// When and how a mail is judged that was saved.
+#[derive(Debug, Args)]
+pub struct Terms {
+    /// Judge as if the mail came at this time, as in "2026-11-24 10:00" or "3 days ago": ages of signatures, ends of entries
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Judge as if the sender had proven itself, and as if no scanner had wrapped the links: for a mail whose signature no longer verifies
+    #[arg(long)]
+    pub as_proven: bool,
+}
+
+/// What `explain` shows of a mail.
+#[derive(Debug, Args)]
+pub struct Shown {
+    /// Show the edits; those of the text, and the tag, only with --show-links
+    #[arg(long)]
+    pub diff: bool,
+    /// Show one-time links and tokens in full: whoever has them can use them
+    #[arg(long)]
+    pub show_links: bool,
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  firstclick explain --rcpt bob@corp.example reset.eml
+  firstclick explain --at \"2026-11-24 10:00\" --rcpt bob@corp.example reset.eml    # saved a while ago
+  firstclick explain --as-proven ~/Maildir                                        # saved behind the scanner
+  firstclick explain --json archive.mbox | jq -r .decision | sort | uniq -c
+Exit codes: 0 told; 2 an input is no mail, or the configuration has mistakes.";
+
+/// `ask`.
+#[derive(Debug, Args)]
+#[command(after_help = ASK_EXAMPLES)]
+pub struct Ask {
+    /// The address in From
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: String,
+    /// A link of the mail, in full
+    #[arg(long, value_name = "URL")]
+    pub link: String,
+    /// The reader
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+const ASK_EXAMPLES: &str = "\
+Example:
+  firstclick ask --from no-reply@acme-hr.example --link https://login.acme-hr.example/reset/6d0f6b2f9c1e4a7f8b3d
+Exit codes: 0 the list would exempt it, if the sender proves itself; 1 it would not.";
+
+/// `draft`.
+#[derive(Debug, Args)]
+#[command(after_help = DRAFT_EXAMPLES)]
+pub struct Draft {
+    /// The mail, or - for standard input
+    #[arg(value_name = "MAIL")]
+    pub mail: PathBuf,
+    /// The entry's name; without it, the sender's domain
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+const DRAFT_EXAMPLES: &str = "\
+Example:
+  firstclick draft reset.eml > /etc/firstclick/allow.d/acme-hr.toml
+Exit codes: 0 drafted; 1 no entry can take mails like this one, and why; 2 it is no mail.";
 
 /// `audit`.
 #[derive(Debug, Subcommand)]

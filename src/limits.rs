@@ -363,3 +363,6 @@ pub const DIGEST_SHOWN: usize = 50;
 
 /// Octets of the file in which is remembered what was sent: some 200 for each address.
 pub const DIGEST_MEMORY: u64 = 64 << 20;
+
+/// Octets of one saved mail that `explain` and `draft` read: more than servers take, and as much as may lie in memory.
+pub const SAVED_MAIL: u64 = 64 << 20;

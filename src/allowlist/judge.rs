@@ -415,6 +415,7 @@ fn named(signature: &Signature, source: &Source) -> String {
     let who = match source {
         Source::Sealer(sealer) => format!(", as {sealer} sealed"),
         Source::Upstream => ", as the upstream says".to_owned(),
+        Source::Assumed => ", which is assumed and was not looked at".to_owned(),
         Source::Nobody | Source::Here => String::new(),
     };
     format!("the DKIM signature of {domain}{who}")
@@ -535,6 +536,7 @@ fn decide_one(candidate: Candidate, facts: &HeaderFacts<'_>, body: &BodyFacts<'_
         recognition: Some(body.recognition.clone()),
         kind: judged.kind,
         one_time_links: judged.one_time,
+        missing: judged.missing,
         signatures: relied.signatures,
         condition: relied.condition,
     }

@@ -6,7 +6,7 @@ use super::{
     entry::{DecideBy, Entry, Subjects},
     judge,
     shape_match::Stray,
-    suggestion::{has_secret, remedy},
+    suggestion::{Missing, Remedy, has_secret, listing, naming},
     verdict::Finding,
 };
 use crate::{
@@ -24,6 +24,8 @@ pub(super) struct Judged {
     pub(super) one_time: Vec<usize>,
     /// The checks of the links, in order.
     pub(super) findings: Vec<Finding>,
+    /// What the entry would need for the others.
+    pub(super) missing: Missing,
 }
 
 /// Judges the links of a mail by what decides for the entry.
@@ -33,7 +35,9 @@ pub(super) fn judge(content: &Content, recognition: &Recognition, entry: &Entry,
         DecideBy::Words(kinds) => by_words(content, recognition, kinds, author, entry, readers),
         DecideBy::Subjects(subjects) => by_subjects(content, subjects, readers),
     };
-    judged.findings.push(other_links(content, &judged.one_time, entry, readers));
+    let (finding, missing) = other_links(content, &judged.one_time, recognition, entry, readers);
+    judged.findings.push(finding);
+    judged.missing = missing;
     judged
 }
 
@@ -54,7 +58,7 @@ fn by_shapes(content: &Content, recognition: &Recognition, author: Option<&Domai
         ],
         (None, None) => vec![Finding::fails(Reason::OneTimeLink, none_fits(content, recognition, author, entry, readers))],
     };
-    Judged { kind, one_time: fitting.iter().map(|(at, ..)| *at).collect(), findings }
+    Judged { kind, one_time: fitting.iter().map(|(at, ..)| *at).collect(), findings, missing: Missing::default() }
 }
 
 /// How many links there are, and in how many places where that is another number.
@@ -90,7 +94,7 @@ fn none_fits(content: &Content, recognition: &Recognition, author: Option<&Domai
     says.push_str(&format!("; {link}: {}", why.unwrap_or_else(|| "no shape is of its host".into())));
     if secret {
         let recognised = recognition.kind.filter(|_| recognition.one_time_links.contains(&at));
-        says.push_str(&format!("; if it is the mail's one-time link, {}", remedy(link, entry, readers, recognised)));
+        says.push_str(&format!("; if it is the mail's one-time link, {}", naming(link, entry, readers, recognised).says(entry)));
     }
     says
 }
@@ -132,7 +136,7 @@ fn by_words(
         ),
         (Some(first), None) => Finding::holds(Reason::OneTimeLink, first.link.to_string()),
     };
-    Judged { kind: recognition.kind, one_time, findings: vec![kind, link] }
+    Judged { kind: recognition.kind, one_time, findings: vec![kind, link], missing: Missing::default() }
 }
 
 /// The covered Subject decides, for senders whose links are all click counters: it must be one of the entry's texts, and the
@@ -154,37 +158,52 @@ fn by_subjects(content: &Content, subjects: &Subjects, readers: &[&str]) -> Judg
     } else {
         Finding::holds(Reason::OneTimeLink, format!("{} click counters of {} links", one_time.len(), content.links.len()))
     };
-    Judged { kind: None, one_time, findings: vec![subject, link] }
+    Judged { kind: None, one_time, findings: vec![subject, link], missing: Missing::default() }
 }
 
-/// Every link that is no one-time link, all that do not fit at once.
-fn other_links(content: &Content, one_time: &[usize], entry: &Entry, readers: &[&str]) -> Finding {
-    let mut strays: Vec<String> = Vec::new();
+/// Every link that is no one-time link, all that do not fit at once, and what the entry would need for them.
+fn other_links(content: &Content, one_time: &[usize], recognition: &Recognition, entry: &Entry, readers: &[&str]) -> (Finding, Missing) {
+    let (mut strays, mut missing): (Vec<String>, Missing) = Default::default();
+    let mut named: Vec<&Link> = Vec::new();
     let others = content.links.iter().enumerate().filter(|(at, _)| !one_time.contains(at));
-    for (_, found) in others {
-        let says = match entry.links.other(&found.link, readers) {
+    for (at, found) in others {
+        let link = &found.link;
+        let (says, remedy) = match entry.links.other(link, readers) {
             Ok(()) => continue,
-            Err(Stray::Unlisted) if has_secret(&found.link) => format!(
-                "{} is not among the entry's other_links, and carries a token, as one-time links do; if it is the sender's own, {}",
-                found.link,
-                remedy(&found.link, entry, readers, None)
-            ),
-            Err(Stray::Unlisted) => format!(
-                "{} is not among the entry's other_links; if it is the sender's own and no one-time link, {:?} lists it",
-                found.link,
-                found.link.pattern()
-            ),
-            Err(Stray::Carries(what)) => format!("{} carries the address of another site ({what})", found.link),
+            Err(Stray::Unlisted) => {
+                let recognised = recognition.kind.filter(|_| recognition.one_time_links.contains(&at));
+                let (what, remedy) = if has_secret(link) {
+                    (", and carries a token, as one-time links do; if it is the sender's own", naming(link, entry, readers, recognised))
+                } else if recognised.is_some() {
+                    // Listed, it would leave as it stands.
+                    ("; if it is the mail's one-time link", naming(link, entry, readers, recognised))
+                } else {
+                    ("; if it is the sender's own and no one-time link", listing(link))
+                };
+                let what = if matches!(remedy, Remedy::None(_)) { what.split("; if").next().unwrap_or_default() } else { what };
+                let between = if matches!(remedy, Remedy::None(_)) { "; " } else { ", " };
+                (format!("{link} is not among the entry's other_links{what}{between}{}", remedy.says(entry)), remedy)
+            }
+            Err(Stray::Carries(what)) => {
+                let says = format!("carries the address of another site ({what})");
+                (format!("{link} {says}"), Remedy::None(format!("it {says}")))
+            }
         };
-        if !strays.contains(&says) && strays.len() < SHOWN {
+        if !strays.contains(&says) {
+            missing.needs(link, remedy);
             strays.push(says);
+            named.push(link);
         }
     }
     if strays.is_empty() {
-        Finding::holds(Reason::OtherLinks, format!("{} links in all", content.links.len()))
-    } else {
-        Finding::fails(Reason::OtherLinks, strays.join("; "))
+        return (Finding::holds(Reason::OtherLinks, format!("{} links in all", content.links.len())), missing);
     }
+    missing.still_carried(&named, entry, readers);
+    if let Some(more) = strays.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        strays.truncate(SHOWN);
+        strays.push(format!("and {more} more, which `explain` lists"));
+    }
+    (Finding::fails(Reason::OtherLinks, strays.join("; ")), missing)
 }
 
 /// Whether a link unsubscribes somebody: it is treated along where another link grants, and never grants.

@@ -5,9 +5,11 @@
 //! [`evidence`]: only what the relied-on proof covers counts.
 
 mod carried;
+pub mod danger;
 pub mod entry;
 pub mod evidence;
 mod header_checks;
+mod hosts;
 pub mod index;
 pub mod judge;
 #[cfg(test)]
@@ -20,7 +22,7 @@ pub mod reader;
 pub mod shape;
 pub mod shape_match;
 mod shape_read;
-mod suggestion;
+pub mod suggestion;
 pub mod unguessable;
 pub mod verdict;
 

@@ -2,11 +2,11 @@
 //! one-time link that it may be. `other_links` would let it leave as it stands.
 
 use super::{
-    carried,
+    carried, danger,
     entry::{DecideBy, Entry},
     placeholder::{Part, Placeholder},
-    shape::Shape,
-    shape_match::{Fields, Split, split_path, split_query},
+    shape::{OtherLink, Shape},
+    shape_match::{Fields, LinkRules, Split, Stray, split_path, split_query},
     unguessable::is_unguessable,
 };
 use crate::{
@@ -21,28 +21,125 @@ pub(super) fn has_secret(link: &Link) -> bool {
     recognition::has_token(link) || pieces.is_some_and(|pieces| pieces.texts().any(is_unguessable))
 }
 
-/// What to do about a link that carries a token, as the end of a sentence. `recognised` is what words say of it, where they do.
-pub(super) fn remedy(link: &Link, entry: &Entry, readers: &[&str], recognised: Option<Kind>) -> String {
+/// What an entry would need for the links of a mail, so that one edit is enough. Nothing in it is dangerous.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Shapes for `[links]`.
+    pub shapes: Vec<(Kind, String)>,
+    /// Patterns for `other_links`.
+    pub other_links: Vec<String>,
+    /// Links that no line of an entry may let through, without their secrets, each with why and what else can be done.
+    pub unlistable: Vec<String>,
+}
+
+impl Missing {
+    /// Whether nothing is missing.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.shapes.is_empty() && self.other_links.is_empty() && self.unlistable.is_empty()
+    }
+
+    /// Adds what one link would need.
+    pub(super) fn needs(&mut self, link: &Link, remedy: Remedy) {
+        match remedy {
+            Remedy::Shape(kind, shape) if !self.shapes.iter().any(|(_, known)| *known == shape) => self.shapes.push((kind, shape)),
+            Remedy::OtherLink(pattern) if !self.other_links.contains(&pattern) => self.other_links.push(pattern),
+            Remedy::None(why) => self.unlistable.push(format!("{link}: {why}")),
+            Remedy::Shape(..) | Remedy::OtherLink(_) => {}
+        }
+    }
+
+    /// Adds the links that carry the address of another site, which shows only once they are listed.
+    pub(super) fn still_carried(&mut self, links: &[&Link], entry: &Entry, readers: &[&str]) {
+        let rules = self.added_to(&entry.links);
+        for link in links {
+            if let Err(Stray::Carries(what)) = rules.other(link, readers)
+                && rules.one_time(link, readers).is_none()
+            {
+                let says = format!("{link}: it carries the address of another site ({what})");
+                if !self.unlistable.contains(&says) {
+                    self.unlistable.push(says);
+                }
+            }
+        }
+    }
+
+    /// The links of an entry with what is missing.
+    fn added_to(&self, links: &LinkRules) -> LinkRules {
+        let shapes = self.shapes.iter().filter_map(|(kind, text)| Some((*kind, Shape::parse(text).ok()?)));
+        let others = self.other_links.iter().filter_map(|text| OtherLink::parse(text).ok());
+        LinkRules::new(
+            links.shapes().iter().cloned().chain(shapes).collect(),
+            links.other_links().iter().cloned().chain(others).collect(),
+            links.tenants().to_vec(),
+        )
+    }
+}
+
+/// What a link that an entry does not name would need.
+pub(super) enum Remedy {
+    /// A shape under `[links]`.
+    Shape(Kind, String),
+    /// A pattern in `other_links`.
+    OtherLink(String),
+    /// No line of an entry: why, and what else can be done.
+    None(String),
+}
+
+/// What a link without a secret would need.
+pub(super) fn listing(link: &Link) -> Remedy {
+    let pattern = link.pattern();
+    match OtherLink::parse(&pattern) {
+        Ok(other) => danger::other_link(&other).map_or(Remedy::OtherLink(pattern), |danger| Remedy::None(unlistable(danger))),
+        Err(error) => Remedy::None(format!("no pattern can name it: {error}")),
+    }
+}
+
+/// Why a dangerous link is not to be listed, and what else can be done.
+fn unlistable(danger: &str) -> String {
+    format!(
+        "it is not to be listed: {danger}. Ask the sender to link to pages of its own in these mails (without click tracking, or \
+         tracked under its own domain), or leave them to the scanner"
+    )
+}
+
+/// What a link that carries a token would need. `recognised` is what words say of it, where they do.
+pub(super) fn naming(link: &Link, entry: &Entry, readers: &[&str], recognised: Option<Kind>) -> Remedy {
     let instead = match entry.decide_by {
-        DecideBy::Shapes => return by_shape(link, entry, readers, recognised),
+        DecideBy::Shapes => {
+            let Some(text) = shape(link, entry, readers) else {
+                return Remedy::None(
+                    "write a shape for it under [links] (docs/allowlist.md); listed in other_links it would leave as it stands".to_owned(),
+                );
+            };
+            return match Shape::parse(&text).ok().as_ref().and_then(danger::shape) {
+                Some(danger) => Remedy::None(unlistable(danger)),
+                None => Remedy::Shape(kind(link).or(recognised).unwrap_or(Kind::Action), text),
+            };
+        }
         DecideBy::Words(_) => "decide_by = \"words\"",
         DecideBy::Subjects(_) => "`subject`",
     };
-    format!("an entry with [links] in the place of {instead} can name it")
+    Remedy::None(format!("an entry with [links] in the place of {instead} can name it"))
 }
 
-fn by_shape(link: &Link, entry: &Entry, readers: &[&str], recognised: Option<Kind>) -> String {
-    let Some(shape) = shape(link, entry, readers) else {
-        return "write a shape for it under [links] (docs/allowlist.md); listed in other_links it would leave as it stands".to_owned();
-    };
-    let kind = kind(link).or(recognised).unwrap_or(Kind::Action);
-    let mut shapes: Vec<String> =
-        entry.links.shapes().iter().filter(|(other, _)| *other == kind).map(|(_, shape)| shape.to_string()).collect();
-    if shapes.len() >= SHOWN {
-        return format!("add {shape:?} to {} under [links]", kind.code());
+impl Remedy {
+    /// What to do, as the end of a sentence.
+    pub(super) fn says(&self, entry: &Entry) -> String {
+        match self {
+            Self::Shape(kind, shape) => {
+                let others = entry.links.shapes().iter().filter(|(other, _)| other == kind);
+                let mut shapes: Vec<String> = others.map(|(_, shape)| shape.to_string()).collect();
+                if shapes.len() >= SHOWN {
+                    return format!("add {shape:?} to {} under [links]", kind.code());
+                }
+                shapes.push(shape.clone());
+                format!("write {} = {shapes:?} under [links]", kind.code())
+            }
+            Self::OtherLink(pattern) => format!("{pattern:?} lists it"),
+            Self::None(why) => why.clone(),
+        }
     }
-    shapes.push(shape);
-    format!("write {} = {shapes:?} under [links]", kind.code())
 }
 
 /// Shapes of a list that is shown whole.

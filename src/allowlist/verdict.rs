@@ -6,6 +6,7 @@ use super::{
     entry::{Entry, Mode},
     evidence::Evidence,
     reader::Condition,
+    suggestion::Missing,
 };
 use crate::{
     identity::proof::Seen,
@@ -103,6 +104,8 @@ pub struct Decision {
     pub kind: Option<Kind>,
     /// Every one-time link, as indices into the content's links.
     pub one_time_links: Vec<usize>,
+    /// What the entry would need for this mail's links.
+    pub missing: Missing,
     /// The ids of the signatures that prove the mail, for replay memory.
     pub signatures: Vec<[u8; 32]>,
     /// The condition under which straight delivery stands in for a covered To.

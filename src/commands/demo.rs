@@ -178,6 +178,7 @@ impl Stage {
         let tagger = Tagger {
             header: "X-Firstclick".into(),
             tokens: Token::parse(TOKEN).into_iter().collect(),
+            staged: Vec::new(),
             keys: Key::parse(&BASE64.encode(random)).into_iter().collect(),
             authserv_id: hostname.clone(),
         };

@@ -1,240 +1,194 @@
 //! `explain`: what the hop would do to a mail, and why. The same code as the hop's decides, and nothing is sent.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
-    io::{self, Read as _, Write},
-    path::{Path, PathBuf},
+    io::{self, Write},
 };
 
 use anyhow::{Context as _, bail};
+use jiff::{Timestamp, tz::TimeZone};
 use serde::Serialize;
 
-use super::{Answer, Config, build, printable, runtime};
+use super::{
+    Answer, Config, build,
+    explained::{Secrets, View, diff},
+    mails::{self, Found, What},
+    printable, runtime,
+};
 use crate::{
-    cli::Explain,
-    clock,
-    edit::{self, Patch},
-    mail::{
-        Action, Client, Envelope, Flaw, Kind, LineRepair, Peer, Protocol, Reason, Transaction, VerdictKind,
-        record::{IdentityRecord, ReasonRecord},
-    },
-    message::{Message, as_sent},
-    pipeline::{Analysis, Pipeline, Preview, Refusal},
-    vocabulary::Code,
+    cli::{Explain, Terms},
+    clock, edit,
+    mail::{Client, Envelope, LineRepair, Peer, Protocol, Transaction},
+    message::Message,
+    pipeline::{Pipeline, Preview, Proving, Refusal},
+    typed_time::TypedTime,
 };
 
 pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<Answer> {
+    let at = time(&arguments.terms)?;
     let mut settings = config.load_or_empty()?;
     // Nothing is recorded: the mail is not relayed.
     settings.audit = None;
     let hostname = settings.hostname().unwrap_or("firstclick.invalid").to_owned();
-    let pipeline = build(settings, &hostname)?;
-    let files = inputs(&arguments.inputs)?;
-    if files.len() > 1 && arguments.out.is_some() {
-        bail!("--out takes one mail; {} were named", files.len());
-    }
-    let runtime = runtime()?;
-    let mut out = io::stdout().lock();
-    for file in files {
-        let raw = read(&file)?;
-        let preview = match runtime.block_on(preview(&pipeline, &raw, arguments)) {
-            Ok(preview) => preview,
-            Err(refusal) => {
-                let form = if arguments.json { Form::Json } else { Form::People };
-                refused(&mut out, &file, refusal, form)?;
-                continue;
+    let mut telling = Telling {
+        arguments,
+        at,
+        named: arguments.inputs.iter().map(|path| path.display().to_string()).collect(),
+        pipeline: build(settings, &hostname)?,
+        runtime: runtime()?,
+        secrets: if arguments.shown.show_links { Secrets::Shown } else { Secrets::Hidden },
+        out: io::stdout().lock(),
+        tally: BTreeMap::new(),
+        wrong: Vec::new(),
+        has_written: false,
+    };
+    mails::each(&arguments.inputs, &mut |found| telling.tell(found))?;
+    telling.end()
+}
+
+/// The time at which the mails are judged. A day is taken at its end: what was sent on it has been sent.
+fn time(terms: &Terms) -> anyhow::Result<Timestamp> {
+    let now = clock::now();
+    let Some(typed) = &terms.at else { return Ok(now) };
+    Ok(match TypedTime::read(typed, &now.to_zoned_datetime(TimeZone::system())).context("--at")? {
+        TypedTime::Moment { first, .. } => first,
+        TypedTime::Day { end, .. } => end,
+    })
+}
+
+/// The telling of one mail after another.
+struct Telling<'a> {
+    arguments: &'a Explain,
+    at: Timestamp,
+    /// The inputs as they were typed: what is no mail among them is a mistake, and in a folder it is not.
+    named: BTreeSet<String>,
+    pipeline: Pipeline,
+    runtime: tokio::runtime::Runtime,
+    secrets: Secrets,
+    out: io::StdoutLock<'static>,
+    tally: BTreeMap<&'static str, usize>,
+    wrong: Vec<String>,
+    has_written: bool,
+}
+
+/// A mail that the hop would refuse, or what is no mail.
+#[derive(Serialize)]
+struct Undecided<'a> {
+    file: &'a str,
+    decision: &'static str,
+    reply: &'a str,
+}
+
+impl Telling<'_> {
+    fn tell(&mut self, found: Found) -> anyhow::Result<()> {
+        let Found { name, what } = found;
+        let raw = match what {
+            What::Mail(raw) => raw,
+            What::NoMail(why) => {
+                if self.named.contains(&name) {
+                    self.wrong.push(name.clone());
+                }
+                return self.undecided(&name, "no_mail", &format!("no mail: {why}"), why);
             }
         };
-        if arguments.json {
-            serde_json::to_writer(&mut out, &View::new(&file, &preview)).context("standard output")?;
-            writeln!(out)?;
-        } else {
-            show(&mut out, &file, &preview)?;
-            if arguments.recipients.is_empty() {
-                let says = "no recipient was given: --rcpt bob@corp.example says who gets it, which `recipients` and `addressees` ask";
-                writeln!(out, "  note          {says}")?;
+        match self.runtime.block_on(preview(&self.pipeline, &raw, self.arguments, self.at)) {
+            Ok(preview) => self.decided(&name, &raw, &preview),
+            Err(refusal) => {
+                let reply = format!("{} {}", refusal.code(), refusal.text());
+                self.undecided(&name, "refused", &format!("the hop would refuse it: {reply}"), &reply)
             }
         }
-        if arguments.diff {
-            diff(&mut out, &raw, &preview.patches)?;
+    }
+
+    fn decided(&mut self, name: &str, raw: &[u8], preview: &Preview) -> anyhow::Result<()> {
+        let view = View::new(name, preview, self.secrets);
+        *self.tally.entry(preview.analysis.decision.verdict.kind().code()).or_default() += 1;
+        if self.arguments.json {
+            serde_json::to_writer(&mut self.out, &view).context("standard output")?;
+            writeln!(self.out)?;
+        } else {
+            view.show(&mut self.out)?;
         }
-        if let Some(path) = &arguments.out {
-            let left = edit::apply(&raw, &preview.patches).context("the edits overlap")?;
+        if self.arguments.shown.diff {
+            diff(&mut self.out, raw, &preview.patches, &self.pipeline.config.tagger, self.secrets)?;
+        }
+        if let Some(path) = &self.arguments.out {
+            if std::mem::replace(&mut self.has_written, true) {
+                bail!("--out takes one mail, and there are more");
+            }
+            let left = edit::apply(raw, &preview.patches).context("the edits overlap")?;
             fs::write(path, left).with_context(|| format!("{} cannot be written", path.display()))?;
         }
+        Ok(())
     }
-    Ok(Answer::Yes)
+
+    fn undecided(&mut self, name: &str, decision: &'static str, says: &str, reply: &str) -> anyhow::Result<()> {
+        *self.tally.entry(decision).or_default() += 1;
+        if self.arguments.json {
+            serde_json::to_writer(&mut self.out, &Undecided { file: name, decision, reply }).context("standard output")?;
+            writeln!(self.out)?;
+        } else {
+            writeln!(self.out, "{}: {says}", printable(name))?;
+        }
+        Ok(())
+    }
+
+    /// What holds for all: the sum, and what was not given.
+    fn end(mut self) -> anyhow::Result<Answer> {
+        let all: usize = self.tally.values().sum();
+        let each: Vec<String> = self.tally.iter().map(|(decision, count)| format!("{count} {decision}")).collect();
+        let sum = format!("{all} mails: {}", each.join(", "));
+        if self.arguments.json {
+            if all > 1 {
+                writeln!(io::stderr().lock(), "{sum}")?;
+            }
+        } else {
+            if self.arguments.recipients.is_empty() && all > 0 {
+                let says = "no recipient was given: --rcpt bob@corp.example says who gets it, which `recipients` and `addressees` ask";
+                writeln!(self.out, "  note          {says}")?;
+            }
+            if all > 1 {
+                writeln!(self.out, "{sum}")?;
+            }
+        }
+        if all == 0 {
+            bail!("there is no mail in what was named");
+        }
+        match self.wrong.as_slice() {
+            [] => Ok(Answer::Yes),
+            wrong => bail!("no mail: {}", wrong.join(", ")),
+        }
+    }
 }
 
-/// The form of the output: for people, or JSON.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Json,
-    People,
-}
-
-async fn preview(pipeline: &Pipeline, raw: &[u8], arguments: &Explain) -> Result<Preview, Refusal> {
+async fn preview(pipeline: &Pipeline, raw: &[u8], arguments: &Explain, at: Timestamp) -> Result<Preview, Refusal> {
     let message = Message::read(raw);
     let returned = message.headers().first("Return-Path").and_then(|value| String::from_utf8(value).ok());
     let reverse_path = arguments.mail_from.clone().or(returned).map(|path| path.trim().to_owned()).unwrap_or_default();
+    let peer = arguments.client_ip.map_or(Peer::TrustedUpstream, Peer::Client);
+    let proving = if arguments.terms.as_proven { Proving::Assumed } else { Proving::Looked };
+    of_file(pipeline, raw, peer, &reverse_path, &arguments.recipients, at, proving).await
+}
+
+/// What the hop would do to a mail of a file.
+pub(super) async fn of_file(
+    pipeline: &Pipeline,
+    raw: &[u8],
+    peer: Peer,
+    reverse_path: &str,
+    recipients: &[String],
+    at: Timestamp,
+    proving: Proving,
+) -> Result<Preview, Refusal> {
     let transaction = Transaction {
         id: "explain",
         protocol: Protocol::File,
-        client: Client { peer: arguments.client_ip.map_or(Peer::TrustedUpstream, Peer::Client), helo: "explain.invalid" },
-        envelope: Envelope { reverse_path: &reverse_path, recipients: &arguments.recipients },
+        client: Client { peer, helo: "explain.invalid" },
+        envelope: Envelope { reverse_path, recipients },
         data: raw,
         size: raw.len(),
         repair: LineRepair::None,
     };
-    pipeline.preview(&transaction, clock::now()).await
-}
-
-/// The files that were named, folders opened, in order.
-fn inputs(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in named {
-        if path.is_dir() {
-            let mut inside: Vec<PathBuf> = fs::read_dir(path)
-                .with_context(|| format!("{} cannot be read", path.display()))?
-                .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-                .filter(|inside| {
-                    inside.is_dir() || inside.extension().is_none_or(|end| matches!(end.to_str(), Some("eml" | "msg" | "mail" | "txt")))
-                })
-                .collect();
-            inside.sort();
-            files.extend(inputs(&inside)?);
-        } else {
-            files.push(path.clone());
-        }
-    }
-    Ok(files)
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    if path != Path::new("-") {
-        return Ok(as_sent(fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?));
-    }
-    let mut raw = Vec::new();
-    io::stdin().lock().read_to_end(&mut raw).context("standard input")?;
-    Ok(as_sent(raw))
-}
-
-#[derive(Serialize)]
-struct View<'a> {
-    file: String,
-    decision: &'a Code<VerdictKind>,
-    observed: bool,
-    actions: &'a [Code<Action>],
-    entry: Option<&'a str>,
-    kind: &'a Option<Code<Kind>>,
-    recognized: RecognizedView<'a>,
-    one_time_links: Vec<&'a str>,
-    identity: &'a Option<IdentityRecord>,
-    flaws: &'a [Code<Flaw>],
-    reasons: &'a [ReasonRecord],
-}
-
-#[derive(Serialize)]
-struct RecognizedView<'a> {
-    kind: &'static str,
-    confidence: f64,
-    signals: &'a [String],
-}
-
-/// A mail that the hop would refuse.
-#[derive(Serialize)]
-struct RefusedView {
-    file: String,
-    decision: &'static str,
-    reply: String,
-}
-
-impl<'a> View<'a> {
-    fn new(file: &Path, preview: &'a Preview) -> Self {
-        let Analysis { decision, content, .. } = &preview.analysis;
-        let record = &preview.record;
-        let recognition = decision.recognition.as_ref();
-        let mut links = Vec::new();
-        for at in decision.links() {
-            // Each in every spelling: as it stands in the mail, and what it hides where a scanner wrapped it.
-            let found = content.as_ref().and_then(|content| content.links.get(*at));
-            for link in found.into_iter().flat_map(|found| [found.written(), found.link.expose()]) {
-                if !links.contains(&link) {
-                    links.push(link);
-                }
-            }
-        }
-        Self {
-            file: file.display().to_string(),
-            decision: &record.decision,
-            observed: record.observed,
-            actions: &record.actions,
-            entry: record.entry.as_deref(),
-            kind: &record.kind,
-            recognized: RecognizedView {
-                kind: recognition.and_then(|found| found.kind).map_or("none", Kind::code),
-                confidence: recognition.map_or(0.0, |found| found.confidence),
-                signals: recognition.map(|found| found.signals.as_slice()).unwrap_or_default(),
-            },
-            one_time_links: links,
-            identity: &record.identity,
-            flaws: &record.flaws,
-            reasons: &record.reasons,
-        }
-    }
-}
-
-fn show(out: &mut impl Write, file: &Path, preview: &Preview) -> io::Result<()> {
-    let view = View::new(file, preview);
-    let observed = if view.observed { " (observed only: nothing is done)" } else { "" };
-    writeln!(out, "{}: {}{observed}", view.file, view.decision)?;
-    if !view.actions.is_empty() {
-        writeln!(out, "  actions       {}", view.actions.iter().map(Code::code).collect::<Vec<_>>().join(", "))?;
-    }
-    if let Some(kind) = view.kind {
-        writeln!(out, "  kind          {kind}")?;
-    }
-    writeln!(out, "  words say     {} ({:.2})", view.recognized.kind, view.recognized.confidence)?;
-    for signal in view.recognized.signals {
-        writeln!(out, "                - {}", printable(signal))?;
-    }
-    for link in &view.one_time_links {
-        writeln!(out, "  one-time link {}", printable(link))?;
-    }
-    for reason in view.reasons {
-        writeln!(out, "  {} {:14} {}", if reason.ok { "yes" } else { "NO " }, reason.check.code(), printable(&reason.detail))?;
-        // Who the author is needs no proof yet: `identity` shows what covers From.
-        let shown = reason.field.as_ref().filter(|_| reason.check.known() != Some(Reason::Author) || reason.covered_by.is_some());
-        if let Some(field) = shown {
-            let by = reason.covered_by.as_ref().map_or_else(|| "not covered by a proof".to_owned(), |by| format!("covered by {by}"));
-            writeln!(out, "                     [{field}: {}]", printable(&by))?;
-        }
-    }
-    Ok(())
-}
-
-fn refused(out: &mut impl Write, file: &Path, refusal: Refusal, form: Form) -> anyhow::Result<()> {
-    let reply = format!("{} {}", refusal.code(), refusal.text());
-    let view = RefusedView { file: file.display().to_string(), decision: "refused", reply };
-    if form == Form::Json {
-        serde_json::to_writer(&mut *out, &view).context("standard output")?;
-        writeln!(out)?;
-    } else {
-        writeln!(out, "{}: the hop would refuse it: {}", view.file, view.reply)?;
-    }
-    Ok(())
-}
-
-fn diff(out: &mut impl Write, raw: &[u8], patches: &[Patch]) -> io::Result<()> {
-    let mut lines = |mark: char, bytes: &[u8]| -> io::Result<()> {
-        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            writeln!(out, "{mark} {}", line.trim_ascii_end().escape_ascii())?;
-        }
-        Ok(())
-    };
-    for patch in patches {
-        lines('-', raw.get(patch.at.clone()).unwrap_or_default())?;
-        lines('+', &patch.with)?;
-    }
-    Ok(())
+    pipeline.preview(&transaction, at, proving).await
 }

@@ -1,12 +1,16 @@
 //! The commands, a file each. They alone know settings, and they alone print.
 
+mod ask;
 mod audit;
 mod audit_verify;
 mod check;
 mod demo;
 mod digest;
+mod draft;
 mod explain;
+mod explained;
 mod keygen;
+mod mails;
 mod policy;
 mod reload;
 mod run;
@@ -56,6 +60,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Run => run::run(&config),
         Command::Check(how) => check::check(&config, &how),
         Command::Explain(arguments) => explain::explain(&config, &arguments),
+        Command::Ask(arguments) => ask::ask(&config, &arguments),
+        Command::Draft(arguments) => draft::draft(&config, &arguments),
         Command::Audit(what) => audit::audit(&config, what),
         Command::Digest(arguments) => digest::dry_run(&config, &arguments),
         Command::Senders { what } => senders::senders(what.as_ref()),
@@ -111,6 +117,7 @@ impl Config {
     fn load_or_empty(&self) -> anyhow::Result<Settings> {
         let is_missing = || fs::symlink_metadata(self.path()).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         if self.0.is_none() && is_missing() {
+            let _ = writeln!(io::stderr().lock(), "note: there is no {}; judged without a configuration", self.path().display());
             return Ok(Settings::empty());
         }
         let settings = self.load()?;
@@ -210,7 +217,13 @@ fn show_policy(pipeline: &Pipeline, mode: Mode) {
 /// The tagger for a configuration, which also removes forged tags; the latter is done without a configuration too.
 fn tagger(settings: &Settings, hostname: &str) -> Tagger {
     settings.tag.as_ref().map_or_else(
-        || Tagger { header: "X-Firstclick".into(), tokens: Vec::new(), keys: Vec::new(), authserv_id: hostname.to_owned() },
+        || Tagger {
+            header: "X-Firstclick".into(),
+            tokens: Vec::new(),
+            staged: Vec::new(),
+            keys: Vec::new(),
+            authserv_id: hostname.to_owned(),
+        },
         |tag| tag.tagger(hostname),
     )
 }

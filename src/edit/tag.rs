@@ -81,6 +81,8 @@ pub struct Tagger {
     pub header: String,
     /// The tokens, the newest first, which is the one that is written.
     pub tokens: Vec<Token>,
+    /// The tokens that no mail carries yet.
+    pub staged: Vec<Token>,
     /// The keys, the newest first; the newest signs, all verify.
     pub keys: Vec<Key>,
     /// The hop's own domain name: Authentication-Results that claim it are removed.
@@ -177,6 +179,7 @@ mod tests {
         Tagger {
             header: "X-Firstclick".into(),
             tokens: vec![Token::parse("test-token").unwrap()],
+            staged: Vec::new(),
             keys: vec![Key::parse(&BASE64.encode([7; 32])).unwrap()],
             authserv_id: "hop.test".into(),
         }

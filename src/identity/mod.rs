@@ -27,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use mail_auth::MessageAuthenticator;
 use tokio::time::{Instant, timeout_at};
 
@@ -46,7 +47,6 @@ use self::{
 };
 pub use crate::mail::{Network, Peer};
 use crate::{
-    clock,
     failures::Failures,
     limits,
     message::{Domain, Message},
@@ -83,6 +83,8 @@ pub struct Arrival<'a> {
     pub helo: &'a str,
     /// The reverse-path without angle brackets; empty for the null path.
     pub reverse_path: &'a str,
+    /// The time at which it came, by which signatures have ended or not begun.
+    pub at: Timestamp,
 }
 
 impl<'a> Arrival<'a> {
@@ -196,7 +198,7 @@ impl Authenticator {
                         headers: message.headers(),
                         author: author.as_ref(),
                         signers,
-                        now: clock::now().as_second(),
+                        now: arrival.at.as_second(),
                         sealed: None,
                     };
                     Identity { client, ..upstream::identity(&methods, &question) }
@@ -245,7 +247,7 @@ impl Here {
         client: Option<Client>,
     ) -> Identity {
         let end = Instant::now() + self.deadline;
-        let now = clock::now().as_second();
+        let now = arrival.at.as_second();
         let mut list = dkim::listed(message.headers(), author, signers, now);
         let mut identity = Identity { source: Source::Here, client, ..Identity::default() };
         let Some(author) = author else {

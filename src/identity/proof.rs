@@ -5,6 +5,8 @@
 
 use std::{fmt, net::IpAddr};
 
+use jiff::Timestamp;
+
 pub use super::{
     coverage::{Coverage, Seen},
     weakness::{Trouble, Weakness},
@@ -106,6 +108,8 @@ pub enum Source {
     Upstream,
     /// The ARC-Authentication-Results of a sealer that the admin named (RFC 8617).
     Sealer(Domain),
+    /// Nobody: the sender is assumed to have proven itself, for mails that were saved long ago and for tests.
+    Assumed,
 }
 
 /// A mail's identity: the results of SPF, DKIM, DMARC and ARC, and the client.
@@ -129,6 +133,31 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The identity of a mail of this author's that proved itself as well as can be, at this time: every field of its header
+    /// counts as covered. Nothing of it was seen; no mail that is relayed may have it.
+    #[must_use]
+    pub fn assumed(author: Option<&Domain>, client: Option<IpAddr>, at: Timestamp) -> Self {
+        let signature = Signature {
+            domain: author.cloned(),
+            selector: String::new(),
+            result: AuthResult::Pass,
+            weakness: None,
+            coverage: Coverage::Whole,
+            signed_at: Some(at.as_second()),
+            aligned: true,
+            id: [0; 32],
+        };
+        Self {
+            source: Source::Assumed,
+            spf: Some(Spf { result: AuthResult::Pass, domain: author.cloned(), by: Some(Mechanism::Address) }),
+            dkim: vec![signature],
+            dmarc: AuthResult::Pass,
+            arc: AuthResult::None,
+            client: client.map(|address| Client { address, known_by: KnownBy::Told }),
+            trouble: None,
+        }
+    }
+
     /// An identity without any result, for this reason.
     #[must_use]
     pub fn unknown(trouble: impl Into<String>) -> Self {

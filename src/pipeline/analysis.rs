@@ -2,6 +2,7 @@
 //! and, only for a mail that these prove, its body.
 
 use std::{
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -12,9 +13,10 @@ use super::{Pipeline, caught, fault, fault::FaultPoint};
 use crate::{
     allowlist::{
         Action, Decision, Finding, Reason, Verdict,
+        entry::Require,
         judge::{self, BodyFacts, HeaderFacts},
     },
-    identity::{self, Arrival, proof::Identity},
+    identity::{self, Arrival, Network, proof::Identity},
     limits,
     mail::{Flaw, Transaction, address},
     message::{Author, Content, Message, MimeEvidence},
@@ -46,7 +48,17 @@ pub(super) enum Thoroughness {
     /// Its header only, as in the service.
     Candidates,
     /// All of it, for `explain`.
-    Everything,
+    Everything(Proving),
+}
+
+/// Where the identity of a mail that is explained comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proving {
+    /// It is looked up, as the hop does.
+    Looked,
+    /// The sender counts as proven, and links that a scanner wrapped count as their originals: for mails that were saved behind
+    /// it, whose signature no longer verifies.
+    Assumed,
 }
 
 /// Which links of a mail are judged.
@@ -105,12 +117,15 @@ impl Pipeline {
         let allowlist = &self.config.allowlist;
         let headers = message.headers();
         let reverse_path = address(transaction.envelope.reverse_path);
-        let arrival = Arrival { peer: transaction.client.peer, helo: transaction.client.helo, reverse_path: &reverse_path };
+        let arrival = Arrival { peer: transaction.client.peer, helo: transaction.client.helo, reverse_path: &reverse_path, at: now };
         let facts = HeaderFacts { author, headers, recipients, now };
         let signed = headers.named("DKIM-Signature").next().is_some() || headers.named(identity::results::FIELD).next().is_some();
         let signers = author.as_ref().map(|author| allowlist.signers(author)).unwrap_or_default();
         // DNS is asked where it may matter: for a listed author, or where a signature may count.
-        let mut identity = if is_listed || signed {
+        let is_assumed = how == Thoroughness::Everything(Proving::Assumed);
+        let mut identity = if is_assumed {
+            Identity::assumed(author.as_ref().ok().map(|author| &author.domain), self.own_host(author.as_ref().ok()), now)
+        } else if is_listed || signed {
             let identifying = async {
                 self.strike(FaultPoint::Identity);
                 self.config.authenticator.identify(message, arrival, &signers).await
@@ -139,8 +154,8 @@ impl Pipeline {
             return vec![Analysis { decision, content: None, identity: Some(identity), mime: MimeEvidence::Fields }];
         }
         let mut all = Vec::new();
-        for (how, group) in groups(found) {
-            all.extend(self.analyse_body(message, &facts, group, how, &identity).await);
+        for (reading, group) in groups(found, how) {
+            all.extend(self.analyse_body(message, &facts, group, reading, &identity).await);
         }
         let exempts = |analysis: &Analysis| matches!(analysis.decision.verdict, Verdict::Act(_));
         if all.iter().any(exempts) {
@@ -155,6 +170,14 @@ impl Pipeline {
             shown
                 .unwrap_or_else(|| Analysis::nothing(Finding::fails(Reason::Fault, "nothing was decided; please report it with the mail"))),
         ]
+    }
+
+    /// A host of an entry that rests on addresses, for a sender that counts as proven.
+    fn own_host(&self, author: Option<&Author>) -> Option<IpAddr> {
+        self.config.allowlist.naming(author?).find_map(|entry| match &entry.require {
+            Require::Address { networks, .. } => networks.first().map(Network::address),
+            Require::Dmarc | Require::Dkim => None,
+        })
     }
 
     /// Reads a mail's body in one way and judges it by these entries, on a thread of the reading pool.
@@ -201,14 +224,14 @@ impl Pipeline {
 /// The entries by how they have the body read. Each is judged by its own way alone, so that none narrows another's: one that unwraps
 /// by the originals that it restores, one whose proof leaves the MIME fields open by a reading that does not rest on them. Entries
 /// whose proof fails anyway go along with the others. There is one group at least.
-fn groups(candidates: Vec<judge::Candidate>) -> Vec<(Reading, Vec<judge::Candidate>)> {
+fn groups(candidates: Vec<judge::Candidate>, how: Thoroughness) -> Vec<(Reading, Vec<judge::Candidate>)> {
     let bare = |candidate: &judge::Candidate| candidate.mime() == MimeEvidence::Body;
     let proven: Vec<&judge::Candidate> = candidates.iter().filter(|candidate| candidate.is_proven()).collect();
     let any_bare = if proven.is_empty() { candidates.iter().any(bare) } else { proven.iter().all(|candidate| bare(candidate)) };
     let along = if any_bare { MimeEvidence::Body } else { MimeEvidence::Fields };
     let mut groups: Vec<(Reading, Vec<judge::Candidate>)> = Vec::new();
     for candidate in candidates {
-        let unwraps = candidate.entry.actions.contains(&Action::Unwrap);
+        let unwraps = how == Thoroughness::Everything(Proving::Assumed) || candidate.entry.actions.contains(&Action::Unwrap);
         let links = if unwraps { Links::Unwrapped } else { Links::AsTheyStand };
         let reading = Reading { links, mime: if candidate.is_proven() { candidate.mime() } else { along } };
         match groups.iter_mut().find(|(known, _)| *known == reading) {

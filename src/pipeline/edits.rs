@@ -57,7 +57,7 @@ impl Pipeline {
             self.patches(&mail)
         }));
         let edits = made.map_err(|_| "editing failed; please report it with the mail")??;
-        self.arc_sealed(transaction, message, edits).await
+        self.arc_sealed(transaction, message, edits, now).await
     }
 
     /// The patches of unwrap, guard and tag.
@@ -92,14 +92,20 @@ impl Pipeline {
     }
 
     /// The same edits, with an ARC seal on top where they change the body.
-    async fn arc_sealed(&self, transaction: &Transaction<'_>, message: &Message<'_>, mut edits: Edits) -> Result<Edits, String> {
+    async fn arc_sealed(
+        &self,
+        transaction: &Transaction<'_>,
+        message: &Message<'_>,
+        mut edits: Edits,
+        now: Timestamp,
+    ) -> Result<Edits, String> {
         let Some(arc_signer) = &self.config.arc_signer else { return Ok(edits) };
         if !edits.patches.iter().any(|patch| patch.at.end > message.headers().body()) {
             return Ok(edits);
         }
         let changed = edit::apply(message.raw(), &edits.patches).map_err(|error| error.to_string())?;
         let reverse_path = address(transaction.envelope.reverse_path);
-        let arrival = Arrival { peer: transaction.client.peer, helo: transaction.client.helo, reverse_path: &reverse_path };
+        let arrival = Arrival { peer: transaction.client.peer, helo: transaction.client.helo, reverse_path: &reverse_path, at: now };
         let sealing = self.config.authenticator.arc_seal(arc_signer, message, &changed, arrival);
         let sealed = caught(sealing).await.ok_or("sealing failed; please report it with the mail")?;
         edits.patches.insert(0, Patch { at: 0..0, with: sealed.map_err(|error| error.to_string())? });

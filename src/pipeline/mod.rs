@@ -23,15 +23,15 @@ use std::{
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
+use self::{analysis::Thoroughness, decided::Exemption, fault::FaultPoint, quota::Quota, reading::ReadingPool, replay::Replay};
 pub use self::{
-    analysis::Analysis,
+    analysis::{Analysis, Proving},
     decided::{Decided, Ready},
     record::{actions, identity_record, reasons},
     refusals::{Refusals, RefusedBy, Stage},
 };
-use self::{analysis::Thoroughness, decided::Exemption, fault::FaultPoint, quota::Quota, reading::ReadingPool, replay::Replay};
 use crate::{
-    allowlist::{Allowlist, Finding, Reason, Verdict},
+    allowlist::{Allowlist, Entry, Finding, Reason, Verdict},
     audit::{Audit, pseudonym::Pseudonyms},
     clock,
     edit::{
@@ -197,6 +197,8 @@ impl Way {
 pub struct Preview {
     /// The analysis: decision, identity and content.
     pub analysis: Analysis,
+    /// The entry whose checks are listed, where one names the sender.
+    pub entry: Option<Arc<Entry>>,
     /// The record, without what only happens to a relayed mail: replay, quota, audit.
     pub record: MailRecord,
     /// The patches of the mail as it would leave, the ARC seal included.
@@ -251,17 +253,19 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Refusal`]: the hop would refuse the mail.
-    pub async fn preview(&self, transaction: &Transaction<'_>, now: Timestamp) -> Result<Preview, Refusal> {
+    pub async fn preview(&self, transaction: &Transaction<'_>, now: Timestamp, proving: Proving) -> Result<Preview, Refusal> {
         let (message, mut patches) = self.read(transaction)?;
         let author = message.author().ok().map(|author| author.domain);
         let mut record = record::begin(transaction, &message, author.as_ref(), &self.config.policy, now);
         record.removed = patches.len();
-        let ways = self.decide(transaction, &message, now, Thoroughness::Everything).await;
+        let ways = self.decide(transaction, &message, now, Thoroughness::Everything(proving)).await;
         let fault = || Way::pass(Analysis::nothing(Finding::fails(Reason::Fault, "nothing was decided; please report it with the mail")));
         let Way { analysis, exemption } = ways.into_iter().next().unwrap_or_else(fault);
         record::Description::of(&analysis, author.as_ref(), None).write(&mut record);
         patches.extend(exemption.into_iter().flat_map(|exemption| exemption.edits.patches));
-        Ok(Preview { analysis, record, patches })
+        let name = analysis.decision.entry.as_deref();
+        let entry = name.and_then(|name| self.config.allowlist.entries().iter().find(|entry| entry.name == name)).cloned();
+        Ok(Preview { analysis, entry, record, patches })
     }
 
     /// Reads the header, within bounds, and the patches that remove its forged fields.

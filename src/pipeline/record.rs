@@ -131,6 +131,7 @@ pub fn identity_record(identity: &Identity, author: Option<&Domain>) -> Identity
             Source::Here => "here",
             Source::Upstream => "upstream",
             Source::Sealer(_) => "sealer",
+            Source::Assumed => "assumed",
         }
         .to_owned(),
         trouble: identity.trouble.clone(),

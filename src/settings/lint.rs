@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use super::{
     Problem, Settings, SourceSpan, Verify,
     catalogue::Service,
-    hosts::{CONTENT, FREE_MAIL, REDIRECTORS, SHARED_HOSTS, SHARED_PATHS, STRANGERS_BELOW, STRANGERS_SEND, is_within},
     schema::{Found, Mistake},
     written::{TENANT, Written},
 };
 use crate::{
     allowlist::{
         Action, Entry, OtherLink, Placeholder, Shape,
+        danger::{self, Tenancy},
         entry::{AddressPattern, DecideBy, HostPattern, Require},
     },
     message::Domain,
@@ -101,21 +101,9 @@ fn say(found: &Found<String>, severity: Severity, what: &str, advice: &mut Vec<A
 /// Looks at an address of From.
 fn from(found: &Found<String>, advice: &mut Vec<Advice>) {
     let Ok(pattern) = AddressPattern::parse_sender(&found.value.replace(TENANT, "tenant")) else { return };
-    let domain = pattern.host().domain();
-    let is_below = matches!(pattern.host(), HostPattern::Below(_));
-    let names_tenant = found.value.contains(TENANT);
-    if domain.registered().is_none() {
-        let what = format!("{domain} is a public suffix, so strangers can send from below it; name the sender's own domain");
+    let tenancy = if found.value.contains(TENANT) { Tenancy::Named } else { Tenancy::Unnamed };
+    if let Some(what) = danger::sender(&pattern, tenancy) {
         say(found, Severity::Danger, &what, advice);
-    } else if is_within(domain, FREE_MAIL) {
-        say(found, Severity::Danger, "everybody can have an address there; an entry cannot tell who writes", advice);
-    } else if !names_tenant && STRANGERS_SEND.contains(&domain.as_str()) && (is_below || pattern.local().is_none()) {
-        say(
-            found,
-            Severity::Danger,
-            "every customer of the service sends from there; name your own with {tenant} and tenant = [...]",
-            advice,
-        );
     }
 }
 
@@ -123,14 +111,8 @@ fn from(found: &Found<String>, advice: &mut Vec<Advice>) {
 fn shape(found: &Found<String>, advice: &mut Vec<Advice>) {
     // What is no shape, or stands below a public suffix, is a mistake and not advice.
     let Ok(shape) = Shape::parse(&found.value) else { return };
-    let host = shape.host();
-    let by_tenant = shape.has(Placeholder::Tenant);
-    if is_within(host, SHARED_HOSTS) {
-        say(found, Severity::Danger, "everybody can put a page or a redirect on this host; a phish there would be exempted too", advice);
-    } else if shape.has_many_hosts() && !by_tenant && is_within(host, STRANGERS_BELOW) {
-        say(found, Severity::Danger, "strangers have hosts of their own there; put {tenant} where their name stands", advice);
-    } else if !by_tenant && SHARED_PATHS.contains(&host.as_str()) {
-        say(found, Severity::Danger, "strangers have pages of their own on this host; put {tenant} where their name stands", advice);
+    if let Some(what) = danger::shape(&shape) {
+        say(found, Severity::Danger, what, advice);
     }
     if shape.has(Placeholder::Text) {
         say(found, Severity::Note, "{text} takes whatever strangers write, but addresses; {word} or {id} take less", advice);
@@ -140,22 +122,8 @@ fn shape(found: &Found<String>, advice: &mut Vec<Advice>) {
 /// Looks at where another link may lead.
 fn other_link(found: &Found<String>, advice: &mut Vec<Advice>) {
     let Ok(link) = OtherLink::parse(&found.value) else { return };
-    let host = link.host();
-    let by_tenant = link.has(Placeholder::Tenant);
-    let takes = |known: &&&str| Domain::parse(known).is_ok_and(|known| if link.is_below() { known.is_below(host) } else { known == *host });
-    if is_within(host, SHARED_HOSTS) {
-        say(found, Severity::Danger, "everybody can put a page or a redirect on this host; a phish there would be exempted too", advice);
-    } else if !by_tenant && (link.is_below() || link.has_many_hosts()) && STRANGERS_BELOW.contains(&host.as_str()) {
-        say(
-            found,
-            Severity::Danger,
-            "strangers have hosts of their own there; put {tenant} where their name stands, or name the hosts",
-            advice,
-        );
-    } else if link.is_whole_host() && !by_tenant && CONTENT.iter().any(|known| takes(&known)) {
-        say(found, Severity::Danger, "strangers put pages and files on this host; name the paths that the mail leads to", advice);
-    } else if link.is_whole_host() && REDIRECTORS.iter().any(|known| takes(&known)) {
-        say(found, Severity::Danger, "pages of this host redirect to any site; name the paths that the mail leads to", advice);
+    if let Some(what) = danger::other_link(&link) {
+        say(found, Severity::Danger, what, advice);
     }
 }
 

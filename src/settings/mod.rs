@@ -15,7 +15,6 @@ mod folder;
 mod grants;
 mod guard;
 mod hint;
-mod hosts;
 mod identity;
 pub mod keys;
 mod layers;

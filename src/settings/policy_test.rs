@@ -19,10 +19,7 @@ use crate::{
         entry::Require,
         judge::{self, BodyFacts, HeaderFacts},
     },
-    identity::{
-        Network,
-        proof::{AuthResult, Client, Coverage, Identity, KnownBy, Mechanism, Signature, Source, Spf},
-    },
+    identity::{Network, proof::Identity},
     limits,
     message::Message,
     recognition::Recogniser,
@@ -100,7 +97,11 @@ pub(super) fn run(
         };
         let message = Message::read(&raw);
         let author = message.author();
-        let identity = proven(&message, entry);
+        let client = match &entry.require {
+            Require::Address { networks, .. } => networks.first().map(Network::address),
+            Require::Dmarc | Require::Dkim => None,
+        };
+        let identity = Identity::assumed(author.as_ref().ok().map(|author| &author.domain), client, now);
         let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &[], now };
         let candidates = judge::candidates(&allowlist, &facts, &identity);
         // As the hop does: an entry that unwraps is judged by the originals.
@@ -117,33 +118,5 @@ pub(super) fn run(
                 format!("{} gives {found:?}, expected {expected:?}{why}", policy_test.mail),
             );
         }
-    }
-}
-
-/// The identity of a mail whose sender is trusted as it is: every field of its header counts as covered.
-fn proven(message: &Message<'_>, entry: &Entry) -> Identity {
-    let domain = message.author().ok().map(|author| author.domain);
-    let client = match &entry.require {
-        Require::Address { networks, .. } => networks.first().map(Network::address),
-        Require::Dmarc | Require::Dkim => None,
-    };
-    let signature = Signature {
-        domain: domain.clone(),
-        selector: String::new(),
-        result: AuthResult::Pass,
-        weakness: None,
-        coverage: Coverage::Whole,
-        signed_at: Some(Timestamp::UNIX_EPOCH.as_second()),
-        aligned: true,
-        id: [0; 32],
-    };
-    Identity {
-        source: Source::Here,
-        spf: Some(Spf { result: AuthResult::Pass, domain, by: Some(Mechanism::Address) }),
-        dkim: vec![signature],
-        dmarc: AuthResult::Pass,
-        arc: AuthResult::None,
-        client: client.map(|address| Client { address, known_by: KnownBy::Told }),
-        trouble: None,
     }
 }

@@ -30,7 +30,13 @@ impl Tag {
     /// The tagger of a hop with this domain name.
     #[must_use]
     pub fn tagger(&self, hostname: &str) -> Tagger {
-        Tagger { header: self.header.clone(), tokens: self.tokens.clone(), keys: self.keys.clone(), authserv_id: hostname.to_owned() }
+        Tagger {
+            header: self.header.clone(),
+            tokens: self.tokens.clone(),
+            staged: self.staged.clone(),
+            keys: self.keys.clone(),
+            authserv_id: hostname.to_owned(),
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Scene {
 }
 
 pub(crate) fn arrival<'a>(client: &str, reverse_path: &'a str) -> Arrival<'a> {
-    Arrival { peer: Peer::Host(client.parse().unwrap()), helo: "a.test", reverse_path }
+    Arrival { peer: Peer::Host(client.parse().unwrap()), helo: "a.test", reverse_path, at: firstclick::clock::now() }
 }
 
 /// Why the only signature is no proof; none where it is one.

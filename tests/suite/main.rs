@@ -54,6 +54,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod rotation;
+mod saved_mails;
 mod senders;
 mod service;
 mod shapes;

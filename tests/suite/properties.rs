@@ -21,6 +21,7 @@ fn tagger() -> Tagger {
     Tagger {
         header: "X-Firstclick".into(),
         tokens: vec![Token::parse("test-token-1234").unwrap()],
+        staged: Vec::new(),
         keys: vec![Key::parse(&BASE64.encode([7; 32])).unwrap()],
         authserv_id: "hop.test".into(),
     }

@@ -155,7 +155,8 @@ async fn told(entry: &str, mail: &str) -> Told {
     fs::write(folder.path("mail.eml"), &raw).unwrap();
     let (mail_file, out_file) = (folder.path("mail.eml"), folder.path("out.eml"));
     let (mail_file, out_file) = (mail_file.to_str().unwrap(), out_file.to_str().unwrap());
-    let (said, complained, code) = folder.command(&["explain", "--json", "--rcpt", "bob@corp.example", "--out", out_file, mail_file]);
+    let (said, complained, code) =
+        folder.command(&["explain", "--json", "--show-links", "--rcpt", "bob@corp.example", "--out", out_file, mail_file]);
     assert_eq!((complained.as_str(), code), ("", Some(0)), "{said}");
     let view: Value = serde_json::from_str(&said).unwrap();
 

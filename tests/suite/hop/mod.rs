@@ -267,6 +267,7 @@ pub(crate) fn tagger() -> Tagger {
     Tagger {
         header: "X-Firstclick".into(),
         tokens: vec![Token::parse(TOKEN).unwrap()],
+        staged: Vec::new(),
         keys: vec![Key::parse(&BASE64.encode([7; 32])).unwrap()],
         authserv_id: "hop.test".into(),
     }

@@ -1,4 +1,4 @@
-//! Domains that the lint knows: where everybody may send from, have a page, or be redirected.
+//! Domains that [`danger`](super::danger) knows: where everybody may send from, have a page, or be redirected.
 
 use crate::message::Domain;
 

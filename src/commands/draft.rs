@@ -1,0 +1,302 @@
+//! `draft`: an entry for a mail's sender, ready to paste. It is tried on the mail before it is printed; what is dangerous is left
+//! out, and what could not be told stands in comments.
+
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, bail};
+use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
+
+use super::{
+    Answer, Config,
+    explained::{list, text},
+    mails::{self, What},
+    printable,
+};
+use crate::{
+    allowlist::{
+        Allowlist, Decision, Entry, LinkRules, Mode, OtherLink, Shape, Verdict,
+        danger::{self, Tenancy},
+        entry::AddressPattern,
+        judge::{self, BodyFacts, HeaderFacts},
+        suggestion::Missing,
+    },
+    cli, clock,
+    identity::proof::Identity,
+    mail::{Kind, Reason},
+    message::{Author, Message},
+    recognition::Recogniser,
+    settings::{
+        Problems, allow,
+        catalogue::{self, Service},
+    },
+};
+
+pub(super) fn draft(_config: &Config, arguments: &cli::Draft) -> anyhow::Result<Answer> {
+    let raw = one(&arguments.mail)?;
+    let message = Message::read(&raw);
+    let author = match message.author() {
+        Ok(author) => author,
+        Err(flaw) => bail!("no entry can name its author: {}", flaw.says()),
+    };
+    let trial = Trial { message: &message, author: &author, recogniser: Recogniser::built_in()?, now: clock::now() };
+    let mut out = io::stdout().lock();
+    let pattern = AddressPattern::parse_sender(&author.address);
+    if let Some(why) = pattern.as_ref().ok().and_then(|pattern| danger::sender(pattern, Tenancy::Unnamed)) {
+        writeln!(out, "# No entry is drafted for {}: {}", printable(&author.address), printable(&why))?;
+        return Ok(Answer::No);
+    }
+    let name = arguments.name.clone().unwrap_or_else(|| name(&author));
+    let tried = of_service(&trial)
+        .unwrap_or_else(|| trial.complete(Facts { name: name.clone(), from: Some(author.address.clone()), ..Facts::default() }));
+    write!(out, "{}", written(&tried, &author, trial.now))?;
+    writeln!(
+        io::stderr().lock(),
+        "note: save the mail as samples/{}.eml beside the entry, so that `check` tries it; fill in owner and reason",
+        tried.facts.name
+    )?;
+    Ok(if tried.acts() { Answer::Yes } else { Answer::No })
+}
+
+/// The one mail of an input.
+fn one(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
+    let mut mail = None;
+    mails::each(&[path.to_owned()], &mut |found| match found.what {
+        What::Mail(_) if mail.is_some() => bail!("it holds several mails; save one of them by itself"),
+        What::Mail(raw) => {
+            mail = Some(raw);
+            Ok(())
+        }
+        What::NoMail(why) => bail!("{} is no mail: {why}", found.name),
+    })?;
+    mail.context("there is no mail in it")
+}
+
+/// A name for an entry: that of the organisation in the author's domain.
+fn name(author: &Author) -> String {
+    let owner = author.domain.registered().unwrap_or(author.domain.as_str());
+    owner.split('.').next().unwrap_or(owner).to_owned()
+}
+
+/// What an entry says.
+#[derive(Clone, Debug, Default)]
+struct Facts {
+    name: String,
+    /// `sender`, where the catalogue knows it.
+    known: Vec<(&'static str, String)>,
+    from: Option<String>,
+    tenant: Option<String>,
+    /// Whether the catalogue has no evidence for it.
+    is_draft: bool,
+    /// `[links]` and `other_links`: of an entry from the catalogue those that it lacks.
+    links: Vec<(Kind, String)>,
+    other_links: Vec<String>,
+}
+
+impl Facts {
+    /// The keys in front of `[links]`.
+    fn keys(&self) -> String {
+        let mut out = String::new();
+        if self.known.is_empty() {
+            out.push_str(&format!("name = {}\n", text(&self.name)));
+        }
+        for (key, value) in &self.known {
+            out.push_str(&format!("{key} = {}\n", text(value)));
+        }
+        if let Some(from) = &self.from {
+            out.push_str(&list("from", std::slice::from_ref(from)));
+        }
+        if let Some(tenant) = &self.tenant {
+            out.push_str(&list("tenant", std::slice::from_ref(tenant)));
+        }
+        if !self.other_links.is_empty() {
+            out.push_str(&list("other_links", &self.other_links));
+        }
+        out
+    }
+
+    fn links(&self) -> String {
+        let mut out = String::new();
+        for kind in Kind::ALL {
+            let shapes: Vec<String> = self.links.iter().filter(|(other, _)| other == kind).map(|(_, shape)| shape.clone()).collect();
+            if !shapes.is_empty() {
+                out.push_str(if out.is_empty() { "[links]\n" } else { "" });
+                out.push_str(&list(kind.code(), &shapes));
+            }
+        }
+        out
+    }
+
+    /// The entry, as the hop would read it; none where it has a mistake.
+    fn entry(&self) -> Option<Entry> {
+        let accepted = if self.is_draft { "accept_draft = true\n" } else { "" };
+        let text = format!("{}owner = \"you@corp.example\"\n{accepted}action = \"tag\"\n{}", self.keys(), self.links());
+        allow::compile("draft.toml", &self.name, &text, Mode::Enforce, &mut Vec::new(), &mut Problems::default())
+    }
+
+    /// An entry without links, of which everything is missing.
+    fn bare(&self) -> Option<Entry> {
+        let any = (Kind::PasswordReset, "login.firstclick.example/reset/{token}".to_owned());
+        let entry = Self { links: vec![any], ..self.clone() }.entry()?;
+        Some(Entry { links: LinkRules::default(), grants: Kind::ALL.to_vec(), ..entry })
+    }
+}
+
+/// Facts, and what the entry of them makes of the mail.
+struct Tried {
+    facts: Facts,
+    decision: Decision,
+}
+
+impl Tried {
+    const fn acts(&self) -> bool {
+        matches!(self.decision.verdict, Verdict::Act(_))
+    }
+}
+
+/// The mail on which entries are tried.
+struct Trial<'m> {
+    message: &'m Message<'m>,
+    author: &'m Author,
+    recogniser: Recogniser,
+    now: Timestamp,
+}
+
+/// Rounds of adding what is missing: links that others carry show once those are listed.
+const ROUNDS: usize = 3;
+
+impl Trial<'_> {
+    /// What an entry makes of the mail, were it proven.
+    fn decide(&self, entry: Entry) -> Decision {
+        let allowlist = Allowlist::new(vec![entry]);
+        let author = Ok(self.author.clone());
+        let facts = HeaderFacts { author: &author, headers: self.message.headers(), recipients: &[], now: self.now };
+        let identity = Identity::assumed(Some(&self.author.domain), None, self.now);
+        let candidates = judge::candidates(&allowlist, &facts, &identity);
+        // Behind a scanner its links hide those of the sender.
+        let content = self.message.content().unwrapped();
+        let recognition = self.recogniser.recognise(&content, Some(&self.author.domain));
+        judge::decide(candidates, &facts, &BodyFacts { content: &content, recognition: &recognition, identity: &identity })
+    }
+
+    /// Adds to facts what the mail's links need.
+    fn complete(&self, mut facts: Facts) -> Tried {
+        let mut entry = facts.entry().or_else(|| facts.bare());
+        let mut decision = Decision::default();
+        for _ in 0..ROUNDS {
+            let Some(now) = entry else { break };
+            let (known_links, known_other) = (now.links.shapes().to_vec(), now.links.other_links().to_vec());
+            decision = self.decide(now);
+            let Missing { shapes, other_links, .. } = &decision.missing;
+            if shapes.is_empty() && other_links.is_empty() {
+                break;
+            }
+            // A list of an entry takes the place of the catalogue's.
+            for (kind, shape) in shapes {
+                if !facts.links.iter().any(|(known, _)| known == kind) {
+                    facts.links.extend(
+                        known_links
+                            .iter()
+                            .filter(|(known, _)| known == kind)
+                            .map(|(kind, shape): &(Kind, Shape)| (*kind, shape.to_string())),
+                    );
+                }
+                facts.links.push((*kind, shape.clone()));
+            }
+            if !other_links.is_empty() {
+                facts.other_links = known_other.iter().map(OtherLink::to_string).chain(other_links.iter().cloned()).collect();
+            }
+            entry = facts.entry();
+        }
+        Tried { facts, decision }
+    }
+
+    /// Words of the mail that may be the company's name at a service.
+    fn tenants(&self) -> Vec<String> {
+        let content = self.message.content().unwrapped();
+        let links = content.links.iter().flat_map(|found| {
+            let url = found.link.url();
+            let host = url.host_str().unwrap_or_default().split('.').map(str::to_owned).collect::<Vec<_>>();
+            host.into_iter().chain(url.path_segments().into_iter().flatten().map(str::to_owned)).collect::<Vec<_>>()
+        });
+        let own = self.author.address.split(['@', '.', '+']).map(str::to_owned);
+        let mut words: Vec<String> = Vec::new();
+        for word in own.chain(links) {
+            let is_name = (1..=63).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+            if is_name && !words.contains(&word) && words.len() < TENANTS {
+                words.push(word);
+            }
+        }
+        words
+    }
+}
+
+/// Words that are tried as a tenant.
+const TENANTS: usize = 200;
+
+/// An entry of the catalogue, where a service of it sends from this address.
+fn of_service(trial: &Trial<'_>) -> Option<Tried> {
+    let address = &trial.author.address;
+    for service in catalogue::all(&mut Problems::default()) {
+        let matches = |tenant: &str| {
+            let patterns =
+                service.from().into_iter().filter_map(|text| AddressPattern::parse_sender(&text.replace("{tenant}", tenant)).ok());
+            patterns.into_iter().any(|pattern| pattern.matches(address))
+        };
+        let facts = |service: &Service, tenant: Option<String>| Facts {
+            name: service.name.clone(),
+            known: vec![("sender", service.name.clone())],
+            tenant,
+            is_draft: service.is_draft(),
+            ..Facts::default()
+        };
+        if !service.needs_tenant() {
+            if matches("") {
+                return Some(trial.complete(facts(&service, None)));
+            }
+            continue;
+        }
+        let named = trial.tenants().into_iter().filter(|tenant| matches(tenant)).find_map(|tenant| {
+            let facts = facts(&service, Some(tenant));
+            let fits = facts.entry().is_some_and(|entry| !trial.decide(entry).one_time_links.is_empty());
+            fits.then_some(facts)
+        });
+        if let Some(facts) = named {
+            return Some(trial.complete(facts));
+        }
+    }
+    None
+}
+
+/// The file of an entry.
+fn written(tried: &Tried, author: &Author, now: Timestamp) -> String {
+    let Tried { facts, decision } = tried;
+    let mut out = format!(
+        "# Drafted from one mail of {}. Read every line: it lets mails with these links past the scanner.\n",
+        printable(&author.address)
+    );
+    if !tried.acts() {
+        out.push_str("# As it stands it would not exempt that mail:\n");
+    }
+    // What proves the sender was not looked at, and is not what fails.
+    for finding in decision.findings.iter().filter(|finding| !finding.ok && finding.reason != Reason::OtherLinks) {
+        out.push_str(&format!("#   {}: {}\n", finding.reason.code(), printable(&finding.detail)));
+    }
+    for link in &decision.missing.unlistable {
+        out.push_str(&format!("#   not to list: {}\n", printable(link)));
+    }
+    out.push_str(&facts.keys());
+    if facts.is_draft {
+        out.push_str("#accept_draft = true            # the catalogue has no evidence for this service; take the mark out once you have seen its mails\n");
+    }
+    out.push_str("#owner = \"you@corp.example\"     # who answers for this entry\n#reason = \"CHG-1077: ...\"        # why it is there\n");
+    let year = now.to_zoned_datetime(TimeZone::system()).checked_add(1.year()).map(|then| then.date().to_string());
+    if let Ok(day) = year {
+        out.push_str(&format!("expires = {day}\n"));
+    }
+    out.push_str("action = \"tag\"\n");
+    out.push_str(&facts.links());
+    if tried.acts() {
+        out.push_str(&format!("[[test]]\nmail = {}\nexpect = \"act\"\n", text(&format!("samples/{}.eml", facts.name))));
+    }
+    out
+}
