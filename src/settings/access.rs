@@ -35,6 +35,10 @@ pub(super) fn closed(path: &Path, want: Access) -> Option<String> {
     let last = parts.pop()?;
     let user = User::current();
     for folder in parts {
+        // A file in a folder's place is no question of who may do what.
+        if folder.is_file() {
+            return None;
+        }
         if access(folder, Access::EXEC_OK).is_err_and(|error| error == rustix::io::Errno::ACCESS) {
             return Some(told(folder, Access::EXEC_OK, &user));
         }
@@ -174,7 +178,7 @@ fn unusable(folder: &Path) -> Option<String> {
             Err(rustix::io::Errno::ROFS) => Some(format!("{shown} is on a file system that is mounted read-only")),
             Err(error) => Some(closed(folder, all).unwrap_or_else(|| format!("{shown} cannot be written: {error}"))),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             let above = folder.ancestors().skip(1).find(|above| above.exists())?;
             if !above.is_dir() {
                 return Some(format!("{} is a file and must be a folder, for {shown} to stand in it", above.display()));

@@ -258,6 +258,7 @@ fn it_looks_as_another_user() {
     let root = folder.path("firstclick.toml").parent().unwrap().to_owned();
     let look = || folder.command(&["check", "--as", "nobody"]);
     // The folder above is closed.
+    mode(&root, 0o700);
     let (_, said, code) = look();
     assert!(
         code == Some(2)
