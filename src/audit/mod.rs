@@ -308,7 +308,7 @@ fn run(timer: &Runtime, mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Jo
             thread::sleep(GATHER);
         }
     }
-    if let Err(error) = writer.checkpoint() {
+    if let Err(error) = writer.close() {
         tracing::error!(%error, "the audit's last checkpoint could not be made");
     }
 }

@@ -88,6 +88,8 @@ pub(super) struct Writer {
     fault: Option<Record>,
     /// Whether records were written that the head does not name yet.
     pub(super) is_ahead: bool,
+    /// The newest checkpoint that log and metrics were told.
+    told: Option<Tip>,
     /// The name of the file that is written to, for whoever looks after the others.
     live: Arc<ArcSwapOption<String>>,
     pub(super) meters: Meters,
@@ -132,6 +134,7 @@ impl Writer {
             head,
             fault: None,
             is_ahead: false,
+            told: None,
             live: Arc::default(),
             meters: Meters::default(),
         };
@@ -285,11 +288,17 @@ impl Writer {
         day.fault(&self.folder)?.map_or(Ok(()), |what| Err(io::Error::other(format!("{} {} while it was written", day.name, what.code()))))
     }
 
+    /// The last checkpoint, unless it was told already.
+    pub(super) fn close(&mut self) -> io::Result<()> {
+        if self.told.as_ref() == Some(&self.tip) { Ok(()) } else { self.checkpoint() }
+    }
+
     /// Tells log and metrics the newest record, so that whoever keeps them elsewhere can prove the chain's end.
     pub(super) fn checkpoint(&mut self) -> io::Result<()> {
         self.secure()?;
         if self.tip.n > 0 {
             self.meters.checkpoint(&self.tip);
+            self.told = Some(self.tip.clone());
             tracing::info!(number = self.tip.n, hash = self.tip.hash, checkpoint = %self.tip, "audit checkpoint");
         }
         Ok(())
