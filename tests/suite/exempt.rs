@@ -357,7 +357,7 @@ async fn near_misses_are_told_with_what_would_make_them_match() {
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     println!("{said}");
-    assert!(said.contains("vendor         1          3         1"), "{said}");
+    assert!(said.contains("vendor         1         0          3         1"), "{said}");
     for check in ["sender", "one_time_link", "identity"] {
         assert!(said.contains(&format!("    near_miss by {check}: 1\n")), "{said}");
     }
