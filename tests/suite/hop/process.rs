@@ -131,6 +131,11 @@ impl Process {
         assert!(Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap().success());
     }
 
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The exit code, once it has ended by itself.
     pub(crate) async fn ended(&mut self) -> Option<i32> {
         let status = poll("the program's end", || self.child.try_wait().unwrap()).await;
