@@ -366,3 +366,11 @@ pub const DIGEST_MEMORY: u64 = 64 << 20;
 
 /// Octets of one saved mail that `explain` and `draft` read: more than servers take, and as much as may lie in memory.
 pub const SAVED_MAIL: u64 = 64 << 20;
+/// Between two looks at when certificates end: they end by the day.
+pub const CERTIFICATES_LOOK: Duration = Duration::from_hours(1);
+
+/// A certificate that ends within this time is told: time for somebody who is on holiday.
+pub const CERTIFICATES_SOON: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
+
+/// Between two lines of the log about the same certificates.
+pub const CERTIFICATES_TOLD: Duration = Duration::from_hours(24);

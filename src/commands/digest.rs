@@ -74,6 +74,12 @@ impl Plan {
         }
     }
 
+    /// The certificates, each with its key in firstclick.toml, and when they end. Those that cannot be read are left out. Reads
+    /// files.
+    pub(super) fn certificates(&self) -> Vec<(&'static str, Timestamp)> {
+        self.certificates.iter().filter_map(|(key, file)| Some((*key, tls::ends(file).ok()?))).collect()
+    }
+
     /// What is known without the running service.
     fn facts(&self) -> Facts {
         let certificate = |(key, file): &(&'static str, PathBuf)| CertificateFact {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     audit::Audit,
-    clock,
+    clock::{self, Stopwatch},
     http::{self, admin::Admin},
     identity::Authenticator,
     limits,
@@ -32,7 +32,7 @@ use crate::{
     mail::{Protocol, record::PolicyBy},
     milter,
     pipeline::{Pipeline, Shared},
-    readiness::{Means, Readiness},
+    readiness::{Means, Readiness, Topic},
     remedy::Remedy,
     service::{Shutdown, listener::ListenerFailed, memory::MemoryBudget},
     settings::{Policy, Settings},
@@ -106,6 +106,7 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     let mut keeping = JoinSet::new();
     keeping.spawn(summarise_refusals(Arc::clone(&shared)));
     keeping.spawn(reload_on_change(hangup, Reload::new(servers, config.clone(), in_force, Arc::clone(&digests))));
+    keeping.spawn(watch_certificates(Arc::clone(&digests), Arc::clone(&shared)));
     keeping.spawn(digest::keep(digests, Arc::clone(&shared)));
     keeping.spawn(notify_watchdog());
     tell_ready(&shared.readiness);
@@ -264,6 +265,31 @@ async fn summarise_refusals(shared: Arc<Shared>) {
     loop {
         minutes.tick().await;
         shared.summarise_refusals(clock::now());
+    }
+}
+
+/// Shows in the metrics when certificates end and, from thirty days before, in `/readyz` and once a day in the log.
+async fn watch_certificates(plan: Arc<ArcSwap<Plan>>, shared: Arc<Shared>) {
+    let mut looks = interval(limits::CERTIFICATES_LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told: Option<(String, Stopwatch)> = None;
+    loop {
+        looks.tick().await;
+        let plan = plan.load_full();
+        // Files, perhaps on a share that hangs.
+        let Ok(ends) = tokio::task::spawn_blocking(move || plan.certificates()).await else { return };
+        shared.metrics.certificates_expire(ends.iter().copied());
+        let now = clock::now();
+        let soon = ends.iter().filter(|(_, end)| end.duration_since(now) < limits::CERTIFICATES_SOON);
+        let said: Vec<String> = soon
+            .map(|(key, end)| format!("{key} {} {}", if *end <= now { "has ended," } else { "ends" }, end.strftime("%Y-%m-%d")))
+            .collect();
+        shared.readiness.set(Topic::Certificates, (!said.is_empty()).then(|| said.join("; ")));
+        let is_news = told.as_ref().is_none_or(|(before, when)| *before != said.join("; ") || when.elapsed() >= limits::CERTIFICATES_TOLD);
+        if !said.is_empty() && is_news {
+            tracing::warn!(certificates = said.join("; "), "certificates end; put new ones in their place");
+            told = Some((said.join("; "), Stopwatch::start()));
+        }
     }
 }
 

@@ -9,7 +9,9 @@ use std::{
 
 use crate::{
     hop::{
-        Client, Sink, VENDOR, missing, needs,
+        Client, Sink, VENDOR,
+        certificate::Authority,
+        missing, needs,
         page::ask,
         poll,
         process::{Folder, Process, program},
@@ -179,6 +181,7 @@ async fn a_next_hop_that_is_away_is_told_until_it_is_back() {
     let address = port.local_addr().unwrap();
     drop(port);
     let folder = Folder::new(&format!("next_hop = \"{address}\""), ADMIN);
+    std::fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap();
     let process = folder.run().await;
     let mut client = Client::connect(process.address).await;
     client.greet().await;
@@ -231,4 +234,22 @@ async fn exemptions_that_are_withheld_are_told() {
     }
     let log = process.log();
     assert_eq!(log.lines().filter(|line| line.contains("WARN") && line.contains("exemption withheld")).count(), 1, "{log}");
+}
+
+/// A certificate that ends soon is told before it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_end_are_told() {
+    let authority = Authority::new();
+    let files = authority.issue_until("hop.test", 10);
+    let smtp = format!("next_hop = \"127.0.0.1:1\"\ncertificate = \"{}\"\nkey = \"{}\"", files.certificate.display(), files.key.display());
+    let folder = Folder::new(&smtp, ADMIN);
+    let process = folder.run().await;
+    let line = process.says("certificates end").await;
+    assert!(line.contains("WARN") && line.contains("smtp.certificate ends 20"), "{line}");
+    let (status, ready, metrics) = pages(&process).await;
+    assert!(status == 200 && ready.contains("certificates: smtp.certificate ends 20"), "{ready}");
+    let shown = "firstclick_certificate_expires_timestamp_seconds{key=\"smtp.certificate\"} ";
+    let end: i64 = metrics.lines().find_map(|line| line.strip_prefix(shown)).unwrap().parse().unwrap();
+    let days = (end - firstclick::clock::now().as_second()) / 86_400;
+    assert!((8..=10).contains(&days), "{days}");
 }

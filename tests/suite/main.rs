@@ -55,6 +55,7 @@ mod relay;
 mod reload;
 mod rotation;
 mod saved_mails;
+mod second_day;
 mod senders;
 mod service;
 mod shapes;
