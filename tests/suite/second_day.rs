@@ -35,7 +35,7 @@ impl Day {
         let port = free.local_addr().unwrap().port();
         let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), "");
         let day = Self { folder, sink, port };
-        day.configure("key_file = \"audit.key\"\nhead = \"head\"");
+        day.configure("key_file = \"audit.key\"\nstate = \"state\"");
         day.admin(&["keygen", "--out", "audit.key"], 0);
         fs::remove_file(day.folder.path("tag.token")).unwrap();
         day.admin(&["keygen", "--token", "--out", "tag.token"], 0);
@@ -161,7 +161,7 @@ async fn the_second_day() {
     assert!(live.exists(), "records go on");
     assert!(day.admin(&["audit", "verify"], 1).contains("the chain is broken"), "the moved records are missing, and it says so");
     // What was moved is put back beside it, under a name of its own.
-    fs::rename(&away, day.folder.audit().join("audit-20200101.jsonl")).unwrap();
+    fs::rename(&away, live.with_extension("jsonl.1")).unwrap();
     assert!(day.verify().contains("the chain holds"));
 
     // One entry is broken in mid-edit: it is out, the others stay, the service is ready and says so.
