@@ -11,7 +11,6 @@ use crate::{
     hop::{
         Client, Sink, VENDOR, needs,
         page::ask,
-        poll,
         process::{Folder, Process},
         read_records, reset_mail,
     },
@@ -59,7 +58,7 @@ impl Day {
         let named: Vec<String> = arguments
             .iter()
             .map(|word| match *word {
-                word if word.ends_with(".key") || word.ends_with(".token") => self.folder.path(word).display().to_string(),
+                word @ ("tag.token" | "tag.key" | "audit.key") => self.folder.path(word).display().to_string(),
                 word => word.to_owned(),
             })
             .collect();
