@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     identity::proof::{Seen, Signature},
-    mail::Reason,
+    mail::{Reason, counted},
     message::{Mailbox, header::Headers},
 };
 
@@ -77,12 +77,19 @@ pub(super) fn fresh(signature: &Signature, evidence: &Evidence<'_>, entry: &Entr
     let most = SignedDuration::try_from(entry.max_age).unwrap_or(SignedDuration::MAX);
     let minutes = age.as_secs() / 60;
     if age > most {
-        return Finding::fails(Reason::Freshness, format!("signed {minutes} minutes ago, and max_age is {} minutes", most.as_secs() / 60));
+        return Finding::fails(
+            Reason::Freshness,
+            format!("signed {} ago, and max_age is {} minutes", minutes_of(minutes), most.as_secs() / 60),
+        );
     }
     if age < -AHEAD {
-        return Finding::fails(Reason::Freshness, format!("signed {} minutes in the future", -minutes));
+        return Finding::fails(Reason::Freshness, format!("signed {} in the future", minutes_of(-minutes)));
     }
-    Finding::holds(Reason::Freshness, format!("signed {minutes} minutes ago")).seen(field).covered(evidence)
+    Finding::holds(Reason::Freshness, format!("signed {} ago", minutes_of(minutes))).seen(field).covered(evidence)
+}
+
+fn minutes_of(minutes: i64) -> String {
+    counted(usize::try_from(minutes.max(0)).unwrap_or(usize::MAX), "minute")
 }
 
 fn date(value: &[u8]) -> Option<Timestamp> {

@@ -10,7 +10,7 @@ use super::{
     verdict::Finding,
 };
 use crate::{
-    mail::Reason,
+    mail::{Reason, counted},
     message::{Content, Domain, FoundLink, Link},
     recognition::{self, Kind, Recognition},
 };
@@ -50,11 +50,11 @@ fn by_shapes(content: &Content, recognition: &Recognition, author: Option<&Domai
     let findings = match (granting, kind) {
         (Some((_, found, kind)), _) => vec![
             Finding::holds(Reason::Kind, format!("{}, by the shape of a link", kind.code())),
-            Finding::holds(Reason::OneTimeLink, format!("{} ({})", found.link, counted(&fitting))),
+            Finding::holds(Reason::OneTimeLink, format!("{} ({})", found.link, places(&fitting))),
         ],
         (None, Some(kind)) => vec![
             Finding::fails(Reason::Kind, format!("{}; the entry grants {}", kind.code(), judge::kinds(&entry.grants))),
-            Finding::holds(Reason::OneTimeLink, counted(&fitting)),
+            Finding::holds(Reason::OneTimeLink, places(&fitting)),
         ],
         (None, None) => vec![Finding::fails(Reason::OneTimeLink, none_fits(content, recognition, author, entry, readers))],
     };
@@ -62,7 +62,7 @@ fn by_shapes(content: &Content, recognition: &Recognition, author: Option<&Domai
 }
 
 /// How many links there are, and in how many places where that is another number.
-fn counted(fitting: &[(usize, &FoundLink, Kind)]) -> String {
+fn places(fitting: &[(usize, &FoundLink, Kind)]) -> String {
     let different: HashSet<&str> = fitting.iter().map(|(_, found, _)| found.link.expose()).collect();
     if different.len() == fitting.len() {
         return format!("{} in all", fitting.len());
@@ -151,12 +151,16 @@ fn by_subjects(content: &Content, subjects: &Subjects, readers: &[&str]) -> Judg
     let counters = content.links.iter().enumerate().filter(|(_, found)| subjects.counters.other(&found.link, readers).is_ok());
     let one_time: Vec<usize> = counters.map(|(at, _)| at).collect();
     let link = if content.links.len() != subjects.links_in_mail {
-        let says = format!("the mail has {} links; the entry says links_in_mail = {}", content.links.len(), subjects.links_in_mail);
+        let says =
+            format!("the mail has {}; the entry says links_in_mail = {}", counted(content.links.len(), "link"), subjects.links_in_mail);
         Finding::fails(Reason::OneTimeLink, says)
     } else if one_time.is_empty() {
         Finding::fails(Reason::OneTimeLink, "no link is one of the entry's counters")
     } else {
-        Finding::holds(Reason::OneTimeLink, format!("{} click counters of {} links", one_time.len(), content.links.len()))
+        Finding::holds(
+            Reason::OneTimeLink,
+            format!("{} of {}", counted(one_time.len(), "click counter"), counted(content.links.len(), "link")),
+        )
     };
     Judged { kind: None, one_time, findings: vec![subject, link], missing: Missing::default() }
 }
@@ -196,7 +200,7 @@ fn other_links(content: &Content, one_time: &[usize], recognition: &Recognition,
         }
     }
     if strays.is_empty() {
-        return (Finding::holds(Reason::OtherLinks, format!("{} links in all", content.links.len())), missing);
+        return (Finding::holds(Reason::OtherLinks, format!("{} in all", counted(content.links.len(), "link"))), missing);
     }
     missing.still_carried(&named, entry, readers);
     if let Some(more) = strays.len().checked_sub(SHOWN).filter(|more| *more > 0) {

@@ -18,6 +18,7 @@ use crate::{
     },
     cli::Verify,
     edit::tag::Key,
+    mail::counted,
     settings::AuditKeys,
 };
 
@@ -151,12 +152,15 @@ impl Told {
             None => "from the oldest line that is here".to_owned(),
         };
         let torn = if report.torn == 0 { String::new() } else { format!(", {} cut short by a crash and closed", report.torn) };
-        let mut text = format!("{} lines in {} files, {start}{torn}\n", report.lines, report.files);
+        let mut text = format!("{} in {}, {start}{torn}\n", counted(report.lines, "line"), counted(report.files, "file"));
         if report.unfinished {
             text.push_str("the last line is not finished: it is being written, or a crash cut it short\n");
         }
         if report.touched > 0 {
-            text.push_str(&format!("{} times somebody else touched a file, as records of the type \"file\" say\n", report.touched));
+            text.push_str(&format!(
+                "somebody else touched a file {}, as records of the type \"file\" say\n",
+                if report.touched == 1 { "once".to_owned() } else { format!("{} times", report.touched) }
+            ));
         }
         if let Some(broken) = &report.broken {
             return text + &format!("the chain is broken: {}\n", printable(&broken.to_string()));

@@ -241,7 +241,7 @@ impl Facts {
         let Losses { withheld, records } = self.losses;
         if self.losses != told.losses && self.losses != Losses::default() {
             let says = format!(
-                "Since the start, {withheld} exemptions were withheld because they could not be put on record, and {records} records of other mails were lost. The log says why."
+                "Since the start, exemptions were withheld because they could not be put on record ({withheld}), and records of other mails were lost ({records}). The log says why."
             );
             said.push(says);
         }
@@ -421,7 +421,7 @@ mod tests {
             .map(|day| 31 - (day + 1) - 1)
             .collect();
         assert_eq!(days, [14, 7, 3, 2, 1, 0, -1], "whole days that were left when it was told");
-        assert!(news("2026-11-30T07:00:00Z", "2026-12-01T07:00:00Z"), "30 days");
+        assert!(news("2026-11-29T07:00:00Z", "2026-11-30T07:00:00Z"), "30 days");
         assert!(!news("2026-12-31T07:00:00Z", "2027-01-01T07:00:00Z"));
     }
 

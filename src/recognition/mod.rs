@@ -19,7 +19,10 @@ use self::{
     quotes::Quotes,
 };
 pub use crate::mail::Kind;
-use crate::message::{Content, Domain, FoundLink, words};
+use crate::{
+    mail::counted,
+    message::{Content, Domain, FoundLink, words},
+};
 
 const WEIGHTS: &str = include_str!("../../config/recognition.toml");
 
@@ -228,7 +231,7 @@ impl Recogniser {
             score.add(w.only, || "no other link carries a token".into());
         }
         if mail.about {
-            score.add(w.many, || format!("the words at {} links say a kind", mail.speaking));
+            score.add(w.many, || format!("the words at {} say a kind", counted(mail.speaking, "link")));
         }
         if group.noisy {
             score.add(w.noise, || "the link or its words say something else".into());

@@ -16,7 +16,8 @@ fn said(config: &str, entry: Option<&[u8]>) -> String {
         fs::write(folder.path().join("allow.d/e.toml"), entry).unwrap();
     }
     let mut problems = Problems::default();
-    Settings::compile(&folder.path().join("firstclick.toml"), config, Environment::default(), &mut problems);
+    let settings = Settings::compile(&folder.path().join("firstclick.toml"), config, Environment::default(), &mut problems);
+    problems.0.extend(settings.left_out.into_iter().flat_map(|left_out| left_out.problems.0));
     problems.to_string().replace(&format!("{}/", folder.path().display()), "")
 }
 

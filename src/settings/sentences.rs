@@ -5,6 +5,7 @@ use crate::{
         Entry, Mode,
         entry::{Addressees, Attachments, DecideBy, Limit, Lists, Reader, Require, Spf},
     },
+    mail::counted,
     recognition::Kind,
 };
 
@@ -70,7 +71,7 @@ fn main(entry: &Entry) -> String {
         Require::Dkim => "proven by DKIM".to_owned(),
         Require::Address { networks, spf } => {
             let with = if *spf == Spf::Required { " and SPF" } else { "" };
-            format!("sent from {} networks{with}, signed by nobody", networks.len())
+            format!("sent from {}{with}, signed by nobody", counted(networks.len(), "network"))
         }
     };
     let to = if entry.recipients.is_empty() {
@@ -88,9 +89,9 @@ fn main(entry: &Entry) -> String {
             format!("whose words say {}, with a link of the author's organisation that carries a token,", kinds.join(", "))
         }
         DecideBy::Subjects(subjects) => format!(
-            "with the subject {} and {} links, all of them counters ({}) or other links,",
+            "with the subject {} and {}, all of them counters ({}) or other links,",
             either(&subjects.texts),
-            subjects.links_in_mail,
+            counted(subjects.links_in_mail, "link"),
             either(&subjects.counters.other_links().iter().map(ToString::to_string).collect::<Vec<_>>())
         ),
     };

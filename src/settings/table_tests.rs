@@ -16,7 +16,14 @@ fn folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("allow.d")).unwrap();
     let key = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n";
-    for (name, text) in [("tag.token", "test-token-1234\n"), ("tag.key", key), ("guard.key", key), ("audit.key", key), ("aliases", "")] {
+    for (name, text) in [
+        ("tag.token", "test-token-1234\n"),
+        ("tag.key", key),
+        ("guard.key", key),
+        ("audit.key", key),
+        ("aliases", ""),
+        ("mail.password", "secret\n"),
+    ] {
         fs::write(folder.path().join(name), text).unwrap();
     }
     folder
@@ -34,8 +41,9 @@ fn base(key: &Key) -> String {
     let identity =
         if believed { "verify = \"upstream\"\nauthserv_ids = [\"a.test\"]\ntrusted_upstreams = [\"10.1.0.0/16\"]\n" } else { "" };
     let page = "[guard]\nurl = \"https://links.test\"\nlisten = \"127.0.0.1:8444\"\nkey_file = \"guard.key\"\n";
+    let digest = "[mail]\nserver = \"127.0.0.1:2627\"\nfrom = \"hop@hop.test\"\nto = [\"it@corp.test\"]\n";
     format!(
-        "{hop}[identity]\n{identity}[readers]\n[tag]\ntoken_file = \"tag.token\"\nkey_file = \"tag.key\"\n{page}[admin]\nlisten = \"127.0.0.1:9926\"\n[audit]\n"
+        "{hop}[identity]\n{identity}[readers]\n[tag]\ntoken_file = \"tag.token\"\nkey_file = \"tag.key\"\n{page}[admin]\nlisten = \"127.0.0.1:9926\"\n{digest}[audit]\n"
     )
 }
 
@@ -76,6 +84,7 @@ fn another(key: &Key) -> String {
         (Kind::Time(least, _), _) => format!("\"{}s\"", least.as_secs() + 1),
         (Kind::Flag, Preset::Default("true")) => "false".into(),
         (Kind::Flag, _) => "true".into(),
+        (_, Preset::Default("\"07:00\"")) => "\"08:30\"".into(),
         (Kind::Word(words), preset) => format!("{:?}", words.iter().find(|word| format!("{word:?}") != preset.text()).unwrap()),
         (_, Preset::Default("\"0660\"")) => "\"0600\"".into(),
         (_, Preset::Default("\"X-Firstclick\"")) => "\"X-Other\"".into(),

@@ -56,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "identity",
             "message",
             "remedy",
+            "mail",
             "log",
             "clock",
             "limits",

@@ -61,6 +61,17 @@ pub enum HopError {
     Tls(String),
 }
 
+impl HopError {
+    /// The error for the log: of a reply within a session its code alone, since its words may hold a reader's address.
+    #[must_use]
+    pub fn without_words(&self) -> String {
+        match self {
+            Self::UnexpectedReply(reply) => format!("unexpected reply, {}", reply.code()),
+            error => error.to_string(),
+        }
+    }
+}
+
 /// The result of sending a mail's data.
 #[derive(Debug)]
 pub enum Sent {
@@ -295,7 +306,7 @@ impl NextHop {
 
 /// The error for a reply after which the two sides are out of step: the connection is given up as if it were lost.
 fn unexpected(reply: &Reply) -> HopError {
-    HopError::Broken(format!("unexpected reply: {reply}"))
+    HopError::Broken(format!("unexpected reply, {}", reply.code()))
 }
 
 /// Time for the reply to QUIT, and for the reply of a next hop that has closed the connection.

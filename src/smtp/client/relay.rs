@@ -190,11 +190,15 @@ impl Relay {
                 (delivery, reply)
             }
             Sent::NotSent(error) => {
-                tracing::warn!(next_hop = &*name, %error, "next hop: the mail was not sent");
+                tracing::warn!(next_hop = &*name, error = error.without_words(), "next hop: the mail was not sent");
                 (Delivery::Deferred, if matches!(error, HopError::TimedOut) { timed_out() } else { lost() })
             }
             Sent::Unknown(error) => {
-                tracing::error!(next_hop = &*name, %error, "next hop: it may have the mail; the upstream is told to send it again");
+                tracing::error!(
+                    next_hop = &*name,
+                    error = error.without_words(),
+                    "next hop: it may have the mail; the upstream is told to send it again"
+                );
                 let reply = match error {
                     HopError::UnexpectedReply(_) => unexpected_reply(),
                     HopError::TimedOut => Reply::new(451, "4.4.2 the next hop timed out after the mail was sent, send it again"),
@@ -242,7 +246,7 @@ async fn start(connected: Connected, beginning: Beginning<'_>) -> Result<(NextHo
     // A next hop that closes an idle session replies 421 to the command that comes first, and means the session, not this mail.
     let about_session = if age == Age::Used { before + 1 } else { before };
     if let Some(closing) = replies.iter().take(about_session).find(|reply| reply.code() == 421) {
-        return Err(HopError::Broken(closing.to_string()));
+        return Err(HopError::Broken(format!("closed with {}", closing.code())));
     }
     let mut replies = replies.into_iter().skip(before);
     let mail = replies.next().ok_or_else(|| HopError::Broken("connection closed".into()))?;
@@ -254,7 +258,7 @@ async fn tell(hop: NextHop, commands: &[Command]) -> Result<(NextHop, Vec<Reply>
     let name = Arc::clone(hop.name());
     let answer = hop.commands(commands).await;
     if let Err(error) = &answer {
-        tracing::warn!(next_hop = &*name, %error, "next hop: no replies");
+        tracing::warn!(next_hop = &*name, error = error.without_words(), "next hop: no replies");
     }
     answer
 }
