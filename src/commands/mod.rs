@@ -117,7 +117,7 @@ impl Config {
     fn load_or_empty(&self) -> anyhow::Result<Settings> {
         let is_missing = || fs::symlink_metadata(self.path()).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         if self.0.is_none() && is_missing() {
-            let _ = writeln!(io::stderr().lock(), "note: there is no {}; judged without a configuration", self.path().display());
+            let _ = writeln!(io::stderr().lock(), "note: there is no {}; going on without a configuration", self.path().display());
             return Ok(Settings::empty());
         }
         let settings = self.load()?;

@@ -241,7 +241,7 @@ impl Facts {
         let Losses { withheld, records } = self.losses;
         if self.losses != told.losses && self.losses != Losses::default() {
             let says = format!(
-                "Since the start, exemptions were withheld because they could not be put on record ({withheld}), and records of other mails were lost ({records}). The log says why."
+                "Since the start: exemptions withheld because they could not be put on record, {withheld}; records of other mails lost, {records}. The log says why."
             );
             said.push(says);
         }
@@ -466,7 +466,7 @@ mod tests {
         for words in [
             "smtp.certificate: the certificate ends on 2026-12-05, in 9 days",
             "reload since 2026-11-24 10:00: the configuration from before is in force: it has mistakes vendor.toml:1:1: unknown key",
-            "2 exemptions were withheld",
+            "exemptions withheld because they could not be put on record, 2",
         ] {
             assert!(flat.contains(words), "{words}: {text}");
         }

@@ -90,6 +90,7 @@ fn another(key: &Key) -> String {
         (_, Preset::Default("\"X-Firstclick\"")) => "\"X-Other\"".into(),
         (_, Preset::Default("\"/var/tmp\"")) => "\"allow.d\"".into(),
         (_, Preset::Default(text)) => panic!("{}: which value is another than {text}?", key.path),
+        (_, Preset::Unset("\"/var/lib/firstclick/digest\"")) => "\"allow.d\"".into(),
         (_, preset) => preset.text().into(),
     }
 }
