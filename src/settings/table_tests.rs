@@ -88,9 +88,8 @@ fn another(key: &Key) -> String {
         (Kind::Word(words), preset) => format!("{:?}", words.iter().find(|word| format!("{word:?}") != preset.text()).unwrap()),
         (_, Preset::Default("\"0660\"")) => "\"0600\"".into(),
         (_, Preset::Default("\"X-Firstclick\"")) => "\"X-Other\"".into(),
-        (_, Preset::Default("\"/var/tmp\"")) => "\"allow.d\"".into(),
+        (_, Preset::Default("\"/var/tmp\"") | Preset::Unset("\"/var/lib/firstclick/digest\"")) => "\"allow.d\"".into(),
         (_, Preset::Default(text)) => panic!("{}: which value is another than {text}?", key.path),
-        (_, Preset::Unset("\"/var/lib/firstclick/digest\"")) => "\"allow.d\"".into(),
         (_, preset) => preset.text().into(),
     }
 }
