@@ -17,7 +17,10 @@ use super::{Answer, Config, Incomplete, Listed, printable};
 use crate::{
     cli::Check,
     clock,
-    settings::{Advice, LeftOut, Problem, Problems, Severity, SourceSpan, sentences, users::User},
+    settings::{
+        Advice, LeftOut, Problem, Problems, Severity, SourceSpan, sentences,
+        users::{self, User},
+    },
 };
 
 /// The user that the unit names (deploy/systemd/firstclick.service).
@@ -109,6 +112,7 @@ impl Looked {
 /// From here on, this process is a user's, with all groups: what it may read and write is what the service may.
 fn become_user(name: &str) -> anyhow::Result<()> {
     let Some(user) = User::find(name) else { bail!("--as {name}: this system has no such user") };
+    users::the_service_runs_as(&user);
     if user.uid == geteuid().as_raw() {
         return Ok(());
     }

@@ -84,12 +84,24 @@ struct Facts {
     /// `sender`, where the catalogue knows it.
     known: Vec<(&'static str, String)>,
     from: Option<String>,
-    tenant: Option<String>,
+    tenant: Tenant,
     /// Whether the catalogue has no evidence for it.
     is_draft: bool,
     /// `[links]` and `other_links`: of an entry from the catalogue those that it lacks.
     links: Vec<(Kind, String)>,
     other_links: Vec<String>,
+}
+
+/// The company's name at a service where strangers have names, too.
+#[derive(Clone, Debug, Default)]
+enum Tenant {
+    /// The service has none.
+    #[default]
+    None,
+    /// In the mail's address or links, which fit by it alone.
+    Shown(String),
+    /// Not in the mail, which fits by any: only the company knows it.
+    NotShown,
 }
 
 impl Facts {
@@ -105,8 +117,14 @@ impl Facts {
         if let Some(from) = &self.from {
             out.push_str(&list("from", std::slice::from_ref(from)));
         }
-        if let Some(tenant) = &self.tenant {
-            out.push_str(&list("tenant", std::slice::from_ref(tenant)));
+        match &self.tenant {
+            Tenant::Shown(tenant) => out.push_str(&list("tenant", std::slice::from_ref(tenant))),
+            Tenant::NotShown => {
+                out.push_str(
+                    "#tenant = [\"...\"]              # your name at this service, which the mail does not show; strangers have others\n",
+                );
+            }
+            Tenant::None => {}
         }
         if !self.other_links.is_empty() {
             out.push_str(&list("other_links", &self.other_links));
@@ -148,8 +166,9 @@ struct Tried {
 }
 
 impl Tried {
+    /// Whether the entry, as it is written, exempts the mail.
     const fn acts(&self) -> bool {
-        matches!(self.decision.verdict, Verdict::Act(_))
+        matches!(self.decision.verdict, Verdict::Act(_)) && !matches!(self.facts.tenant, Tenant::NotShown)
     }
 }
 
@@ -233,6 +252,9 @@ impl Trial<'_> {
 /// Words that are tried as a tenant.
 const TENANTS: usize = 200;
 
+/// A tenant's name that is in no mail.
+const NOBODY: &str = "nobody-7f3a9c";
+
 /// An entry of the catalogue, where a service of it sends from this address.
 fn of_service(trial: &Trial<'_>) -> Option<Tried> {
     let address = &trial.author.address;
@@ -242,7 +264,7 @@ fn of_service(trial: &Trial<'_>) -> Option<Tried> {
                 service.from().into_iter().filter_map(|text| AddressPattern::parse_sender(&text.replace("{tenant}", tenant)).ok());
             patterns.into_iter().any(|pattern| pattern.matches(address))
         };
-        let facts = |service: &Service, tenant: Option<String>| Facts {
+        let facts = |service: &Service, tenant: Tenant| Facts {
             name: service.name.clone(),
             known: vec![("sender", service.name.clone())],
             tenant,
@@ -251,16 +273,19 @@ fn of_service(trial: &Trial<'_>) -> Option<Tried> {
         };
         if !service.needs_tenant() {
             if matches("") {
-                return Some(trial.complete(facts(&service, None)));
+                return Some(trial.complete(facts(&service, Tenant::None)));
             }
             continue;
         }
-        let named = trial.tenants().into_iter().filter(|tenant| matches(tenant)).find_map(|tenant| {
-            let facts = facts(&service, Some(tenant));
-            let fits = facts.entry().is_some_and(|entry| !trial.decide(entry).one_time_links.is_empty());
-            fits.then_some(facts)
-        });
-        if let Some(facts) = named {
+        let fits = |facts: &Facts| facts.entry().is_some_and(|entry| !trial.decide(entry).one_time_links.is_empty());
+        // A mail that fits by a name that is not in it fits by every name, and shows none.
+        let nobody = facts(&service, Tenant::Shown(NOBODY.to_owned()));
+        if matches(NOBODY) && fits(&nobody) {
+            let tried = trial.complete(nobody);
+            return Some(Tried { facts: Facts { tenant: Tenant::NotShown, ..tried.facts }, ..tried });
+        }
+        let mut named = trial.tenants().into_iter().filter(|tenant| matches(tenant));
+        if let Some(facts) = named.find_map(|tenant| Some(facts(&service, Tenant::Shown(tenant))).filter(fits)) {
             return Some(trial.complete(facts));
         }
     }
@@ -276,6 +301,9 @@ fn written(tried: &Tried, author: &Author, now: Timestamp) -> String {
     );
     if !tried.acts() {
         out.push_str("# As it stands it would not exempt that mail:\n");
+    }
+    if matches!(facts.tenant, Tenant::NotShown) {
+        out.push_str("#   tenant: must be written\n");
     }
     // What proves the sender was not looked at, and is not what fails.
     for finding in decision.findings.iter().filter(|finding| !finding.ok && finding.reason != Reason::OtherLinks) {

@@ -18,6 +18,7 @@ use crate::{
         token::{Token, TokenFile},
     },
     limits,
+    settings::users,
 };
 
 pub(super) fn keygen(arguments: &Keygen) -> anyhow::Result<Answer> {
@@ -38,10 +39,12 @@ pub(super) fn keygen(arguments: &Keygen) -> anyhow::Result<Answer> {
     } else {
         on_top(&old, &STANDARD.encode(random)).with_context(named)?
     };
+    let is_new = !target.exists();
     if new != old {
         replace(&target, &new).with_context(|| format!("{} cannot be written", path.display()))?;
     }
-    writeln!(out, "{}: {told}", path.display())?;
+    let readers = fs::metadata(&target).ok().filter(|_| is_new).map(|about| readers(about.gid())).unwrap_or_default();
+    writeln!(out, "{}: {told}{readers}", path.display())?;
     Ok(Answer::Yes)
 }
 
@@ -84,12 +87,18 @@ fn rotate(old: &str, arguments: &Keygen, fresh: Token) -> anyhow::Result<(String
             .to_owned()
     } else {
         file.begin(fresh)?;
-        format!("a new token; {READABLE}")
+        "a new token".to_owned()
     };
     Ok((file.text(), told))
 }
 
-const READABLE: &str = "let the user that firstclick runs as read the file (chgrp)";
+/// Who may read a new file, for people.
+fn readers(group: u32) -> String {
+    match group {
+        0 => "; let the user that firstclick runs as read the file (chgrp)".to_owned(),
+        group => format!("; group {} may read it", users::name_of_group(group)),
+    }
+}
 
 /// A count of older tokens.
 fn count(older: usize) -> String {
@@ -103,7 +112,7 @@ fn on_top(old: &str, fresh: &str) -> anyhow::Result<(String, String)> {
         bail!("it is no key file, and is left as it is; name another file, or give --token for a file of tokens");
     }
     let told = match keys.len() {
-        0 => format!("a new key; {READABLE}"),
+        0 => "a new key".to_owned(),
         1 => "a new key on top of the older one, which stays".to_owned(),
         more => format!("a new key on top of {more} older ones, which stay"),
     };
@@ -111,7 +120,7 @@ fn on_top(old: &str, fresh: &str) -> anyhow::Result<(String, String)> {
 }
 
 /// Puts a new file in the place of another in one step, so that no reader sees half of it. It keeps its owner and who may read
-/// it; a new one only its owner and group may read.
+/// it; a new one only its owner may read, and the group of its folder, which in /etc/firstclick is the service's.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".firstclick-").tempfile_in(folder)?;
@@ -124,7 +133,12 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
             }
             file.as_file().set_permissions(about.permissions())?;
         }
-        Err(_) => file.as_file().set_permissions(Permissions::from_mode(0o640))?,
+        Err(_) => {
+            let group = fs::metadata(folder)?.gid();
+            // Who is not in that group cannot give it the file, and gives it to his own.
+            let _ = std::os::unix::fs::chown(file.path(), None, Some(group));
+            file.as_file().set_permissions(Permissions::from_mode(0o640))?;
+        }
     }
     file.as_file().sync_all()?;
     file.persist(path)?;

@@ -51,18 +51,20 @@ Get-TransportRule "firstclick*" | Format-List Name, State, SenderIpRanges, Heade
         header = tag.header,
         words = words.join(", "),
     )?;
-    if let [_, _, ..] = named.as_slice() {
-        rotating(&mut out, &named)?;
-    }
+    rotating(&mut out, &named)?;
     if arguments.hops.is_empty() {
         writeln!(io::stderr().lock(), "note: give the hop's public address with --hop, and the commands are complete")?;
     }
     Ok(Answer::Yes)
 }
 
-/// The tokens of a rotation that is under way, each by its name, and the one command that tells the rule.
+/// The tokens of a rotation that is under way, each by its name, and the one command that tells a rule that is there already.
 fn rotating(out: &mut impl io::Write, named: &[(&str, String)]) -> io::Result<()> {
-    writeln!(out, "\n# The token is being rotated. These are in the rule:")?;
+    writeln!(
+        out,
+        "\n# Where the rule is there already, only its tokens change. {} it takes:",
+        if named.len() == 1 { "This one" } else { "The token is being rotated; these" }
+    )?;
     for (name, token) in named {
         let what = match *name {
             "current" => "mails carry it",
@@ -72,7 +74,6 @@ fn rotating(out: &mut impl io::Write, named: &[(&str, String)]) -> io::Result<()
         writeln!(out, "#   {name:7}  {token}  {what}")?;
     }
     let words: Vec<String> = named.iter().map(|(_, token)| format!("\"{token}\"")).collect();
-    writeln!(out, "# The rule is there already, so that only its tokens change:")?;
     writeln!(out, "Set-TransportRule -Identity \"{RULE}\" -HeaderContainsWords {}", words.join(", "))
 }
 

@@ -52,6 +52,10 @@ fn told(path: &Path, want: Access, user: &User) -> String {
     let what = if about.is_dir() { "the folder " } else { "" };
     let held = held(&about);
     let closed = format!("{what}{shown} ({held}) is closed to user {}", user.name);
+    if !may_be_the_services(user) {
+        // Giving it to this user would take it from the one that the service runs as.
+        return format!("{closed}: call it by sudo, or, if firstclick runs as {0}, name it: sudo firstclick check --as {0}", user.name);
+    }
     if path.starts_with("/root") || path.starts_with("/home") {
         return format!("{closed}: keep what the service needs elsewhere, as in /etc/firstclick");
     }
@@ -68,8 +72,22 @@ fn told(path: &Path, want: Access, user: &User) -> String {
     if user.groups.contains(&about.gid()) {
         return format!("{closed}: chmod {bits} {shown}");
     }
+    if about.gid() != 0 && about.mode() & 0o070 != 0 {
+        // Another group has it, perhaps the one that somebody else reads it by: that must not be taken away.
+        let theirs = users::name_of_group(about.gid());
+        return format!("{closed}: usermod --append --groups {theirs} {}, and restart the service", user.name);
+    }
     format!("{closed}: chgrp {group} {shown} && chmod {bits} {shown}")
 }
+
+/// Whether the service may run as a user: one of the system's own, one whom a unit runs as, one who was named. A person's account
+/// is none.
+fn may_be_the_services(user: &User) -> bool {
+    user.uid < PERSONS || std::env::var_os("NOTIFY_SOCKET").is_some() || users::is_the_services(user)
+}
+
+/// The least id of a person's account (Debian policy 9.2.2).
+const PERSONS: u32 = 1_000;
 
 /// Mode, owner and group, as `ls -l` has them, with the mode in octal.
 fn held(about: &Metadata) -> String {

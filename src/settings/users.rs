@@ -1,7 +1,7 @@
 //! Users and groups as the system knows them: passwd(5) and group(5), and where a name stands in neither, what `getent` and `id`
 //! say of it.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, sync::OnceLock};
 
 use rustix::process::{Gid, getegid, geteuid, getgroups};
 
@@ -53,6 +53,20 @@ impl User {
         groups.push(gid);
         Self { name: name_of_user(uid), uid, gid, groups }
     }
+}
+
+/// The user of whom this process was told that the service runs as it: a fact of the process, as its own user is.
+static OF_THE_SERVICE: OnceLock<u32> = OnceLock::new();
+
+/// Says that the service runs as this user. Only the first counts.
+pub fn the_service_runs_as(user: &User) {
+    let _ = OF_THE_SERVICE.set(user.uid);
+}
+
+/// Whether this process was told that the service runs as this user.
+#[must_use]
+pub fn is_the_services(user: &User) -> bool {
+    OF_THE_SERVICE.get() == Some(&user.uid)
 }
 
 /// The number of a user, by name or number.

@@ -296,6 +296,29 @@ fn it_looks_as_another_user() {
     assert!(code == Some(2) && said.contains("this system has no such user"), "{said}");
 }
 
+/// A person who may not read the configuration is not told to take it from the service's group: that would stop the service.
+#[test]
+fn a_person_is_told_to_ask_root_and_not_to_take_files_from_the_service() {
+    if needs("setpriv").is_none() || !is_root() {
+        return;
+    }
+    let folder = folder("");
+    let root = folder.path("firstclick.toml").parent().unwrap().to_owned();
+    assert!(Command::new("chgrp").arg("64321").arg(&root).status().unwrap().success());
+    mode(&root, 0o750);
+    let copy = tempfile::TempDir::new().unwrap();
+    mode(copy.path(), 0o755);
+    let own = copy.path().join("firstclick");
+    fs::copy(program(), &own).unwrap();
+    for (uid, words) in [("64999", "call it by sudo"), ("999", "usermod --append --groups 64321")] {
+        let mut command = Command::new("setpriv");
+        command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"]).arg(&own);
+        let output = command.arg("--config").arg(folder.path("firstclick.toml")).args(["audit", "find"]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(words) && !said.contains("chgrp"), "{uid}: {said}");
+    }
+}
+
 /// Root that calls `check` is told what the service's user, of the unit, cannot read; by users and groups of a namespace.
 #[test]
 fn root_is_told_what_the_service_cannot_read() {

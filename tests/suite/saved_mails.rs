@@ -267,6 +267,18 @@ fn a_draft_passes_check_and_acts_on_its_mail() {
         .replace(&format!("https://login.vendor.test/reset/{TOKEN}"), &format!("https://github.com/password_reset/{TOKEN}"));
     fs::write(&path, github).unwrap();
     assert!(drafted(&path).unwrap().contains("sender = \"github\""));
+    // A name at a service that the mail does not show is not made up: a stranger may have it.
+    let salesforce = |link: &str| {
+        let text = mail(&[]).replace("a@vendor.test", "noreply@salesforce.com");
+        fs::write(&path, text.replace(&format!("https://login.vendor.test/reset/{TOKEN}"), link)).unwrap();
+        let (draft, complained, code) = folder.command(&["draft", path.to_str().unwrap()]);
+        (format!("{draft}{complained}"), code)
+    };
+    let query = "secur/forgotpassword.jsp?r=x7Kq2mZt9LbVw4RnQ8sDxa3K&display=page&fpot=p9Kq2mZt9LbVw4RnQ8sDxa3K";
+    let (draft, code) = salesforce(&format!("https://login.salesforce.com/{query}"));
+    assert!(code == Some(1) && draft.contains("\n#tenant = [") && !draft.contains("\ntenant") && !draft.contains("[[test]]"), "{draft}");
+    let (draft, _) = salesforce(&format!("https://acme-hr.my.salesforce.com/{query}"));
+    assert!(draft.contains("\ntenant = [\"acme-hr\"]"), "{draft}");
     // Mails of which none can be let in.
     fs::write(&path, mail(&[]).replace("a@vendor.test", "someone@gmail.com")).unwrap();
     assert!(drafted(&path).unwrap_err().contains("everybody can have an address there"));
