@@ -125,20 +125,17 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".firstclick-").tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
-    match fs::metadata(path) {
-        Ok(about) => {
-            let own = file.as_file().metadata()?;
-            if (own.uid(), own.gid()) != (about.uid(), about.gid()) {
-                std::os::unix::fs::chown(file.path(), Some(about.uid()), Some(about.gid()))?;
-            }
-            file.as_file().set_permissions(about.permissions())?;
+    if let Ok(about) = fs::metadata(path) {
+        let own = file.as_file().metadata()?;
+        if (own.uid(), own.gid()) != (about.uid(), about.gid()) {
+            std::os::unix::fs::chown(file.path(), Some(about.uid()), Some(about.gid()))?;
         }
-        Err(_) => {
-            let group = fs::metadata(folder)?.gid();
-            // Who is not in that group cannot give it the file, and gives it to his own.
-            let _ = std::os::unix::fs::chown(file.path(), None, Some(group));
-            file.as_file().set_permissions(Permissions::from_mode(0o640))?;
-        }
+        file.as_file().set_permissions(about.permissions())?;
+    } else {
+        let group = fs::metadata(folder)?.gid();
+        // Who is not in that group cannot give it the file, and gives it to his own.
+        let _ = std::os::unix::fs::chown(file.path(), None, Some(group));
+        file.as_file().set_permissions(Permissions::from_mode(0o640))?;
     }
     file.as_file().sync_all()?;
     file.persist(path)?;
