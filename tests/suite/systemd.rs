@@ -35,7 +35,7 @@ fn booted() -> Option<String> {
         .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "bash"])
         .arg(here.join("tests/tools/systemd-boot.sh"))
         .arg(fs::canonicalize(program()).unwrap())
-        .arg(here.join("deploy/systemd"))
+        .arg(here)
         .arg(here.join("tests/tools/systemd-steps.sh"))
         .arg(room.path())
         .arg(&name)
@@ -73,6 +73,10 @@ fn booted() -> Option<String> {
 fn the_units_under_a_booted_systemd() {
     let Some(said) = booted() else { return };
     for words in [
+        // The README's first deployment, by its own commands.
+        "readme: 0 active",
+        "readme: check 0 root:firstclick:640",
+        "readme: tail 0",
         // The units are what systemd understands.
         "verify 0",
         // A package is installed before it is configured: `systemctl start` returns, and the status says what is missing.

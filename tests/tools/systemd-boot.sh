@@ -1,8 +1,9 @@
 #!/bin/bash
-# systemd-boot.sh PROGRAM UNITS STEPS ROOM NAME: boots an overlay of / and runs STEPS in it, whose /out is ROOM/out. Every mount is
+# systemd-boot.sh PROGRAM PROJECT STEPS ROOM NAME: boots an overlay of / and runs STEPS in it, whose /out is ROOM/out and whose /src is
+# the project, with PROGRAM as it was built by the README's command. Every mount is
 # in a namespace of its own (run it by `unshare --mount`), every process in the control group NAME. Exit code 77: it cannot.
 set -eu
-program=$1 units=$2 steps=$3 room=$4 name=$5
+program=$1 project=$2 steps=$3 room=$4 name=$5
 mkdir -p "$room/out" "$room/disk" /run/systemd
 mount -t tmpfs tmpfs /run/systemd || exit 77
 mount -t tmpfs tmpfs "$room/disk" || exit 77
@@ -14,13 +15,15 @@ for tree in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
     fi
 done
 root=$room/disk/root
-cp "$units"/firstclick.service "$units"/firstclick.socket "$root/etc/systemd/system/"
+mkdir -p "$root/src/target/release"
+cp -r "$project/README.md" "$project/config" "$project/deploy" "$root/src/"
+touch "$root/src/target/release/firstclick"
 install -m 755 "$steps" "$root/usr/local/bin/steps"
-touch "$root/usr/bin/firstclick"
+rm -f "$root/usr/bin/firstclick"
 mkdir -p "$root/out"
 printf '[Unit]\nRequires=basic.target dbus.service\nAfter=basic.target\nWants=steps.service\n' > "$root/etc/systemd/system/steps.target"
 printf '[Unit]\nAfter=basic.target dbus.service\n[Service]\nExecStart=/usr/local/bin/steps\n' > "$root/etc/systemd/system/steps.service"
 rm -rf "$root/etc/machine-id"
 : > "$root/etc/machine-id"
 exec systemd-nspawn --quiet --boot --directory="$root" --machine="$name" --register=no --keep-unit --private-network --console=pipe \
-    --bind-ro="$program:/usr/bin/firstclick" --bind="$room/out:/out" systemd.unit=steps.target
+    --bind-ro="$program:/src/target/release/firstclick" --bind="$room/out:/out" systemd.unit=steps.target
