@@ -270,7 +270,7 @@ pub struct Verify {
     /// All checkpoints of this log; - for standard input
     #[arg(long, value_name = "FILE")]
     pub at_log: Option<PathBuf>,
-    /// The head file; without it, the configuration's, where no --directory is named
+    /// The head file; without it, the one that the service writes, where no --directory is named
     #[arg(long, value_name = "FILE")]
     pub head: Option<PathBuf>,
     /// One JSON object

@@ -27,6 +27,9 @@ const LONGEST: u64 = 4 << 10;
 struct Written {
     n: u64,
     hash: String,
+    /// The folder of the records: a state folder that is looked into unasked may hold the head of another audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    folder: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mac: Option<String>,
 }
@@ -58,7 +61,7 @@ impl Head {
     /// It cannot be read, or is no head file of these keys.
     pub fn read(path: &Path, keys: &[Key]) -> Result<Option<Self>, HeadError> {
         let damaged = || HeadError::Damaged(path.into());
-        let text = match fs::metadata(path).and_then(|found| if found.len() > LONGEST { Ok(Vec::new()) } else { fs::read(path) }) {
+        let text = match text(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.map_err(|error| HeadError::Read(path.into(), error))?,
         };
@@ -76,6 +79,28 @@ impl Head {
     }
 }
 
+/// Whether a head file is there and is of the audit in this folder. One that does not say of which it is, as it is damaged or of an
+/// earlier version, is taken for this one's where the folder has no head file itself.
+#[must_use]
+pub fn is_of(path: &Path, folder: &Path) -> bool {
+    let Ok(text) = text(path) else { return false };
+    match serde_json::from_slice::<Written>(&text).ok().and_then(|written| written.folder) {
+        Some(of) => of == named(folder),
+        None => !folder.join(NAME).exists(),
+    }
+}
+
+/// A folder as head files name it.
+fn named(folder: &Path) -> String {
+    let whole = fs::canonicalize(folder).or_else(|_| std::path::absolute(folder)).unwrap_or_else(|_| folder.to_owned());
+    whole.display().to_string()
+}
+
+/// The text of a head file; nothing of one that is too long to be one.
+fn text(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.len() > LONGEST { Ok(Vec::new()) } else { fs::read(path) }
+}
+
 /// The keyed hash of a head, by a key for this purpose alone.
 fn mac_of(newest: &Checkpoint, key: &Key) -> String {
     hexadecimal(&key.derive("audit-head").digest(newest.to_string().as_bytes()))
@@ -85,13 +110,15 @@ fn mac_of(newest: &Checkpoint, key: &Key) -> String {
 #[derive(Debug)]
 pub(super) struct HeadFile {
     path: PathBuf,
+    /// The folder of the records.
+    folder: PathBuf,
     /// What it names, where it was written here.
     written: Option<Checkpoint>,
 }
 
 impl HeadFile {
-    pub(super) const fn at(path: PathBuf) -> Self {
-        Self { path, written: None }
+    pub(super) const fn at(path: PathBuf, folder: PathBuf) -> Self {
+        Self { path, folder, written: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -104,7 +131,8 @@ impl HeadFile {
             return Ok(());
         }
         let mac = key.map(|key| mac_of(newest, key));
-        let mut text = serde_json::to_string(&Written { n: newest.n, hash: newest.hash.clone(), mac })?;
+        let folder = Some(named(&self.folder));
+        let mut text = serde_json::to_string(&Written { n: newest.n, hash: newest.hash.clone(), folder, mac })?;
         text.push('\n');
         let mut beside = self.path.clone().into_os_string();
         beside.push(".tmp");
@@ -137,7 +165,7 @@ mod tests {
         let key = |letter: u8| Key::parse(&BASE64.encode([letter; 32])).unwrap();
         let point = Checkpoint { n: 7, hash: "ab".repeat(32) };
         assert!(Head::read(&path, &[]).unwrap().is_none());
-        let mut head = HeadFile::at(path.clone());
+        let mut head = HeadFile::at(path.clone(), folder.path().into());
         head.write(&point, None).unwrap();
         assert_eq!(Head::read(&path, &[]).unwrap(), Some(Head { newest: point.clone(), is_keyed: false }));
         assert_eq!(Head::read(&path, &[key(1)]).unwrap(), Some(Head { newest: point.clone(), is_keyed: false }));
@@ -150,5 +178,22 @@ mod tests {
             fs::write(&path, forged).unwrap();
             assert!(matches!(Head::read(&path, &[key(1)]), Err(HeadError::Damaged(_))));
         }
+    }
+
+    #[test]
+    fn a_head_says_of_which_audit_it_is() {
+        let (state, one, other) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+        let path = state.path().join(NAME);
+        assert!(!is_of(&path, one.path()), "none");
+        let point = Checkpoint { n: 7, hash: "ab".repeat(32) };
+        HeadFile::at(path.clone(), one.path().into()).write(&point, None).unwrap();
+        assert!(is_of(&path, one.path()) && is_of(&path, &one.path().join("../").join(one.path())));
+        assert!(!is_of(&path, other.path()));
+        for unnamed in ["x", "{\"n\":7,\"hash\":\"ab\"}"] {
+            fs::write(&path, unnamed).unwrap();
+            assert!(is_of(&path, other.path()), "{unnamed}");
+        }
+        fs::write(other.path().join(NAME), "").unwrap();
+        assert!(!is_of(&path, other.path()));
     }
 }

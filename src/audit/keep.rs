@@ -326,6 +326,13 @@ mod tests {
         assert_eq!(kept.names(), ["audit-20261120.jsonl"]);
         let report = kept.verify();
         assert_eq!((report.broken, report.retired), (None, Some(9)));
+        // The end cut off, with the newest record of a retirement.
+        let path = kept.folder.path().join("audit-20261120.jsonl");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.get(..text.rfind("{\"type\":\"retired\"").unwrap()).unwrap()).unwrap();
+        let what = kept.verify().broken.unwrap().what;
+        assert!(what.starts_with("records 7 to 9, which come before this one, are missing: those up to 6 were retired"), "{what}");
+        fs::write(&path, text).unwrap();
         // What was retired does not stand for what somebody else took away.
         let path = kept.folder.path().join("audit-20261120.jsonl");
         let text = fs::read_to_string(&path).unwrap();

@@ -9,6 +9,7 @@
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
+use super::chain;
 use crate::{
     edit::tag::Key,
     mail::{
@@ -40,6 +41,12 @@ impl Pseudonyms {
     pub fn of(&self, address: &str) -> Vec<String> {
         let address = bare(address);
         self.0.iter().map(|key| name(key, address)).collect()
+    }
+
+    /// The names of the keys, as records that hold pseudonyms have them; nobody learns a key from its name.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.0.iter().map(chain::name).collect()
     }
 
     /// The mask for a mail to these paths.
@@ -94,6 +101,7 @@ impl Mask {
     pub fn mail(&self, record: &mut MailRecord) {
         let Some(hidden) = &self.0 else { return };
         record.to = record.to.iter().map(|path| hidden.path(path)).collect();
+        record.recipients_key = chain::name(&hidden.key);
         record.from = hidden.reverse_path(&record.from);
         for reason in &mut record.reasons {
             // These tell of addresses that need not be the envelope's.
@@ -249,7 +257,8 @@ impl Reader {
 }
 
 /// A path without its angle brackets.
-fn bare(path: &str) -> &str {
+#[must_use]
+pub fn bare(path: &str) -> &str {
     path.trim().trim_start_matches('<').trim_end_matches('>')
 }
 

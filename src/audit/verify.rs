@@ -225,6 +225,8 @@ impl Check {
         if let Some(wanted) = found.link.n.and_then(|n| self.wanted.get_mut(&n)) {
             *wanted = Some(hash.clone());
         }
+        // The first line ever, wherever the chain breaks behind it.
+        self.report.from_the_start |= found.link.n == Some(1) && found.link.prev == GENESIS;
         let Some(n) = found.link.n else {
             if !self.runs.is_empty() {
                 return Err(broken(&self.file, "the line has no number, and lines before it have one"));
@@ -296,8 +298,11 @@ impl Check {
             Some(before) if before.hash == first.prev => Ok(Some(before.last)),
             Some(_) => Err(first.broken(OTHER_BEFORE)),
             None if first.first > newest => {
-                Err(first
-                    .broken(format!("records up to {newest} were retired; those from there to this one were taken away by somebody else")))
+                let missing = missing(newest.saturating_add(1), first.first.saturating_sub(1));
+                Err(first.broken(format!(
+                    "{missing}: those up to {newest} were retired, as a record says, and these were taken away by \
+                     somebody else, or the record of their retirement was"
+                )))
             }
             // It was not removed after all, or was put back.
             None => Ok(None),
@@ -306,6 +311,8 @@ impl Check {
 
     /// Whether the runs, in the order of their numbers, make one chain.
     fn joints(&mut self) -> Result<(), Break> {
+        self.runs.sort_by_key(|run| run.first);
+        self.report.newest = self.runs.last().map(|run| Checkpoint { n: run.last, hash: run.hash.clone() });
         if let Some(cut) = self.cut.get(self.closed) {
             return Err(cut.clone());
         }
@@ -313,17 +320,16 @@ impl Check {
         if !self.keys.is_empty() && self.report.lines > 0 && self.runs.last().is_none() {
             return Err(Break { file: self.file.clone(), line: 1, what: NONE_KEYED.to_owned() });
         }
-        self.runs.sort_by_key(|run| run.first);
-        self.report.newest = self.runs.last().map(|run| Checkpoint { n: run.last, hash: run.hash.clone() });
         self.report.retired = self.follows_the_retired()?;
         let Some(first) = self.runs.first() else { return Ok(()) };
         match &self.unnumbered {
-            None => self.report.from_the_start = first.first == 1 && first.prev == GENESIS,
+            None => {}
             Some(last) if first.first == 1 && first.prev == *last => {}
             Some(_) => return Err(first.broken(OTHER_BEFORE)),
         }
         if first.touched && first.first > 1 {
-            return Err(first.broken("the records before this one were in a file that somebody else took away or emptied"));
+            let missing = missing(1, first.first.saturating_sub(1));
+            return Err(first.broken(format!("{missing}: somebody else took their file away, or emptied it")));
         }
         for (before, run) in self.runs.iter().zip(self.runs.iter().skip(1)) {
             let next = before.last.saturating_add(1);
@@ -331,12 +337,7 @@ impl Check {
                 return Err(run.broken(format!("record {} is there twice", run.first)));
             }
             if run.first > next {
-                let last = run.first.saturating_sub(1);
-                return Err(run.broken(if next == last {
-                    format!("record {next}, which comes before this one, is missing")
-                } else {
-                    format!("records {next} to {last}, which come before this one, are missing")
-                }));
+                return Err(run.broken(missing(next, run.first.saturating_sub(1))));
             }
             if run.prev != before.hash {
                 return Err(run.broken(OTHER_BEFORE));
@@ -355,6 +356,15 @@ impl Check {
         }
         let Some(last) = self.runs.last().filter(|last| !self.keys.is_empty() && last.by == By::Nobody) else { return Ok(()) };
         Err(last.broken(NONE_KEYED))
+    }
+}
+
+/// Which records are missing before one that is there.
+fn missing(first: u64, last: u64) -> String {
+    if first == last {
+        format!("record {first}, which comes before this one, is missing")
+    } else {
+        format!("records {first} to {last}, which come before this one, are missing")
     }
 }
 

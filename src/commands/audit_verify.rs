@@ -25,13 +25,17 @@ use crate::{
 pub(super) fn verify(config: &Config, how: &Verify) -> anyhow::Result<Answer> {
     let keys = keys(config, how.key_file.as_deref())?;
     // Before the records: the hop may write both while this reads.
-    let head = head(config, how, &keys)?;
+    let mut head = head(config, how, &keys)?;
     let folder = folder(config, how.directory.clone())?;
     let mut asked = points(how)?;
-    asked.extend(head.iter().map(|(_, newest)| newest.clone()));
+    asked.extend(head.iter().filter_map(OfHead::names).map(|(newest, _)| newest.clone()));
     let mut report = verify_up_to(&folder, &keys, &asked).with_context(|| format!("{} cannot be read", folder.display()))?;
-    let of_head = head.and_then(|(path, newest)| Some((path, newest, report.points.pop()?.1)));
-    let told = Told { holds: holds(&report, of_head.as_ref()), has_keys: !keys.is_empty(), folder, report, of_head };
+    let is_seen = report.points.len() == asked.len();
+    if let Some(OfHead { says: Says::Names(_, found), .. }) = &mut head {
+        // Where verifying ended at a break there are none.
+        *found = report.points.pop().map_or(Found::Missing, |(_, found)| found);
+    }
+    let told = Told { holds: holds(&report, head.as_ref()), has_keys: !keys.is_empty(), is_seen, folder, report, of_head: head };
     let mut out = io::stdout().lock();
     let text = if how.json { told.json().to_string() + "\n" } else { told.text() };
     out.write_all(text.as_bytes())?;
@@ -71,7 +75,7 @@ fn points(how: &Verify) -> anyhow::Result<Vec<Checkpoint>> {
 }
 
 /// The head file that was named or, where the folder is the configuration's own, the one that goes with it, and what it says.
-fn head(config: &Config, how: &Verify, keys: &[Key]) -> anyhow::Result<Option<(PathBuf, Checkpoint)>> {
+fn head(config: &Config, how: &Verify, keys: &[Key]) -> anyhow::Result<Option<OfHead>> {
     let path = match (&how.head, &how.directory) {
         (Some(named), _) => named.clone(),
         // A copy has no head, or one that was copied at another time.
@@ -81,16 +85,40 @@ fn head(config: &Config, how: &Verify, keys: &[Key]) -> anyhow::Result<Option<(P
             None => return Ok(None),
         },
     };
-    match Head::read(&path, keys) {
-        Ok(found) => Ok(found.map(|found| (path, found.newest))),
+    let says = match Head::read(&path, keys) {
+        Ok(Some(found)) => Says::Names(found.newest, Found::Missing),
+        Ok(None) if how.head.is_some() => bail!("--head: there is no {}", path.display()),
+        Ok(None) => Says::Nothing("is not there".to_owned()),
         // Another user may verify the chain all the same.
-        Err(head::HeadError::Read(..)) if how.head.is_none() => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+        Err(head::HeadError::Read(_, error)) if how.head.is_none() => Says::Nothing(format!("cannot be read: {error}")),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Some(OfHead { path, says }))
 }
 
-/// The head file, what it says, and what the chain has in that place.
-type OfHead = (PathBuf, Checkpoint, Found);
+/// The head file that was looked at.
+struct OfHead {
+    path: PathBuf,
+    says: Says,
+}
+
+/// What a head file says.
+enum Says {
+    /// The newest record, and what the chain has in its place.
+    Names(Checkpoint, Found),
+    /// Why it says nothing.
+    Nothing(String),
+}
+
+impl OfHead {
+    /// The record that it names, and what the chain has in its place.
+    const fn names(&self) -> Option<(&Checkpoint, &Found)> {
+        match &self.says {
+            Says::Names(newest, found) => Some((newest, found)),
+            Says::Nothing(_) => None,
+        }
+    }
+}
 
 fn holds(report: &Report, head: Option<&OfHead>) -> bool {
     let is_there = |found: &Found| matches!(found, Found::Stands | Found::Retired);
@@ -98,13 +126,15 @@ fn holds(report: &Report, head: Option<&OfHead>) -> bool {
         && report.lines > 0
         && report.points.iter().all(|(_, found)| is_there(found))
         && (report.points.is_empty() || report.points.iter().any(|(_, found)| *found == Found::Stands))
-        && head.is_none_or(|(.., found)| *found == Found::Stands)
+        && head.and_then(OfHead::names).is_none_or(|(_, found)| *found == Found::Stands)
 }
 
 /// What was found.
 struct Told {
     holds: bool,
     has_keys: bool,
+    /// Whether all was read, and so what the chain has in each place that was asked for.
+    is_seen: bool,
     folder: PathBuf,
     report: Report,
     of_head: Option<OfHead>,
@@ -115,7 +145,12 @@ impl Told {
     fn proven(&self) -> Option<u64> {
         let standing = |found: &Found| *found == Found::Stands;
         let points = self.report.points.iter().filter(|(_, found)| standing(found)).map(|(point, _)| point.n);
-        points.chain(self.of_head.iter().filter(|(.., found)| standing(found)).map(|(_, head, _)| head.n)).max()
+        points.chain(self.named().into_iter().filter(|(_, found)| standing(found)).map(|(head, _)| head.n)).max()
+    }
+
+    /// The record that the head file names, and what the chain has in its place.
+    fn named(&self) -> Option<(&Checkpoint, &Found)> {
+        self.of_head.as_ref().and_then(OfHead::names)
     }
 
     fn json(&self) -> serde_json::Value {
@@ -136,15 +171,17 @@ impl Told {
             "broken": report.broken.as_ref().map(|broken| json!({ "file": broken.file, "line": broken.line, "what": broken.what })),
             "proven_up_to": if report.broken.is_none() { self.proven() } else { None },
             "points": report.points.iter().map(|(at, found)| point(at, found)).collect::<Vec<_>>(),
-            "head": self.of_head.as_ref().map(|(_, at, found)| point(at, found)),
+            "head": self.named().filter(|_| self.is_seen).map(|(at, found)| point(at, found)),
+            "head_file": self.of_head.as_ref().map(|head| head.path.display().to_string()),
         })
     }
 
     fn text(&self) -> String {
         let report = &self.report;
         if report.lines == 0 && report.broken.is_none() {
-            let lost = self.of_head.as_ref().map(|(path, at, _)| format!("; {} says that there were {}", path.display(), at.n));
-            return format!("there is no record in {}: nothing was verified{}\n", self.folder.display(), lost.unwrap_or_default());
+            let lost = self.of_head.as_ref().and_then(|head| Some((head.path.display(), head.names()?.0)));
+            let lost = lost.map(|(path, at)| format!("; {path} says that there were {}", at.n)).unwrap_or_default();
+            return format!("there is no record in {}: nothing was verified{lost}\n", self.folder.display());
         }
         let start = match report.retired {
             Some(last) => format!("from record {} on, and those before were retired", last.saturating_add(1)),
@@ -163,7 +200,8 @@ impl Told {
             ));
         }
         if let Some(broken) = &report.broken {
-            return text + &format!("the chain is broken: {}\n", printable(&broken.to_string()));
+            text.push_str(&format!("the chain is broken: {}\n", printable(&broken.to_string())));
+            return if self.is_seen { text + &self.lost() } else { text };
         }
         text.push_str(&self.key());
         text.push_str(&self.end());
@@ -183,14 +221,12 @@ impl Told {
         }
     }
 
-    /// What proves its end.
-    fn end(&self) -> String {
+    /// What is not there, by checkpoints and by the head file.
+    fn lost(&self) -> String {
         let mut text = String::new();
-        let (mut stand, mut retired) = (0_usize, 0_usize);
         for (point, found) in &self.report.points {
             match found {
-                Found::Stands => stand += 1,
-                Found::Retired => retired += 1,
+                Found::Stands | Found::Retired => {}
                 Found::Differs => {
                     text.push_str(&format!("record {} is another than the checkpoint says: the chain was replaced\n", point.n));
                 }
@@ -199,20 +235,39 @@ impl Told {
                 }
             }
         }
+        let newest = self.report.newest.as_ref().map_or(0, |newest| newest.n);
+        let Some(path) = self.of_head.as_ref().map(|head| head.path.display()) else { return text };
+        match self.named() {
+            None | Some((_, Found::Stands)) => {}
+            Some((at, _)) if at.n > newest => {
+                text.push_str(&format!("the end is cut off: the newest record here is {newest}, and {path} names {}\n", at.n));
+            }
+            Some((at, Found::Missing | Found::Retired)) => text.push_str(&format!("record {} is missing, and {path} names it\n", at.n)),
+            Some((at, Found::Differs)) => {
+                text.push_str(&format!("record {} is another than {path} says: the chain was replaced\n", at.n));
+            }
+        }
+        text
+    }
+
+    /// What proves its end.
+    fn end(&self) -> String {
+        let mut text = self.lost();
+        let count = |wanted: Found| self.report.points.iter().filter(|(_, found)| *found == wanted).count();
+        let (stand, retired) = (count(Found::Stands), count(Found::Retired));
         if stand + retired > 0 {
             let retired = if retired == 0 { String::new() } else { format!(", and {retired} are of records that were retired") };
             text.push_str(&format!("{stand} of {} checkpoints stand in the chain{retired}\n", self.report.points.len()));
         }
-        let newest = self.report.newest.as_ref().map_or(0, |newest| newest.n);
-        let head = self.of_head.as_ref();
-        if let Some((path, at, found)) = head.filter(|(.., found)| *found != Found::Stands) {
-            let path = path.display();
-            text.push_str(&match found {
-                Found::Missing => format!("the end is cut off: the newest record here is {newest}, and {path} names {}\n", at.n),
-                _ => format!("record {} is another than {path} says: the chain was replaced\n", at.n),
-            });
+        match &self.of_head {
+            Some(OfHead { path, says: Says::Names(..) }) => text.push_str(&format!("the head file is {}\n", path.display())),
+            Some(OfHead { path, says: Says::Nothing(why) }) => {
+                text.push_str(&format!("the head file {} {why}\n", path.display()));
+            }
+            None => {}
         }
-        let by = if self.report.points.iter().any(|(_, found)| *found == Found::Stands) { "checkpoints" } else { "the head file" };
+        let newest = self.report.newest.as_ref().map_or(0, |newest| newest.n);
+        let by = if stand > 0 { "checkpoints" } else { "the head file" };
         text.push_str(&match self.proven() {
             _ if !self.holds => "the end is not proven\n".to_owned(),
             Some(proven) if proven == newest => format!("the end is proven by {by}: record {newest} is the newest\n"),

@@ -102,6 +102,11 @@ impl Config {
         self.0.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))
     }
 
+    /// Whether one was named, or is installed.
+    fn is_there(&self) -> bool {
+        self.0.is_some() || !fs::symlink_metadata(self.path()).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// The configuration; it must be there.
     fn load(&self) -> anyhow::Result<Settings> {
         Ok(Settings::load(self.path()).map_err(Listed)?)
@@ -115,8 +120,7 @@ impl Config {
     /// The configuration, or an empty one where none was named and none is installed. One that may not be read is an error: judged by
     /// an empty one, every mail would seem to pass.
     fn load_or_empty(&self) -> anyhow::Result<Settings> {
-        let is_missing = || fs::symlink_metadata(self.path()).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        if self.0.is_none() && is_missing() {
+        if !self.is_there() {
             let _ = writeln!(io::stderr().lock(), "note: there is no {}; going on without a configuration", self.path().display());
             return Ok(Settings::empty());
         }
@@ -183,12 +187,22 @@ fn audit_config(settings: &Settings) -> Option<AuditConfig> {
     Some(AuditConfig { keys, head: audit_head(settings), keep, compress, ..AuditConfig::new(folder) })
 }
 
-/// The audit's head file: where `[audit] state` says, else in systemd's state directory; else in the audit's folder, if there is one.
+/// The audit's head file, for who writes it and for who verifies by it: where `[audit] state` says, else in systemd's state directory.
+/// Outside of systemd it is the one that the service keeps there, where that is of this audit; else in the audit's folder.
 fn audit_head(settings: &Settings) -> Option<PathBuf> {
+    let folder = settings.audit.as_ref()?;
     let of_systemd = || env::var_os("STATE_DIRECTORY").and_then(|folders| env::split_paths(&folders).next());
-    let folder = settings.audit_keeping.state.clone().or_else(of_systemd).or_else(|| settings.audit.clone())?;
-    Some(folder.join(head::NAME))
+    let state = settings.audit_keeping.state.clone().or_else(of_systemd).filter(|state| !state.as_os_str().is_empty());
+    let of_service = || Path::new(SERVICE_STATE).join(head::NAME);
+    Some(match state {
+        Some(state) => state.join(head::NAME),
+        None if head::is_of(&of_service(), folder) => of_service(),
+        None => folder.join(head::NAME),
+    })
 }
+
+/// The state directory of the service, as its unit names it.
+const SERVICE_STATE: &str = "/var/lib/firstclick";
 
 /// The authenticator for a configuration.
 fn authenticator(identity: &Identity, hostname: &str) -> anyhow::Result<Authenticator> {

@@ -148,6 +148,9 @@ pub struct MailRecord {
     pub from: String,
     /// The forward-paths that the next hop accepted, as received.
     pub to: Vec<String>,
+    /// The name of the key of the pseudonyms in `to`, 8 hexadecimal digits; none where addresses stand there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub recipients_key: String,
     /// The value of the Message-ID field; cut likewise.
     #[serde(default)]
     pub message_id: String,

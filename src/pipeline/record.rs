@@ -34,6 +34,7 @@ pub(super) fn begin(
         helo: cut(transaction.client.helo).to_owned(),
         from: cut(transaction.envelope.reverse_path).to_owned(),
         to: transaction.envelope.recipients.to_vec(),
+        recipients_key: String::new(),
         message_id: message.message_id(),
         author: author.map(Domain::to_string),
         size: transaction.size,

@@ -615,7 +615,7 @@ pub const KEYS: &[Key] = &[
         "audit.state",
         Kind::Folder,
         Preset::Unset("\"/var/lib/firstclick\""),
-        "The folder of audit.head, which names the newest record, so that a cut-off end shows; best on another disk than `directory`. Without it, systemd's state directory, else `directory` itself.",
+        "The folder of audit.head, which names the newest record, so that a cut-off end shows; best on another disk than `directory`. Without it, systemd's state directory (/var/lib/firstclick), where it is looked for outside of systemd, too; else `directory` itself.",
     )
     .at_start(),
     Key::new(

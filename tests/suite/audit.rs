@@ -64,7 +64,7 @@ async fn what_became_of_mails_can_be_found() {
     assert_eq!(said.lines().filter(|line| !line.starts_with(' ')).count(), 2, "{said}");
     assert!(said.contains("refused by the hop itself: 550 5.5.2 the mail holds a CR or an LF that stands alone"), "{said}");
     let (said, code) = firstclick(&["audit", "verify"], &hop.audit);
-    assert!(said.starts_with(&format!("{lines} lines in 1 files, from the first line ever")) && code == Some(0), "{said}");
+    assert!(said.starts_with(&format!("{lines} lines in 1 file, from the first line ever")) && code == Some(0), "{said}");
 
     // Somebody makes an exemption an ordinary mail.
     let file = firstclick::audit::chain::files(&hop.audit).unwrap().pop().unwrap();

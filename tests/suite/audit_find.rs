@@ -266,6 +266,60 @@ looked at 4 records of 2025-11-21 12:00:00Z to 2025-11-24 12:00:00Z, in 4 files
     assert_eq!(json["entries"][0]["near_misses"]["author"].as_u64(), Some(1));
     assert_eq!(archive.say(&["report", "--csv"]).out, "entry,act,observed,near_miss,pass\nvendor,1,1,1,1\n");
     assert_eq!(archive.say(&["report", "--csv", "--json"]).code, Some(2));
+    // A time without a record, as `find` says it.
+    let empty = ["report", "--since", "2025-12-24", "--until", "2025-12-24"];
+    let said = archive.say(&empty);
+    assert!(said.out.ends_with("\nthere is no record of that time: the service did not run, or its files are elsewhere\n"), "{said:?}");
+    assert_eq!(said.code, Some(1));
+    for form in ["--json", "--csv"] {
+        let said = archive.say(&[&empty[..], &[form]].concat());
+        assert!(said.err.contains("there is no record of that time") && !said.out.contains("there is") && said.code == Some(1), "{said:?}");
+    }
+}
+
+/// Whoever asks for some mails is told by which policy they were decided, and not of all there were.
+#[test]
+fn a_mail_that_was_asked_for_comes_with_its_policy_alone() {
+    let archive = Archive::new();
+    let policy = |time: &str, hash: &str, number: usize| {
+        let whole = hash.repeat(16);
+        format!(
+            r#"{{"type":"policy","v":1,"time":"{time}","by":"reload","hash":"{whole}","version":"1.0.0","mode":"enforce","entries":{{}},"prev":"0","n":{number}}}"#
+        )
+    };
+    let by = |mail: String, hash: &str| mail.replace(r#""decision""#, &format!(r#""policy":"{}","decision""#, hash.repeat(4)));
+    archive.write(
+        22,
+        &[
+            policy("2025-11-22T01:00:00.000Z", "aaaa", 11),
+            policy("2025-11-22T02:00:00.000Z", "bbbb", 12),
+            by(mail("2025-11-22T03:00:00.000Z", "p1", "act", false, 13), "bbbb"),
+            by(mail("2025-11-22T03:00:01.000Z", "p2", "act", false, 14), "bbbb"),
+            policy("2025-11-22T04:00:00.000Z", "cccc", 15),
+            by(mail("2025-11-22T05:00:00.000Z", "p3", "pass", false, 16), "cccc"),
+            policy("2025-11-22T06:00:00.000Z", "bbbb", 17),
+            r#"{"type":"policy_refused","v":1,"time":"2025-11-22T07:00:00.000Z","policy":"bbbb","mistake":"x","prev":"0","n":18}"#.into(),
+        ],
+    );
+    let shown = |arguments: &[&str]| -> Vec<String> {
+        let said = archive.say(&[&["find"], arguments].concat());
+        let of = |line: &str| line.split("policy ").nth(1).map(|rest| rest.chars().take(1).collect());
+        said.out.lines().filter_map(of).collect()
+    };
+    assert_eq!(shown(&["--since", "2025-11-22", "--until", "2025-11-22"]), ["a", "b", "c", "b", "b"], "all of them, and one refused");
+    for filter in [&["--id", "p1"][..], &["--message-id", "<p1@vendor.test>"]] {
+        assert_eq!(shown(filter), ["b"], "{filter:?}");
+    }
+    for filter in [&["--to", "bob@corp.example"][..], &["--from", "vendor.test"], &["--entry", "vendor"]] {
+        assert_eq!(shown(filter), ["b", "c"], "{filter:?}");
+    }
+    assert_eq!(shown(&["--decision", "near_miss"]), [""; 0]);
+    // Where its record is of an earlier time, by its hash.
+    let said = archive.say(&["find", "--id", "p1", "--since", "2025-11-22 02:30"]);
+    assert!(said.out.contains("\n    decided by policy bbbbbbbbbbbbbbbb\n") && !said.out.contains("in force"), "{said:?}");
+    let json = archive.say(&["find", "--json", "--id", "p3"]);
+    let kinds: Vec<Value> = json.out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["type"].clone()).collect();
+    assert_eq!(kinds, ["policy", "mail"], "{json:?}");
 }
 
 /// A configuration that may not be read, or that is not there, is not an empty one.

@@ -70,6 +70,9 @@ async fn an_end_that_was_cut_off_shows_by_the_head_file_and_by_checkpoints() {
     let (all, left) = (lines.len(), lines.len() - 3);
     let (said, code) = verify(&folder, &[]);
     assert!(said.contains(&format!("the end is proven by the head file: record {all} is the newest")) && code == Some(0), "{said}");
+    assert!(said.contains(&format!("the head file is {}\n", folder.path("state/audit.head").display())), "{said}");
+    let (said, code) = verify(&folder, &["--head", "/nonexistent/head"]);
+    assert!(said.contains("--head: there is no /nonexistent/head") && code == Some(2), "{said}");
     let directory = folder.audit().display().to_string();
     let (said, code) = verify(&folder, &["--directory", &directory]);
     assert!(said.contains(&format!("the end is not proven: {all} is the newest record here")) && code == Some(0), "{said}");
@@ -77,7 +80,12 @@ async fn an_end_that_was_cut_off_shows_by_the_head_file_and_by_checkpoints() {
     let proven = format!("proven by checkpoints: record {all}");
     assert!(said.contains("2 of 2 checkpoints stand") && said.contains(&proven) && code == Some(0), "{said}");
 
-    // Somebody who has the folder cuts the end off.
+    // And changes a line behind the first one ever.
+    let changed = lines.iter().enumerate().map(|(at, line)| if at == 1 { line.replace("\"v\":1", "\"v\":2") } else { (*line).to_owned() });
+    fs::write(live(&folder), changed.collect::<String>()).unwrap();
+    let (said, code) = verify(&folder, &[]);
+    assert!(said.starts_with("1 line in 1 file, from the first line ever\nthe chain is broken: ") && code == Some(1), "{said}");
+    // Cuts the end off.
     fs::write(live(&folder), lines[..left].concat()).unwrap();
     let (said, code) = verify(&folder, &[]);
     assert!(said.contains(&format!("the end is cut off: the newest record here is {left}, and ")) && code == Some(1), "{said}");
@@ -143,6 +151,15 @@ async fn a_live_file_that_others_touch_is_noticed_and_begun_anew() {
     // Without a mail, too.
     fs::remove_file(live(&folder)).unwrap();
     poll("a new file", || fs::read_to_string(live(&folder)).ok().filter(|text| text.contains("vanished"))).await;
+    // All that was before it is gone: which records that were.
+    for number in [1, 2] {
+        let _ = fs::remove_file(aside(number));
+    }
+    let text = fs::read_to_string(live(&folder)).unwrap();
+    let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let (said, code) = verify(&folder, &[]);
+    let wanted = format!("records 1 to {}, which come before this one, are missing: somebody else took", first["n"].as_u64().unwrap() - 1);
+    assert!(said.contains(&wanted) && code == Some(1), "{said}");
 }
 
 /// The clock stepped back over midnight, and by years: the newest file is gone on with. What is old is compressed.
@@ -154,7 +171,7 @@ async fn names_never_go_back_and_closed_files_are_compressed() {
     fs::rename(live(&folder), folder.audit().join("audit-20200101.jsonl")).unwrap();
     drop(folder.run().await);
     fs::rename(live(&folder), folder.audit().join("audit-29990101.jsonl")).unwrap();
-    let process = folder.run().await;
+    let mut process = folder.run().await;
     process.says("the clock is behind the newest audit file").await;
     send(&process, 1).await;
     process.says("an audit file was retired").await;
@@ -162,6 +179,80 @@ async fn names_never_go_back_and_closed_files_are_compressed() {
     poll("one file", || (names() == ["audit-29990101.jsonl"]).then_some(())).await;
     let (said, code) = verify(&folder, &[]);
     assert!(said.contains("from record ") && said.contains(" on, and those before were retired") && code == Some(0), "{said}");
+    // Cut off with the record of the retirement.
+    process.signal("TERM");
+    assert_eq!(process.ended().await, Some(0));
+    let text = fs::read_to_string(live(&folder)).unwrap();
+    let cut = text.find("{\"type\":\"retired\"").unwrap();
+    fs::write(live(&folder), text.get(..cut).unwrap()).unwrap();
+    let (said, code) = verify(&folder, &[]);
+    assert!(said.contains("the end is cut off: the newest record here is ") && !said.contains("retired") && code == Some(1), "{said}");
+}
+
+/// Outside of systemd, writer and `verify` find the service's head file, and never another audit's: in a namespace with a folder for it.
+#[test]
+fn the_head_file_of_the_service_is_found_outside_of_systemd() {
+    let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");
+    let other = Folder::new("next_hop = \"127.0.0.1:1\"", "");
+    let script = folder.path("script");
+    let text = format!(
+        r#"mount -t tmpfs none /var/lib || exit 99
+start() {{
+    "$@" run 2>"$log" & id=$!
+    until grep -q listening "$log"; do kill -0 $id || exit 98; sleep 0.05; done
+    kill -TERM $id; wait $id
+}}
+unset STATE_DIRECTORY
+log={log}
+one="{program} --config {one}" other="{program} --config {other}"
+mkdir /var/lib/firstclick
+STATE_DIRECTORY=/var/lib/firstclick start $one
+$one audit verify
+cp /var/lib/firstclick/audit.head {log}.head
+echo "-- by hand, the same audit"
+start $one
+cmp -s /var/lib/firstclick/audit.head {log}.head && echo "the service's head lags behind"
+test -e {audit}/audit.head && echo "two heads"
+for file in {audit}/audit-*.jsonl; do sed -i '$d' $file; done
+$one audit verify
+echo "-- another audit"
+start $other
+$other audit verify
+test -e {other_audit}/audit.head || echo "no head of its own"
+echo "-- a copy"
+$one audit verify --directory {audit}
+echo "-- damaged"
+echo x >/var/lib/firstclick/audit.head
+$one audit verify 2>&1
+echo "-- gone"
+rm /var/lib/firstclick/audit.head
+$one audit verify
+exit 0
+"#,
+        log = folder.path("log").display(),
+        program = crate::hop::process::program(),
+        one = folder.path("firstclick.toml").display(),
+        other = other.path("firstclick.toml").display(),
+        audit = folder.audit().display(),
+        other_audit = other.audit().display(),
+    );
+    fs::write(&script, text).unwrap();
+    let output = std::process::Command::new("unshare").args(["--mount", "bash"]).arg(&script).output().unwrap();
+    if matches!(output.status.code(), Some(1 | 99) | None) {
+        return crate::hop::missing("a mount namespace");
+    }
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let parts: Vec<&str> = said.split("-- ").collect();
+    let [first, same, other, copy, damaged, gone] = parts[..] else { panic!("{said}") };
+    let of_service = "the head file is /var/lib/firstclick/audit.head\n";
+    assert!(first.contains(of_service) && first.contains("the end is proven by the head file"), "{said}");
+    assert!(same.contains("the end is cut off: ") && same.contains(", and /var/lib/firstclick/audit.head names "), "{said}");
+    assert!(same.contains(of_service) && !same.contains("lags") && !same.contains("two heads"), "{said}");
+    assert!(other.contains("the end is proven by the head file") && !other.contains("/var/lib") && !other.contains("no head"), "{said}");
+    assert!(copy.contains("the end is not proven") && !copy.contains("the head file"), "{said}");
+    assert!(damaged.contains("the head file \"/var/lib/firstclick/audit.head\" is damaged"), "{said}");
+    assert!(gone.contains("audit/audit.head is not there\nthe end is not proven"), "{said}");
 }
 
 /// Killed at any moment, the hop leaves a chain that holds, and its next start alarms nobody.

@@ -142,7 +142,63 @@ fn find_him(folder: &Folder, name: &str) {
     assert_eq!(folder.command(&["audit", "find", "--to", "quentinzed@corp.example"]).2, Some(0));
     fs::remove_file(&key).unwrap();
     assert_eq!(folder.command(&["keygen", "--out", key.to_str().unwrap()]).2, Some(0));
-    assert_eq!(folder.command(&["audit", "find", "--to", "quentinzed@corp.example"]).2, Some(1));
+    let (said, _, code) = folder.command(&["audit", "find", "--to", "quentinzed@corp.example"]);
+    let wanted = "hold pseudonyms, made with a key that is not in [audit] recipients_key_file";
+    assert!(code == Some(1) && said.contains(wanted), "{said}");
+    // Nobody of another domain is meant.
+    let (said, _, code) = folder.command(&["audit", "find", "--to", "quentinzed@corp.test"]);
+    assert!(code == Some(1) && !said.contains("pseudonyms"), "{said}");
+    assert_clear_and_hidden(folder);
+}
+
+/// Where records of both kinds are there, what was found is not all there is.
+fn assert_clear_and_hidden(folder: &Folder) {
+    let records = read_records(&folder.audit());
+    let is_of = |record: &&Value, domain: &str| record["type"] == "mail" && record["to"].to_string().contains(domain);
+    let hidden = records.iter().filter(|record| is_of(record, "corp.example")).count();
+    let mut clear = records.iter().find(|record| record["type"] == "mail").unwrap().clone();
+    clear.as_object_mut().unwrap().remove("recipients_key");
+    (clear["to"], clear["id"]) = (serde_json::json!([TO]), "clear".into());
+    // As records are written: what each begins with is in order.
+    let time = clear["time"].as_str().unwrap().to_owned();
+    let rest = clear.to_string().split_once('{').unwrap().1.to_owned();
+    let mut rest: serde_json::Map<String, Value> = serde_json::from_str(&format!("{{{rest}")).unwrap();
+    for key in ["type", "v", "time", "id"] {
+        rest.remove(key);
+    }
+    let rest = Value::Object(rest).to_string();
+    let line = format!(r#"{{"type":"mail","v":1,"time":"{time}","id":"clear",{}"#, rest.strip_prefix('{').unwrap());
+    let both = folder.path("both");
+    fs::create_dir(&both).unwrap();
+    let text: String =
+        firstclick::audit::chain::files(&folder.audit()).unwrap().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    fs::write(both.join("audit-20261124.jsonl"), format!("{text}{line}\n")).unwrap();
+    let both = both.to_str().unwrap();
+    let of_that_time = format!("{hidden} mails of that time hold pseudonyms, ");
+    for (to, says) in [
+        ("quentinzed", "which a part of an address does not find: write the whole address"),
+        ("quentinzed@corp.example", "made with a key that is not in [audit] recipients_key_file"),
+    ] {
+        let find = ["audit", "find", "--directory", both, "--to", to];
+        let (said, _, code) = folder.command(&find);
+        assert!(code == Some(0) && said.contains(" clear ") && said.contains(&format!("{of_that_time}{says}")), "{to}: {said}");
+        assert!(said.ends_with("\n1 mail\n"), "{said}");
+        let (said, complained, code) = folder.command(&[&find[..], &["--json"]].concat());
+        assert!(code == Some(0) && !said.contains("pseudonyms") && complained.contains(&format!("{of_that_time}{says}")), "{complained}");
+    }
+    // Of those that match otherwise.
+    let (said, _, _) = folder.command(&["audit", "find", "--directory", both, "--to", "quentinzed@corp.example", "--decision", "act"]);
+    assert!(said.contains("1 mail that match otherwise hold pseudonyms, made with"), "{said}");
+    // A configuration without the key, and none that could be read.
+    let find = ["audit", "find", "--directory", both, "--to", "quentinzed@corp.example"];
+    folder.configure("next_hop = \"127.0.0.1:1\"", "");
+    let (said, _, _) = folder.command(&find);
+    let config = folder.path("firstclick.toml").display().to_string();
+    let wanted = format!("{of_that_time}and there is no key to find an address by: [audit] recipients_key_file is not set in {config}");
+    assert!(said.contains(&wanted) && !said.contains("--config"), "{said}");
+    fs::write(folder.path("firstclick.toml"), "x").unwrap();
+    let (said, _, _) = folder.command(&find);
+    assert!(said.contains(&format!("{config} cannot be read as it is; `firstclick check` says why")), "{said}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `audit find`: mails that match, each with what became of it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     io::{self, Write as _},
 };
 
@@ -10,16 +10,17 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Form, folder, now,
+    reader::{Sought, Uncompared},
     show::Show,
     walk::{Line, Place, Walk},
 };
 use crate::{
     audit::{
         chain,
-        pseudonym::{self, Pseudonyms},
+        pseudonym::{self, PREFIX, Pseudonyms},
     },
     cli::{Decision, Find},
-    commands::{Answer, Config},
+    commands::{Answer, Config, printable},
     mail::{
         Action, Record, counted,
         record::{MailRecord, PolicyRecord},
@@ -32,7 +33,7 @@ pub(super) fn find(config: &Config, find: &Find) -> anyhow::Result<Answer> {
     let now = now(find.times.utc);
     let span = TimeSpan::read(find.times.since.as_deref(), find.times.until.as_deref(), &now)?;
     // A folder that was named can be read where there is no configuration.
-    let settings = if find.directory.is_some() { config.load_or_empty().ok() } else { Some(config.load()?) };
+    let settings = if find.directory.is_some() { config.load_or_empty() } else { Ok(config.load()?) };
     let folder = folder(config, find.directory.clone())?;
     let keys = settings.as_ref().map(|settings| settings.recipients.keys.clone()).unwrap_or_default();
     let pseudonyms = Pseudonyms::by(&keys);
@@ -44,8 +45,11 @@ pub(super) fn find(config: &Config, find: &Find) -> anyhow::Result<Answer> {
         Ok(())
     })?;
     if let (Some(until), true) = (span.until, found.is_guarded()) {
-        let lifetime =
-            settings.as_ref().and_then(|settings| settings.guard.as_ref()).map_or(LONGEST_LIFETIME, |guard| guard.guard_links.lifetime);
+        let lifetime = settings
+            .as_ref()
+            .ok()
+            .and_then(|settings| settings.guard.as_ref())
+            .map_or(LONGEST_LIFETIME, |guard| guard.guard_links.lifetime);
         let last = SignedDuration::try_from(lifetime).ok().and_then(|lifetime| until.checked_add(lifetime).ok()).unwrap_or(Timestamp::MAX);
         walk.each_behind(last, |line| {
             found.take(line, &wanted);
@@ -57,8 +61,9 @@ pub(super) fn find(config: &Config, find: &Find) -> anyhow::Result<Answer> {
     print(&show, &mails)?;
     let mut notes = vec![walk.says(&show.zone)];
     if mails.stories.is_empty() {
-        notes.extend(why_nothing(find, &walk, settings.as_ref(), mails.hashed, &pseudonyms));
+        notes.extend(why_nothing(find, &walk, settings.as_ref().ok()));
     }
+    notes.extend(mails.uncompared(find, &no_key(config, settings.is_ok())));
     tell(&show, &notes, &mails)?;
     walk.finish()?;
     Ok(if mails.stories.is_empty() && mails.refusals.is_empty() { Answer::No } else { Answer::Yes })
@@ -71,15 +76,15 @@ const LONGEST_LIFETIME: std::time::Duration = std::time::Duration::from_hours(90
 struct Wanted<'f> {
     find: &'f Find,
     span: TimeSpan,
-    /// What stands for the reader who was asked for.
-    pseudonyms: Vec<String>,
+    /// The reader who was asked for.
+    sought: Option<Sought>,
     /// Texts of which a mail's line holds each, in any case; by them lines are left unread.
     needles: Vec<AhoCorasick>,
 }
 
 impl<'f> Wanted<'f> {
     fn of(find: &'f Find, span: TimeSpan, pseudonyms: &Pseudonyms) -> Self {
-        let pseudonyms = find.to.as_deref().map(|to| pseudonyms.of(to)).unwrap_or_default();
+        let sought = find.to.as_deref().map(|to| Sought::of(to, pseudonyms));
         let mut needles = Vec::new();
         let mut need = |texts: Vec<String>| {
             // As JSON writes them: what it would escape is not looked for.
@@ -88,9 +93,12 @@ impl<'f> Wanted<'f> {
                 needles.push(needle);
             }
         };
-        if let Some(to) = &find.to {
+        if let (Some(to), Some(sought)) = (&find.to, &sought) {
             let user = pseudonym::reader(to).and_then(|reader| reader.rsplit_once('@').map(|(user, _)| user.to_owned()));
-            need([to.clone()].into_iter().chain(user).chain(pseudonyms.iter().cloned()).collect());
+            // Of a pseudonym it must be told whether it could be compared.
+            let hidden = [format!("\"{PREFIX}"), format!("<{PREFIX}")];
+            let texts = [to.clone()].into_iter().chain(user).chain(sought.pseudonyms.iter().cloned());
+            need(texts.chain(hidden).collect());
         }
         for text in [&find.from, &find.message_id].into_iter().flatten() {
             need(vec![text.clone()]);
@@ -102,7 +110,7 @@ impl<'f> Wanted<'f> {
                 needles.extend(AhoCorasick::new([format!("\"{key}\":\"{value}\"")]));
             }
         }
-        Self { find, span, pseudonyms, needles }
+        Self { find, span, sought, needles }
     }
 
     /// Whether a mail's line may match; most lines are not read any further.
@@ -111,6 +119,11 @@ impl<'f> Wanted<'f> {
     }
 
     fn matches(&self, mail: &MailRecord) -> bool {
+        self.matches_otherwise(mail) && self.sought.as_ref().is_none_or(|sought| sought.is_of(mail))
+    }
+
+    /// All but the reader.
+    fn matches_otherwise(&self, mail: &MailRecord) -> bool {
         let find = self.find;
         let has = |wanted: &Option<String>, texts: &[&str]| {
             wanted.as_ref().is_none_or(|wanted| texts.iter().any(|text| text.to_lowercase().contains(&wanted.to_lowercase())))
@@ -118,17 +131,16 @@ impl<'f> Wanted<'f> {
         let is = |wanted: Option<&str>, text: &str| wanted.is_none_or(|wanted| text == wanted);
         self.span.holds(mail.time)
             && is(find.id.as_deref(), &mail.id)
-            && find.to.as_ref().is_none_or(|to| mail.to.iter().any(|path| self.is_to(to, path)))
             && has(&find.from, &[&mail.from, mail.author.as_deref().unwrap_or_default()])
             && has(&find.message_id, &[&mail.message_id])
             && is(find.entry.as_deref(), mail.entry.as_deref().unwrap_or_default())
             && is(find.decision.map(Decision::code), mail.decision.code())
     }
 
-    /// A part of an address, or the same reader, by his address or by what stands for it.
-    fn is_to(&self, to: &str, path: &str) -> bool {
-        let same = || pseudonym::reader(to).is_some_and(|reader| pseudonym::reader(path) == Some(reader));
-        path.to_lowercase().contains(&to.to_lowercase()) || self.pseudonyms.iter().any(|name| path.contains(name)) || same()
+    /// Whether some mails are meant, and not all of a time.
+    const fn is_for_some(&self) -> bool {
+        let Find { id, to, from, message_id, entry, decision, .. } = self.find;
+        id.is_some() || to.is_some() || from.is_some() || message_id.is_some() || entry.is_some() || decision.is_some()
     }
 
     /// Whether a mail that the hop refused may be meant: its record has neither recipients nor a decision.
@@ -156,6 +168,8 @@ struct Story {
     later: Vec<(Vec<u8>, Record)>,
     /// The time at which the next mail of its kind came for the same reader.
     superseded: Option<Timestamp>,
+    /// The policy that decided, where its record is not shown.
+    policy: Option<String>,
 }
 
 /// What was found so far.
@@ -166,8 +180,8 @@ struct Found {
     refusals: Vec<(Vec<u8>, Record)>,
     /// Changes of policy within the span, and refused ones.
     policies: Vec<(Vec<u8>, Record)>,
-    /// Mails whose recipients are pseudonyms.
-    hashed: usize,
+    /// Mails of which it is unknown whether they went to the reader, and why.
+    uncompared: HashMap<Vec<u8>, Uncompared>,
 }
 
 impl Found {
@@ -197,9 +211,6 @@ impl Found {
     }
 
     fn take_mail(&mut self, line: Line<'_>, known: Option<usize>, wanted: &Wanted<'_>) {
-        if wanted.find.to.is_some() && line.place == Place::Within {
-            self.hashed += usize::from(memchr::memmem::find(line.text, b"\"to\":[\"<h:").is_some());
-        }
         if known.is_none() && (line.place == Place::Behind || !wanted.may_match(line.text)) {
             return;
         }
@@ -209,7 +220,11 @@ impl Found {
             (story.mail, story.line) = (mail, line.text.to_vec());
         } else if wanted.matches(&mail) {
             self.by_id.insert(line.id.to_vec(), self.stories.len());
-            self.stories.push(Story { mail, line: line.text.to_vec(), later: Vec::new(), superseded: None });
+            self.stories.push(Story { mail, line: line.text.to_vec(), later: Vec::new(), superseded: None, policy: None });
+        } else if let Some(why) = wanted.sought.as_ref().and_then(|sought| sought.uncompared(&mail))
+            && wanted.matches_otherwise(&mail)
+        {
+            self.uncompared.insert(line.id.to_vec(), why);
         }
     }
 
@@ -238,7 +253,57 @@ impl Found {
             Record::Policy(PolicyRecord { hash, .. }) => std::mem::replace(&mut before, hash.clone()) != *hash,
             _ => true,
         });
+        if wanted.is_for_some() {
+            self.keep_policies_that_decided();
+        }
         self
+    }
+
+    /// Of the policies keeps those by which one of the mails was decided, each once.
+    fn keep_policies_that_decided(&mut self) {
+        let mut by_hash: HashMap<String, Vec<(Option<u64>, usize)>> = HashMap::new();
+        for (at, (line, record)) in self.policies.iter().enumerate() {
+            if let Record::Policy(policy) = record {
+                by_hash.entry(policy.short().to_owned()).or_default().push((chain::number(line), at));
+            }
+        }
+        let mut decided = BTreeSet::new();
+        for story in &mut self.stories {
+            let number = chain::number(&story.line);
+            let of_hash = by_hash.get(&story.mail.policy).map(Vec::as_slice).unwrap_or_default();
+            let before = of_hash.partition_point(|(policy, _)| *policy < number);
+            match before.checked_sub(1).and_then(|last| of_hash.get(last)) {
+                Some((_, at)) => drop(decided.insert(*at)),
+                None => story.policy = Some(story.mail.policy.clone()).filter(|policy| !policy.is_empty()),
+            }
+        }
+        let mut at = 0..;
+        self.policies.retain(|_| at.next().is_some_and(|at| decided.contains(&at)));
+    }
+
+    /// How many mails there are of which it is unknown whether they went to the reader, and what to do about it.
+    fn uncompared(&self, find: &Find, no_key: &str) -> Vec<String> {
+        let mut counts: BTreeMap<Uncompared, usize> = BTreeMap::new();
+        for why in self.uncompared.values() {
+            *counts.entry(*why).or_default() += 1;
+        }
+        let is_filtered = find.id.is_some() || find.from.is_some() || find.message_id.is_some() || find.entry.is_some();
+        let which = if is_filtered || find.decision.is_some() { "that match otherwise" } else { "of that time" };
+        let says = |(why, count): (Uncompared, usize)| {
+            let why = match why {
+                Uncompared::Part => "which a part of an address does not find: write the whole address",
+                Uncompared::NoKey => no_key,
+                Uncompared::OtherKey => {
+                    "made with a key that is not in [audit] recipients_key_file: whether they are of this reader is not known without it"
+                }
+                Uncompared::UnknownKey => {
+                    "of an earlier version, which does not say with which key: made with another than those of \
+                     [audit] recipients_key_file, they are not found"
+                }
+            };
+            format!("{} {which} hold pseudonyms, {why}", counted(count, "mail"))
+        };
+        counts.into_iter().map(says).collect()
     }
 }
 
@@ -255,6 +320,9 @@ fn print(show: &Show, found: &Found) -> anyhow::Result<()> {
         }
         let Some(story) = story else { continue };
         show.record(&mut out, line, &Record::Mail(story.mail.clone()))?;
+        if let (Form::People, Some(policy)) = (show.form, &story.policy) {
+            writeln!(out, "    decided by policy {}", printable(policy))?;
+        }
         for (line, record) in &story.later {
             show.record(&mut out, line, record)?;
         }
@@ -279,11 +347,8 @@ fn tell(show: &Show, notes: &[String], found: &Found) -> io::Result<()> {
 }
 
 /// Why there may be mails all the same.
-fn why_nothing(find: &Find, walk: &Walk, settings: Option<&Settings>, hashed: usize, pseudonyms: &Pseudonyms) -> Vec<String> {
-    let mut notes = Vec::new();
-    if walk.looked.records == 0 && walk.looked.failed.is_empty() {
-        notes.push("there is no record of that time: the service did not run, or its files are elsewhere".to_owned());
-    }
+fn why_nothing(find: &Find, walk: &Walk, settings: Option<&Settings>) -> Vec<String> {
+    let mut notes: Vec<String> = walk.nothing().map(str::to_owned).into_iter().collect();
     if let Some(entry) = &find.entry {
         let names: Vec<&str> =
             settings.map(|settings| settings.allowlist.entries().iter().map(|entry| entry.name.as_str()).collect()).unwrap_or_default();
@@ -293,17 +358,20 @@ fn why_nothing(find: &Find, walk: &Walk, settings: Option<&Settings>, hashed: us
             notes.push(format!("no entry {entry:?} is known, neither to the configuration nor to any record{known}"));
         }
     }
-    if let (Some(to), 1..) = (&find.to, hashed) {
-        let of = counted(hashed, "mail");
-        notes.push(if pseudonym::reader(to).is_none() {
-            format!("{of} of that time hold pseudonyms, which a part of an address does not find: write the whole address")
-        } else if pseudonyms.of(to).is_empty() {
-            format!("{of} of that time hold pseudonyms, and there is no key to find an address by; name the configuration with --config")
-        } else {
-            return notes;
-        });
-    }
     notes
+}
+
+/// Why there is no key to find an address by.
+fn no_key(config: &Config, is_read: bool) -> String {
+    let path = config.path().display();
+    let why = if !is_read {
+        format!("{path} cannot be read as it is; `firstclick check` says why")
+    } else if config.is_there() {
+        format!("[audit] recipients_key_file is not set in {path}")
+    } else {
+        "name the configuration with --config".to_owned()
+    };
+    format!("and there is no key to find an address by: {why}")
 }
 
 #[cfg(test)]

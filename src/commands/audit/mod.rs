@@ -1,6 +1,7 @@
 //! `audit`: reads the records back, for people and for pipelines.
 
 mod find;
+mod reader;
 mod report;
 mod show;
 mod tail;

@@ -45,6 +45,14 @@ pub(super) fn report(config: &Config, report: &Report) -> anyhow::Result<Answer>
         table(&mut out, &tallies, now.time_zone())?;
         writeln!(out, "{}", walk.says(now.time_zone()))?;
     }
+    if let Some(nothing) = walk.nothing() {
+        if report.json || report.csv {
+            writeln!(io::stderr(), "{nothing}")?
+        } else {
+            writeln!(out, "{nothing}")?
+        }
+        return Ok(Answer::No);
+    }
     walk.finish()?;
     Ok(Answer::Yes)
 }

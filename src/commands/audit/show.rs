@@ -8,7 +8,7 @@ use super::Form;
 use crate::{
     commands::printable,
     mail::{
-        Record, counted,
+        Delivery, Outcome, Record, counted,
         record::{
             ClickKind, ClickRecord, FileRecord, MailRecord, Numbers, OutcomeRecord, PolicyBy, PolicyRecord, PolicyRefusedRecord,
             RefusalRecord, RefusalsRecord, RekeyRecord, RetiredRecord, StartRecord,
@@ -35,7 +35,8 @@ impl Show {
         match record {
             Record::Mail(mail) => self.mail(out, mail),
             Record::Outcome(OutcomeRecord { time, id, outcome, .. }) => {
-                writeln!(out, "{} {id} {} next hop: {}", at(*time), outcome.delivery, printable(&outcome.reply))
+                let delivery = if is_left(outcome) { String::new() } else { format!("{} ", outcome.delivery) };
+                writeln!(out, "{} {id} {delivery}{}", at(*time), became(outcome))
             }
             Record::Refusal(refusal) => {
                 let RefusalRecord { time, id, delivery, from, size, reply, .. } = refusal;
@@ -80,9 +81,23 @@ impl Show {
             writeln!(out, "    one-time link {}", printable(&link.link))?;
         }
         match &mail.outcome {
-            Some(outcome) if !outcome.reply.is_empty() => writeln!(out, "    next hop: {}", printable(&outcome.reply)),
-            _ => Ok(()),
+            Some(outcome) => writeln!(out, "    {}", became(outcome)),
+            None => Ok(()),
         }
+    }
+}
+
+fn is_left(outcome: &Outcome) -> bool {
+    outcome.delivery.known() == Some(Delivery::LeftToMta)
+}
+
+/// What became of a mail, as far as it was said.
+fn became(outcome: &Outcome) -> String {
+    let queued = outcome.queue_id.as_ref().map(|id| format!(", as {}", printable(id))).unwrap_or_default();
+    match outcome.reply.as_str() {
+        "" if is_left(outcome) => format!("left to the MTA{queued}"),
+        "" => "the next hop said nothing".to_owned(),
+        reply => format!("next hop: {}", printable(reply)),
     }
 }
 

@@ -157,6 +157,12 @@ impl Walk {
         self.files.iter().filter_map(|file| file.lines().ok()).flatten().map_while(Result::ok).any(|line| finder.find(&line).is_some())
     }
 
+    /// What to say where no record is of the time that was asked for.
+    pub(super) fn nothing(&self) -> Option<&'static str> {
+        let is_empty = self.looked.records == 0 && self.looked.failed.is_empty();
+        is_empty.then_some("there is no record of that time: the service did not run, or its files are elsewhere")
+    }
+
     /// What an answer rests on, in a sentence.
     pub(super) fn says(&self, zone: &TimeZone) -> String {
         let Looked { files, records, oldest, newest, unreadable, .. } = &self.looked;
