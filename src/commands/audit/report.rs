@@ -47,9 +47,9 @@ pub(super) fn report(config: &Config, report: &Report) -> anyhow::Result<Answer>
     }
     if let Some(nothing) = walk.nothing() {
         if report.json || report.csv {
-            writeln!(io::stderr(), "{nothing}")?
+            writeln!(io::stderr(), "{nothing}")?;
         } else {
-            writeln!(out, "{nothing}")?
+            writeln!(out, "{nothing}")?;
         }
         return Ok(Answer::No);
     }
