@@ -35,7 +35,11 @@ impl Show {
         match record {
             Record::Mail(mail) => self.mail(out, mail),
             Record::Outcome(OutcomeRecord { time, id, outcome, .. }) => {
-                let delivery = if is_left(outcome) { String::new() } else { format!("{} ", outcome.delivery) };
+                let delivery = match outcome.reply.as_str() {
+                    "" if is_left(outcome) => String::new(),
+                    "" => format!("{}: ", outcome.delivery),
+                    _ => format!("{} ", outcome.delivery),
+                };
                 writeln!(out, "{} {id} {delivery}{}", at(*time), became(outcome))
             }
             Record::Refusal(refusal) => {
@@ -127,4 +131,32 @@ fn policy_says(policy: &PolicyRecord) -> String {
         }
     }
     printable(&said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_a_mail_never_ends_empty() {
+        let said = |json: &str| {
+            let record = Record::read(json.as_bytes()).unwrap();
+            let mut out = Vec::new();
+            Show { form: Form::People, zone: TimeZone::UTC }.record(&mut out, json.as_bytes(), &record).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let outcome = |rest: &str| {
+            said(&format!(r#"{{"type":"outcome","v":1,"time":"2026-11-25T20:17:26.120Z","id":"1a",{rest}}}"#)).trim_end().to_owned()
+        };
+        for (rest, wanted) in [
+            (r#""delivery":"left_to_mta""#, "left to the MTA"),
+            (r#""delivery":"left_to_mta","queue_id":"4bQ""#, "left to the MTA, as 4bQ"),
+            (r#""delivery":"accepted","reply":"250 ok""#, "accepted next hop: 250 ok"),
+            (r#""delivery":"unknown","reply":"""#, "unknown: the next hop said nothing"),
+        ] {
+            assert_eq!(outcome(rest), format!("2026-11-25 20:17:26Z 1a {wanted}"));
+        }
+        let mail = r#"{"type":"mail","v":1,"time":"2026-11-25T20:17:26.120Z","id":"1a","from":"<>","to":[],"size":8,"decision":"pass","observed":false,"delivery":"left_to_mta"}"#;
+        assert!(said(mail).ends_with("\n    left to the MTA\n"), "{}", said(mail));
+    }
 }
