@@ -153,7 +153,9 @@ async fn a_live_file_that_others_touch_is_noticed_and_begun_anew() {
     fs::remove_file(&file).unwrap();
     let text = poll("a new file", || fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))).await;
     // All that was before it is gone: which records that were.
-    asides.iter().for_each(|aside| fs::remove_file(aside).unwrap());
+    for aside in asides {
+        fs::remove_file(aside).unwrap();
+    }
     let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     let (said, code) = verify(&folder, &[]);
     let wanted = format!("records 1 to {}, which come before this one, are missing: somebody else took", first["n"].as_u64().unwrap() - 1);
