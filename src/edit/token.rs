@@ -47,7 +47,8 @@ impl Token {
     }
 
     /// Whether it looks as `keygen` writes them, or wrote them once.
-    fn is_drawn(&self) -> bool {
+    #[must_use]
+    pub fn is_drawn(&self) -> bool {
         self.0.len() >= DRAWN && self.0.starts_with("fc")
     }
 }

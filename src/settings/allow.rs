@@ -14,6 +14,7 @@ use super::{
     lint::{self, Advice, Severity},
     policy_test::{self, PolicyTest},
     products::{self, Product},
+    proposal::{self, Proposal},
     schema::{self, Document, Found, Problems, Section, SourceSpan},
     written::{self, List, TENANT, Written},
 };
@@ -65,7 +66,22 @@ impl Known {
 /// Compiles one allowlist file. `stem` names the entry where the file does not. None where there is a mistake, which is added to
 /// `problems`, or where the entry is a draft that was not accepted, which is added to `advice`.
 pub fn compile(source: &str, stem: &str, text: &str, mode: Mode, advice: &mut Vec<Advice>, problems: &mut Problems) -> Option<Entry> {
-    compile_noting(source, stem, text, mode, &mut Files::default(), advice, problems)
+    compile_noting(source, stem, text, mode, &mut Files::default(), advice, problems).map(|(entry, _)| entry)
+}
+
+/// Where the keys of an entry stand that advice is about; the file, where it has no such key.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub(super) expires: SourceSpan,
+    pub(super) action: SourceSpan,
+    pub(super) from: SourceSpan,
+}
+
+impl Places {
+    fn read(root: &mut Section<'_, '_>) -> Self {
+        let mut place = |key| root.any(key).map_or_else(|| root.place(), |found| found.place);
+        Self { expires: place("expires"), action: place("action"), from: place("from") }
+    }
 }
 
 /// As [`compile`]; the mails of its tests are noted in `watched`.
@@ -77,16 +93,17 @@ pub(super) fn compile_noting(
     watched: &mut Files,
     advice: &mut Vec<Advice>,
     problems: &mut Problems,
-) -> Option<Entry> {
+) -> Option<(Entry, Places)> {
     let before = problems.0.len();
     let document = Document::parse(source, text, problems);
+    let places = Places::read(&mut document.root());
     let entry = entry(document.root(), stem, mode, advice, problems);
     problems.drop_follow_ups(before);
     let (entry, tests) = entry?;
     // An entry that has ended exempts nothing; its mails are tried as if it had not.
     let tried = Entry { expires: None, ..entry.clone() };
     policy_test::run(&tests, &tried, Path::new(source).parent().unwrap_or(Path::new("")), Timestamp::UNIX_EPOCH, watched, advice, problems);
-    (problems.0.len() == before).then_some(entry)
+    (problems.0.len() == before).then_some((entry, places))
 }
 
 /// The entry of a file, and its tests; none where there is a mistake, or where it is a draft that nobody accepted.
@@ -118,6 +135,7 @@ fn entry(
     let drafts = drafts(&known, &own);
     let all = own.clone().over(&known.written());
     check_tenants(&known, &tenants, &all, &whole, advice, problems);
+    let tenants: Vec<String> = tenants.into_iter().map(|tenant| tenant.value).collect();
     lint::covering(&own, &all, advice);
     let all = all.with_tenants(&tenants);
     let decide_by = decide_by(&mut root, &all, &own, advice, problems);
@@ -257,8 +275,16 @@ fn check_accepted(
 }
 
 /// Where customers have names of their own below a domain, the entry must give the company's.
-fn check_tenants(known: &Known, tenants: &[String], all: &Written, whole: &SourceSpan, advice: &mut Vec<Advice>, problems: &mut Problems) {
+fn check_tenants(
+    known: &Known,
+    tenants: &[Found<String>],
+    all: &Written,
+    whole: &SourceSpan,
+    advice: &mut Vec<Advice>,
+    problems: &mut Problems,
+) {
     let asked_for = all.texts().any(|item| item.value.contains(TENANT));
+    whole_names(tenants, all, problems);
     if tenants.is_empty() && asked_for {
         let hint = match known {
             Known::Service(service) => service.tenant_hint.clone(),
@@ -377,16 +403,36 @@ fn draft_advice(known: &Known, drafts: &[Fact], accepted: bool, whole: &SourceSp
     Some(Advice::new(Severity::Warning, whole.clone(), "sender", what))
 }
 
-fn tenants(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<String> {
+fn tenants(root: &mut Section<'_, '_>, problems: &mut Problems) -> Vec<Found<String>> {
     let is_tenant = |text: &String| {
         (1..=100).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
             && text.split('.').all(|label| !label.is_empty())
     };
-    let found = written::list(root, "tenant", problems);
-    each(found, problems, "your name at the service: letters, digits, hyphens, underscores and dots", |text| {
-        is_tenant(&text.to_owned()).then(|| text.to_owned())
-    })
+    let found = written::list(root, "tenant", problems).into_iter().flat_map(|list| list.value);
+    let allowed = "your name at the service: letters, digits, hyphens, underscores and dots";
+    found.filter_map(|item| item.parse(problems, allowed, |text| is_tenant(text).then(|| item.clone()))).collect()
+}
+
+/// The part of a whole name, as `corp.zendesk.com`, or of an address of it or a link to it, that `{tenant}` stands for in a text.
+fn part_of(tenant: &str, text: &str) -> Option<String> {
+    let (before, behind) = text.split_once(TENANT)?;
+    // What stands beside the placeholder in its own host; paths and local parts are none of it.
+    let before = before.rsplit(['@', '/']).next().unwrap_or_default();
+    let behind = behind.split(['/', '?', '#']).next().unwrap_or_default();
+    let part = tenant.strip_prefix(before)?.strip_suffix(behind)?;
+    (behind.contains('.') && !part.is_empty()).then(|| part.to_owned())
+}
+
+/// A tenant that has the service's domain behind it already: each shape would have it twice.
+fn whole_names(tenants: &[Found<String>], all: &Written, problems: &mut Problems) {
+    for tenant in tenants {
+        if let Some((text, part)) = all.texts().find_map(|item| Some((&item.value, part_of(&tenant.value, &item.value)?))) {
+            let what =
+                format!("found {:?}, which is a whole name; `{{tenant}}` is the part in {text:?} alone: write {part:?}", tenant.value);
+            problems.add(tenant.place.clone(), &tenant.key, what);
+        }
+    }
 }
 
 /// Keys of the first edition, each with what to write instead.
@@ -424,10 +470,11 @@ fn expiry(root: &mut Section<'_, '_>, problems: &mut Problems) -> Option<Timesta
     let text = found.value.as_datetime().map(ToString::to_string).or_else(|| found.value.as_str().map(str::to_owned)).unwrap_or_default();
     let date: Option<Date> = text.get(..10).and_then(|day| day.parse().ok());
     let Some(date) = date else {
-        let meant = match (hint::date(&text), text.as_str()) {
-            (Some(date), _) => format!("; write {date}"),
-            (None, "never" | "none" | "no") => "; for an entry without an end take the line out".into(),
-            (None, _) => String::new(),
+        // What is neither a date nor a text says by itself that there is none.
+        let written = found.value.as_bool().map_or_else(|| text.clone(), |flag| flag.to_string());
+        let meant = match found.value.as_integer() {
+            Some(_) => Proposal::Nothing,
+            None => proposal::expiry(&written),
         };
         problems.add(found.place, found.key, format!("found {}, expected a date, as in 2027-06-30{meant}", schema::kind(found.value)));
         return None;

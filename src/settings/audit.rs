@@ -1,6 +1,7 @@
 //! `[audit]`: the folder of the records, and the keys of their chain.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,6 +10,7 @@ use super::{
     Problems,
     keys::{File, Flag, Folder, Time},
     layers::Layers,
+    tag::no_key,
 };
 use crate::edit::tag::Key;
 
@@ -25,12 +27,15 @@ impl AuditKeys {
     /// # Errors
     /// What is wrong with the file, in words; its contents are never repeated.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let text = super::files::text(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        let text = super::files::text(path).map_err(|error| {
+            // A file that is closed is no reason for a new key, with which nothing that was written verifies.
+            let how = if error.kind() == io::ErrorKind::NotFound { "; `firstclick keygen --out FILE` writes one" } else { "" };
+            format!("{} cannot be read: {error}{how}", path.display())
+        })?;
         let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
         let mut keys = Vec::new();
         for (at, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
-            let wrong = || format!("{}:{at}: expected 32 octets in base64 on each line, the newest first", path.display());
-            keys.push(Key::parse(line).ok_or_else(wrong)?);
+            keys.push(Key::parse(line).ok_or_else(|| format!("{}:{at}: {}", path.display(), no_key(line)))?);
         }
         if keys.is_empty() {
             return Err(format!("{} holds no key; `firstclick keygen --out FILE` writes one", path.display()));

@@ -12,7 +12,8 @@ use std::{
 use rustix::fs::Access;
 
 use super::{
-    access, allow,
+    access,
+    allow::{self, Places},
     files::{self, Files},
     lint::Advice,
     schema::{Problems, SourceSpan},
@@ -46,6 +47,8 @@ impl fmt::Display for LeftOut {
 #[derive(Debug, Default)]
 pub(super) struct Folder {
     pub(super) entries: Vec<Entry>,
+    /// Where the keys of each entry stand, by its name.
+    pub(super) places: HashMap<String, Places>,
     pub(super) left_out: Vec<LeftOut>,
 }
 
@@ -64,9 +67,9 @@ pub(super) fn load(
         let absent = error.kind() == std::io::ErrorKind::NotFound;
         let how = if absent { "; create it, with one file for each sender" } else { "" };
         let what = format!("the folder cannot be read: {error}{how}");
-        return Folder { entries: Vec::new(), left_out: vec![LeftOut::because(folder, "allow", what)] };
+        return Folder { left_out: vec![LeftOut::because(folder, "allow", what)], ..Folder::default() };
     }
-    let mut found: Vec<(PathBuf, Entry)> = Vec::new();
+    let mut found: Vec<(PathBuf, Entry, Places)> = Vec::new();
     let mut left_out = Vec::new();
     for path in files::entries(folder) {
         watched.note(&path);
@@ -80,10 +83,10 @@ pub(super) fn load(
             continue;
         }
         advice.append(&mut own_advice);
-        let Some(entry) = entry else { continue };
+        let Some((entry, places)) = entry else { continue };
         match lacks(&entry) {
             Some((key, what)) => left_out.push(LeftOut::because(&path, key, what)),
-            None => found.push((path, entry)),
+            None => found.push((path, entry, places)),
         }
     }
     let mut folder = distinct(found);
@@ -93,16 +96,17 @@ pub(super) fn load(
 }
 
 /// The entries whose names are their own. Of two files with one name nobody knows which is meant, so both are left out.
-fn distinct(found: Vec<(PathBuf, Entry)>) -> Folder {
+fn distinct(found: Vec<(PathBuf, Entry, Places)>) -> Folder {
     let mut files: HashMap<String, Vec<PathBuf>> = HashMap::new();
-    for (path, entry) in &found {
+    for (path, entry, _) in &found {
         files.entry(entry.name.clone()).or_default().push(path.clone());
     }
     let mut folder = Folder::default();
-    for (path, entry) in found {
+    for (path, entry, places) in found {
         let others: Vec<String> =
             files.get(&entry.name).into_iter().flatten().filter(|other| **other != path).map(|other| other.display().to_string()).collect();
         if others.is_empty() {
+            folder.places.insert(entry.name.clone(), places);
             folder.entries.push(entry);
         } else {
             let what = format!("{:?} is the name of {} too; give each its own, as in name = \"...\"", entry.name, others.join(", "));

@@ -144,7 +144,7 @@ fn key_lines(found: Found<PathBuf>, problems: &mut Problems) -> Vec<String> {
             keys.push(line.trim().to_owned());
         } else {
             let place = SourceSpan { source: path.display().to_string(), at: Some((at + 1, 1)) };
-            problems.add(place, "guard.key_file", "expected 32 octets in base64 on each line, the newest first");
+            problems.add(place, "guard.key_file", super::tag::no_key(line));
         }
     }
     if keys.is_empty() {

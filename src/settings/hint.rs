@@ -2,17 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use std::time::Duration;
+
 use jiff::civil::Date;
 
 use super::schema;
 
-/// A value without quotes, as TOML wants it.
+/// A value without quotes, as TOML wants it, for a key of which nobody knows the type.
 pub(super) fn literal(value: &str) -> Option<String> {
-    let lower = value.to_ascii_lowercase();
-    match lower.as_str() {
-        "true" | "yes" | "on" => return Some("true".into()),
-        "false" | "no" | "off" => return Some("false".into()),
-        _ => {}
+    if let Some(flag) = flag(value) {
+        return Some(flag.into());
     }
     if let Some(date) = date(value) {
         return Some(date);
@@ -27,6 +26,39 @@ pub(super) fn literal(value: &str) -> Option<String> {
         return Some(format!("[{}]", quoted.join(", ")));
     }
     (!value.starts_with(['[', '{'])).then(|| in_quotes(value))
+}
+
+/// A text in quotes, as it stands; none where TOML has no easy way to write it.
+pub(super) fn quoted(text: &str) -> Option<String> {
+    let bare = text.trim_matches(['"', '\'']);
+    match (bare.contains(['"', '\\']), bare.contains('\'')) {
+        (false, _) => Some(format!("\"{bare}\"")),
+        (true, false) => Some(format!("'{bare}'")),
+        (true, true) => None,
+    }
+}
+
+/// A list of texts in quotes, of one text or of several with commas, with brackets or without.
+pub(super) fn list(text: &str) -> Option<String> {
+    let inside = text.trim().trim_start_matches('[').trim_end_matches(']');
+    let items: Option<Vec<String>> = inside.split(',').map(str::trim).filter(|item| !item.is_empty()).map(quoted).collect();
+    items.filter(|items| !items.is_empty()).map(|items| format!("[{}]", items.join(", ")))
+}
+
+/// `true` or `false` in other words.
+pub(super) fn flag(text: &str) -> Option<&'static str> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" => Some("true"),
+        "false" | "no" | "off" => Some("false"),
+        _ => None,
+    }
+}
+
+/// Whether a text says that there is to be no value, or no bound.
+pub(super) fn says_none(text: &str) -> bool {
+    const WORDS: [&str; 12] = ["", "never", "none", "no", "nil", "null", "off", "false", "unlimited", "forever", "infinite", "unset"];
+    let text = text.trim().trim_matches(['"', '\'']).to_ascii_lowercase();
+    WORDS.contains(&text.as_str())
 }
 
 fn in_quotes(text: &str) -> String {
@@ -279,6 +311,14 @@ pub(super) fn write(meant: Option<String>) -> String {
 /// The time that a text was meant as, where it is none yet; without a unit it gets this one.
 pub(super) fn for_time(written: &str, unit: &str) -> Option<String> {
     time(written, unit).filter(|meant| schema::duration(meant).is_some() && meant != written)
+}
+
+/// The time within these bounds that a text was meant as, where it is none yet. Without a unit it gets seconds, or else `usual`, or
+/// else the smallest with which it is within them.
+pub(super) fn for_time_within(written: &str, usual: &str, bounds: (Duration, Duration)) -> Option<String> {
+    let units = ["s", usual, "m", "h", "d", "ms"];
+    let within = |meant: &String| schema::duration(meant).is_some_and(|time| bounds.0 <= time && time <= bounds.1);
+    units.into_iter().filter(|unit| !unit.is_empty()).filter_map(|unit| for_time(written, unit)).find(within)
 }
 
 /// A limit in other words: `20`, `20 per hour`, `20/h`.

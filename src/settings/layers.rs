@@ -18,8 +18,8 @@ use toml::{
 
 use super::{
     files::Files,
-    hint,
     keys::{self, KEYS, Key, Kind, PREFIX, Restart, SECTIONS},
+    proposal::{self, Proposal},
     schema::{self, Found, Problems, SourceSpan, kind, nearest, one_of},
 };
 
@@ -170,11 +170,18 @@ impl WrittenKeys {
 
 fn default_of(key: &'static Key) -> Option<String> {
     let keys::Preset::Default(text) = key.preset else { return None };
+    Some(read_alone(key, text)?.plain())
+}
+
+/// The value of a key that is this text of TOML; none where it has a mistake.
+fn read_alone(key: &'static Key, text: &str) -> Option<Value> {
     let text = format!("key = {text}");
     let table = DeTable::parse(&text).ok()?;
     let (_, value) = table.get_ref().iter().next()?;
-    let found = from_toml(key, value, &mut |_| SourceSpan::file(""), &mut Problems::default())?;
-    Some(refine(key, found, Path::new(""), &mut Problems::default())?.value.plain())
+    let mut problems = Problems::default();
+    let found = from_toml(key, value, &mut |_| SourceSpan::file(""), &mut problems)?;
+    let refined = refine(key, found, Path::new(""), &mut problems)?;
+    problems.0.is_empty().then_some(refined.value)
 }
 
 /// A configuration file with the environment over it.
@@ -247,7 +254,8 @@ impl<'t> Layers<'t> {
 
     fn value(&self, path: &str) -> Option<&Spanned<DeValue<'t>>> {
         let (above, name) = path.rsplit_once('.').map_or(("", path), |(above, name)| (above, name));
-        self.table(above)?.iter().find(|(known, _)| known.get_ref() == name).map(|(_, value)| value)
+        let found = self.table(above)?.iter().find(|(known, _)| known.get_ref() == name);
+        found.map(|(_, value)| value).filter(|value| schema::is_written(value))
     }
 
     fn table(&self, section: &str) -> Option<&DeTable<'t>> {
@@ -308,8 +316,18 @@ impl<'t> Layers<'t> {
 fn check_variable(variable: &str, problems: &mut Problems) {
     let Some(rest) = variable.strip_prefix(PREFIX) else { return };
     let path = rest.to_lowercase().replace("__", ".");
-    // On the top level a variable without `__` may be somebody else's.
-    if !path.contains('.') || KEYS.iter().any(|key| key.path == path) {
+    if KEYS.iter().any(|key| key.path == path) {
+        return;
+    }
+    // A variable without `__` may be somebody else's, unless it is a key's name that lacks its section or an underscore.
+    if !path.contains('.') {
+        let meant: Vec<&Key> =
+            KEYS.iter().filter(|key| !key.section().is_empty() && (key.name() == path || key.path.replace('.', "_") == path)).collect();
+        if let [first, ..] = meant.as_slice() {
+            let names: Vec<String> = meant.iter().map(|key| key.variable()).collect();
+            let what = format!("two underscores stand between a section and its key; did you mean {}?", names.join(" or "));
+            problems.add_misplaced(SourceSpan::file(variable), path, first.path, what);
+        }
         return;
     }
     // The first part that is not known says what is wrong.
@@ -351,6 +369,11 @@ fn names(section: &str) -> Vec<&'static str> {
 /// A value of the environment: texts as they are, lists with commas.
 fn from_variable(key: &'static Key, text: &str, problems: &mut Problems) -> Option<Found<Value>> {
     let place = SourceSpan::file(key.variable());
+    if let Some(plain) = as_in_toml(key, text) {
+        let how = if text.trim().starts_with('[') { "commas between the values, no brackets and no quotes" } else { "no quotes" };
+        problems.add(place, key.path, format!("found {text}; a variable has {how}: write {}={plain}", key.variable()));
+        return None;
+    }
     let value = match key.kind {
         Kind::List | Kind::TextOrList => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -365,6 +388,17 @@ fn from_variable(key: &'static Key, text: &str, problems: &mut Problems) -> Opti
         problems.add(place.clone(), key.path, format!("found {text:?}, expected {}", key.kind.expects()));
     }
     Some(Found { value: value?, place, key: key.path.to_owned() })
+}
+
+/// What a variable was meant to hold that is written as in the file, with brackets or in quotes.
+fn as_in_toml(key: &'static Key, text: &str) -> Option<String> {
+    let text = text.trim();
+    let is_list = matches!(key.kind, Kind::List | Kind::TextOrList) && text.starts_with('[') && text.ends_with(']');
+    let is_quoted = text.len() > 1 && ['"', '\''].iter().any(|quote| text.starts_with(*quote) && text.ends_with(*quote));
+    // `[::1]:25` ends otherwise, and `[::1]` alone is an address in brackets.
+    let is_address = text.trim_matches(['[', ']']).parse::<std::net::Ipv6Addr>().is_ok();
+    (is_list && !is_address || is_quoted)
+        .then(|| text.trim_matches(['[', ']']).split(',').map(|item| item.trim().trim_matches(['"', '\''])).collect::<Vec<_>>().join(","))
 }
 
 /// A value of the file, in the type that its kind is written in.
@@ -401,28 +435,25 @@ fn from_toml(
         Kind::Text | Kind::Size | Kind::Time(..) | Kind::Word(_) | Kind::File | Kind::Folder => value.as_str().map(text),
     };
     let Some(value) = read else {
-        problems.add(at, key.path, format!("found {}, expected {}{}", kind(value), key.kind.expects(), meant(key.kind, value)));
+        problems.add(at, key.path, format!("found {}, expected {}{}", kind(value), key.kind.expects(), meant(key, value)));
         return None;
     };
     Some(Found { value, place: at, key: key.path.to_owned() })
 }
 
 /// What a value of another type was probably meant as, for a message.
-fn meant(kind: Kind, value: &DeValue<'_>) -> String {
-    let number = value.as_integer().and_then(|number| number.as_str().parse::<u64>().ok());
-    let meant = match (kind, number, value.as_str()) {
-        (Kind::Time(..), Some(number), _) => hint::time(&number.to_string(), "s"),
-        (Kind::Size, Some(number), _) => Some(hint::octets(number)),
-        (Kind::Flag, _, Some(text)) => {
-            return hint::literal(text).map_or_else(String::new, |meant| format!("; write {meant} without quotes"));
-        }
-        (Kind::Number(..), _, Some(text)) => {
-            return text.trim().parse::<u64>().map_or_else(|_| String::new(), |number| format!("; write {number} without quotes"));
-        }
-        (Kind::List, _, Some(text)) => return format!("; write [{text:?}]"),
-        _ => None,
-    };
-    hint::write(meant)
+fn meant(key: &'static Key, value: &DeValue<'_>) -> String {
+    let number = value.as_integer().map(toml::de::DeInteger::as_str);
+    let Some(text) = number.or_else(|| value.as_str()) else { return String::new() };
+    match (key.kind, proposal::propose(key, text)) {
+        (Kind::Flag | Kind::Number(..), Proposal::Value(meant)) => format!("; write {meant} without quotes"),
+        (_, proposal) => proposal.to_string(),
+    }
+}
+
+/// Whether a key's reader takes this text of TOML.
+pub(super) fn reads(key: &'static Key, text: &str) -> bool {
+    read_alone(key, text).is_some()
 }
 
 /// The value that a text stands for, within the bounds of the table.
@@ -441,8 +472,7 @@ fn refine(key: &'static Key, found: Found<Value>, beside: &Path, problems: &mut 
     if refined.is_none() {
         let near = match (key.kind, &value) {
             (Kind::Word(words), Value::Text(text)) => nearest(text, words).map(|near| format!("; did you mean {near:?}?")),
-            (Kind::Time(..), Value::Text(text)) => Some(hint::write(hint::for_time(text, "s"))),
-            (Kind::Size, Value::Text(text)) => Some(hint::write(hint::size(text))),
+            (Kind::Time(..) | Kind::Size, Value::Text(text)) => Some(proposal::again(key, text).to_string()),
             _ => None,
         };
         let what = format!("found {}, expected {}{}", value.plain(), key.kind.expects(), near.unwrap_or_default());

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Problem, Settings, SourceSpan, Verify,
+    allow::Places,
     catalogue::Service,
     schema::{Found, Mistake},
     written::{TENANT, Written},
@@ -181,7 +182,9 @@ impl Settings {
     #[must_use]
     pub fn advice(&self, now: Timestamp) -> Vec<Advice> {
         let mut advice = Vec::new();
-        let folder = SourceSpan::file(self.allow.as_ref().map_or_else(|| "allow".into(), |folder| folder.display().to_string()));
+        // An entry that stands in no file is a test's.
+        let unknown = SourceSpan::file(self.allow.as_ref().map_or_else(|| "allow".into(), |folder| folder.display().to_string()));
+        let nowhere = Places { expires: unknown.clone(), action: unknown.clone(), from: unknown };
         let senders = self.allowlist.entries();
         // A shadow names the first address, too: of 100,000 entries few do.
         let mut by_address: HashMap<String, Vec<usize>> = HashMap::new();
@@ -191,21 +194,24 @@ impl Settings {
             }
         }
         for (at, sender) in senders.iter().enumerate() {
-            let mut say = |severity, what: String| advice.push(Advice::new(severity, folder.clone(), &sender.name, what));
+            let places = self.places.get(&sender.name).unwrap_or(&nowhere);
+            let mut say =
+                |severity, place: &SourceSpan, what: String| advice.push(Advice::new(severity, place.clone(), &sender.name, what));
             let day = sender.last_day().unwrap_or_default();
             match sender.expires {
                 Some(end) if now >= end => {
-                    say(Severity::Warning, format!("expired on {day}; it exempts nothing any more: renew it, or take the file out"));
+                    say(Severity::Warning, &places.expires, format!("expired on {day}; it exempts nothing any more: renew it, or take the file out"));
                 }
                 Some(end) if end.duration_since(now).unsigned_abs() < SOON => {
-                    say(Severity::Note, format!("expires on {day}; renew it, or let it go"));
+                    say(Severity::Note, &places.expires, format!("expires on {day}; renew it, or let it go"));
                 }
                 Some(_) => {}
-                None => say(Severity::Note, "has no end; give it `expires`, so that somebody looks at it again".into()),
+                None => say(Severity::Note, &places.expires, "has no end; give it `expires`, so that somebody looks at it again".into()),
             }
             if sender.actions.contains(&Action::Unwrap) && !self.proves_wrapped_mails(sender) {
                 say(
                     Severity::Warning,
+                    &places.action,
                     "unwraps, and verify = \"here\": the gateway that wrapped a mail broke its signature, so that none verifies here and nothing is exempted. Let the gateway vouch, by identity.verify = \"upstream\" or, where it seals, by identity.arc_sealers".into(),
                 );
             }
@@ -214,6 +220,7 @@ impl Settings {
             if let Some(before) = same.filter_map(|before| senders.get(*before)).find(|before| shadows(before, sender)) {
                 say(
                     Severity::Warning,
+                    &places.from,
                     format!("is shadowed by {:?}, which takes the same mails with the same links; take one of them out", before.name),
                 );
             }

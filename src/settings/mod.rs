@@ -28,6 +28,7 @@ mod mistake_tests;
 mod policy;
 mod policy_test;
 pub mod products;
+mod proposal;
 mod readers;
 mod recipients;
 pub mod reference;
@@ -43,6 +44,7 @@ mod wanted;
 mod written;
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -113,6 +115,8 @@ pub struct Settings {
     pub allowlist: Allowlist,
     /// The folder that the allowlist was read from.
     pub allow: Option<PathBuf>,
+    /// Where the keys of each entry stand, by its name.
+    places: HashMap<String, allow::Places>,
     /// The files of that folder that are left out.
     pub left_out: Vec<LeftOut>,
     /// Advice: what is allowed and yet probably not meant.
@@ -145,6 +149,7 @@ impl Settings {
             policy: Policy::default(),
             allowlist: Allowlist::default(),
             allow: None,
+            places: HashMap::new(),
             left_out: Vec::new(),
             warnings: Vec::new(),
             written: WrittenKeys::default(),
@@ -238,7 +243,7 @@ impl Settings {
             let lacks = |entry: &Entry| settings.lacks(entry).filter(|_| !told);
             let folder = folder::load(&found.value, settings.mode, &mut files, &mut advice, lacks);
             (settings.files, settings.warnings) = (files, advice);
-            (entries, settings.left_out) = (folder.entries, folder.left_out);
+            (entries, settings.places, settings.left_out) = (folder.entries, folder.places, folder.left_out);
             settings.allow = Some(found.value);
         }
         settings.allowlist = Allowlist::new(entries).for_readers(readers).refusing(never);

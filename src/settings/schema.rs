@@ -247,6 +247,11 @@ impl<'t> Document<'t> {
     }
 }
 
+/// Whether a value stands in the text, and was not put there by the parser in the place of one that it could not read.
+pub(super) fn is_written(value: &Spanned<DeValue<'_>>) -> bool {
+    !value.span().is_empty() || value.get_ref().is_table() || value.get_ref().is_array()
+}
+
 /// Parses a text as far as it goes; every mistake of its syntax is noted.
 pub(super) fn parse<'t>(name: &str, text: &'t str, problems: &mut Problems) -> Spanned<DeTable<'t>> {
     let (root, errors) = DeTable::parse_recoverable(text);
@@ -285,7 +290,7 @@ impl<'d, 't> Section<'d, 't> {
 
     fn lookup(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'t>>> {
         self.known.push(key);
-        self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
+        self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value).filter(|value| is_written(value))
     }
 
     /// The section of a table below this one.

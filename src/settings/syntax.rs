@@ -6,6 +6,7 @@ use toml::de::Error;
 
 use super::{
     hint,
+    proposal::{self, Proposal},
     schema::{Mistake, Problem, Problems, Spread, place},
 };
 
@@ -151,8 +152,14 @@ impl<'t> Source<'t> {
             let name = bare.trim_start_matches('[').trim();
             return (format!("the section's name has no end: write [{name}]"), Spread::Below);
         }
-        let Some((key, value)) = bare.split_once('=') else { return Self::without_equals(bare) };
+        let section = self.section_of(self.line_of(at)).map_or_else(String::new, |(_, name)| format!("{name}."));
+        let Some((key, value)) = bare.split_once('=') else { return Self::without_equals(bare, &section) };
         let (key, value) = (key.trim(), value.trim());
+        if value.starts_with('=') {
+            let value = value.trim_start_matches(['=', ' ', '\t']);
+            let how = Self::line_for(key, value, &section).unwrap_or_else(|| "take one of the two out".into());
+            return (format!("`=` stands there twice; {how}"), Spread::Line);
+        }
         if message.starts_with("missing comma") {
             return ("write a comma between the values".into(), Spread::Line);
         }
@@ -162,16 +169,18 @@ impl<'t> Source<'t> {
             _ if message.starts_with("invalid date") && hint::date(value).is_none() => {
                 format!("found {value}, which is no day of the calendar; expected a date, as in 2027-06-30")
             }
-            _ => match hint::literal(value) {
-                Some(meant) => format!("found {value}; write {key} = {meant}"),
-                None => message.to_owned(),
+            _ => match proposal::by_name(&format!("{section}{key}"), value) {
+                Proposal::Value(meant) => format!("found {value}; write {key} = {meant}"),
+                none @ Proposal::NoLine => format!("found {value}{none}"),
+                Proposal::Nothing => proposal::expected(&format!("{section}{key}"))
+                    .map_or_else(|| message.to_owned(), |expected| format!("found {value}, expected {expected}")),
             },
         };
         (what, Spread::Line)
     }
 
     /// A line without `=`, which is no section.
-    fn without_equals(bare: &str) -> (String, Spread) {
+    fn without_equals(bare: &str, section: &str) -> (String, Spread) {
         if let Some(name) = bare.strip_suffix([']', ':']) {
             return (format!("a section's name stands in brackets: write [{}]", name.trim()), Spread::Below);
         }
@@ -179,16 +188,31 @@ impl<'t> Source<'t> {
         let what = pair.map_or_else(
             || format!("found {bare:?}, expected KEY = VALUE, or a [section]"),
             |(key, value)| {
-                let value = value.trim();
-                let value = if value.starts_with(['"', '\'']) {
-                    value.to_owned()
-                } else {
-                    hint::literal(value).unwrap_or_else(|| value.to_owned())
+                let (key, value) = (key.trim(), value.trim());
+                let how = Self::line_for(key, value, section);
+                let expected = || {
+                    format!(
+                        "write {key} = and behind it {}",
+                        proposal::expected(&format!("{section}{key}")).unwrap_or_else(|| "its value".into())
+                    )
                 };
-                format!("`=` is missing: write {} = {value}", key.trim())
+                format!("`=` is missing: {}", how.unwrap_or_else(expected))
             },
         );
         (what, Spread::Line)
+    }
+
+    /// What to do with a key whose value stands behind something else than one `=`, where it is known what was meant.
+    fn line_for(key: &str, value: &str, section: &str) -> Option<String> {
+        let full = format!("{section}{key}");
+        if proposal::is_value(&full, value) {
+            return Some(format!("write {key} = {value}"));
+        }
+        match proposal::by_name(&full, value) {
+            Proposal::Value(meant) => Some(format!("write {key} = {meant}")),
+            Proposal::NoLine => Some("to have none, take the line out".into()),
+            Proposal::Nothing => None,
+        }
     }
 }
 

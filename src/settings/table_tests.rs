@@ -114,6 +114,98 @@ fn each_key_can_be_given_by_the_environment() {
     }
 }
 
+/// The value that a message says is to be written, as TOML has it.
+fn proposed(what: &str, key: &Key) -> Option<String> {
+    let (_, value) = what.rsplit_once("write ")?;
+    let value = value.strip_suffix(" without quotes").unwrap_or(value);
+    Some(value.strip_prefix(&format!("{} = ", key.name())).unwrap_or(value).to_owned())
+}
+
+/// Advice works: what a message says is to be written is no mistake of the same kind, whatever was written for a key.
+#[test]
+fn what_a_message_proposes_is_taken_by_the_keys_reader() {
+    let folder = folder();
+    let mut advised = 0;
+    for key in KEYS {
+        let example = key.preset.text().trim_matches(['[', ']', '"']).to_owned();
+        let written = [
+            "400",
+            "1",
+            "0",
+            "30",
+            "5 min",
+            "400 days",
+            "400s",
+            "50MB",
+            "0MB",
+            "0100",
+            "1,000",
+            "99999999",
+            "yes",
+            "True",
+            "perhaps",
+            "never",
+            "[400]",
+            "[a, b]",
+            "31.01.2027",
+            "= 1",
+            "= 400",
+            "a\\b",
+            &example,
+            &example.to_uppercase(),
+        ];
+        for written in written {
+            for written in [written.to_owned(), format!("\"{written}\"")] {
+                let said = |value: &str| outcome(folder.path(), &with(&base(key), key, value), Environment::default()).1;
+                let about = |said: Vec<(String, String)>| {
+                    said.into_iter().filter(|(about, _)| about == key.path || about.is_empty()).collect::<Vec<_>>()
+                };
+                for (_, what) in about(said(&written)) {
+                    let Some(value) = proposed(&what, key) else { continue };
+                    advised += 1;
+                    let still: Vec<_> = about(said(&value))
+                        .into_iter()
+                        .filter(|(about, again)| about.is_empty() || again.contains(&key.kind.expects()) || *again == what)
+                        .collect();
+                    assert_eq!(still, [], "{} = {written}: {what}", key.path);
+                }
+            }
+        }
+    }
+    assert!(advised > 200, "{advised}");
+}
+
+/// The files of keys and of tokens are named alike, and lie beside each other.
+#[test]
+fn a_token_where_a_key_is_wanted_and_no_file_at_all() {
+    let folder = folder();
+    let drawn = crate::edit::token::Token::drawn(&[7; 32]);
+    fs::write(folder.path().join("drawn.token"), format!("{}\n", drawn.expose())).unwrap();
+    for key in KEYS.iter().filter(|key| key.path.ends_with("key_file") && key.path != "arc.key_file") {
+        let said = |value: &str| -> String {
+            let (_, said, _) = outcome(folder.path(), &with(&base(key), key, value), Environment::default());
+            said.into_iter().filter(|(about, _)| about == key.path).map(|(_, what)| what).collect()
+        };
+        for file in ["tag.token", "drawn.token"] {
+            let said = said(&format!("{file:?}"));
+            assert!(said.contains("this is a token") && !said.contains(drawn.expose()), "{}: {said}", key.path);
+        }
+        assert!(said("\"absent\"").ends_with("; `firstclick keygen --out FILE` writes one"), "{}: {}", key.path, said("\"absent\""));
+    }
+}
+
+#[test]
+fn a_variable_that_is_written_as_in_the_file_is_told_how_it_is_written() {
+    let folder = folder();
+    for key in KEYS.iter().filter(|key| key.preset.text().starts_with(['[', '"'])) {
+        let written = key.preset.text();
+        let (_, said, _) = outcome(folder.path(), &base(key), Environment::of(&key.variable(), written));
+        let about: Vec<_> = said.iter().filter(|(about, _)| about == key.path).collect();
+        let bare = written.trim_matches(['[', ']']).replace('"', "").replace(", ", ",");
+        assert!(about.len() == 1 && about[0].1.ends_with(&format!("write {}={bare}", key.variable())), "{}: {said:?}", key.path);
+    }
+}
+
 #[test]
 fn each_default_is_what_holds_where_the_key_is_left_out() {
     let folder = folder();
@@ -196,6 +288,13 @@ fn a_section_that_is_none_and_a_name_that_is_unknown() {
         ("[gaurd]\nurl = \"x\"", Environment::default(), "did you mean `guard`?"),
         ("[smtp.bound]", Environment::default(), "did you mean `bounds`?"),
         ("", Environment::of("FIRSTCLICK_SMTP__BOUND__MEMORY", "1MiB"), "did you mean FIRSTCLICK_SMTP__BOUNDS?"),
+        ("", Environment::of("FIRSTCLICK_NEXT_HOP", "x"), "did you mean FIRSTCLICK_SMTP__NEXT_HOP?"),
+        ("", Environment::of("FIRSTCLICK_SMTP_NEXT_HOP", "x"), "did you mean FIRSTCLICK_SMTP__NEXT_HOP?"),
+        (
+            "",
+            Environment::of("FIRSTCLICK_SMTP__LISTEN", "[\"127.0.0.1:1\", \"127.0.0.1:2\"]"),
+            "commas between the values, no brackets and no quotes: write FIRSTCLICK_SMTP__LISTEN=127.0.0.1:1,127.0.0.1:2",
+        ),
         ("", Environment::of("FIRSTCLICK_GUARD__PROXIE", "x"), "did you mean FIRSTCLICK_GUARD__PROXIES?"),
         ("", Environment::of("FIRSTCLICK_SMTP__BOUNDS__CONNECTIONS", "many"), "found \"many\", expected a number from 1 to 1000000"),
         ("", Environment::of("FIRSTCLICK_SMTP__TRACE", "perhaps"), "found \"perhaps\", expected true or false"),

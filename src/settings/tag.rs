@@ -65,7 +65,7 @@ pub(super) fn compile(file: &mut Layers<'_>, warnings: &mut Vec<Advice>, problem
     ];
     let [tokens, keys] = secrets.map(|(found, key, how)| lines(found, &place, key, how, problems));
     let (tokens, staged) = sorted(tokens, warnings, problems);
-    let keys = parse(keys, Key::parse, "tag.key_file", "expected 32 octets in base64 on each line, the newest first", problems);
+    let keys = parse(keys, "tag.key_file", problems);
     Some(Tag { header: header?, tokens, staged, keys })
 }
 
@@ -120,19 +120,25 @@ fn lines(found: Option<Found<PathBuf>>, section: &SourceSpan, key: &str, how: &s
     numbered.map(|(at, line)| (place(at), line.trim().to_owned())).collect()
 }
 
-fn parse<T>(
-    lines: Vec<(SourceSpan, String)>,
-    parse: impl Fn(&str) -> Option<T>,
-    key: &str,
-    expected: &str,
-    problems: &mut Problems,
-) -> Vec<T> {
+fn parse(lines: Vec<(SourceSpan, String)>, key: &str, problems: &mut Problems) -> Vec<Key> {
     let mut parsed = Vec::new();
     for (place, line) in lines {
-        match parse(&line) {
+        match Key::parse(&line) {
             Some(one) => parsed.push(one),
-            None => problems.add(place, key, expected),
+            None => problems.add(place, key, no_key(&line)),
         }
     }
     parsed
+}
+
+/// What a line of a file of keys is that is no key. It is a secret all the same, and not repeated.
+pub(super) fn no_key(line: &str) -> &'static str {
+    // No key has these two marks, and none starts as `keygen`'s tokens do but by chance.
+    let is_token = |token: &Token| token.is_drawn() || token.expose().contains(['-', '_']);
+    match TokenLine::parse(line) {
+        Some(TokenLine::Known(token) | TokenLine::Staged(token)) if is_token(&token) => {
+            "this is a token, and the file is one of tokens (tag.token_file); name the file of keys: `firstclick keygen --out FILE` writes one"
+        }
+        _ => "expected 32 octets in base64 on each line, the newest first",
+    }
 }
