@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// firstclick is an SMTP hop in front of a link scanner. It recognises mails with one-time links from allowlisted,
 /// proven senders and tags them, so that the scanner leaves the link to its reader.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(version, propagate_version = true, after_help = EXIT_CODES)]
 pub struct Cli {
     /// The configuration file; without it, /etc/firstclick/firstclick.toml
     #[arg(long, global = true, value_name = "FILE")]
@@ -18,6 +18,10 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, or yes; 1 no: what was asked for does not hold, or is not there; 2 what was typed or written must be mended.
+`run` ends with 2, too, where a person must mend something, and with 75 where trying again later may help.";
 
 /// The configuration file where none is named.
 pub const DEFAULT_CONFIG: &str = "/etc/firstclick/firstclick.toml";
@@ -280,6 +284,7 @@ pub struct Verify {
 
 /// `audit find`. All that is given must match.
 #[derive(Debug, Args)]
+#[command(after_help = FIND_EXAMPLES)]
 pub struct Find {
     /// The audit folder; without it, the configuration's
     #[arg(long, value_name = "DIR")]
@@ -309,6 +314,13 @@ pub struct Find {
     #[arg(long)]
     pub json: bool,
 }
+
+const FIND_EXAMPLES: &str = "\
+Examples:
+  firstclick audit find --to bob@corp.example --since yesterday
+  firstclick audit find --from acme-hr.example --decision near_miss --since \"3 days ago\"
+  firstclick audit find --entry acme-hr --since 2026-11-24 --until 2026-11-24 --json | jq -r .id
+Exit codes: 0 found; 1 no record matches.";
 
 /// `digest`.
 #[derive(Debug, Args)]
@@ -349,7 +361,7 @@ pub enum Senders {
 #[derive(Debug, Args)]
 pub struct Setup {
     /// The scanner: defender
-    pub scanner: String,
+    pub scanner: Option<String>,
     /// The address from which the scanner sees the hop; may be given several times
     #[arg(long = "hop", value_name = "IP")]
     pub hops: Vec<IpAddr>,

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use crate::{
     failures::Needs,
     mail::{
-        self, Outcome, VerdictKind,
+        self, Outcome, Reason, VerdictKind,
         record::{ClickKind, MailRecord},
     },
 };
@@ -154,8 +154,38 @@ impl Metrics {
             left_out: Gauge::default(),
         };
         metrics.registry = metrics.register(needs);
+        metrics.begin();
         more(&mut metrics.registry);
         metrics
+    }
+
+    /// Creates the series of closed vocabularies at 0, so that the first event is a rise that an alert sees.
+    fn begin(&self) {
+        for decision in VerdictKind::ALL {
+            for observed in ["true", "false"] {
+                self.mails.get_or_create(&Mail { decision: decision.code(), observed }).inc_by(0);
+            }
+        }
+        for delivery in mail::Delivery::ALL {
+            self.deliveries.get_or_create(&Delivery { delivery: delivery.code() }).inc_by(0);
+        }
+        for kind in ClickKind::ALL {
+            self.clicks.get_or_create(&Click { kind: kind.code() }).inc_by(0);
+        }
+        for protocol in PROTOCOLS {
+            self.panics.get_or_create(&Protocol { protocol }).inc_by(0);
+            self.sessions.get_or_create(&Protocol { protocol }).inc_by(0);
+            self.open.get_or_create(&Protocol { protocol }).inc_by(0);
+        }
+        for result in ["taken", "refused"] {
+            self.reloads.get_or_create(&Reload { result }).inc_by(0);
+        }
+        for result in ["taken", "failed"] {
+            self.digests.get_or_create(&DigestMail { result }).inc_by(0);
+        }
+        for check in Reason::ALL {
+            self.stopped.get_or_create(&Check { check: check.code() }).inc_by(0);
+        }
     }
 
     fn register(&self, needs: &Needs) -> Registry {
@@ -344,6 +374,9 @@ impl Drop for OpenSession {
         self.0.dec();
     }
 }
+
+/// The protocols whose sessions are counted, by the names of their listeners.
+const PROTOCOLS: [&str; 4] = ["smtp", "milter", "guard", "admin"];
 
 /// Bounds of the histogram in seconds: a hop's own time is below the first, a slow scanner's in the last.
 const SECONDS: [f64; 9] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];

@@ -66,11 +66,23 @@ pub enum TlsError {
         what: String,
     },
     /// rustls refuses the certificate and the key; its error.
-    #[error("certificate and key do not fit: {0}")]
+    #[error("{}", refusal(.0))]
     Refused(#[from] Error),
     /// The system has no certificate authorities.
     #[error("the system's certificate authorities cannot be read; name a file in smtp.next_hop_ca")]
     NoAuthorities,
+}
+
+/// What rustls says of a certificate and its key, in words.
+fn refusal(error: &Error) -> String {
+    match error {
+        Error::InconsistentKeys(_) => "the key is not the certificate's: name the two files that were made together".into(),
+        Error::InvalidCertificate(_) => "the certificate cannot be used: it is damaged, or of a kind that TLS does not know".into(),
+        Error::NoCertificatesPresented => "the file holds no certificate".into(),
+        // Of a key that cannot be used: its kind is none that TLS knows.
+        Error::General(_) => "the key cannot be used: it is damaged, or neither RSA, ECDSA nor Ed25519".into(),
+        other => format!("certificate and key cannot be used: {other}"),
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

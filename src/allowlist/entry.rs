@@ -170,6 +170,17 @@ pub enum Mode {
     Enforce,
 }
 
+impl Mode {
+    /// The word for it, as it is written in firstclick.toml and in logs.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
 /// A domain, or all domains below one: `corp.example`, `*.corp.example`. The second does not match the first, and
 /// matches at any depth.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     identity::proof::{Seen, Signature},
-    mail::{Reason, counted},
+    mail::{Reason, lasting},
     message::{Mailbox, header::Headers},
 };
 
@@ -75,21 +75,18 @@ pub(super) fn fresh(signature: &Signature, evidence: &Evidence<'_>, entry: &Entr
     let Some(made) = made else { return Finding::fails(Reason::Freshness, format!("the time in {field} cannot be read")) };
     let age = now.duration_since(made);
     let most = SignedDuration::try_from(entry.max_age).unwrap_or(SignedDuration::MAX);
-    let minutes = age.as_secs() / 60;
+    let minutes = |time: SignedDuration| lasting((time.as_secs() / 60).unsigned_abs());
     if age > most {
-        return Finding::fails(
-            Reason::Freshness,
-            format!("signed {} ago, and max_age is {} minutes", minutes_of(minutes), most.as_secs() / 60),
-        );
+        let (age, most) = (minutes(age), minutes(most));
+        // Seconds apart, they read alike.
+        let more = if age == most { "more than " } else { "" };
+        return Finding::fails(Reason::Freshness, format!("signed {more}{age} ago, and max_age is {most}"));
     }
     if age < -AHEAD {
-        return Finding::fails(Reason::Freshness, format!("signed {} in the future", minutes_of(-minutes)));
+        return Finding::fails(Reason::Freshness, format!("signed {} in the future", minutes(age)));
     }
-    Finding::holds(Reason::Freshness, format!("signed {} ago", minutes_of(minutes))).seen(field).covered(evidence)
-}
-
-fn minutes_of(minutes: i64) -> String {
-    counted(usize::try_from(minutes.max(0)).unwrap_or(usize::MAX), "minute")
+    let ago = minutes(age.max(SignedDuration::ZERO));
+    Finding::holds(Reason::Freshness, format!("signed {ago} ago")).seen(field).covered(evidence)
 }
 
 fn date(value: &[u8]) -> Option<Timestamp> {

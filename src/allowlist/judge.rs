@@ -428,11 +428,11 @@ fn describe(identity: &Identity) -> String {
     let each = identity.dkim.iter().map(|signature| {
         let domain = signature.domain.as_ref().map_or("?", Domain::as_str);
         // What passes has a weakness all the same; of what does not, it is the reason.
-        let joint = if signature.result == AuthResult::Pass { " but" } else { "," };
-        let weakness = signature.weakness.map(|weakness| format!("{joint} {}", weakness.says())).unwrap_or_default();
+        let joint = if signature.result == AuthResult::Pass { "but" } else { "because" };
+        let weakness = signature.weakness.map(|weakness| format!(" {joint} {}", weakness.says())).unwrap_or_default();
         format!("DKIM of {domain}: {}{weakness}", signature.result)
     });
-    each.collect::<Vec<_>>().join("; ")
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// The facts of a mail whose body was read.

@@ -31,6 +31,10 @@ struct Point {
 impl Meters {
     /// Adds them to the page of the metrics.
     pub fn register(&self, registry: &mut Registry) {
+        // At 0, so that the first fault is a rise that an alert sees.
+        for what in FileFault::ALL {
+            self.faults.get_or_create(&Fault { what: what.code() }).inc_by(0);
+        }
         registry.register("audit_records_lost", "Records that the audit disk refused or did not keep up with", self.lost.clone());
         registry.register(
             "audit_faults",

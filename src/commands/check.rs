@@ -81,6 +81,9 @@ impl Looked {
             advice.extend(settings.rewritable(config.path()));
         }
         let mut mistakes = settings.obstacles(config.path());
+        if let Some(what) = settings.nothing_to_run() {
+            mistakes.add(SourceSpan::file(config.path().display().to_string()), "", what);
+        }
         mistakes.0.extend(settings.left_out.iter().flat_map(|left_out| left_out.problems.0.clone()));
         Ok(Self {
             mistakes,

@@ -413,7 +413,7 @@ fn print(rows: &[Row]) -> anyhow::Result<bool> {
     }
     writeln!(out, "\nWhy:")?;
     for row in rows.iter().filter(|row| row.is_judged()) {
-        writeln!(out, "  {:24} {}", row.mail, row.why)?;
+        writeln!(out, "  {:24} {:18} {}", row.mail, row.way, row.why)?;
     }
     writeln!(out)?;
     Ok(rows.iter().all(Row::kept))

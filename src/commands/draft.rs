@@ -49,12 +49,14 @@ pub(super) fn draft(_config: &Config, arguments: &cli::Draft) -> anyhow::Result<
     let tried = of_service(&trial)
         .unwrap_or_else(|| trial.complete(Facts { name: name.clone(), from: Some(author.address.clone()), ..Facts::default() }));
     write!(out, "{}", written(&tried, &author, trial.now))?;
-    writeln!(
-        io::stderr().lock(),
-        "note: save the mail as samples/{}.eml beside the entry, so that `check` tries it; fill in owner and reason",
-        tried.facts.name
-    )?;
-    Ok(if tried.acts() { Answer::Yes } else { Answer::No })
+    let mut err = io::stderr().lock();
+    if tried.acts() {
+        let name = &tried.facts.name;
+        writeln!(err, "note: save the mail as samples/{name}.eml beside the entry, so that `check` tries it; fill in owner and reason")?;
+        return Ok(Answer::Yes);
+    }
+    writeln!(err, "note: it does not take this mail as it is; what is missing stands in its comments")?;
+    Ok(Answer::No)
 }
 
 /// The one mail of an input.

@@ -175,6 +175,11 @@ impl<'a> View<'a> {
         for reason in self.reasons {
             show_reason(out, reason)?;
         }
+        // Of an unlisted sender this is all there is to say: the way on.
+        if self.entry.is_none() && self.reasons.iter().any(|reason| !reason.ok && reason.check.known() == Some(Reason::Sender)) {
+            let says = "if its links must not be opened: `firstclick draft FILE` writes an entry for its sender from a mail";
+            writeln!(out, "  what to do    {says}")?;
+        }
         self.show_missing(out)
     }
 

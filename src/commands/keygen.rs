@@ -79,7 +79,10 @@ fn rotate(old: &str, arguments: &Keygen, fresh: Token) -> anyhow::Result<(String
     } else if arguments.step.retire {
         match file.retire() {
             0 => "there is no older token".to_owned(),
-            gone => format!("{} taken out; take them out of the scanner's rule, too", count(gone)),
+            gone => {
+                let them = if gone == 1 { "it" } else { "them" };
+                format!("{} taken out; take {them} out of the scanner's rule, too", count(gone))
+            }
         }
     } else if arguments.now {
         file.replace(fresh);

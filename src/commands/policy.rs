@@ -14,10 +14,7 @@ use crate::{
 /// Puts on record that a policy is in force, and what has changed since the one before.
 pub(super) fn in_force(pipeline: &Pipeline, policy: &Policy, before: &Policy, mode: Mode, by: PolicyBy) {
     let change = policy.since(before);
-    let mode = match mode {
-        Mode::Observe => "observe",
-        Mode::Enforce => "enforce",
-    };
+    let mode = mode.code();
     let (added, changed, gone) = (&change.added, &change.changed, &change.gone);
     tracing::info!(policy = policy.short(), mode, entries = policy.entries.len(), ?added, ?changed, ?gone, "policy in force");
     if let Some(audit) = &pipeline.shared.audit {

@@ -236,7 +236,7 @@ impl Reload {
         super::show_policy(&self.servers.pipeline, settings.mode);
         self.servers.pipeline.shared.metrics.reload(Some(entries));
         self.servers.pipeline.shared.readiness.clear(Topic::Reload);
-        tracing::info!(entries, mode = ?settings.mode, "reloaded");
+        tracing::info!(entries, mode = settings.mode.code(), "reloaded");
         self.in_force.identity = settings.identity;
         self.in_force.policy = settings.policy;
         self.in_force.written = settings.written;

@@ -52,12 +52,10 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
 
 pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
     let settings = config.load()?;
-    let Some(hostname) = settings.hostname().map(str::to_owned) else {
-        bail!(
-            "{}: there is nothing to run; write [smtp] with listen, next_hop and hostname, [milter] with listen and hostname, or [guard]",
-            config.path().display()
-        );
-    };
+    if let Some(what) = settings.nothing_to_run() {
+        bail!("{}: {what}", config.path().display());
+    }
+    let hostname = settings.hostname().unwrap_or_default().to_owned();
     settings.log.start();
     for warning in &settings.warnings {
         tracing::warn!("{warning}");

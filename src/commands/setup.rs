@@ -10,9 +10,12 @@ use crate::{cli::Setup, edit::token::Token, settings::schema::nearest};
 const SCANNERS: [&str; 1] = ["defender"];
 
 pub(super) fn setup(config: &Config, arguments: &Setup) -> anyhow::Result<Answer> {
-    if arguments.scanner != "defender" {
-        let near = nearest(&arguments.scanner, &SCANNERS).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
-        bail!("{:?} is not known; this version knows: {}{near}", arguments.scanner, SCANNERS.join(", "));
+    let Some(scanner) = &arguments.scanner else {
+        bail!("for which scanner? This version knows: {}; as in `firstclick setup {}`", SCANNERS.join(", "), SCANNERS[0]);
+    };
+    if !SCANNERS.contains(&scanner.as_str()) {
+        let near = nearest(scanner, &SCANNERS).map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        bail!("{scanner:?} is not known; this version knows: {}{near}", SCANNERS.join(", "));
     }
     let settings = config.load()?;
     let Some(tag) = &settings.tag else {

@@ -127,18 +127,18 @@ impl Sockets {
 
     /// Logs where the service listens.
     pub(super) fn log(&self, settings: &Settings) -> io::Result<()> {
-        let (mode, entries) = (settings.mode, settings.allowlist.entries().len());
+        let (mode, entries) = (settings.mode.code(), settings.allowlist.entries().len());
         let next_hop = settings.smtp.as_ref().map(|config| config.next_hops.join(" ")).unwrap_or_default();
         for listener in &self.mails.smtp {
             let tls = listener.start == Start::Tls;
-            tracing::info!(address = %listener.socket.local_addr()?, tls, next_hop, ?mode, entries, "listening");
+            tracing::info!(address = %listener.socket.local_addr()?, tls, next_hop, mode, entries, "listening");
         }
         for listener in &self.mails.milter {
             let address = match listener {
                 milter::Listener::Inet(socket) => socket.local_addr()?.to_string(),
                 milter::Listener::Unix(_) => "a socket in the file system".to_owned(),
             };
-            tracing::info!(%address, ?mode, entries, "listening for MTAs");
+            tracing::info!(%address, mode, entries, "listening for MTAs");
         }
         if let Some((socket, config)) = self.mails.guard.as_ref().zip(settings.guard.as_ref()) {
             tracing::info!(page = %socket.local_addr()?, url = config.guard_links.url, "the guard page is there");

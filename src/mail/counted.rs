@@ -16,6 +16,18 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {plural}")
 }
 
+/// A length of time for people: in minutes, in hours and minutes, or in days and hours.
+#[must_use]
+pub fn lasting(minutes: u64) -> String {
+    let whole = |count: u64, noun: &str| counted(usize::try_from(count).unwrap_or(usize::MAX), noun);
+    let both = |large: String, rest: u64, noun: &str| if rest == 0 { large } else { format!("{large} {}", whole(rest, noun)) };
+    match minutes {
+        0..120 => whole(minutes, "minute"),
+        120..2_880 => both(whole(minutes / 60, "hour"), minutes % 60, "minute"),
+        _ => both(whole(minutes / 1_440, "day"), minutes % 1_440 / 60, "hour"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

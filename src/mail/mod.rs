@@ -15,7 +15,7 @@ mod transaction;
 
 pub use self::{
     auth_result::AuthResult,
-    counted::counted,
+    counted::{counted, lasting},
     flaw::{Flaw, Flaws},
     kind::Kind,
     network::Network,

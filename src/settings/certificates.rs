@@ -61,7 +61,7 @@ fn look(key: &str, path: &Path, name: Option<&str>, now: Timestamp, advice: &mut
     if let (Some(name), Some(first)) = (name, certificates.first())
         && !first.is_for(name)
     {
-        let names = if first.names.is_empty() { "no name".to_owned() } else { first.names.join(", ") };
-        warn(format!("the certificate is for {names} and not for {name}, so that whoever verifies it refuses it"));
+        let names = if first.names.is_empty() { "names no host".to_owned() } else { format!("is for {}", first.names.join(", ")) };
+        warn(format!("the certificate {names}; whoever verifies it for {name} refuses it: get one that names {name}"));
     }
 }

@@ -316,18 +316,8 @@ impl<'t> Layers<'t> {
 fn check_variable(variable: &str, problems: &mut Problems) {
     let Some(rest) = variable.strip_prefix(PREFIX) else { return };
     let path = rest.to_lowercase().replace("__", ".");
-    if KEYS.iter().any(|key| key.path == path) {
-        return;
-    }
-    // A variable without `__` may be somebody else's, unless it is a key's name that lacks its section or an underscore.
-    if !path.contains('.') {
-        let meant: Vec<&Key> =
-            KEYS.iter().filter(|key| !key.section().is_empty() && (key.name() == path || key.path.replace('.', "_") == path)).collect();
-        if let [first, ..] = meant.as_slice() {
-            let names: Vec<String> = meant.iter().map(|key| key.variable()).collect();
-            let what = format!("two underscores stand between a section and its key; did you mean {}?", names.join(" or "));
-            problems.add_misplaced(SourceSpan::file(variable), path, first.path, what);
-        }
+    // On the top level a variable without `__` may be somebody else's.
+    if !path.contains('.') || KEYS.iter().any(|key| key.path == path) {
         return;
     }
     // The first part that is not known says what is wrong.

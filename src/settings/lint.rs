@@ -200,7 +200,11 @@ impl Settings {
             let day = sender.last_day().unwrap_or_default();
             match sender.expires {
                 Some(end) if now >= end => {
-                    say(Severity::Warning, &places.expires, format!("expired on {day}; it exempts nothing any more: renew it, or take the file out"));
+                    say(
+                        Severity::Warning,
+                        &places.expires,
+                        format!("expired on {day}; it exempts nothing any more: renew it, or take the file out"),
+                    );
                 }
                 Some(end) if end.duration_since(now).unsigned_abs() < SOON => {
                     say(Severity::Note, &places.expires, format!("expires on {day}; renew it, or let it go"));

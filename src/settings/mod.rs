@@ -323,7 +323,7 @@ impl Settings {
 /// Names beside the sender's in `confirm = "choose"`: companies whose mails everybody gets.
 const SENDERS_TO_CHOOSE: [&str; 8] =
     ["amazon.com", "apple.com", "dropbox.com", "google.com", "linkedin.com", "microsoft.com", "paypal.com", "zoom.us"];
-const MODES: [(&str, Mode); 2] = [("observe", Mode::Observe), ("enforce", Mode::Enforce)];
+const MODES: [(&str, Mode); 2] = [(Mode::Observe.code(), Mode::Observe), (Mode::Enforce.code(), Mode::Enforce)];
 
 /// Reads a text file, bounded; what is wrong with it is noted.
 fn read(path: &Path, problems: &mut Problems) -> Option<String> {

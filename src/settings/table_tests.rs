@@ -288,8 +288,6 @@ fn a_section_that_is_none_and_a_name_that_is_unknown() {
         ("[gaurd]\nurl = \"x\"", Environment::default(), "did you mean `guard`?"),
         ("[smtp.bound]", Environment::default(), "did you mean `bounds`?"),
         ("", Environment::of("FIRSTCLICK_SMTP__BOUND__MEMORY", "1MiB"), "did you mean FIRSTCLICK_SMTP__BOUNDS?"),
-        ("", Environment::of("FIRSTCLICK_NEXT_HOP", "x"), "did you mean FIRSTCLICK_SMTP__NEXT_HOP?"),
-        ("", Environment::of("FIRSTCLICK_SMTP_NEXT_HOP", "x"), "did you mean FIRSTCLICK_SMTP__NEXT_HOP?"),
         (
             "",
             Environment::of("FIRSTCLICK_SMTP__LISTEN", "[\"127.0.0.1:1\", \"127.0.0.1:2\"]"),

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use super::{
     Advice, Settings, Severity, SourceSpan,
     hint::nearest,
-    keys::{KEYS, PREFIX, SECTIONS},
+    keys::{KEYS, Key, PREFIX, SECTIONS},
     layers::Environment,
 };
 use crate::allowlist::{Action, Mode};
@@ -42,13 +42,16 @@ impl Settings {
         }
     }
 
+    /// Why there is nothing that could run.
+    #[must_use]
+    pub fn nothing_to_run(&self) -> Option<&'static str> {
+        self.hostname().is_none().then_some(
+            "there is nothing to run: write [smtp] with listen, next_hop and hostname, [milter] with listen and hostname, or [guard]",
+        )
+    }
+
     /// What is written and yet does nothing.
     pub(super) fn idle(&self, place: &SourceSpan, advice: &mut Vec<Advice>) {
-        if self.hostname().is_none() {
-            let what =
-                "there is nothing to run: write [smtp] with listen, next_hop and hostname, [milter] with listen and hostname, or [guard]";
-            advice.push(Advice::new(Severity::Warning, place.clone(), "", what));
-        }
         if self.allow.is_none() && (self.smtp.is_some() || self.milter.is_some()) {
             advice.push(Advice::new(Severity::Note, place.clone(), "allow", "no folder of entries is named, so that nothing is exempted"));
         }
@@ -111,18 +114,56 @@ fn unknown(variable: &str, advice: &mut Vec<Advice>) {
     if SPECIAL.contains(&variable) || path.contains('.') || KEYS.iter().any(|key| key.path == path) {
         return;
     }
-    let plain: Vec<(String, &str)> = KEYS.iter().map(|key| (key.path.replace('.', "_"), key.path)).collect();
-    let spelling: Vec<&str> = plain.iter().map(|(flat, _)| flat.as_str()).collect();
-    let near = nearest(&path, &spelling).and_then(|near| plain.iter().find(|(flat, _)| flat == near));
-    let what = if let Some((_, key)) = near {
-        format!("; did you mean {PREFIX}{}?", key.to_uppercase().replace('.', "__"))
-    } else if path == "config" {
-        "; the file is named by --config".into()
-    } else if SECTIONS.iter().any(|section| section.path == path) {
-        format!("; a key of [{path}] is {variable}__KEY")
-    } else {
-        String::new()
+    let variables = |keys: &[&str]| keys.iter().map(|key| format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))).collect::<Vec<_>>();
+    let what = match meant(&path).as_slice() {
+        _ if path == "config" => "; the file is named by --config".into(),
+        _ if SECTIONS.iter().any(|section| section.path == path) => format!("; a key of [{path}] is {variable}__KEY"),
+        [] => String::new(),
+        keys => format!("; did you mean {}?", variables(keys).join(" or ")),
     };
     let what = format!("no key of this name, so that it sets nothing{what}");
     advice.push(Advice::new(Severity::Warning, SourceSpan::file(variable), "", what));
+}
+
+/// The keys that a variable's name without two underscores probably means: by the key's last word alone, or by all of it.
+fn meant(path: &str) -> Vec<&'static str> {
+    let named: Vec<&str> = KEYS.iter().filter(|key| key.name() == path).map(|key| key.path).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let plain: Vec<(String, &str)> = KEYS.iter().map(|key| (key.path.replace('.', "_"), key.path)).collect();
+    let spelling: Vec<&str> = plain.iter().map(|(flat, _)| flat.as_str()).collect();
+    let near = nearest(path, &spelling).and_then(|near| plain.iter().find(|(flat, _)| flat == near));
+    near.map(|(_, key)| *key)
+        .or_else(|| {
+            let names: Vec<&str> = KEYS.iter().map(Key::name).collect();
+            let near = nearest(path, &names)?;
+            KEYS.iter().find(|key| key.name() == near).map(|key| key.path)
+        })
+        .into_iter()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_lacks_its_section_or_an_underscore() {
+        for (variable, words) in [
+            ("FIRSTCLICK_NEXT_HOP", "; did you mean FIRSTCLICK_SMTP__NEXT_HOP?"),
+            ("FIRSTCLICK_NEXTHOP", "; did you mean FIRSTCLICK_SMTP__NEXT_HOP?"),
+            ("FIRSTCLICK_SMTP_NEXT_HOP", "; did you mean FIRSTCLICK_SMTP__NEXT_HOP?"),
+            ("FIRSTCLICK_SMTP_BOUNDS_MEMORY", "; did you mean FIRSTCLICK_SMTP__BOUNDS__MEMORY?"),
+            ("FIRSTCLICK_URL", "; did you mean FIRSTCLICK_GUARD__URL?"),
+            ("FIRSTCLICK_LISTEN", "; did you mean FIRSTCLICK_SMTP__LISTEN or "),
+            ("FIRSTCLICK_SMTP", "; a key of [smtp] is FIRSTCLICK_SMTP__KEY"),
+            ("FIRSTCLICK_CONFIG", "; the file is named by --config"),
+            ("FIRSTCLICK_QQQQ", "no key of this name, so that it sets nothing"),
+        ] {
+            let mut advice = Vec::new();
+            unknown(variable, &mut advice);
+            assert!(advice.len() == 1 && advice[0].problem.what.contains(words), "{variable}: {advice:?}");
+        }
+    }
 }

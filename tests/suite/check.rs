@@ -101,8 +101,8 @@ fn what_probably_is_not_meant_is_said() {
     assert!(said.contains("unwraps, and verify = \"here\""), "{said}");
     let folder = Folder::new("", "");
     fs::write(folder.path("firstclick.toml"), "").unwrap();
-    let (said, _, code) = folder.command(&["check"]);
-    assert!(code == Some(0) && said.contains("there is nothing to run"), "{said}");
+    let (_, said, code) = folder.command(&["check"]);
+    assert!(code == Some(2) && said.contains("there is nothing to run"), "{said}");
     // An editor's backup is told, and no more.
     let folder = self::folder("");
     fs::write(folder.path("allow.d/vendor.toml~"), "").unwrap();

@@ -122,6 +122,19 @@ fn every_key_in_the_documents_is_one_that_firstclick_toml_has() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// docs/operations.md has a row for each line of `/readyz`, and none for another.
+#[test]
+fn every_line_of_readyz_is_documented() {
+    let source = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/readiness.rs")).unwrap();
+    let codes = source.split("const fn code").nth(1).unwrap().split("const fn means").next().unwrap();
+    let codes: BTreeSet<&str> = codes.split('"').skip(1).step_by(2).collect();
+    assert!(codes.len() >= 8, "{codes:?}");
+    let operations = documents().into_iter().find(|(name, _)| name == "docs/operations.md").unwrap().1;
+    let table = operations.split("| line | what it says |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let told: BTreeSet<&str> = table.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(codes, told);
+}
+
 /// docs/operations.md has a row for each metric that the source registers, and none for another.
 #[test]
 fn every_metric_is_documented() {

@@ -166,7 +166,11 @@ impl Search<'_> {
         };
         let target = Target::Name(next_hop.to_owned());
         found.inspect(|_| self.route.is_alive(&target)).unwrap_or_else(|error| {
-            self.route.failed(&format_args!("{next_hop}: {error}"));
+            // What a resolver says names it already.
+            match &error {
+                HopError::Unreachable(named) => self.route.failed(named),
+                other => self.route.failed(&format_args!("{next_hop}: {other}")),
+            }
             self.route.is_dead(Target::Name(next_hop.to_owned()));
             self.last = error;
             Vec::new()
