@@ -10,7 +10,7 @@
 //!   [`allowlist`] judges it, [`edit`] changes it, [`audit`] records it;
 //! - [`service`]: what servers share: listeners, permits, the budget of memory, and how they stop;
 //! - [`http`]: the guard page and the admin page; [`link_store`]: the folder of short guard links;
-//! - beside them [`settings`], what the admin wrote, [`limits`], every bound with its reason, [`clock`], the only reader of
+//! - beside them [`settings`], what the admin wrote, [`regular`], how files are opened that may be no files, [`limits`], every bound with its reason, [`clock`], the only reader of
 //!   the time of day, [`typed_time`], [`log`], [`tls`], [`metrics`], what fails and who mends it ([`failures`], [`readiness`],
 //!   [`remedy`]), and the macro behind the closed vocabularies;
 //! - [`digest`]: what owners of entries and the operator are told by mail;
@@ -38,6 +38,7 @@ pub mod milter;
 pub mod pipeline;
 pub mod readiness;
 pub mod recognition;
+pub mod regular;
 pub mod remedy;
 pub mod service;
 pub mod settings;

@@ -9,7 +9,7 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     str::FromStr,
@@ -23,6 +23,7 @@ use super::files::{self, AuditFile, Packing};
 use crate::{
     edit::tag::Key,
     mail::{Record, record::RekeyRecord},
+    regular,
 };
 
 /// The value of `prev` in the first line of an audit.
@@ -119,7 +120,7 @@ impl End {
                 // Older files may have been given to another user, or be put away just now.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && Some(file) != plain.last() => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                found => found?,
+                found => found.map_err(|error| named(file, &error))?,
             };
             end.torn |= found.torn;
             end.take(found.newest, file);
@@ -129,7 +130,7 @@ impl End {
                 break;
             }
             let mut newest = None;
-            for line in file.lines()? {
+            for line in file.lines().map_err(|error| named(file, &error))? {
                 // What of it cannot be read is for `verify` to say.
                 let Ok(line) = line else { break };
                 newest = Linked::read(&line).map(|found| (found.link.n.unwrap_or(0), line)).or(newest);
@@ -243,12 +244,8 @@ impl FileEnd {
 
 /// The last octets of a file, from the start of a line on, and whether they are the whole file.
 fn tail(path: &Path, length: u64) -> io::Result<(bool, Vec<u8>)> {
-    let mut file = File::open(path)?;
-    let all = file.metadata()?.len();
-    file.seek(SeekFrom::Start(all.saturating_sub(length)))?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
-    if length >= all {
+    let (is_whole, mut tail) = regular::end(&mut regular::open(path)?, length)?;
+    if is_whole {
         return Ok((true, tail));
     }
     // Where the piece begins in a line, that line is not whole.
@@ -256,10 +253,15 @@ fn tail(path: &Path, length: u64) -> io::Result<(bool, Vec<u8>)> {
     Ok((false, tail.split_off(begin)))
 }
 
+/// An error with the name of the file that it is about; what the system calls it stays.
+pub(super) fn named(file: &AuditFile, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{file}: {error}"))
+}
+
 /// Gives a line end to every plain file that lacks one, so that the next record has a line of its own.
 pub(super) fn close_torn(folder: &Path) -> io::Result<()> {
     for path in files(folder)? {
-        let mut file = match OpenOptions::new().read(true).append(true).open(&path) {
+        let mut file = match regular::open_with(OpenOptions::new().read(true).append(true), &path) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
             file => file?,
         };

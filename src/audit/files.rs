@@ -21,7 +21,7 @@ use ruzstd::decoding::StreamingDecoder;
 use serde::Deserialize;
 
 use super::chain;
-use crate::limits;
+use crate::{limits, regular};
 
 /// How the octets of a file are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,7 +120,7 @@ impl AuditFile {
     /// # Errors
     /// The file cannot be opened.
     pub fn lines(&self) -> io::Result<Lines> {
-        let opened = match File::open(&self.path) {
+        let opened = match regular::open(&self.path) {
             // Compressed since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.packing == Packing::Plain => {
                 let packed = Self { path: self.path.with_extension("jsonl.gz"), packing: Packing::Gzip, ..self.clone() };
@@ -137,41 +137,44 @@ impl AuditFile {
         Ok(Lines { reader, ended: true })
     }
 
-    /// Whether it can hold records between two times, without reading more than its ends. Where that cannot be told it may.
+    /// Whether it can hold records between two times, without reading more than some places of it. Where that cannot be told it may.
     ///
-    /// Of a file that is not the hop's own gzip, a record may be missed whose clock was wrong by more than a day and was put right
-    /// again within the file.
+    /// A name proves nothing by itself: a clock that was wrong leaves records of any time in a file. So a file is left unread only
+    /// where the hop's own gzip says between which times its records are, or where its first and last record and those at places
+    /// between, a [`PLACES`]th of it apart, are of the day in its name. What somebody else compressed is always read.
     #[must_use]
     pub fn may_hold(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
-        let Ok(begun) = TimeZone::UTC.to_timestamp(self.day.to_datetime(Time::midnight())) else { return true };
-        // A record is of the time of its decision, and was written up to some minutes later.
-        if since.is_some_and(|since| begun.saturating_add(SLACK * 2).is_ok_and(|end| end < since)) {
-            return false;
-        }
-        let is_behind = until.is_some_and(|until| begun.saturating_sub(SLACK).is_ok_and(|begun| begun > until));
-        if !is_behind {
-            return true;
-        }
-        // By its name it is too young. Where the clock had stepped back it holds older times than its name says.
-        let span = self.span();
-        until.is_none_or(|until| span.is_none_or(|(oldest, _)| oldest <= until))
+        let meets = |(oldest, newest): (Timestamp, Timestamp)| {
+            since.is_none_or(|since| since <= newest) && until.is_none_or(|until| oldest <= until)
+        };
+        let Some(by_name) = self.days() else { return true };
+        meets(by_name) || self.span(by_name).is_none_or(meets)
     }
 
-    /// The oldest and the newest time in it, by its ends or, where the hop compressed it, by its header.
-    fn span(&self) -> Option<(Timestamp, Timestamp)> {
-        let first = time(&self.first_line())?;
-        let file = File::open(&self.path).ok()?;
+    /// The times that its name speaks of. A record is of the time of its decision, and was written up to some minutes later.
+    fn days(&self) -> Option<(Timestamp, Timestamp)> {
+        let begun = TimeZone::UTC.to_timestamp(self.day.to_datetime(Time::midnight())).ok()?;
+        Some((begun.checked_sub(SLACK).ok()?, begun.checked_add(SLACK * 2).ok()?))
+    }
+
+    /// Between which times its records are, where that is known.
+    fn span(&self, by_name: (Timestamp, Timestamp)) -> Option<(Timestamp, Timestamp)> {
+        let mut file = regular::open(&self.path).ok()?;
         match self.packing {
             Packing::Gzip => {
                 let packed = MultiGzDecoder::new(BufReader::new(file));
-                let said = packed.header().and_then(|header| std::str::from_utf8(header.comment()?).ok()?.split_once(' '));
-                let of = |text: &str| text.parse().ok();
-                Some(said.and_then(|(oldest, newest)| Some((of(oldest)?, of(newest)?))).unwrap_or((first, first)))
+                let (oldest, newest) = std::str::from_utf8(packed.header()?.comment()?).ok()?.split_once(' ')?;
+                Some((oldest.parse().ok()?, newest.parse().ok()?))
             }
-            Packing::Zstd => Some((first, first)),
+            Packing::Zstd => None,
             Packing::Plain => {
-                let last = last_line(file).ok().and_then(|line| time(&line))?;
-                Some((first.min(last), first.max(last)))
+                let is_of_day = |time: Timestamp| (by_name.0..=by_name.1).contains(&time);
+                let length = file.metadata().ok()?.len();
+                let first = time(&self.first_line())?;
+                let last = time(&last_line(&mut file).ok()?)?;
+                let places = if length > END { 1..PLACES } else { 0..0 };
+                let all = places.map(|place| time_at(&mut file, length / PLACES * place)).chain([Some(first), Some(last)]);
+                all.fold(true, |all, time| all && time.is_some_and(is_of_day)).then_some(by_name)
             }
         }
     }
@@ -205,15 +208,24 @@ pub fn time(line: &[u8]) -> Option<Timestamp> {
 }
 
 /// The last line of a plain file, where it has its line end and is not longer than [`END`].
-fn last_line(mut file: File) -> io::Result<Vec<u8>> {
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
-    let mut end = Vec::new();
-    file.read_to_end(&mut end)?;
+fn last_line(file: &mut File) -> io::Result<Vec<u8>> {
+    let (_, end) = regular::end(file, END)?;
     let Some(end) = end.strip_suffix(b"\n") else { return Ok(Vec::new()) };
     Ok(end.rsplit(|byte| *byte == b'\n').next().unwrap_or_default().to_vec())
 }
 
+/// The time of the first whole record behind this place of a plain file.
+fn time_at(file: &mut File, place: u64) -> Option<Timestamp> {
+    file.seek(SeekFrom::Start(place)).ok()?;
+    let mut piece = Vec::new();
+    file.take(END).read_to_end(&mut piece).ok()?;
+    let mut lines = piece.split(|byte| *byte == b'\n');
+    lines.next();
+    time(lines.next()?)
+}
+
+/// Places of a plain file at which its times are looked at.
+const PLACES: u64 = 16;
 /// Octets of a file's end that are looked at for its last line; most lines have some 1,000.
 const END: u64 = 64 << 10;
 /// Octets that are read at one time.

@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,7 @@ use aws_lc_rs::constant_time;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Checkpoint, hexadecimal};
-use crate::edit::tag::Key;
+use crate::{edit::tag::Key, regular};
 
 /// The name of the head file, where only its folder is named.
 pub const NAME: &str = "audit.head";
@@ -96,9 +96,11 @@ fn named(folder: &Path) -> String {
     whole.display().to_string()
 }
 
-/// The text of a head file; nothing of one that is too long to be one.
+/// The text of a head file; of one that is too long to be one the beginning, which is no JSON.
 fn text(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > LONGEST { Ok(Vec::new()) } else { fs::read(path) }
+    let mut text = Vec::new();
+    regular::open(path)?.take(LONGEST).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// The keyed hash of a head, by a key for this purpose alone.
@@ -125,6 +127,22 @@ impl HeadFile {
         &self.path
     }
 
+    /// The file beside it, which takes its place, empty.
+    fn beside(&self) -> io::Result<(PathBuf, File)> {
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".tmp");
+        let file = regular::open_with(File::options().create(true).truncate(true).write(true), Path::new(&beside))?;
+        Ok((beside.into(), file))
+    }
+
+    /// Whether it can be replaced, as far as that is seen without doing it.
+    pub(super) fn try_out(&self) -> io::Result<()> {
+        if fs::symlink_metadata(&self.path).is_ok_and(|there| there.is_dir()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a folder"));
+        }
+        self.beside().map(drop)
+    }
+
     /// Names a record, which must be on disk. Returns when the head is.
     pub(super) fn write(&mut self, newest: &Checkpoint, key: Option<&Key>) -> io::Result<()> {
         if newest.n == 0 || self.written.as_ref() == Some(newest) && self.path.exists() {
@@ -134,9 +152,7 @@ impl HeadFile {
         let folder = Some(named(&self.folder));
         let mut text = serde_json::to_string(&Written { n: newest.n, hash: newest.hash.clone(), folder, mac })?;
         text.push('\n');
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".tmp");
-        let mut file = File::create(&beside)?;
+        let (beside, mut file) = self.beside()?;
         file.write_all(text.as_bytes())?;
         // Its octets are on disk before its name is; were the name lost in a crash of the machine, the head would lag behind.
         file.sync_data()?;

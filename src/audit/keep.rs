@@ -29,6 +29,7 @@ use crate::{
         Record,
         record::{self, RetiredRecord},
     },
+    regular,
 };
 
 /// Looks after the files of a folder.
@@ -161,7 +162,7 @@ fn compress(folder: &Path, file: &AuditFile) -> io::Result<()> {
     let found = fs::metadata(file.path())?;
     let beside = folder.join(format!("{}.gz.tmp", file.name()));
     let written = pack(file.path(), &beside, &format!("{oldest} {newest}"), &found.permissions());
-    let (before, after) = match written.and_then(|()| Ok((digest_of(File::open(file.path())?)?, digest_of(unpacked(&beside)?)?))) {
+    let (before, after) = match written.and_then(|()| Ok((digest_of(regular::open(file.path())?)?, digest_of(unpacked(&beside)?)?))) {
         Ok(digests) => digests,
         Err(error) => {
             // What is left of it is no audit file by its name, and is written over the next time.
@@ -180,9 +181,14 @@ fn compress(folder: &Path, file: &AuditFile) -> io::Result<()> {
             _ => format!("audit-{}.jsonl.{number}.gz", file.day().strftime("%Y%m%d")),
         })
         .map(|name| folder.join(name))
-        // One of a crash is written over; another file of the same day stays.
-        .find(|path| !path.exists() || unpacked(path).and_then(digest_of).is_ok_and(|there| there == before))
+        // One of a crash is written over, and a damaged one put aside; another file of the same day stays.
+        .find(|path| !path.exists() || is_left_of(path, file.path(), &before))
         .ok_or_else(|| io::Error::other("there is no name for it"))?;
+    if target.exists() && !unpacked(&target).and_then(digest_of).is_ok_and(|there| there == before) {
+        let damaged = folder.join(format!("{}.gz.damaged", file.name()));
+        tracing::warn!(file = %damaged.display(), "a gzip beside its audit file was damaged or cut short; it is kept under this name");
+        fs::rename(&target, damaged)?;
+    }
     fs::rename(&beside, &target)?;
     File::open(folder)?.sync_all()?;
     fs::remove_file(file.path())?;
@@ -191,10 +197,31 @@ fn compress(folder: &Path, file: &AuditFile) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a gzip holds this plain file, or as far as it can be read the beginning of it and nothing else: a crash, or a full disk,
+/// cut it short.
+fn is_left_of(packed: &Path, plain: &Path, digest: &[u8]) -> bool {
+    let Ok(there) = unpacked(packed) else { return false };
+    let Ok(plain) = regular::open(plain) else { return false };
+    let (mut there, mut plain) = (io::BufReader::new(there), io::BufReader::new(plain));
+    let (mut ours, mut theirs) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    loop {
+        let read = match there.read(&mut theirs) {
+            Ok(0) => return unpacked(packed).and_then(digest_of).is_ok_and(|whole| whole == digest),
+            // It ends within, or its check sum is wrong.
+            Err(_) => return true,
+            Ok(read) => read,
+        };
+        let same = plain.read_exact(ours.get_mut(..read).unwrap_or_default()).is_ok();
+        if !same || ours.get(..read) != theirs.get(..read) {
+            return false;
+        }
+    }
+}
+
 /// Writes a gzip to disk, in pieces, so that others that write to it do not wait for all of it.
 fn pack(from: &Path, to: &Path, comment: &str, permissions: &Permissions) -> io::Result<()> {
-    let mut plain = File::open(from)?;
-    let file = File::create(to)?;
+    let mut plain = regular::open(from)?;
+    let file = regular::open_with(File::options().create(true).truncate(true).write(true), to)?;
     file.set_permissions(permissions.clone())?;
     let mut packed = GzBuilder::new().comment(comment).write(file, Compression::default());
     loop {
@@ -214,7 +241,7 @@ const COPIES: u32 = 1_000;
 const PIECE: u64 = 8 << 20;
 
 fn unpacked(path: &Path) -> io::Result<impl Read + use<>> {
-    Ok(MultiGzDecoder::new(io::BufReader::new(File::open(path)?)))
+    Ok(MultiGzDecoder::new(io::BufReader::new(regular::open(path)?)))
 }
 
 fn digest_of(mut from: impl Read) -> io::Result<Vec<u8>> {

@@ -173,7 +173,10 @@ impl Audit {
         let mut writer = Writer::open(config, Arc::clone(&keys), clock::now())?;
         let start = Record::start(clock::now(), writer.torn);
         writer.append(clock::now(), &[&start]).map_err(fail)?;
-        writer.checkpoint().map_err(|error| AuditError::Head(error.to_string(), Remedy::of(&error)))?;
+        if let Err(error) = writer.checkpoint() {
+            // As while it runs: tried again, and mails go on as ordinary ones.
+            tracing::error!(%error, "no exemption is committed until the audit's head file can be written");
+        }
         let (queue, jobs) = mpsc::unbounded_channel();
         let (meters, live) = (writer.meters.clone(), writer.live());
         let failures: Arc<OnceLock<Arc<Failures>>> = Arc::default();

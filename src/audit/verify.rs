@@ -46,6 +46,8 @@ pub struct Report {
     pub newest: Option<Checkpoint>,
     /// What became of each checkpoint that was asked for.
     pub points: Vec<(Checkpoint, Found)>,
+    /// Files that could not be read, and why: what stands in them was not verified.
+    pub unreadable: Vec<String>,
     /// The first place where the chain is broken.
     pub broken: Option<Break>,
 }
@@ -112,7 +114,13 @@ pub fn verify_up_to(folder: &Path, keys: &[Key], points: &[Checkpoint]) -> io::R
     for file in &files {
         check.report.files += 1;
         file.name().clone_into(&mut check.file);
-        let (mut lines, mut at) = (file.lines()?, 0);
+        let (mut lines, mut at) = match file.lines() {
+            Ok(lines) => (lines, 0),
+            Err(error) => {
+                check.report.unreadable.push(format!("{file}: {error}"));
+                continue;
+            }
+        };
         while let Some(line) = lines.next() {
             at += 1;
             let checked = match line {

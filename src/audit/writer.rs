@@ -26,6 +26,7 @@ use crate::{
         Record,
         record::{self, FileFault, FileRecord, Numbers},
     },
+    regular,
     remedy::Remedy,
 };
 
@@ -42,7 +43,8 @@ impl Day {
     fn open(folder: &Path, name: &str) -> io::Result<Self> {
         let path = folder.join(name);
         let is_new = !path.exists();
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
+        let mut file = regular::open_with(OpenOptions::new().create(true).read(true).append(true), &path)
+            .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
         let mut length = file.metadata()?.len();
         let mut last = [0];
         if length > 0 && file.read_at(&mut last, length - 1)? == 1 && last != *b"\n" {
@@ -103,7 +105,8 @@ impl Writer {
         // A folder that is not there may be on a share that is not mounted yet, whatever keeps us from making one in its place.
         let absent = |error: io::Error| AuditError::Folder(folder.clone(), error.to_string(), Remedy::Wait);
         fs::create_dir_all(folder).map_err(|error| if folder.exists() { fail(error) } else { absent(error) })?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("audit.lock")).map_err(fail)?;
+        let lock = regular::open_with(OpenOptions::new().create(true).truncate(false).write(true), &folder.join("audit.lock"))
+            .map_err(|error| fail(io::Error::new(error.kind(), format!("audit.lock: {error}"))))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(AuditError::Taken(folder.clone())),
@@ -121,6 +124,12 @@ impl Writer {
         let head = HeadFile::at(config.head.clone().unwrap_or_else(|| folder.join(head::NAME)), folder.clone());
         if let Some(folder) = head.path().parent() {
             fs::create_dir_all(folder).map_err(|error| AuditError::Head(error.to_string(), Remedy::of(&error)))?;
+        }
+        // Before anything is written to the chain. What passes, as a full disk, withholds exemptions and keeps no mail from going.
+        if let Err(error) = head.try_out()
+            && Remedy::of(&error) == Remedy::Mend
+        {
+            return Err(AuditError::Head(format!("{}: {error}", head.path().display()), Remedy::Mend));
         }
         let mut writer = Self {
             folder: folder.clone(),

@@ -39,6 +39,10 @@ pub(super) fn verify(config: &Config, how: &Verify) -> anyhow::Result<Answer> {
     let mut out = io::stdout().lock();
     let text = if how.json { told.json().to_string() + "\n" } else { told.text() };
     out.write_all(text.as_bytes())?;
+    let unreadable: Vec<String> = told.report.unreadable.iter().map(|failed| printable(failed)).collect();
+    if !unreadable.is_empty() {
+        bail!("not all was verified: {} could not be read\n  {}", counted(unreadable.len(), "file"), unreadable.join("\n  "));
+    }
     Ok(if told.holds { Answer::Yes } else { Answer::No })
 }
 
@@ -123,6 +127,7 @@ impl OfHead {
 fn holds(report: &Report, head: Option<&OfHead>) -> bool {
     let is_there = |found: &Found| matches!(found, Found::Stands | Found::Retired);
     report.broken.is_none()
+        && report.unreadable.is_empty()
         && report.lines > 0
         && report.points.iter().all(|(_, found)| is_there(found))
         && (report.points.is_empty() || report.points.iter().any(|(_, found)| *found == Found::Stands))
@@ -168,6 +173,7 @@ impl Told {
             "torn": report.torn,
             "unfinished": report.unfinished,
             "touched": report.touched,
+            "unreadable": report.unreadable,
             "broken": report.broken.as_ref().map(|broken| json!({ "file": broken.file, "line": broken.line, "what": broken.what })),
             "proven_up_to": if report.broken.is_none() { self.proven() } else { None },
             "points": report.points.iter().map(|(at, found)| point(at, found)).collect::<Vec<_>>(),

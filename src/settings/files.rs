@@ -6,17 +6,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
-    fs::{self, File},
+    fs,
     hash::Hasher as _,
     io::{self, Read as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use rustix::fs::Access;
 
 use super::access;
-use crate::{clock, limits, remedy::Remedy};
+use crate::{clock, limits, regular, remedy::Remedy};
 
 /// Files and folders, as they looked before they were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,12 +71,7 @@ impl Fingerprint {
 /// # Errors
 /// Of the system; [`io::ErrorKind::InvalidInput`] for what is no regular file.
 pub(super) fn octets(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = File::options().read(true).custom_flags(nonblocking).open(path);
-    let file = file.map_err(|error| access::explained(path, Access::READ_OK, error))?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
+    let file = regular::open(path).map_err(|error| access::explained(path, Access::READ_OK, error))?;
     let mut octets = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut octets)?;
     Ok(octets)
@@ -128,7 +123,7 @@ pub(super) fn remedy(path: &Path, error: &io::Error) -> Remedy {
 
 /// Who mends it that files cannot be used: time, where one of them cannot even be opened for now.
 pub(super) fn remedy_of_all<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Remedy {
-    let failed = paths.into_iter().find_map(|path| File::open(path).err().map(|error| remedy(path, &error)));
+    let failed = paths.into_iter().find_map(|path| regular::open(path).err().map(|error| remedy(path, &error)));
     failed.unwrap_or(Remedy::Mend)
 }
 
