@@ -173,8 +173,8 @@ impl AuditFile {
                 let first = time(&self.first_line())?;
                 let last = time(&last_line(&mut file).ok()?)?;
                 let places = if length > END { 1..PLACES } else { 0..0 };
-                let all = places.map(|place| time_at(&mut file, length / PLACES * place)).chain([Some(first), Some(last)]);
-                all.fold(true, |all, time| all && time.is_some_and(is_of_day)).then_some(by_name)
+                let mut all = places.map(|place| time_at(&mut file, length / PLACES * place)).chain([Some(first), Some(last)]);
+                all.all(|time| time.is_some_and(is_of_day)).then_some(by_name)
             }
         }
     }
