@@ -36,7 +36,7 @@ pub(super) fn tail(config: &Config, tail: &Tail) -> anyhow::Result<Answer> {
     for file in &files {
         known.insert(file.path().to_owned(), file.path().metadata().map(|about| about.len()).unwrap_or_default());
     }
-    let (newest, failed) = newest(&files, tail.lines, &mut known)?;
+    let (newest, failed) = newest(&files, tail.lines, &mut known);
     for line in &newest {
         if let Some(record) = Record::read(line) {
             show.record(&mut out, line, &record)?;
@@ -76,7 +76,7 @@ fn list(folder: &Path) -> anyhow::Result<Vec<AuditFile>> {
 }
 
 /// The newest lines of all files, so many; and files that cannot be read, with why.
-fn newest(files: &[AuditFile], lines: usize, known: &mut Known) -> anyhow::Result<(Vec<Vec<u8>>, Vec<String>)> {
+fn newest(files: &[AuditFile], lines: usize, known: &mut Known) -> (Vec<Vec<u8>>, Vec<String>) {
     let (mut newest, mut failed): (Vec<Vec<u8>>, Vec<String>) = (Vec::new(), Vec::new());
     for (older, file) in files.iter().rev().enumerate() {
         let read = match file.packing() {
@@ -99,7 +99,7 @@ fn newest(files: &[AuditFile], lines: usize, known: &mut Known) -> anyhow::Resul
     }
     // After a clock stepped back, the newest records may be in an older file: their numbers order them.
     newest.sort_by_key(|line| chain::number(line));
-    Ok((newest.split_off(newest.len().saturating_sub(lines)), failed))
+    (newest.split_off(newest.len().saturating_sub(lines)), failed)
 }
 
 /// At least so many lines from a plain file's end, as far as they are in its last [`LAST`] octets; and how far they reach.
