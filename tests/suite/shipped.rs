@@ -245,7 +245,6 @@ fn each_bad_policy_gets_its_one_advice() {
         let (kind, expected) = text.lines().next().unwrap().strip_prefix("# ").unwrap().split_once(": ").unwrap();
         let expected = expected
             .replace("{file}", place.to_str().unwrap())
-            .replace("{folder}", allow.to_str().unwrap())
             .replace("{stem}", file.file_stem().unwrap().to_str().unwrap())
             .replace("{soon}", &soon_day);
         let (said, complained, code) = firstclick(&["--config", folder.path().join("firstclick.toml").to_str().unwrap(), "check"]);
