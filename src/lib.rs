@@ -11,8 +11,8 @@
 //! - [`service`]: what servers share: listeners, permits, the budget of memory, and how they stop;
 //! - [`http`]: the guard page and the admin page; [`link_store`]: the folder of short guard links;
 //! - beside them [`settings`], what the admin wrote, [`regular`], how files are opened that may be no files, [`limits`], every bound with its reason, [`clock`], the only reader of
-//!   the time of day, [`typed_time`], [`log`], [`tls`], [`metrics`], what fails and who mends it ([`failures`], [`readiness`],
-//!   [`remedy`]), and the macro behind the closed vocabularies;
+//!   the time of day, [`typed_time`], [`log`], [`printable`], [`tls`], [`metrics`], what fails and who mends it ([`failures`],
+//!   [`readiness`], [`remedy`]), and the macro behind the closed vocabularies;
 //! - [`digest`]: what owners of entries and the operator are told by mail;
 //! - above them [`commands`] and [`cli`], what can be typed; [`testbed`] is what the demo and the tests run on.
 //!
@@ -36,6 +36,7 @@ pub mod message;
 pub mod metrics;
 pub mod milter;
 pub mod pipeline;
+pub mod printable;
 pub mod readiness;
 pub mod recognition;
 pub mod regular;

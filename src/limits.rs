@@ -374,3 +374,8 @@ pub const CERTIFICATES_SOON: jiff::SignedDuration = jiff::SignedDuration::from_h
 
 /// Between two lines of the log about the same certificates.
 pub const CERTIFICATES_TOLD: Duration = Duration::from_hours(24);
+
+/// Looks of `keygen` for the lock on its folder, and the pause between two: ten seconds, and each one that holds it takes milliseconds.
+pub const KEYGEN_TRIES: usize = 500;
+/// See [`KEYGEN_TRIES`].
+pub const KEYGEN_PAUSE: Duration = Duration::from_millis(20);

@@ -10,6 +10,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use crate::printable::printable;
+
 /// What there may be something to say about. A topic that is new is a line here, and its code below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
@@ -112,7 +114,7 @@ impl Readiness {
         let mut lines = String::new();
         for (topic, sentence) in topics.iter() {
             // Writing to a string cannot fail.
-            let _ = writeln!(lines, "{}: {}", topic.code(), sentence.replace(['\r', '\n'], " "));
+            let _ = writeln!(lines, "{}: {}", topic.code(), printable(&sentence.replace(['\r', '\n'], " ")));
         }
         (means, lines)
     }
@@ -133,6 +135,8 @@ mod tests {
         readiness.say(Topic::AllowFiles, "1 file is left out:\n  one.toml");
         readiness.say(Topic::Audit, "the disk is full");
         assert_eq!(readiness.look(), (Means::Detail, "allow_files: 1 file is left out:   one.toml\naudit: the disk is full\n".into()));
+        readiness.say(Topic::AllowFiles, "a\u{1b}[31m\u{202e}.toml");
+        assert!(readiness.look().1.starts_with("allow_files: a\\u{1b}[31m\\u{202e}.toml\n"));
         readiness.say(Topic::NextHopUnset, "none is set");
         assert_eq!(readiness.look().0, Means::NoMails);
         readiness.set(Topic::NextHopUnset, None);

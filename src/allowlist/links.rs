@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{
     entry::{DecideBy, Entry, Subjects},
     judge,
+    shape::Shape,
     shape_match::Stray,
     suggestion::{Missing, Remedy, has_secret, listing, naming},
     verdict::Finding,
@@ -169,21 +170,32 @@ fn by_subjects(content: &Content, subjects: &Subjects, readers: &[&str]) -> Judg
 fn other_links(content: &Content, one_time: &[usize], recognition: &Recognition, entry: &Entry, readers: &[&str]) -> (Finding, Missing) {
     let (mut strays, mut missing): (Vec<String>, Missing) = Default::default();
     let mut named: Vec<&Link> = Vec::new();
-    let others = content.links.iter().enumerate().filter(|(at, _)| !one_time.contains(at));
-    for (at, found) in others {
+    let others = || content.links.iter().enumerate().filter(|(at, _)| !one_time.contains(at));
+    // A link that may be a one-time link: listed, it would leave as it stands.
+    let named_by_shape = |at: usize, link: &Link| {
+        let recognised = recognition.kind.filter(|_| recognition.one_time_links.contains(&at));
+        match has_secret(link) {
+            true => Some((", and carries a token, as one-time links do; if it is the sender's own", recognised)),
+            false => recognised.map(|kind| ("; if it is the mail's one-time link", Some(kind))),
+        }
+        .map(|(what, recognised)| (what, naming(link, entry, readers, recognised)))
+    };
+    let mut shapes: Vec<Shape> = entry.links.shapes().iter().map(|(_, shape)| shape.clone()).collect();
+    for (at, found) in others() {
+        if let Some((_, Remedy::Shape(_, text))) = named_by_shape(at, &found.link)
+            && let Ok(shape) = Shape::parse(&text)
+            && !shapes.contains(&shape)
+        {
+            shapes.push(shape);
+        }
+    }
+    for (at, found) in others() {
         let link = &found.link;
         let (says, remedy) = match entry.links.other(link, readers) {
             Ok(()) => continue,
             Err(Stray::Unlisted) => {
-                let recognised = recognition.kind.filter(|_| recognition.one_time_links.contains(&at));
-                let (what, remedy) = if has_secret(link) {
-                    (", and carries a token, as one-time links do; if it is the sender's own", naming(link, entry, readers, recognised))
-                } else if recognised.is_some() {
-                    // Listed, it would leave as it stands.
-                    ("; if it is the mail's one-time link", naming(link, entry, readers, recognised))
-                } else {
-                    ("; if it is the sender's own and no one-time link", listing(link))
-                };
+                let (what, remedy) = named_by_shape(at, link)
+                    .unwrap_or_else(|| ("; if it is the sender's own and no one-time link", listing(link, &shapes)));
                 let what = if matches!(remedy, Remedy::None(_)) { what.split("; if").next().unwrap_or_default() } else { what };
                 let between = if matches!(remedy, Remedy::None(_)) { "; " } else { ", " };
                 (format!("{link} is not among the entry's other_links{what}{between}{}", remedy.says(entry)), remedy)

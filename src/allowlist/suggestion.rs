@@ -21,7 +21,7 @@ pub(super) fn has_secret(link: &Link) -> bool {
     recognition::has_token(link) || pieces.is_some_and(|pieces| pieces.texts().any(is_unguessable))
 }
 
-/// What an entry would need for the links of a mail, so that one edit is enough. Nothing in it is dangerous.
+/// What an entry would need for the links of a mail, so that one edit is enough. Nothing in it is what `check` warns of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
     /// Shapes for `[links]`.
@@ -86,13 +86,45 @@ pub(super) enum Remedy {
     None(String),
 }
 
-/// What a link without a secret would need.
-pub(super) fn listing(link: &Link) -> Remedy {
-    let pattern = link.pattern();
-    match OtherLink::parse(&pattern) {
-        Ok(other) => danger::other_link(&other).map_or(Remedy::OtherLink(pattern), |danger| Remedy::None(unlistable(danger))),
-        Err(error) => Remedy::None(format!("no pattern can name it: {error}")),
+/// What a link without a secret would need, beside the shapes that the entry has or is to get.
+pub(super) fn listing(link: &Link, shapes: &[Shape]) -> Remedy {
+    if link.url().path().contains('*') || link.url().path().to_ascii_lowercase().contains("%2a") {
+        return Remedy::None("its path holds a * of its own, which no pattern can name; leave the mail to the scanner".to_owned());
     }
+    let pattern = link.pattern();
+    let other = match OtherLink::parse(&pattern) {
+        Ok(other) => other,
+        Err(error) => return Remedy::None(format!("no pattern can name it: {error}")),
+    };
+    if let Some(danger) = danger::other_link(&other) {
+        return Remedy::None(unlistable(danger));
+    }
+    let Some(shape) = covered_by(&other, shapes) else { return Remedy::OtherLink(pattern) };
+    let narrower = narrower(link).filter(|(_, other)| danger::other_link(other).is_none() && covered_by(other, shapes).is_none());
+    narrower.map_or_else(
+        || {
+            Remedy::None(format!(
+                "{pattern:?} would list it, and would cover links like those of the shape \"{shape}\", too: a one-time link that fits no \
+                 shape would leave bare. If it is a one-time link, write a shape for it under [links]; if not, leave the mail to the scanner"
+            ))
+        },
+        |(pattern, _)| Remedy::OtherLink(pattern),
+    )
+}
+
+/// The first of these shapes whose links one of `other_links` covers.
+fn covered_by<'s>(other: &OtherLink, shapes: &'s [Shape]) -> Option<&'s Shape> {
+    shapes.iter().find(|shape| other.covers_like(shape))
+}
+
+/// A pattern that says of every piece of the path what it is, and takes nothing below it.
+fn narrower(link: &Link) -> Option<(String, OtherLink)> {
+    let pieces = Pieces::read(link)?;
+    let path = Asked { readers: &[], secret: Secret::Token, uuids_are_ids: true }.path(&pieces.path)?;
+    let pattern = format!("{}/{path}", origin(link)?);
+    let other = OtherLink::parse(&pattern).ok()?;
+    let rules = LinkRules::new(Vec::new(), vec![other.clone()], Vec::new());
+    (!path.contains("{token}") && !matches!(rules.other(link, &[]), Err(Stray::Unlisted))).then_some((pattern, other))
 }
 
 /// Why a dangerous link is not to be listed, and what else can be done.
@@ -112,10 +144,18 @@ pub(super) fn naming(link: &Link, entry: &Entry, readers: &[&str], recognised: O
                     "write a shape for it under [links] (docs/allowlist.md); listed in other_links it would leave as it stands".to_owned(),
                 );
             };
-            return match Shape::parse(&text).ok().as_ref().and_then(danger::shape) {
-                Some(danger) => Remedy::None(unlistable(danger)),
-                None => Remedy::Shape(kind(link).or(recognised).unwrap_or(Kind::Action), text),
-            };
+            let parsed = Shape::parse(&text).ok();
+            if let Some(danger) = parsed.as_ref().and_then(danger::shape) {
+                return Remedy::None(unlistable(danger));
+            }
+            let covers = |other: &&OtherLink| parsed.as_ref().is_some_and(|shape| other.covers_like(shape));
+            if let Some(other) = entry.links.other_links().iter().find(covers) {
+                return Remedy::None(format!(
+                    "name the pages that the mail leads to in the place of \"{other}\" in other_links, which lets links like it leave \
+                     bare; then its shape can be {text:?}"
+                ));
+            }
+            return Remedy::Shape(kind(link).or(recognised).unwrap_or(Kind::Action), text);
         }
         DecideBy::Words(_) => "decide_by = \"words\"",
         DecideBy::Subjects(_) => "`subject`",
@@ -148,18 +188,21 @@ const SHOWN: usize = 10;
 /// A shape that this link fits, and others like it; none where the secret cannot be found. No part of the secret is in it.
 fn shape(link: &Link, entry: &Entry, readers: &[&str]) -> Option<String> {
     let pieces = Pieces::read(link)?;
-    let url = link.url();
-    let mut start = if url.scheme() == "http" { "http://".to_owned() } else { String::new() };
-    start.push_str(url.host_str()?);
-    if let Some(port) = url.port() {
-        start.push_str(&format!(":{port}"));
-    }
+    let start = origin(link)?;
     // A short code is known only by its surroundings, and so where there is no token.
     [Secret::Token, Secret::Code].into_iter().find_map(|secret| {
         let text = format!("{start}{}", pieces.shape(readers, secret)?);
         let shape = Shape::parse(&text).ok()?;
         entry.links.would_take(&shape, link, readers).then_some(text)
     })
+}
+
+/// What stands in front of a pattern's path: the host, a port where it is another, and the scheme where it is not https.
+fn origin(link: &Link) -> Option<String> {
+    let url = link.url();
+    let scheme = if url.scheme() == "http" { "http://" } else { "" };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{scheme}{}{port}", url.host_str()?))
 }
 
 /// Which placeholder stands for the secret.

@@ -16,7 +16,7 @@ use crate::{
     allowlist::{Mode, entry::DecideBy},
     cli::Ask,
     clock,
-    mail::{Peer, Reason, record::ReasonRecord},
+    mail::{LineRepair, Peer, Reason, record::ReasonRecord},
     message::{Link, Mailbox, Target},
     pipeline::{Preview, Proving},
     settings::sentences,
@@ -72,7 +72,8 @@ pub(super) fn ask(config: &Config, arguments: &Ask) -> anyhow::Result<Answer> {
     let pipeline = build(settings, &hostname)?;
     let mail = mail(&from.to_string(), to.as_deref(), &link);
     let recipients: Vec<String> = to.iter().cloned().collect();
-    let judging = of_file(&pipeline, mail.as_bytes(), Peer::TrustedUpstream, "", &recipients, clock::now(), Proving::Assumed);
+    let judging =
+        of_file(&pipeline, mail.as_bytes(), LineRepair::None, Peer::TrustedUpstream, "", &recipients, clock::now(), Proving::Assumed);
     let Ok(preview) = runtime()?.block_on(judging) else { bail!("the question is too long") };
     let told = told(arguments, &preview, &link, observed);
     let mut out = io::stdout().lock();

@@ -330,3 +330,98 @@ fn written(tried: &Tried, author: &Author, now: Timestamp) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::settings::{Advice, Severity};
+
+    /// What `check` says of an entry above a note; none where it has a mistake.
+    fn warned(facts: &Facts) -> Option<Vec<String>> {
+        let (mut advice, mut problems): (Vec<Advice>, Problems) = Default::default();
+        let text = format!("{}owner = \"you@corp.example\"\naction = \"tag\"\n{}", facts.keys(), facts.links());
+        allow::compile("draft.toml", "acme", &text, Mode::Enforce, &mut advice, &mut problems)?;
+        let severe = advice.into_iter().filter(|one| one.severity < Severity::Note);
+        Some(severe.map(|one| one.problem.what).collect())
+    }
+
+    fn segment() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("reset".to_owned()),
+            Just("help".to_owned()),
+            Just("*".to_owned()),
+            Just("%2A".to_owned()),
+            Just("{id}".to_owned()),
+            "[0-9]{5}",
+            "[a-z]{1,6}",
+            "[0-9a-f]{40}",
+            Just(String::new()),
+        ]
+    }
+
+    fn link() -> impl Strategy<Value = String> {
+        let host = prop_oneof![
+            Just("login.acme.com"),
+            Just("www.acme.com"),
+            Just("bit.ly"),
+            Just("u12.ct.sendgrid.net"),
+            Just("docs.google.com"),
+            Just("acme.com:8443"),
+        ];
+        let query =
+            prop_oneof![Just(String::new()), Just("?t=6d0f6b2f9c1e4a7f8b3d5c2a1e9f7b604d3c2b1a".to_owned()), Just("?q=*".to_owned())];
+        (host, proptest::collection::vec(segment(), 0..4), query)
+            .prop_map(|(host, path, query)| format!("https://{host}/{}{query}", path.join("/")))
+    }
+
+    fn shape() -> impl Strategy<Value = String> {
+        prop_oneof![
+            Just("login.acme.com/reset/{token}".to_owned()),
+            Just("login.acme.com/{token}".to_owned()),
+            Just("login.acme.com/reset?t={token}".to_owned()),
+            Just("www.acme.com/{id}/reset/{token}".to_owned()),
+        ]
+    }
+
+    fn other() -> impl Strategy<Value = String> {
+        prop_oneof![Just("www.acme.com/help/*"), Just("login.acme.com/*"), Just("www.acme.com"), Just("login.acme.com/{id}")]
+            .prop_map(str::to_owned)
+    }
+
+    proptest! {
+        // Each builds a recogniser.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn what_is_offered_is_nothing_that_check_warns_of(
+            links in proptest::collection::vec(link(), 1..5), shapes in proptest::collection::vec(shape(), 1..3), others in proptest::collection::vec(other(), 0..2),
+        ) {
+            let facts = Facts {
+                name: "acme".into(),
+                from: Some("no-reply@acme.com".into()),
+                links: shapes.into_iter().map(|shape| (Kind::PasswordReset, shape)).collect(),
+                other_links: others,
+                ..Facts::default()
+            };
+            let anchors: String = links.iter().map(|link| format!("<a href=\"{link}\">Reset your password</a>\r\n")).collect();
+            let raw = format!("From: no-reply@acme.com\r\nSubject: Reset your password\r\nMIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n{anchors}");
+            let message = Message::read(raw.as_bytes());
+            let author = message.author().unwrap();
+            let trial = Trial { message: &message, author: &author, recogniser: Recogniser::built_in().unwrap(), now: Timestamp::UNIX_EPOCH };
+            let Some(before) = warned(&facts) else { return Ok(()) };
+            let missing = trial.decide(facts.entry().unwrap()).missing;
+            let mut pasted = facts.clone();
+            pasted.links.extend(missing.shapes.iter().cloned());
+            pasted.other_links.extend(missing.other_links.iter().cloned());
+            let after = warned(&pasted);
+            prop_assert!(after.is_some(), "{links:?}: {missing:?}");
+            for said in after.unwrap_or_default() {
+                prop_assert!(before.contains(&said), "{links:?} {facts:?}: {missing:?}: {said}");
+            }
+            let drafted = trial.complete(Facts { links: Vec::new(), other_links: Vec::new(), ..facts.clone() }).facts;
+            prop_assert!(drafted.links.is_empty() || warned(&drafted).is_some_and(|said| said.is_empty()), "{links:?}: {drafted:?}");
+        }
+    }
+}

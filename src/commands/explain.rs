@@ -22,6 +22,7 @@ use crate::{
     mail::{Client, Envelope, LineRepair, Peer, Protocol, Transaction},
     message::Message,
     pipeline::{Pipeline, Preview, Proving, Refusal},
+    smtp,
     typed_time::TypedTime,
 };
 
@@ -30,11 +31,13 @@ pub(super) fn explain(config: &Config, arguments: &Explain) -> anyhow::Result<An
     let mut settings = config.load_or_empty()?;
     // Nothing is recorded: the mail is not relayed.
     settings.audit = None;
+    let smtp = settings.smtp.clone();
     let hostname = settings.hostname().unwrap_or("firstclick.invalid").to_owned();
     let mut telling = Telling {
         arguments,
         at,
         named: arguments.inputs.iter().map(|path| path.display().to_string()).collect(),
+        smtp,
         pipeline: build(settings, &hostname)?,
         runtime: runtime()?,
         secrets: if arguments.shown.show_links { Secrets::Shown } else { Secrets::Hidden },
@@ -63,6 +66,8 @@ struct Telling<'a> {
     at: Timestamp,
     /// The inputs as they were typed: what is no mail among them is a mistake, and in a folder it is not.
     named: BTreeSet<String>,
+    /// The hop's way of taking data; none where mails come by milter, from a server that took them.
+    smtp: Option<smtp::config::Config>,
     pipeline: Pipeline,
     runtime: tokio::runtime::Runtime,
     secrets: Secrets,
@@ -92,12 +97,14 @@ impl Telling<'_> {
                 return self.undecided(&name, "no_mail", &format!("no mail: {why}"), why);
             }
         };
-        match self.runtime.block_on(preview(&self.pipeline, &raw, self.arguments, self.at)) {
-            Ok(preview) => self.decided(&name, &raw, &preview),
-            Err(refusal) => {
-                let reply = format!("{} {}", refusal.code(), refusal.text());
-                self.undecided(&name, "refused", &format!("the hop would refuse it: {reply}"), &reply)
-            }
+        let kept = self.smtp.as_ref().map(|config| smtp::server::as_kept(&raw, config).map_err(|reply| reply.to_string()));
+        let preview = kept.unwrap_or(Ok((raw, LineRepair::None))).and_then(|(raw, repair)| {
+            let preview = self.runtime.block_on(preview(&self.pipeline, &raw, repair, self.arguments, self.at));
+            preview.map(|preview| (raw, preview)).map_err(|refusal| format!("{} {}", refusal.code(), refusal.text()))
+        });
+        match preview {
+            Ok((raw, preview)) => self.decided(&name, &raw, &preview),
+            Err(reply) => self.undecided(&name, "refused", &format!("the hop would refuse it: {reply}"), &reply),
         }
     }
 
@@ -162,19 +169,20 @@ impl Telling<'_> {
     }
 }
 
-async fn preview(pipeline: &Pipeline, raw: &[u8], arguments: &Explain, at: Timestamp) -> Result<Preview, Refusal> {
+async fn preview(pipeline: &Pipeline, raw: &[u8], repair: LineRepair, arguments: &Explain, at: Timestamp) -> Result<Preview, Refusal> {
     let message = Message::read(raw);
     let returned = message.headers().first("Return-Path").and_then(|value| String::from_utf8(value).ok());
     let reverse_path = arguments.mail_from.clone().or(returned).map(|path| path.trim().to_owned()).unwrap_or_default();
     let peer = arguments.client_ip.map_or(Peer::TrustedUpstream, Peer::Client);
     let proving = if arguments.terms.as_proven { Proving::Assumed } else { Proving::Looked };
-    of_file(pipeline, raw, peer, &reverse_path, &arguments.recipients, at, proving).await
+    of_file(pipeline, raw, repair, peer, &reverse_path, &arguments.recipients, at, proving).await
 }
 
 /// What the hop would do to a mail of a file.
 pub(super) async fn of_file(
     pipeline: &Pipeline,
     raw: &[u8],
+    repair: LineRepair,
     peer: Peer,
     reverse_path: &str,
     recipients: &[String],
@@ -188,7 +196,7 @@ pub(super) async fn of_file(
         envelope: Envelope { reverse_path, recipients },
         data: raw,
         size: raw.len(),
-        repair: LineRepair::None,
+        repair,
     };
     pipeline.preview(&transaction, at, proving).await
 }

@@ -5,12 +5,13 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
+    thread,
 };
 
 use anyhow::{Context as _, anyhow, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::Answer;
+use super::{Answer, printable};
 use crate::{
     cli::Keygen,
     edit::{
@@ -33,6 +34,7 @@ pub(super) fn keygen(arguments: &Keygen) -> anyhow::Result<Answer> {
     let named = || path.display().to_string();
     // A link stays, and leads to the new file.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+    let _lock = lock(folder(&target)).with_context(named)?;
     let old = text(&target).with_context(named)?;
     let (new, told) = if arguments.token {
         rotate(&old, arguments, Token::drawn(&random)).with_context(named)?
@@ -44,8 +46,27 @@ pub(super) fn keygen(arguments: &Keygen) -> anyhow::Result<Answer> {
         replace(&target, &new).with_context(|| format!("{} cannot be written", path.display()))?;
     }
     let readers = fs::metadata(&target).ok().filter(|_| is_new).map(|about| readers(about.gid())).unwrap_or_default();
-    writeln!(out, "{}: {told}{readers}", path.display())?;
+    writeln!(out, "{}: {told}{readers}", printable(&path.display().to_string()))?;
     Ok(Answer::Yes)
+}
+
+/// The folder of a file.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// From reading a file until it is replaced, no other `keygen` changes one in its folder: each would put its own in the place of
+/// the other's. The lock is on the folder, because the file is another one each time, and ends with this value.
+fn lock(folder: &Path) -> anyhow::Result<fs::File> {
+    let open = fs::File::open(folder).with_context(|| format!("its folder {} cannot be opened", folder.display()))?;
+    for _ in 0..limits::KEYGEN_TRIES {
+        match open.try_lock() {
+            Ok(()) => return Ok(open),
+            Err(fs::TryLockError::WouldBlock) => thread::sleep(limits::KEYGEN_PAUSE),
+            Err(fs::TryLockError::Error(error)) => return Err(error).context("its folder cannot be locked"),
+        }
+    }
+    bail!("another program holds a lock on its folder {}; try again once it is done", folder.display())
 }
 
 /// The text of a file that is to be changed; empty where there is none. What is no small text file is an error.
@@ -125,7 +146,7 @@ fn on_top(old: &str, fresh: &str) -> anyhow::Result<(String, String)> {
 /// Puts a new file in the place of another in one step, so that no reader sees half of it. It keeps its owner and who may read
 /// it; a new one only its owner may read, and the group of its folder, which in /etc/firstclick is the service's.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder(path);
     let mut file = tempfile::Builder::new().prefix(".firstclick-").tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
     if let Ok(about) = fs::metadata(path) {

@@ -1,8 +1,11 @@
 //! Mails where they lie: files, folders, mboxes, maildirs and standard input, one after another. One mail is in memory at a time.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Cursor, Read},
+    ops::RangeInclusive,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -29,12 +32,13 @@ pub(super) enum What {
 
 /// Hands over every mail of these files and folders, in the order of their names.
 pub(super) fn each(named: &[PathBuf], with: &mut dyn FnMut(Found) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut walked = HashSet::new();
     for path in named {
         let name = path.display().to_string();
         if path == Path::new("-") {
             read(io::stdin().lock(), &name, with)?;
         } else if path.is_dir() {
-            folder(path, 0, with)?;
+            folder(path, 0, &mut walked, with)?;
         } else {
             file(path, with)?;
         }
@@ -42,10 +46,23 @@ pub(super) fn each(named: &[PathBuf], with: &mut dyn FnMut(Found) -> anyhow::Res
     Ok(())
 }
 
-/// Folders in one another: more are a link that leads back.
+/// Folders in one another: nobody keeps mails deeper.
 const DEEP: usize = 32;
 
-fn folder(path: &Path, depth: usize, with: &mut dyn FnMut(Found) -> anyhow::Result<()>) -> anyhow::Result<()> {
+/// Folders that were walked, by device and inode: a link may lead back to one.
+type Walked = HashSet<(u64, u64)>;
+
+fn folder(path: &Path, depth: usize, walked: &mut Walked, with: &mut dyn FnMut(Found) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let about = fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    if !walked.insert((about.dev(), about.ino())) {
+        return Ok(());
+    }
+    if depth > DEEP {
+        return with(Found {
+            name: path.display().to_string(),
+            what: What::NoMail("it is a folder below 32 others, and is not looked into"),
+        });
+    }
     let mut inside: Vec<PathBuf> = fs::read_dir(path)
         .with_context(|| format!("{} cannot be read", path.display()))?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -57,8 +74,8 @@ fn folder(path: &Path, depth: usize, with: &mut dyn FnMut(Found) -> anyhow::Resu
     for inside in inside {
         let name = inside.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if inside.is_dir() {
-            if depth < DEEP && !(is_maildir && name == "tmp") {
-                folder(&inside, depth + 1, with)?;
+            if !(is_maildir && name == "tmp") {
+                folder(&inside, depth + 1, walked, with)?;
             }
         } else if inside.is_file() && !is_maildir && (holds_mails || is_mail_name(&inside)) && !name.starts_with('.') {
             file(&inside, with)?;
@@ -79,32 +96,45 @@ fn file(path: &Path, with: &mut dyn FnMut(Found) -> anyhow::Result<()>) -> anyho
 }
 
 fn read(mut from: impl BufRead, name: &str, with: &mut dyn FnMut(Found) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    if from.fill_buf()?.starts_with(b"From ") {
-        return mbox(from, name, with);
-    }
+    // Empty lines in front of an mbox are nobody's.
     let mut raw = Vec::new();
+    let first = loop {
+        let start = raw.len();
+        let count = from.by_ref().take(PIECE).read_until(b'\n', &mut raw)?;
+        let is_blank = raw.get(start..).is_some_and(|line| line.trim_ascii().is_empty());
+        if count == 0 || !is_blank || raw.len() as u64 > PIECE {
+            break start;
+        }
+    };
+    if raw.get(first..).is_some_and(|line| line.starts_with(b"From ")) {
+        return mbox(Cursor::new(raw.split_off(first)).chain(from), name, with);
+    }
     from.take(limits::SAVED_MAIL + 1).read_to_end(&mut raw)?;
     with(Found { name: name.to_owned(), what: seen(raw) })
 }
 
 /// The mails of an mbox: each begins with a `From ` line behind an empty one, and lines of the text that look like it are quoted
-/// with `>` (mboxo, mboxrd).
+/// with `>` (mboxo, mboxrd). Where the empty line is missing, a `From ` line with a whole date begins a mail, as other readers have
+/// it; that is said, because it may be a line of text.
 fn mbox(mut from: impl BufRead, name: &str, with: &mut dyn FnMut(Found) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let (mut mail, mut piece, mut number) = (Vec::new(), Vec::new(), 0_usize);
     let (mut starts, mut behind_blank, mut in_separator) = (true, true, false);
+    let mut doubt = "";
     loop {
         piece.clear();
         // A line without an end is read in pieces.
         let count = from.by_ref().take(PIECE).read_until(b'\n', &mut piece)?;
-        let separates = starts && behind_blank && is_separator(&piece);
+        let separates =
+            starts && piece.starts_with(b"From ") && (number == 0 || if behind_blank { has_time(&piece) } else { has_date(&piece) });
         if (count == 0 || separates) && number > 0 {
             let whole = std::mem::take(&mut mail);
-            with(Found { name: format!("{name}, mail {number}"), what: seen(without_blank(whole)) })?;
+            with(Found { name: format!("{name}, mail {number}{doubt}"), what: seen(without_blank(whole)) })?;
         }
         if count == 0 {
             return Ok(());
         }
         if separates {
+            doubt = if behind_blank { "" } else { " (no empty line before its From line, which may be text of the mail before)" };
             number += 1;
             in_separator = true;
         } else if starts {
@@ -123,11 +153,30 @@ fn mbox(mut from: impl BufRead, name: &str, with: &mut dyn FnMut(Found) -> anyho
 /// Octets of a line that are read at once.
 const PIECE: u64 = 1 << 16;
 
-/// Whether a line is `From sender Tue Nov 24 10:00:00 2026`: without a time it is a line of text.
-fn is_separator(line: &[u8]) -> bool {
-    let is_time = |five: &[u8]| matches!(five, [a, b, b':', c, d] if [a, b, c, d].iter().all(|digit| digit.is_ascii_digit()));
-    line.starts_with(b"From ") && line.windows(5).any(is_time)
+/// Whether a line has a time in it: one that begins with `From ` and has none is text.
+fn has_time(line: &[u8]) -> bool {
+    line.windows(5).any(|five| matches!(five, [a, b, b':', c, d] if [a, b, c, d].iter().all(|digit| digit.is_ascii_digit())))
 }
+
+/// Whether a line is `From sender Tue Nov 24 10:00:00 2026`, with a date as asctime(3) writes it, perhaps with a zone.
+fn has_date(line: &[u8]) -> bool {
+    let words: Vec<&[u8]> = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
+    let number = |word: &[u8], lengths: RangeInclusive<usize>| lengths.contains(&word.len()) && word.iter().all(u8::is_ascii_digit);
+    (1..=2).any(|at| match words.get(at..) {
+        Some([weekday, month, day, time, rest @ ..]) => {
+            WEEKDAYS.contains(weekday)
+                && MONTHS.contains(month)
+                && number(day, 1..=2)
+                && has_time(time)
+                && rest.len() <= 3
+                && rest.iter().any(|word| number(word, 4..=4))
+        }
+        _ => false,
+    })
+}
+
+const WEEKDAYS: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
+const MONTHS: [&[u8]; 12] = [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
 
 /// A mail without the empty line that stands in front of the next one.
 fn without_blank(mut mail: Vec<u8>) -> Vec<u8> {
@@ -198,6 +247,18 @@ mod tests {
         let long = format!("From a@b Tue Nov 24 10:00:00 2026\nFrom: a@b\n\n{}From \n", "y".repeat(200_000));
         assert_eq!(mails(&long)[0].1.len(), 11 + 200_006);
         assert_eq!(mails(&text.replace('\n', "\r\n")), mails(text), "with line ends as they are sent");
+    }
+
+    #[test]
+    fn an_mbox_without_empty_lines_is_one_and_what_is_doubtful_is_said() {
+        let text = "\n\r\nFrom a@b Tue Nov 24 10:00:00 2026\nFrom: a@b\n\nx\nFrom me at 10:00, Tue Nov 24\n\
+                    From c@d Tue Nov 24 10:00:01 2026\nFrom: c@d\n\ny\nFrom - Wed Jan  6 09:15 CET 2027\nFrom: e@f\n\nz\n";
+        let found = mails(text);
+        let texts: Vec<&str> = found.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["From: a@b\n\nx\nFrom me at 10:00, Tue Nov 24\n", "From: c@d\n\ny\n", "From: e@f\n\nz\n"]);
+        let doubtful: Vec<bool> = found.iter().map(|(name, _)| name.contains("may be text")).collect();
+        assert_eq!(doubtful, [false, true, true]);
+        assert_eq!(mails("From nobody whenever\nFrom: a@b\n\nx\n").len(), 1, "an odd first line is not dropped in silence");
     }
 
     #[test]

@@ -35,6 +35,7 @@ use crate::{
     identity::Authenticator,
     limits,
     pipeline::{Pipeline, PipelineConfig, Shared, fault::FaultPoint},
+    printable::printable,
     recognition::Recogniser,
     remedy::Remedy,
     settings::{AuditKeeping, Files, Identity, LeftOut, Problems, Settings, Verify},
@@ -77,10 +78,11 @@ pub fn run(cli: Cli) -> ExitCode {
         // The reader of our output has closed it, which is no error.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut causes = error.chain();
-            let first = causes.next().map(ToString::to_string).unwrap_or_default();
+            // A list of mistakes has its own lines, and each escapes what it repeats.
+            let is_list = error.is::<Listed>() || error.is::<Incomplete>();
+            let mut causes = error.chain().map(|cause| if is_list { cause.to_string() } else { printable(&cause.to_string()) });
             let mut err = io::stderr().lock();
-            let _ = writeln!(err, "firstclick: {first}");
+            let _ = writeln!(err, "firstclick: {}", causes.next().unwrap_or_default());
             for cause in causes {
                 let _ = writeln!(err, "  {cause}");
             }
@@ -245,15 +247,4 @@ fn tagger(settings: &Settings, hostname: &str) -> Tagger {
 /// A runtime for commands that need one.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().thread_stack_size(limits::STACK).enable_all().build()
-}
-
-/// Text from outside as a terminal may show it: control characters and direction marks are escaped.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|letter| {
-            let hidden =
-                letter.is_control() || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if hidden { letter.escape_unicode().collect::<Vec<_>>() } else { vec![letter] }
-        })
-        .collect()
 }

@@ -12,6 +12,8 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
+use crate::printable::printable;
+
 /// Whether standard error leads to the journal, as systemd says in `JOURNAL_STREAM`.
 pub(super) fn has_standard_error() -> bool {
     connected_to_journal()
@@ -52,7 +54,7 @@ struct Line {
 impl Line {
     fn add(&mut self, field: &Field, value: String, shown: &str) {
         if field.name() == "message" {
-            self.message = value;
+            self.message = shown.to_owned();
             return;
         }
         // Writing to a string cannot fail.
@@ -75,7 +77,7 @@ impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let text = format!("{value:?}");
         // A line end in the middle would look like another entry's.
-        let shown = text.replace(char::is_control, " ");
+        let shown = printable(&text);
         self.add(field, text, &shown);
     }
 }

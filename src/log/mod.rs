@@ -5,7 +5,10 @@
 
 mod journal;
 
-use std::{fmt, io};
+use std::{
+    fmt,
+    io::{self, Write},
+};
 
 use tracing_subscriber::{
     EnvFilter, Layer as _,
@@ -14,7 +17,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::clock;
+use crate::{clock, printable::printable};
 
 /// The form of the log's lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +71,7 @@ impl Log {
             Form::Journal => true,
             Form::Text | Form::Json => false,
         };
-        let lines = tracing_subscriber::fmt::layer().with_timer(AuditClock).with_writer(io::stderr).with_ansi(false);
+        let lines = tracing_subscriber::fmt::layer().with_timer(AuditClock).with_writer(|| OneLine(io::stderr())).with_ansi(false);
         let layer = match self.form {
             _ if to_journal => journal::Journal.boxed(),
             Form::Json => lines.json().flatten_event(true).boxed(),
@@ -91,6 +94,22 @@ impl Level {
             Self::Info => "info",
             Self::Debug => "debug",
         }
+    }
+}
+
+/// Writes each event as one line: the formatter hands over an event at once, with its own line end, and values that are shown as
+/// they are may hold line ends of strangers.
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
+        self.0.write_all(format!("{}\n", printable(&text)).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -18,7 +18,10 @@ use super::{
     lint::Advice,
     schema::{Problems, SourceSpan},
 };
-use crate::allowlist::{Entry, Mode};
+use crate::{
+    allowlist::{Entry, Mode},
+    printable::printable,
+};
 
 /// A file of the folder that is left out, and why; or the folder, where it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +42,11 @@ impl LeftOut {
 
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is left out: until it is mended, what it allows is not exempted; all else goes on", self.file.display())
+        write!(
+            f,
+            "{} is left out: until it is mended, what it allows is not exempted; all else goes on",
+            printable(&self.file.display().to_string())
+        )
     }
 }
 

@@ -12,7 +12,7 @@ use toml::{
 
 pub use super::hint::nearest;
 use super::syntax;
-use crate::remedy::Remedy;
+use crate::{printable::printable, remedy::Remedy};
 
 /// The position of a key or a value in what the admin wrote.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +41,8 @@ impl SourceSpan {
 impl fmt::Display for SourceSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.at {
-            Some((line, column)) => write!(f, "{}:{line}:{column}", self.source),
-            None => f.write_str(&self.source),
+            Some((line, column)) => write!(f, "{}:{line}:{column}", printable(&self.source)),
+            None => f.write_str(&printable(&self.source)),
         }
     }
 }
@@ -111,9 +111,9 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.key.is_empty() {
-            write!(f, "{}: {}", self.place, self.what)
+            write!(f, "{}: {}", self.place, printable(&self.what))
         } else {
-            write!(f, "{}: {}: {}", self.place, self.key, self.what)
+            write!(f, "{}: {}: {}", self.place, printable(&self.key), printable(&self.what))
         }
     }
 }

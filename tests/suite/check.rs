@@ -355,3 +355,33 @@ fn root_is_told_what_the_service_cannot_read() {
     let (said, _, _) = look();
     assert_eq!(advice(&said), Vec::<&str>::new());
 }
+
+/// Each of several at once writes its key beside the others'.
+#[test]
+fn keys_that_are_made_at_once_are_all_kept() {
+    let folder = folder("");
+    let path = folder.path("new.key");
+    let start = || Command::new(program()).args(["keygen", "--out"]).arg(&path).stdout(Stdio::null()).spawn().unwrap();
+    let all: Vec<_> = (0..8).map(|_| start()).collect();
+    for mut one in all {
+        assert!(one.wait().unwrap().success());
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 8);
+}
+
+/// The name of a file is words of whoever may write there: it makes no line of its own, on a terminal or in a log.
+#[tokio::test]
+async fn names_of_files_forge_no_line() {
+    let folder = folder("[admin]\nlisten = \"127.0.0.1:0\"\n");
+    let name = "allow.d/x\nINFO firstclick: decision=act \u{1b}[31m\u{202e}.toml";
+    fs::write(folder.path(name), "from = 3\n").unwrap();
+    let is_forged = |text: &str| text.contains('\u{1b}') || text.contains('\u{202e}') || text.lines().any(|line| line.starts_with("INFO"));
+    for arguments in [&["check"][..], &["explain", "no\nINFO such"], &["keygen", "--out", "no\nINFO/such"]] {
+        let (said, complained, _) = folder.command(arguments);
+        assert!(!is_forged(&said) && !is_forged(&complained), "{said}{complained}");
+    }
+    assert!(folder.command(&["check"]).1.contains("\\nINFO firstclick: decision=act \\u{1b}[31m\\u{202e}.toml"));
+    let process = folder.run().await;
+    process.says("left out").await;
+    assert!(!is_forged(&process.log()), "{}", process.log());
+}

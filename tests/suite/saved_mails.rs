@@ -335,3 +335,65 @@ fn help_has_examples() {
         assert!(String::from_utf8(output.stdout).unwrap().contains("Example"), "{command}");
     }
 }
+
+/// What would let links like those of a shape leave bare is not offered, and a literal `*` is no wildcard.
+#[test]
+fn what_check_warns_of_is_not_offered() {
+    let folder = folder();
+    for (link, offered) in [
+        ("https://login.vendor.test/12345", Some("login.vendor.test/{id}")),
+        ("https://login.vendor.test/reset/12345", None),
+        ("https://login.vendor.test/*", None),
+        ("https://shop.vendor.test/*", None),
+        ("https://shop.vendor.test/12345", Some("shop.vendor.test/*")),
+    ] {
+        fs::write(folder.path("m.eml"), mail(&[link])).unwrap();
+        let (said, _, _) = explain(&folder, &["--as-proven"], &["m.eml"]);
+        let paste = pasted(&said);
+        match offered {
+            Some(pattern) => assert!(paste.contains(&format!("{pattern:?}")), "{link}: {said}"),
+            None => assert!(paste.is_empty() && said.contains("not to list"), "{link}: {said}"),
+        }
+        let keys = if paste.is_empty() { "other_links = [\"www.vendor.test\"]\n".to_owned() } else { paste };
+        fs::write(folder.path("allow.d/vendor.toml"), VENDOR.replace("other_links = [\"www.vendor.test\"]\n", &keys)).unwrap();
+        let (checked, complained, code) = folder.command(&["check"]);
+        assert!(code == Some(0) && !checked.contains("covers links like"), "{link}: {checked}{complained}");
+        fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap();
+        let (draft, _, _) = folder.command(&["draft", folder.path("m.eml").to_str().unwrap()]);
+        assert!(link.contains("shop.vendor.test/1") || !draft.contains("/*\""), "{link}: {draft}");
+    }
+}
+
+/// A link that leads back to a folder is not followed again; what is too deep is said.
+#[test]
+fn a_folder_is_walked_once() {
+    let folder = folder();
+    let mails = folder.path("mails");
+    let deep = (0..40).fold(mails.join("a"), |path, _| path.join("d"));
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(mails.join("a/m.eml"), mail(&[])).unwrap();
+    fs::write(deep.join("m.eml"), mail(&[])).unwrap();
+    for name in ["x", "y", "a/up", "a/here"] {
+        std::os::unix::fs::symlink(&mails, mails.join(name)).unwrap();
+    }
+    let (said, complained, code) = explain(&folder, &[], &["mails"]);
+    assert_eq!((code, said.matches("words say").count()), (Some(0), 1), "{said}{complained}");
+    assert!(said.contains("below 32 others, and is not looked into"), "{said}");
+}
+
+/// What sessions refuse for its line ends or its size is no `pass`.
+#[test]
+fn what_the_hop_refuses_is_said() {
+    for (setting, wanted) in [("", "the hop would refuse it: 550 5.5.2"), ("bare_line_endings = \"normalize\"", "m.eml: ")] {
+        let folder = Folder::new(&format!("next_hop = \"127.0.0.1:1\"\n{setting}"), "");
+        let vendor = mail(&[]).replace("From: Vendor <a@vendor.test>", "From: Other <a@other.test>");
+        for bad in [vendor.replace("password:</p>", "pass\rword:</p>"), vendor.replace("password:</p>\r\n", "password:</p>\n")] {
+            fs::write(folder.path("m.eml"), bad).unwrap();
+            let (said, _, _) = explain(&folder, &[], &["m.eml"]);
+            assert!(said.contains(wanted) && said.contains(": pass") != setting.is_empty(), "{said}");
+        }
+        fs::write(folder.path("m.eml"), vendor.replace("password:</p>", "password:</p>\r\n\0.\r\n")).unwrap();
+        let (said, _, _) = explain(&folder, &[], &["m.eml"]);
+        assert!(said.contains("the hop would refuse it: 550 5.5.2 the mail holds a line"), "{said}");
+    }
+}

@@ -9,6 +9,8 @@ mod received;
 mod session;
 pub mod spool;
 
+pub use session::as_kept;
+
 use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;

@@ -13,7 +13,11 @@ use crate::{
     pipeline::{self, RefusedBy, fault::FaultPoint},
     smtp::{
         client::outgoing::Outgoing,
-        codec::{data::LineEndings, reply::Reply},
+        codec::{
+            data::{DataReader, LineEndings},
+            reply::Reply,
+            stuffing::Stuffing,
+        },
         config::{BareLineEndings, Config, Trace},
         server::{
             connection::ConnectionError,
@@ -80,10 +84,7 @@ impl Session {
             envelope: Envelope { reverse_path: &open.mail.path, recipients: &open.recipients },
             data: head,
             size,
-            repair: match line_endings {
-                LineEndings::Clean => LineRepair::None,
-                LineEndings::Bare | LineEndings::FalseEnd => LineRepair::Done,
-            },
+            repair: repair(line_endings),
         };
         let ready = match pipeline.process(&transaction).await {
             Ok(decided) => decided.commit().await,
@@ -152,6 +153,32 @@ impl Session {
             id,
         );
         received
+    }
+}
+
+/// A saved mail, as sessions would keep it, and whether its line ends were repaired.
+///
+/// # Errors
+/// The reply by which sessions refuse it before it is decided about: for its size or its line ends.
+pub fn as_kept(saved: &[u8], config: &Config) -> Result<(Vec<u8>, LineRepair), Reply> {
+    let mut stuffing = Stuffing::default();
+    stuffing.push(saved);
+    stuffing.finish();
+    let mut kept = Vec::with_capacity(saved.len());
+    let (_, line_endings) = DataReader::new(config.bare_line_endings).read(stuffing.ready(), &mut |octets| kept.extend_from_slice(octets));
+    let line_endings = line_endings.unwrap_or(LineEndings::Clean);
+    let size = if kept.len() > config.size_limit { Err(Refusal::TooLarge) } else { Ok(()) };
+    match refusal_of_data(size, line_endings, config) {
+        Some(reply) => Err(reply),
+        None => Ok((kept, repair(line_endings))),
+    }
+}
+
+/// Whether line ends were repaired.
+const fn repair(line_endings: LineEndings) -> LineRepair {
+    match line_endings {
+        LineEndings::Clean => LineRepair::None,
+        LineEndings::Bare | LineEndings::FalseEnd => LineRepair::Done,
     }
 }
 

@@ -4,6 +4,7 @@
 //! counts the refusals. A mail gets 250 only after the next hop's own 250.
 
 mod data;
+pub use data::as_kept;
 mod envelope;
 
 use std::sync::Arc;
