@@ -22,7 +22,7 @@ use crate::{
     mail::{Client, Envelope, LineRepair, Peer, Protocol, Transaction},
     message::Message,
     pipeline::{Pipeline, Preview, Proving, Refusal},
-    smtp,
+    smtp::{config::Config as SmtpConfig, server::as_kept},
     typed_time::TypedTime,
 };
 
@@ -67,7 +67,7 @@ struct Telling<'a> {
     /// The inputs as they were typed: what is no mail among them is a mistake, and in a folder it is not.
     named: BTreeSet<String>,
     /// The hop's way of taking data; none where mails come by milter, from a server that took them.
-    smtp: Option<smtp::config::Config>,
+    smtp: Option<SmtpConfig>,
     pipeline: Pipeline,
     runtime: tokio::runtime::Runtime,
     secrets: Secrets,
@@ -97,7 +97,7 @@ impl Telling<'_> {
                 return self.undecided(&name, "no_mail", &format!("no mail: {why}"), why);
             }
         };
-        let kept = self.smtp.as_ref().map(|config| smtp::server::as_kept(&raw, config).map_err(|reply| reply.to_string()));
+        let kept = self.smtp.as_ref().map(|config| as_kept(&raw, config).map_err(|reply| reply.to_string()));
         let preview = kept.unwrap_or(Ok((raw, LineRepair::None))).and_then(|(raw, repair)| {
             let preview = self.runtime.block_on(preview(&self.pipeline, &raw, repair, self.arguments, self.at));
             preview.map(|preview| (raw, preview)).map_err(|refusal| format!("{} {}", refusal.code(), refusal.text()))
