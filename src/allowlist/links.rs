@@ -174,11 +174,12 @@ fn other_links(content: &Content, one_time: &[usize], recognition: &Recognition,
     // A link that may be a one-time link: listed, it would leave as it stands.
     let named_by_shape = |at: usize, link: &Link| {
         let recognised = recognition.kind.filter(|_| recognition.one_time_links.contains(&at));
-        match has_secret(link) {
-            true => Some((", and carries a token, as one-time links do; if it is the sender's own", recognised)),
-            false => recognised.map(|kind| ("; if it is the mail's one-time link", Some(kind))),
-        }
-        .map(|(what, recognised)| (what, naming(link, entry, readers, recognised)))
+        let says = if has_secret(link) {
+            Some(", and carries a token, as one-time links do; if it is the sender's own")
+        } else {
+            recognised.map(|_| "; if it is the mail's one-time link")
+        };
+        says.map(|what| (what, naming(link, entry, readers, recognised)))
     };
     let mut shapes: Vec<Shape> = entry.links.shapes().iter().map(|(_, shape)| shape.clone()).collect();
     for (at, found) in others() {

@@ -73,7 +73,7 @@ pub(super) fn ask(config: &Config, arguments: &Ask) -> anyhow::Result<Answer> {
     let mail = mail(&from.to_string(), to.as_deref(), &link);
     let recipients: Vec<String> = to.iter().cloned().collect();
     let judging =
-        of_file(&pipeline, mail.as_bytes(), LineRepair::None, Peer::TrustedUpstream, "", &recipients, clock::now(), Proving::Assumed);
+        of_file(&pipeline, (mail.as_bytes(), LineRepair::None), Peer::TrustedUpstream, "", &recipients, clock::now(), Proving::Assumed);
     let Ok(preview) = runtime()?.block_on(judging) else { bail!("the question is too long") };
     let told = told(arguments, &preview, &link, observed);
     let mut out = io::stdout().lock();

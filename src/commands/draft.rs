@@ -420,7 +420,7 @@ mod tests {
             for said in after.unwrap_or_default() {
                 prop_assert!(before.contains(&said), "{links:?} {facts:?}: {missing:?}: {said}");
             }
-            let drafted = trial.complete(Facts { links: Vec::new(), other_links: Vec::new(), ..facts.clone() }).facts;
+            let drafted = trial.complete(Facts { links: Vec::new(), other_links: Vec::new(), ..facts }).facts;
             prop_assert!(drafted.links.is_empty() || warned(&drafted).is_some_and(|said| said.is_empty()), "{links:?}: {drafted:?}");
         }
     }

@@ -175,14 +175,13 @@ async fn preview(pipeline: &Pipeline, raw: &[u8], repair: LineRepair, arguments:
     let reverse_path = arguments.mail_from.clone().or(returned).map(|path| path.trim().to_owned()).unwrap_or_default();
     let peer = arguments.client_ip.map_or(Peer::TrustedUpstream, Peer::Client);
     let proving = if arguments.terms.as_proven { Proving::Assumed } else { Proving::Looked };
-    of_file(pipeline, raw, repair, peer, &reverse_path, &arguments.recipients, at, proving).await
+    of_file(pipeline, (raw, repair), peer, &reverse_path, &arguments.recipients, at, proving).await
 }
 
 /// What the hop would do to a mail of a file.
 pub(super) async fn of_file(
     pipeline: &Pipeline,
-    raw: &[u8],
-    repair: LineRepair,
+    (raw, repair): (&[u8], LineRepair),
     peer: Peer,
     reverse_path: &str,
     recipients: &[String],

@@ -54,7 +54,7 @@ struct Line {
 impl Line {
     fn add(&mut self, field: &Field, value: String, shown: &str) {
         if field.name() == "message" {
-            self.message = shown.to_owned();
+            shown.clone_into(&mut self.message);
             return;
         }
         // Writing to a string cannot fail.

@@ -103,8 +103,9 @@ struct OneLine<W>(W);
 
 impl<W: Write> Write for OneLine<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
-        self.0.write_all(format!("{}\n", printable(&text)).as_bytes())?;
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = str::from_utf8(text).map_or_else(|_| text.escape_ascii().to_string(), printable);
+        self.0.write_all(format!("{}\n", text).as_bytes())?;
         Ok(line.len())
     }
 
