@@ -105,7 +105,7 @@ impl<W: Write> Write for OneLine<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let text = str::from_utf8(text).map_or_else(|_| text.escape_ascii().to_string(), printable);
-        self.0.write_all(format!("{}\n", text).as_bytes())?;
+        self.0.write_all(format!("{text}\n").as_bytes())?;
         Ok(line.len())
     }
 
