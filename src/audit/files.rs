@@ -430,6 +430,30 @@ mod tests {
     }
 
     #[test]
+    fn a_step_of_the_clock_hides_no_records() {
+        let folder = TempDir::new().unwrap();
+        let (since, until) = ("2026-11-24T00:00:00Z".parse().ok(), "2026-11-25T00:00:00Z".parse().ok());
+        let day = |time: &str, count: u64| (0..count).map(|number| line(time, number)).collect::<String>();
+        let (far, asked, later) = ("2031-01-01T10:00:00Z", "2026-11-24T10:00:00Z", "2026-11-26T10:00:00Z");
+        let stepped = day(far, 1) + &day(asked, 1) + &day(later, 1);
+        let zstd = ruzstd::encoding::compress_to_vec(stepped.as_bytes(), ruzstd::encoding::CompressionLevel::Fastest);
+        for (name, octets, reads) in [
+            ("audit-20310101.jsonl", stepped.clone().into_bytes(), true),
+            ("audit-20310101.jsonl.gz", gzip(&stepped), true),
+            ("audit-20310101.jsonl.zst", zstd, true),
+            // Put right again within the file.
+            ("audit-20310101.jsonl", (day(far, 3_000) + &day(asked, 3_000) + &day(far, 3_000)).into_bytes(), true),
+            ("audit-20200101.jsonl", stepped.into_bytes(), true),
+            ("audit-20310101.jsonl", day(far, 9_000).into_bytes(), false),
+            ("audit-20310101.jsonl", day(far, 3).into_bytes(), false),
+        ] {
+            let path = folder.path().join(name);
+            fs::write(&path, octets).unwrap();
+            assert_eq!(AuditFile::at(path).unwrap().may_hold(since, until), reads, "{name}");
+        }
+    }
+
+    #[test]
     fn an_endless_line_takes_no_memory() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("audit-20261124.jsonl.gz");

@@ -431,6 +431,51 @@ mod tests {
     }
 
     #[test]
+    fn a_fifo_in_the_place_of_the_file_is_an_error_until_it_is_gone() {
+        let folder = TempDir::new().unwrap();
+        let now = at("2026-11-24T12:00:00Z");
+        let record = Record::start(now, false);
+        let mut one = writer(folder.path(), &[], now);
+        one.append(now, &[&record]).unwrap();
+        let path = folder.path().join("audit/audit-20261124.jsonl");
+        let fifo = |path: &Path| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        };
+        fs::rename(&path, folder.path().join("aside")).unwrap();
+        fifo(&path);
+        for _ in 0..2 {
+            let error = one.append(now, &[&record]).unwrap_err().to_string();
+            assert_eq!(error, "audit-20261124.jsonl: it is no regular file");
+        }
+        fs::rename(folder.path().join("aside"), &path).unwrap();
+        one.append(now, &[&record]).unwrap();
+        one.secure().unwrap();
+        drop(one);
+        assert!(text(folder.path()).contains("\"what\":\"replaced\""));
+        assert_eq!(broken(folder.path(), &[]), None);
+        // At the start.
+        fs::rename(&path, folder.path().join("aside")).unwrap();
+        let config = AuditConfig { head: Some(folder.path().join("state/audit.head")), ..AuditConfig::new(folder.path().join("audit")) };
+        let open = || Writer::open(&config, Arc::default(), now).map(drop);
+        for name in ["audit-20261124.jsonl", "audit-20261123.jsonl.gz", "audit.lock"] {
+            let path = folder.path().join("audit").join(name);
+            let _ = fs::remove_file(&path);
+            fifo(&path);
+            let error = open().unwrap_err();
+            assert!(error.to_string().contains(&format!("{name}: it is no regular file")), "{error}");
+            assert_eq!(error.remedy(), Remedy::Mend);
+            fs::remove_file(&path).unwrap();
+        }
+        fs::rename(folder.path().join("aside"), &path).unwrap();
+        fs::remove_file(folder.path().join("state/audit.head")).unwrap();
+        fs::create_dir(folder.path().join("state/audit.head")).unwrap();
+        let before = text(folder.path());
+        assert_eq!(open().unwrap_err().remedy(), Remedy::Mend);
+        assert_eq!(text(folder.path()), before, "nothing is written to the chain");
+    }
+
+    #[test]
     fn a_new_key_makes_a_rekey_record_while_it_runs_and_at_the_start() {
         let folder = TempDir::new().unwrap();
         let now = at("2026-11-24T12:00:00Z");

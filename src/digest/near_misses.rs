@@ -75,7 +75,7 @@ pub struct Found {
     pub through: u64,
 }
 
-/// Reads an audit, back to the files of the day of `since`.
+/// Reads an audit, back to `since`.
 ///
 /// # Errors
 /// The folder, or a file in it, cannot be read.
@@ -94,7 +94,8 @@ pub fn read(folder: &Path, asked: &[Asked], since: Timestamp) -> io::Result<Foun
             continue;
         }
         let (Some(number), Some(Record::Mail(mail))) = (chain::number(&line), Record::read(&line)) else { continue };
-        if mail.decision.known() != Some(VerdictKind::NearMiss) {
+        // A file may be read that holds older ones.
+        if mail.decision.known() != Some(VerdictKind::NearMiss) || mail.time < since {
             continue;
         }
         for at in mail.entry.as_deref().and_then(|entry| by_entry.get(entry)).into_iter().flatten() {
