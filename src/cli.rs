@@ -61,7 +61,7 @@ pub enum Command {
     Unwrap(Unwrap),
     /// Show the digests that would be sent by mail now, and to whom
     ///
-    /// `run` sends them, by [mail] in the configuration. What only the running service knows is not among them: a reload that was
+    /// `run` sends them, by the section mail of the configuration. What only the running service knows is not among them: a reload that was
     /// refused, an audit that cannot be written.
     Digest(Digest),
     /// Write a key, or a token, as the configuration wants it

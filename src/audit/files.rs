@@ -141,7 +141,7 @@ impl AuditFile {
     ///
     /// A name proves nothing by itself: a clock that was wrong leaves records of any time in a file. So a file is left unread only
     /// where the hop's own gzip says between which times its records are, or where its first and last record and those at places
-    /// between, a [`PLACES`]th of it apart, are of the day in its name. What somebody else compressed is always read.
+    /// between, a small part of it apart, are of the day in its name. What somebody else compressed is always read.
     #[must_use]
     pub fn may_hold(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
         let meets = |(oldest, newest): (Timestamp, Timestamp)| {

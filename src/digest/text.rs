@@ -72,7 +72,7 @@ fn is_hidden(letter: char) -> bool {
         )
 }
 
-/// Lines of at most [`COLUMNS`] characters: the first starts with `first`, the others with `others`. A word that is longer is
+/// Lines of at most `COLUMNS` characters: the first starts with `first`, the others with `others`. A word that is longer is
 /// cut.
 #[must_use]
 pub fn wrapped(first: &str, others: &str, text: &str) -> Vec<String> {

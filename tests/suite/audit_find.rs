@@ -224,25 +224,29 @@ fn a_clicks_record_days_later_belongs_to_its_mail() {
 }
 
 #[test]
-fn packed_files_are_read_and_others_stay_closed() {
+fn packed_files_are_read_and_others_are_not() {
     let archive = Archive::new();
     for (day, program) in [(21, "gzip"), (22, "gzip")] {
         assert!(Command::new(program).arg(archive.file(day)).status().unwrap().success());
     }
     assert_eq!(ids(&archive.say(&["find", "--json"])).len(), 4);
     let Some(strace) = needs("strace") else { return };
-    // Twenty more days behind, of which none is opened.
-    for day in 1..=20 {
-        let time = format!("2025-10-{day:02}T12:00:00.000Z");
-        fs::write(archive.0.path().join(format!("audit-202510{day:02}.jsonl")), mail(&time, "old", "pass", false, 1) + "\n").unwrap();
+    // Three more days behind, of eight megabytes each, of which some places are looked at and no more is read.
+    for day in 1..=3 {
+        let line = mail(&format!("2025-10-{day:02}T12:00:00.000Z"), "old", "pass", false, 1) + "\n";
+        let text = line.repeat((8 << 20) / line.len());
+        fs::write(archive.0.path().join(format!("audit-202510{day:02}.jsonl")), text).unwrap();
     }
     let trace = archive.0.path().join("trace");
     let mut command = Command::new(strace);
-    command.args(["-f", "-e", "trace=openat,open", "-o"]).arg(&trace).arg(program());
+    command.args(["-f", "-y", "-e", "trace=openat,open,read,pread64", "-o"]).arg(&trace).arg(program());
     command.args(["audit", "find", "--since", "2025-11-24", "--until", "2025-11-24", "--directory"]).arg(archive.0.path());
     assert_eq!(said(command.env("TZ", "UTC")).code, Some(0));
     let trace = fs::read_to_string(trace).unwrap();
-    assert!(trace.contains("audit-20251124") && !trace.contains("audit-202510"), "{trace}");
+    assert!(trace.contains("audit-20251124"), "{trace}");
+    let reads = trace.lines().filter(|line| line.contains("read") && line.contains("audit-202510"));
+    let octets: usize = reads.filter_map(|line| line.rsplit("= ").next()?.parse::<usize>().ok()).sum();
+    assert!((1..6 << 20).contains(&octets), "{octets} of 24 MiB");
 }
 
 #[test]
