@@ -13,6 +13,7 @@ libfuzzer_sys::fuzz_target!(|raw: &[u8]| {
     let tagger = Tagger {
         header: "X-Firstclick".into(),
         tokens: vec![Token::parse("fuzz-token").expect("a token")],
+        staged: Vec::new(),
         keys: vec![Key::parse("BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=").expect("a key")],
         authserv_id: "hop.test".into(),
     };

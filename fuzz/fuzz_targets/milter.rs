@@ -10,7 +10,8 @@ use firstclick::{
 };
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let tagger = Tagger { header: "X-Tag".into(), tokens: Vec::new(), keys: Vec::new(), authserv_id: "hop.test".into() };
+    let tagger =
+        Tagger { header: "X-Tag".into(), tokens: Vec::new(), staged: Vec::new(), keys: Vec::new(), authserv_id: "hop.test".into() };
     let mut assembly = MessageAssembly::default();
     let mut names: Vec<Vec<u8>> = Vec::new();
     for piece in bytes.split(|byte| *byte == 0xff) {
