@@ -161,12 +161,11 @@ impl Writer {
             head => head,
         };
         let (what, missing) = match head {
+            Ok(None) if end.tip.n == 0 => return,
             Ok(None) => {
-                if end.tip.n > 0 {
-                    let head = self.head.path().display();
-                    tracing::warn!(%head, "there was no head file: that the audit's end is whole was not checked this once");
-                }
-                return;
+                let head = self.head.path().display();
+                tracing::error!(%head, "there is no head file, and there are records: whether the audit's end is whole cannot be told");
+                (FileFault::Head, None)
             }
             Ok(Some(Head { newest, .. })) => {
                 let missing = if newest.n > end.tip.n {
@@ -412,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_lags_behind_is_no_alarm_and_a_damaged_one_is() {
+    fn a_head_that_lags_behind_is_no_alarm_and_one_that_is_gone_or_damaged_is() {
         let keys = [key(1)];
         let folder = TempDir::new().unwrap();
         let head = folder.path().join("state/audit.head");
@@ -421,12 +420,13 @@ mod tests {
         run(folder.path(), &keys, "2026-11-24T12:00:00Z", 3);
         fs::write(&head, older).unwrap();
         assert!(!run(folder.path(), &keys, "2026-11-24T12:00:00Z", 1).contains("\"type\":\"file\""));
+        // Whoever cuts the end off would take the head away rather than damage it.
         fs::remove_file(&head).unwrap();
-        assert!(!run(folder.path(), &keys, "2026-11-24T12:00:00Z", 1).contains("\"type\":\"file\""));
+        assert_eq!(run(folder.path(), &keys, "2026-11-24T12:00:00Z", 1).matches("\"what\":\"head\"").count(), 1);
         let text = fs::read_to_string(&head).unwrap();
         // Without its keyed hash, so that anybody could write it.
         fs::write(&head, text.split(",\"mac\"").next().unwrap().to_owned() + "}").unwrap();
-        assert!(run(folder.path(), &keys, "2026-11-24T12:00:00Z", 1).contains("\"what\":\"head\""));
+        assert_eq!(run(folder.path(), &keys, "2026-11-24T12:00:00Z", 1).matches("\"what\":\"head\"").count(), 2);
         assert_eq!(broken(folder.path(), &keys), None);
     }
 

@@ -78,7 +78,7 @@ fn comment(text: &str) -> String {
 #[must_use]
 pub fn markdown() -> String {
     let mut text = String::from(
-        "# Every key of firstclick.toml\n\nThis page is written from `src/settings/keys.rs`; a test holds it to that (CONTRIBUTING.md says how to write it again). \
+        "# Every key of firstclick.toml\n\nThis page is written from `src/settings/keys/table.rs`; a test holds it to that (CONTRIBUTING.md says how to write it again). \
          The same stands in [config/firstclick.toml](../config/firstclick.toml), ready to be edited.\n\n\
          Each key can be given by the environment: `FIRSTCLICK_` and the name in capitals, two underscores for each dot, commas in a list: \
          `FIRSTCLICK_SMTP__LISTEN=127.0.0.1:2525,[::1]:2525`. Files and folders are relative to the folder of firstclick.toml. A change takes \
@@ -126,7 +126,7 @@ mod tests {
             }
             let there = fs::read_to_string(&path).unwrap_or_default();
             let differing = text.lines().zip(there.lines()).find(|(wanted, found)| wanted != found);
-            assert!(there == text, "{name} is not what src/settings/keys.rs says (UPDATE=1 writes it): {differing:?}");
+            assert!(there == text, "{name} is not what src/settings/keys/table.rs says (UPDATE=1 writes it): {differing:?}");
         }
     }
 }

@@ -395,23 +395,30 @@ fn one_of_several_entries_is_enough() {
     }
 }
 
+/// The decision about a trial's mail whose body nobody reads.
+fn pass_unread(trial: Trial) -> Decision {
+    let raw = format!("{}\r\n\r\n", trial.header.join("\r\n"));
+    let message = Message::read(raw.as_bytes());
+    let author = message.author();
+    let now = Timestamp::from_second(NOW).unwrap();
+    let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &trial.recipients, now };
+    judge::pass_unread(judge::candidates(&Allowlist::new(trial.entries), &facts, &trial.identity), &facts)
+}
+
 #[test]
 fn a_mail_that_nobody_reads_passes() {
     let mut trial = Trial::genuine();
     trial.identity.dkim.clear();
     trial.entries.push(Entry { name: "expired".into(), expires: Some(Timestamp::UNIX_EPOCH), ..entry() });
     trial.entries.reverse();
-    let raw = format!("{}\r\n\r\n", trial.header.join("\r\n"));
-    let message = Message::read(raw.as_bytes());
-    let author = message.author();
-    let now = Timestamp::from_second(NOW).unwrap();
-    let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &trial.recipients, now };
-    let candidates = judge::candidates(&Allowlist::new(trial.entries), &facts, &trial.identity);
-    let decision = judge::pass_unread(candidates, &facts);
+    let decision = pass_unread(trial);
     assert_eq!(decision.verdict.kind().code(), "pass");
     assert_eq!(decision.entry.as_deref(), Some("bank"), "the one of which more holds");
     assert_eq!(decision.stopped_by().map(|finding| finding.reason), Some(Reason::Identity));
-    let decision = judge::pass_unread(Vec::new(), &facts);
+    // An author whom no entry names.
+    let mut trial = Trial::genuine();
+    trial.entries.clear();
+    let decision = pass_unread(trial);
     assert_eq!(decision.stopped_by().map(|finding| finding.reason), Some(Reason::Sender));
     assert_eq!(decision.held(), 0);
 }
@@ -426,13 +433,7 @@ fn what_fails_only_for_dns_is_a_near_miss() {
         trial.signature().result = AuthResult::TempError;
         trial.signature().aligned = false;
         change(&mut trial);
-        let raw = format!("{}\r\n\r\n", trial.header.join("\r\n"));
-        let message = Message::read(raw.as_bytes());
-        let author = message.author();
-        let now = Timestamp::from_second(NOW).unwrap();
-        let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &trial.recipients, now };
-        let candidates = judge::candidates(&Allowlist::new(trial.entries), &facts, &trial.identity);
-        judge::pass_unread(candidates, &facts)
+        pass_unread(trial)
     };
     let decision = unread(|_| {});
     assert_eq!(decision.verdict.kind().code(), "near_miss");
