@@ -50,7 +50,7 @@ conf 'next_hop = "127.0.0.1:1"' ""
 perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:2525", Listen => 1) or die; sleep 300' & held=$!
 sleep 1
 systemctl start --no-block firstclick
-for _ in $(seq 80); do [ "$(state NRestarts)" -ge 1 ] && break; sleep 1; done
+for _ in $(seq 80); do [ "$(state NRestarts)" -ge 1 ] && [[ "$(state StatusText)" = waiting* ]] && break; sleep 1; done
 say "busy: restarts $(state NRestarts), last exit $(state ExecMainStatus), $(state StatusText)"
 kill $held
 until_active; say "free: $(state ActiveState)"
