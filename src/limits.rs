@@ -213,7 +213,7 @@ pub const CONNECTIONS: usize = 2_500;
 /// Sessions at once from one address. An upstream MTA opens 20 to 100; a flood from one host leaves the rest free.
 pub const CONNECTIONS_PER_ADDRESS: usize = 500;
 
-/// Octets of mails in memory at once, of all protocols. Mails over `inspect_limit` go to disk, so this is enough for some hundred
+/// Octets of mails in memory at once, of all protocols. Of a mail over `inspect_limit` a block is in memory, so this is enough for some hundred
 /// large ordinary mails or some four thousand usual ones. Of SMTP and milter each keeps a quarter that the other cannot take. One
 /// client network (IPv4 /24, IPv6 /48; of the client that XFORWARD, XCLIENT, PROXY or the MTA names, else of the peer) takes a
 /// tenth at most, or one mail of `inspect_limit` where that is more, so that ten networks are needed to fill it. Trusted
@@ -226,8 +226,8 @@ pub const MEMORY_STEP: usize = 32 * 1024;
 /// Octets that one header field takes in memory besides its text, where a milter keeps it.
 pub const FIELD_OVERHEAD: usize = 64;
 
-/// Octets of a large mail that wait in memory for the disk.
-pub const SPILL: usize = 128 * 1024;
+/// Octets of a large mail that are read at once and go on to the next hop: with 64 KiB it takes 10 % more time, with 1 MiB 3 % less.
+pub const BLOCK: usize = 256 * 1024;
 
 /// Sessions, in percent of the most, from which on an idle one is closed after [`CROWDED_PATIENCE`].
 pub const CROWDED: usize = 75;

@@ -6,7 +6,8 @@
 mod certificate;
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, IoSlice},
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -293,6 +294,22 @@ impl AsyncWrite for Channel {
             Self::Clear(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Clear(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Clear(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Gone => false,
         }
     }
 

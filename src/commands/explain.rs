@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cli::{Explain, Terms},
     clock, edit,
-    mail::{Client, Envelope, LineRepair, Peer, Protocol, Transaction},
+    mail::{Client, Envelope, Held, LineRepair, Peer, Protocol, Transaction},
     message::Message,
     pipeline::{Pipeline, Preview, Proving, Refusal},
     smtp::{config::Config as SmtpConfig, server::as_kept},
@@ -194,6 +194,7 @@ pub(super) async fn of_file(
         client: Client { peer, helo: "explain.invalid" },
         envelope: Envelope { reverse_path, recipients },
         data: raw,
+        held: Held::Whole,
         size: raw.len(),
         repair,
     };

@@ -22,5 +22,5 @@ pub use self::{
     outcome::{Delivery, Outcome},
     reason::{Action, Reason, VerdictKind},
     record::Record,
-    transaction::{Client, Envelope, LineRepair, Peer, Protocol, Transaction, address},
+    transaction::{Client, Envelope, Held, LineRepair, Peer, Protocol, Transaction, address},
 };

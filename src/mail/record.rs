@@ -162,7 +162,7 @@ pub struct MailRecord {
     /// The domain of the one From address; none where there is no such address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// Octets of the mail as received.
+    /// Octets of the mail as received; of one that was not received to its end, those that were.
     pub size: usize,
     /// The policy that decided: the first 16 digits of a [`PolicyRecord::hash`]; none in records of earlier builds.
     #[serde(default, skip_serializing_if = "String::is_empty")]

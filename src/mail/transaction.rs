@@ -15,12 +15,24 @@ pub struct Transaction<'a> {
     pub client: Client<'a>,
     /// Reverse-path and forward-paths.
     pub envelope: Envelope<'a>,
-    /// The octets as received, dots unstuffed; of a mail over `inspect_limit` the header block at least.
+    /// The octets as received, dots unstuffed: the header block at least.
     pub data: &'a [u8],
-    /// Octets of the whole mail.
+    /// Whether that is all of the mail.
+    pub held: Held,
+    /// Octets of the mail; of one that is still being received, those so far.
     pub size: usize,
     /// Whether its line ends were repaired on the way in.
     pub repair: LineRepair,
+}
+
+/// How much of a mail [`Transaction::data`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// All of it that may have to be inspected.
+    Whole,
+    /// Its header, and perhaps a part of its body. The mail is too large to be inspected, or was announced so, or there is no
+    /// memory for it; by SMTP the rest is still being received.
+    Header,
 }
 
 /// The protocol of a mail or of a session.

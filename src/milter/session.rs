@@ -22,7 +22,7 @@ use crate::{
     clock::{self, Stopwatch},
     limits,
     mail::{
-        Client, Delivery, Envelope, LineRepair, Outcome, Peer, Protocol, Transaction,
+        Client, Delivery, Envelope, Held, LineRepair, Outcome, Peer, Protocol, Transaction,
         record::{self, RefusalRecord},
     },
     pipeline::{Pipeline, Refusal, fault::FaultPoint},
@@ -376,14 +376,14 @@ impl OpenTransaction {
 async fn decide(pipeline: &Pipeline, client: &MtaClient, mail: &mut OpenTransaction) -> Result<Vec<MilterReply>, Refusal> {
     let watch = Stopwatch::start();
     let id = clock::id();
-    let limit = pipeline.config.inspect_limit;
     let transaction = Transaction {
         id: &id,
         protocol: Protocol::Milter,
         client: Client { peer: Peer::Host(client.address_or_none()), helo: &client.helo },
         envelope: Envelope { reverse_path: &mail.reverse_path, recipients: &mail.recipients },
         data: mail.assembly.raw(),
-        size: if mail.body == Body::TooLarge { mail.size.max(limit.saturating_add(1)) } else { mail.size },
+        held: if mail.body == Body::TooLarge { Held::Header } else { Held::Whole },
+        size: mail.size,
         repair: LineRepair::None,
     };
     let ready = pipeline.process(&transaction).await?.commit().await;

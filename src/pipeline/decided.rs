@@ -251,6 +251,13 @@ impl Ready {
         self.record.record.as_deref()
     }
 
+    /// So many octets of the mail have come by now. Its record has the last number, whatever becomes of it.
+    pub fn received(&mut self, octets: usize) {
+        if let Some(record) = &mut self.record.record {
+            record.size = octets;
+        }
+    }
+
     /// Records the outcome. Waits, [`limits::AUDIT_WAIT`](crate::limits::AUDIT_WAIT) at most, while the audit's queue is full.
     /// Dropping this future is safe: the record with this outcome is then written if the queue has room, and dropped with a line
     /// in the log if not.

@@ -43,7 +43,7 @@ use crate::{
     identity::{ArcSigner, Authenticator},
     limits,
     link_store::LinkStore,
-    mail::{Flaw, LineRepair, Protocol, Transaction, address, record::MailRecord},
+    mail::{Flaw, Held, LineRepair, Protocol, Transaction, address, record::MailRecord},
     message::Message,
     metrics::Metrics,
     readiness::Readiness,
@@ -295,6 +295,9 @@ impl Pipeline {
         let nothing = |reason, says: String| vec![Way::pass(Analysis::nothing(Finding::fails(reason, says)))];
         if transaction.size > self.config.inspect_limit {
             return nothing(Reason::Size, format!("{} octets are more than inspect_limit", transaction.size));
+        }
+        if transaction.held == Held::Header {
+            return nothing(Reason::Size, "more octets than inspect_limit are announced, or there is no memory for them".to_owned());
         }
         if recipients.is_empty() && transaction.protocol != Protocol::File {
             return nothing(Reason::Recipients, "there is no recipient".to_owned());

@@ -8,7 +8,7 @@ mod table;
 
 use std::time::Duration;
 
-pub use self::table::{KEYS, SECTIONS};
+pub use self::table::{GONE, KEYS, SECTIONS};
 
 /// One key of firstclick.toml.
 #[derive(Debug)]

@@ -17,8 +17,9 @@ use toml::{
 };
 
 use super::{
+    Advice, Severity,
     files::Files,
-    keys::{self, KEYS, Key, Kind, PREFIX, Restart, SECTIONS},
+    keys::{self, GONE, KEYS, Key, Kind, PREFIX, Restart, SECTIONS},
     proposal::{self, Proposal},
     schema::{self, Found, Problems, SourceSpan, kind, nearest, one_of},
 };
@@ -262,6 +263,15 @@ impl<'t> Layers<'t> {
         if section.is_empty() { Some(self.root.get_ref()) } else { self.value(section)?.get_ref().as_table() }
     }
 
+    /// Warns of keys that set nothing any more.
+    pub(super) fn gone(&self, advice: &mut Vec<Advice>) {
+        for (path, why) in GONE {
+            let variable = self.environment.0.iter().map(|(name, _)| name).find(|name| key_of(name).is_some_and(|key| key == *path));
+            let place = self.value(path).map(|value| self.span(value.span())).or_else(|| variable.map(SourceSpan::file));
+            advice.extend(place.map(|place| Advice::new(Severity::Warning, place, *path, *why)));
+        }
+    }
+
     /// Notes every key that the table does not have, with the nearest known spelling; what was written comes back.
     pub(super) fn finish(self, problems: &mut Problems) -> (WrittenKeys, Files) {
         for (variable, _) in &self.environment.0 {
@@ -276,7 +286,7 @@ impl<'t> Layers<'t> {
         for (name, value) in table {
             let key = name.get_ref();
             let full = if section.is_empty() { key.to_string() } else { format!("{section}.{key}") };
-            if KEYS.iter().any(|key| key.path == full) {
+            if is_known(&full) {
                 continue;
             }
             if is_section(&full) {
@@ -314,10 +324,9 @@ impl<'t> Layers<'t> {
 
 /// Adds to `problems` a variable that has our prefix and names no key.
 fn check_variable(variable: &str, problems: &mut Problems) {
-    let Some(rest) = variable.strip_prefix(PREFIX) else { return };
-    let path = rest.to_lowercase().replace("__", ".");
+    let Some(path) = key_of(variable) else { return };
     // On the top level a variable without `__` may be somebody else's.
-    if !path.contains('.') || KEYS.iter().any(|key| key.path == path) {
+    if !path.contains('.') || is_known(&path) {
         return;
     }
     // The first part that is not known says what is wrong.
@@ -339,6 +348,16 @@ fn check_variable(variable: &str, problems: &mut Problems) {
     });
     let what = format!("unknown key, expected {}{}", one_of(&known), spelling.unwrap_or_default());
     problems.add_unknown(SourceSpan::file(variable), &full, near, what);
+}
+
+/// The key that a variable with our prefix stands for.
+fn key_of(variable: &str) -> Option<String> {
+    Some(variable.strip_prefix(PREFIX)?.to_lowercase().replace("__", "."))
+}
+
+/// Whether a key stands in the table, or did in an earlier version.
+fn is_known(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path == path) || GONE.iter().any(|(gone, _)| *gone == path)
 }
 
 fn is_section(path: &str) -> bool {

@@ -231,6 +231,7 @@ impl Settings {
         settings.admin = compile_admin(&mut file, &mut settings.warnings, problems);
         settings.mail = mail::compile(&mut file, problems);
         listeners::check(&settings, |key| file.place(key), problems);
+        file.gone(&mut settings.warnings);
         (settings.written, settings.files) = file.finish(problems);
         let never = allow::each(never, problems, "an address, as in \"shares@acme.example\", or a domain", |text| {
             AddressPattern::parse_sender(text).ok()

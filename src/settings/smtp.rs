@@ -9,7 +9,7 @@ use rustix::fs::Access;
 
 use super::{
     Advice, Problems, Severity, SourceSpan, access, addresses, hint, host_name,
-    keys::{File, Flag, Folder, List, Number, Size, Text, Time, Word},
+    keys::{File, Flag, List, Number, Size, Text, Time, Word},
     layers::Layers,
     networks,
     schema::Found,
@@ -95,16 +95,6 @@ fn mail(file: &mut Layers<'_>, config: &mut Config, problems: &mut Problems) {
     if let Some(found) = file.take(const { Word::of("smtp.bare_line_endings") }, problems) {
         let words = [("reject", BareLineEndings::Reject), ("normalize", BareLineEndings::Normalize)];
         config.bare_line_endings = found.means(problems, &words).unwrap_or(config.bare_line_endings);
-    }
-    if let Some(found) = file.take(const { Folder::of("smtp.temporary_directory") }, problems) {
-        if found.value.is_dir() {
-            config.temporary = found.value;
-        } else {
-            let remedy = super::files::remedy_of_all([found.value.as_path()]);
-            let what = access::closed(&found.value, Access::WRITE_OK | Access::EXEC_OK);
-            let what = what.unwrap_or_else(|| format!("{} is no folder", found.value.display()));
-            problems.add_unusable(found.place, found.key, what, remedy);
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -43,8 +43,6 @@ pub struct Config {
     pub proxies: Vec<Network>,
     /// Networks of hosts that may name their client (XCLIENT, XFORWARD).
     pub trusted_upstreams: Vec<Network>,
-    /// The folder for mails over `inspect_limit`, in files without a name.
-    pub temporary: PathBuf,
     /// Limits on what is taken on at once.
     pub bounds: Bounds,
     /// Deadlines of both sides.
@@ -55,7 +53,6 @@ impl Config {
     /// The settings of a relay with this name to these next hops, all else by default. It listens nowhere.
     #[must_use]
     pub fn relay(hostname: impl Into<String>, next_hops: Vec<String>) -> Self {
-        let disk = Path::new("/var/tmp");
         Self {
             listen: Vec::new(),
             listen_tls: Vec::new(),
@@ -71,8 +68,6 @@ impl Config {
             accept_from: Vec::new(),
             proxies: Vec::new(),
             trusted_upstreams: Vec::new(),
-            // Not /tmp, which is in memory on many systems.
-            temporary: if disk.is_dir() { disk.into() } else { std::env::temp_dir() },
             bounds: Bounds::default(),
             deadlines: Deadlines::default(),
         }

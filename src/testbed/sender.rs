@@ -16,7 +16,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 
 use super::Zone;
 use crate::smtp::{
-    client::{next_hop::Sent, outgoing::Outgoing, route::Route},
+    client::{next_hop::Sent, route::Route},
     codec::{
         command::{Command, PathCommand},
         reply::Reply,
@@ -105,7 +105,7 @@ pub async fn post(server: &str, from: &str, to: &[&str], mail: &str) -> anyhow::
     if let Some(refusal) = replies.iter().find(|reply| !reply.is_accepted()) {
         bail!("{server} said {refusal}");
     }
-    match hop.data(Outgoing { pieces: vec![mail.as_bytes()], file: None }).await {
+    match hop.mail(&[mail.as_bytes()]).await {
         Sent::Replied { reply, hop } => {
             if let Some(hop) = hop {
                 hop.quit().await;

@@ -12,7 +12,7 @@ use std::{
 
 use crate::hop::{
     Client, Sink,
-    faulty::{Account, Dice, Faulty, numbered},
+    faulty::{Account, Dice, Faulty, Mails, large, numbered},
     hop, poll,
     process::Folder,
     sink::{Act, DOT},
@@ -35,7 +35,13 @@ enum Told {
 type Fates = HashMap<String, (Told, BTreeSet<String>)>;
 
 /// One upstream: sends numbered mails, several in a session, until the shared count is used up.
-async fn upstream(hop: Arc<Mutex<SocketAddr>>, next: Arc<AtomicUsize>, most: usize, told: Arc<Mutex<Fates>>, dice: Arc<Dice>) {
+async fn upstream(
+    hop: Arc<Mutex<SocketAddr>>,
+    next: Arc<AtomicUsize>,
+    (most, mails): (usize, Mails),
+    told: Arc<Mutex<Fates>>,
+    dice: Arc<Dice>,
+) {
     let mut client: Option<Client> = None;
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +64,7 @@ async fn upstream(hop: Arc<Mutex<SocketAddr>>, next: Arc<AtomicUsize>, most: usi
                 }
             },
         };
-        let (fate, recipients, goes_on) = send(&mut open, &id, &dice).await;
+        let (fate, recipients, goes_on) = send(&mut open, &id, mails, &dice).await;
         told.lock().unwrap().insert(id, (fate, recipients));
         if goes_on && dice.throw(20) != 0 {
             client = Some(open);
@@ -66,7 +72,7 @@ async fn upstream(hop: Arc<Mutex<SocketAddr>>, next: Arc<AtomicUsize>, most: usi
     }
 }
 
-async fn send(client: &mut Client, id: &str, dice: &Dice) -> (Told, BTreeSet<String>, bool) {
+async fn send(client: &mut Client, id: &str, mails: Mails, dice: &Dice) -> (Told, BTreeSet<String>, bool) {
     let verdict = |reply: &str| match reply.as_bytes().first() {
         Some(b'2') => None,
         Some(b'4') => Some((Told::Deferred, !reply.starts_with("421"))),
@@ -74,7 +80,10 @@ async fn send(client: &mut Client, id: &str, dice: &Dice) -> (Told, BTreeSet<Str
         _ => Some((Told::GoneBefore, false)),
     };
     let nobody = BTreeSet::new;
-    for line in ["RSET", "MAIL FROM:<a@b.test>"] {
+    let mail = mails(id);
+    // Some announce how large it is.
+    let begin = if dice.throw(2) == 0 { "MAIL FROM:<a@b.test>".into() } else { format!("MAIL FROM:<a@b.test> SIZE={}", mail.len()) };
+    for line in ["RSET", &begin] {
         if let Some((told, goes_on)) = verdict(&client.say(line).await) {
             return (told, nobody(), goes_on);
         }
@@ -99,7 +108,7 @@ async fn send(client: &mut Client, id: &str, dice: &Dice) -> (Told, BTreeSet<Str
         let (told, goes_on) = verdict(&reply).unwrap_or((Told::GoneBefore, false));
         return (told, nobody(), goes_on);
     }
-    let wire = stuffed(&numbered(id));
+    let wire = stuffed(&mail);
     // The upstream goes away in the middle, now and then: anywhere, or right behind the dot.
     if dice.throw(200) == 0 {
         let cut = usize::try_from(dice.throw(wire.len() as u64)).unwrap();
@@ -144,15 +153,15 @@ fn settle(told: &Fates, account: &Account) -> String {
     let mut lines: Vec<String> =
         lines.into_iter().map(|((fate, count), mails)| format!("{fate:?}, there {count} times: {mails}")).collect();
     lines.sort();
-    assert!(several > 1_000, "{several} mails to several recipients");
+    assert!(several > told.len() / 20, "{several} mails to several recipients");
     format!("{} mails, {several} to several recipients, {} faults; {}", told.len(), account.faults, lines.join("; "))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_mails_under_random_faults() {
-    let faulty = Faulty::once_in(60, 7).await;
+    let faulty = Faulty::once_in(60, 7, numbered).await;
     let hop = hop().next_hop_at(faulty.address).with(|config| config.deadlines.reply = Duration::from_millis(300)).start().await;
-    let told = run_upstreams(&Arc::new(Mutex::new(hop.address)), 20_000).await;
+    let told = run_upstreams(&Arc::new(Mutex::new(hop.address)), 20_000, numbered).await;
     // A mail whose upstream went away may still be on its way.
     poll("all sessions end", || (hop.server.open_sessions() == 0).then_some(())).await;
     let summary = settle(&told.lock().unwrap(), &faulty.account.lock().unwrap());
@@ -162,10 +171,10 @@ async fn twenty_thousand_mails_under_random_faults() {
 }
 
 /// Starts the upstreams; the future ends when all have sent theirs.
-fn run_upstreams(address: &Arc<Mutex<SocketAddr>>, most: usize) -> impl Future<Output = Arc<Mutex<Fates>>> + use<> {
+fn run_upstreams(address: &Arc<Mutex<SocketAddr>>, most: usize, mails: Mails) -> impl Future<Output = Arc<Mutex<Fates>>> + use<> {
     let (next, told, dice) = (Arc::new(AtomicUsize::new(0)), Arc::default(), Arc::new(Dice::new(11)));
     let upstreams: Vec<_> = (0..16)
-        .map(|_| tokio::spawn(upstream(Arc::clone(address), Arc::clone(&next), most, Arc::clone(&told), Arc::clone(&dice))))
+        .map(|_| tokio::spawn(upstream(Arc::clone(address), Arc::clone(&next), (most, mails), Arc::clone(&told), Arc::clone(&dice))))
         .collect();
     async move {
         for upstream in upstreams {
@@ -175,13 +184,44 @@ fn run_upstreams(address: &Arc<Mutex<SocketAddr>>, most: usize) -> impl Future<O
     }
 }
 
+/// Mails over `inspect_limit` go on while they come in: a next hop that breaks off in the middle, with or without a word, and an
+/// upstream that does, leave nothing behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_mails_under_random_faults() {
+    let faulty = Faulty::once_in(40, 17, large).await;
+    let hop = hop()
+        .next_hop_at(faulty.address)
+        .with(|config| {
+            config.deadlines.reply = Duration::from_millis(300);
+            config.inspect_limit = 4_000;
+        })
+        .start()
+        .await;
+    let told = run_upstreams(&Arc::new(Mutex::new(hop.address)), 4_000, large).await;
+    poll("all sessions end", || (hop.server.open_sessions() == 0).then_some(())).await;
+    let summary = settle(&told.lock().unwrap(), &faulty.account.lock().unwrap());
+    println!("{summary}");
+    let account = faulty.account.lock().unwrap();
+    assert!(account.faults > 500 && account.reply_lost.len() > 5, "the test must hurt: {summary}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_mails_while_the_hop_is_killed_again_and_again() {
-    let faulty = Faulty::once_in(100, 13).await;
-    let folder = Folder::new(&format!("next_hop = \"{}\"\n[smtp.deadlines]\nreply = \"300ms\"", faulty.address), "");
+    killed_again_and_again("1MiB", 20_000, numbered).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_mails_while_the_hop_is_killed_again_and_again() {
+    killed_again_and_again("4KiB", 4_000, large).await;
+}
+
+async fn killed_again_and_again(inspect_limit: &str, most: usize, mails: Mails) {
+    let faulty = Faulty::once_in(100, 13, mails).await;
+    let next_hop = format!("next_hop = \"{}\"\ninspect_limit = \"{inspect_limit}\"\n[smtp.deadlines]\nreply = \"300ms\"", faulty.address);
+    let folder = Folder::new(&next_hop, "");
     let mut process = folder.run().await;
     let address = Arc::new(Mutex::new(process.address));
-    let sending = run_upstreams(&address, 20_000);
+    let sending = run_upstreams(&address, most, mails);
     let mut sending = Box::pin(sending);
     let mut kills = 0;
     let told = loop {

@@ -62,7 +62,7 @@ async fn every_mail_server_is_a_next_hop() {
         assert!(content, "{which}: {said}");
         assert!(sink.mail(2).await.from.starts_with("MAIL FROM:<>"), "{which}");
 
-        // A large one, through the hop's temporary file.
+        // A large one, which the hop passes on while it comes in.
         let mut client = hop.client().await;
         client.greet().await;
         let body = b"0123456789abcdef0123456789abcdef0123456789abcdef\r\n..\r\n".repeat(40_000);

@@ -36,6 +36,7 @@ mod hop;
 mod identity;
 mod identity_upstream;
 mod interop;
+mod large_mails;
 mod linkifiers;
 mod listener;
 mod log;

@@ -14,7 +14,7 @@ use crate::hop::{
     poll,
     process::Folder,
     read_records, reset_mail,
-    sink::{Act, DOT, Sink},
+    sink::{Act, DOT, IN_DATA, Sink},
     stuffed, told_signature,
 };
 
@@ -251,6 +251,41 @@ async fn after_the_data() {
             Row { name, hop: &hop, sink: &sink, reply: String::new(), client: None }.check().await;
             continue;
         }
+        let reply = client.reply().await;
+        Row { name, hop: &hop, sink: &sink, reply, client: Some(client) }.check().await;
+    }
+}
+
+/// Mails that go on while they come in, decided about by their header.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_mails() {
+    for (name, act, rest) in [
+        ("large: accepted", None, &b""[..]),
+        ("large: gone in the data", None, b""),
+        ("large: 4xx of the next hop in the data", Some(Act::Say("452 4.3.1 disk full".into())), b""),
+        ("large: the next hop hangs up in the data", Some(Act::HangUp), b""),
+        ("large: an LF alone in the data", None, b"a\nb\r\n"),
+        ("large: over size_limit", None, &b"0123456789\r\n".repeat(10_000)),
+    ] {
+        let sink = Sink::start().await;
+        let limits = |config: &mut firstclick::smtp::config::Config| (config.inspect_limit, config.size_limit) = (10_000, 100_000);
+        let hop = build(&sink).with(limits).start().await;
+        if let Some(act) = &act {
+            sink.on(IN_DATA, act.clone());
+        }
+        let mut client = hop.client().await;
+        client.greet().await;
+        say(&mut client, &[MAIL, RCPT, "DATA"]).await;
+        client.raw(&[exempt(), b"0123456789\r\n".repeat(2_000)].concat()).await;
+        poll("DATA", || sink.lines().iter().any(|line| line == "DATA").then_some(())).await;
+        if name == "large: gone in the data" {
+            drop(client);
+            poll("the session ends", || (hop.server.open_sessions() == 0).then_some(())).await;
+            Row { name, hop: &hop, sink: &sink, reply: String::new(), client: None }.check().await;
+            continue;
+        }
+        poll(name, || (act.is_none() || sink.has_acted()).then_some(())).await;
+        client.raw(&[rest, b".\r\n"].concat()).await;
         let reply = client.reply().await;
         Row { name, hop: &hop, sink: &sink, reply, client: Some(client) }.check().await;
     }

@@ -130,15 +130,9 @@ pub const KEYS: &[Key] = &[
         "smtp.inspect_limit",
         Kind::Size,
         Preset::Default("\"1MiB\""),
-        "A larger mail is never exempted; it goes through a file without a name in temporary_directory.",
+        "A larger mail is never exempted; it is passed on while it comes in (docs/operations.md).",
     ),
     Key::new("smtp.size_limit", Kind::Size, Preset::Default("\"50MiB\""), "A larger mail is refused."),
-    Key::new(
-        "smtp.temporary_directory",
-        Kind::Folder,
-        Preset::Default("\"/var/tmp\""),
-        "Where large mails wait while they are taken. Not /tmp, which is memory on many systems.",
-    ),
     Key::new(
         "smtp.bare_line_endings",
         Kind::Word(&["reject", "normalize"]),
@@ -411,3 +405,9 @@ pub const KEYS: &[Key] = &[
         "Keys of the pseudonyms (`firstclick keygen --out recipients.key`), the newest on top, in a file of their own. Whoever has them finds a reader by his address; destroying them is the erasure.",
     ),
 ];
+
+/// Keys of earlier versions that set nothing any more, each with why. Where one is written `check` warns of it, and nothing else.
+pub const GONE: &[(&str, &str)] = &[(
+    "smtp.temporary_directory",
+    "large mails are passed on while they come in and wait nowhere, so that this key sets nothing: take it out",
+)];

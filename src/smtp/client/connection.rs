@@ -4,14 +4,20 @@
 //! came in the clear is read once TLS is spoken.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncBufRead as _, AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::{
+    io::{AsyncBufRead as _, AsyncBufReadExt as _, AsyncWrite as _, AsyncWriteExt as _, BufReader},
+    time::timeout,
+};
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::{
@@ -35,6 +41,20 @@ pub(super) enum ReadError {
     Io(#[from] io::Error),
 }
 
+/// Why not all octets of a mail's data were written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The next hop has said something, or closed the connection, and the last of them are left.
+    #[error("connection closed, or a reply before the end of the mail")]
+    Interrupted,
+    /// The network failed, or the next hop took none in time; the last of them are left.
+    #[error(transparent)]
+    NotTheEnd(io::Error),
+    /// The same, and the last of them may have left.
+    #[error(transparent)]
+    PerhapsTheEnd(io::Error),
+}
+
 impl Connection {
     /// A connection of which nothing was read.
     pub(super) fn new(channel: Channel) -> Self {
@@ -47,9 +67,29 @@ impl Connection {
         self.stream.flush().await
     }
 
-    /// The channel to which a mail's data is written.
-    pub(super) fn output(&mut self) -> &mut Channel {
-        self.stream.get_mut()
+    /// Writes octets of a mail's data, as long as the next hop says nothing; `patience` is for it to take some of them.
+    pub(super) async fn write(&mut self, mut slices: &mut [IoSlice<'_>], patience: Duration) -> Result<(), WriteError> {
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            let write = poll_fn(|context| {
+                if Pin::new(&mut self.stream).poll_fill_buf(context).is_ready() {
+                    return Poll::Ready(Err(WriteError::Interrupted));
+                }
+                Pin::new(self.stream.get_mut()).poll_write_vectored(context, slices).map_err(WriteError::NotTheEnd)
+            });
+            match timeout(patience, write).await.unwrap_or_else(|_| Err(WriteError::NotTheEnd(io::ErrorKind::TimedOut.into())))? {
+                0 => return Err(WriteError::NotTheEnd(io::ErrorKind::WriteZero.into())),
+                written => IoSlice::advance_slices(&mut slices, written),
+            }
+        }
+        let flushed = timeout(patience, self.stream.flush()).await;
+        flushed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(WriteError::PerhapsTheEnd)
+    }
+
+    /// Resolves once something has come that was not read, the connection's end included. Cancel-safe.
+    pub(super) async fn speaks(&mut self) {
+        // Where it fails, the next read says why.
+        let _ = self.stream.fill_buf().await;
     }
 
     /// Reads the next reply, of one line or several. Not cancel-safe: the lines read so far are lost.

@@ -1,8 +1,8 @@
 //! The SMTP client. A session's `relay` takes a connection to one of the next hops from [`route`], the only place where one is
-//! made, and speaks with it through [`next_hop`]; [`outgoing`] writes a mail's data.
+//! made, and speaks with it through [`next_hop`]; a mail's data goes by [`sending`].
 
-mod connection;
+pub mod connection;
 pub mod next_hop;
-pub mod outgoing;
 pub(super) mod relay;
 pub mod route;
+pub mod sending;

@@ -10,10 +10,7 @@ use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::rustls::ClientConfig;
 
-use super::{
-    connection::Connection,
-    outgoing::{Outgoing, Written},
-};
+use super::{connection::Connection, sending::Sending};
 use crate::{
     smtp::{
         codec::{
@@ -29,9 +26,9 @@ use crate::{
 /// A connection to a next hop that has greeted.
 #[derive(Debug)]
 pub struct NextHop {
-    connection: Box<Connection>,
+    pub(super) connection: Box<Connection>,
     extensions: Extensions,
-    deadlines: Deadlines,
+    pub(super) deadlines: Deadlines,
     /// `HOST:PORT` as the configuration names it.
     name: Arc<str>,
     /// The TLS policy under which the connection was opened.
@@ -231,39 +228,22 @@ impl NextHop {
         }
     }
 
-    /// Sends DATA, the mail, and the final dot; see [`Sent`]. Dropped half-way it closes the connection, and the next hop may
-    /// have the mail.
-    pub async fn data(mut self, mail: Outgoing<'_>) -> Sent {
+    /// Sends DATA; the next hop then waits for the mail.
+    ///
+    /// # Errors
+    /// [`Sent`]: the next hop refused it, or nothing was sent.
+    pub async fn data(mut self) -> Result<Sending, Sent> {
         match self.exchange(&Command::Data, self.deadlines.reply).await {
-            Ok(reply) if reply.code() == 354 => {}
-            Ok(reply) if reply.code() >= 400 => return self.replied(reply),
+            Ok(reply) if reply.code() == 354 => Ok(Sending(self)),
+            Ok(reply) if reply.code() >= 400 => Err(self.replied(reply)),
             // 250 to DATA accepts nothing: the mail was not sent.
-            Ok(reply) => return Sent::NotSent(unexpected(&reply)),
-            Err(error) => return Sent::NotSent(error),
-        }
-        if let Err(error) = self.expect_quiet() {
-            return Sent::NotSent(error);
-        }
-        match mail.write(self.connection.output(), &self.deadlines).await {
-            Written::Whole => {}
-            Written::NotTheEnd(error) => {
-                // The next hop may have sent a reply before it closed the connection.
-                return match timeout(LAST_WORDS, self.connection.reply()).await {
-                    Ok(Ok(reply)) if reply.code() >= 400 => Sent::Replied { reply, hop: None },
-                    _ => Sent::NotSent(HopError::Broken(error.to_string())),
-                };
-            }
-            Written::PerhapsTheEnd(error) => return Sent::Unknown(HopError::Broken(error.to_string())),
-        }
-        match self.next_reply(self.deadlines.final_reply).await {
-            Ok(reply) if reply.is_final() => self.replied(reply),
-            Ok(reply) => Sent::Unknown(HopError::UnexpectedReply(reply)),
-            Err(error) => Sent::Unknown(error),
+            Ok(reply) => Err(Sent::NotSent(unexpected(&reply))),
+            Err(error) => Err(Sent::NotSent(error)),
         }
     }
 
     /// The reply, and the connection unless 421 closes it (RFC 5321 section 3.8).
-    fn replied(self, reply: Reply) -> Sent {
+    pub(super) fn replied(self, reply: Reply) -> Sent {
         let hop = (reply.code() != 421).then_some(self);
         Sent::Replied { reply, hop }
     }
@@ -290,7 +270,7 @@ impl NextHop {
         timeout(patience, exchange).await.map_err(|_| HopError::TimedOut)?
     }
 
-    async fn next_reply(&mut self, patience: Duration) -> Result<Reply, HopError> {
+    pub(super) async fn next_reply(&mut self, patience: Duration) -> Result<Reply, HopError> {
         timeout(patience, self.reply()).await.map_err(|_| HopError::TimedOut)?
     }
 
@@ -310,4 +290,4 @@ fn unexpected(reply: &Reply) -> HopError {
 }
 
 /// Time for the reply to QUIT, and for the reply of a next hop that has closed the connection.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);

@@ -9,8 +9,8 @@ use tokio_rustls::rustls::ClientConfig;
 
 use super::{
     next_hop::{HopError, NextHop, Sent},
-    outgoing::Outgoing,
     route::Route,
+    sending::Sending,
 };
 use crate::{
     clock::Stopwatch,
@@ -170,13 +170,29 @@ impl Relay {
         self.0.take_if(|connected| connected.transaction == Transaction::Open).map(|connected| connected.hop)
     }
 
-    /// Sends the mail of the open transaction. Returns the reply for the upstream, and the outcome for the record, whose latency
-    /// is counted from the start of `watch`. Dropped half-way it closes the connection.
-    pub(crate) async fn deliver(&mut self, mail: Outgoing<'_>, watch: Stopwatch) -> (Reply, Outcome) {
-        let (name, sent) = match self.open_transaction() {
-            None => (Arc::from(""), Sent::NotSent(HopError::Broken("connection closed".into()))),
-            Some(hop) => (Arc::clone(hop.name()), hop.data(mail).await),
+    /// Sends DATA in the open transaction; returns the next hop's name, and the way for the mail. Dropped half-way it closes the
+    /// connection.
+    pub(crate) async fn data(&mut self) -> (Arc<str>, Result<Sending, Sent>) {
+        match self.open_transaction() {
+            None => (Arc::from(""), Err(Sent::NotSent(HopError::Broken("connection closed".into())))),
+            Some(hop) => (Arc::clone(hop.name()), hop.data().await),
+        }
+    }
+
+    /// Sends DATA and the whole mail of the open transaction; returns the same as [`Relay::sent`]. Dropped half-way it closes the
+    /// connection.
+    pub(crate) async fn deliver(&mut self, pieces: &[&[u8]], watch: Stopwatch) -> (Reply, Outcome) {
+        let (name, sending) = self.data().await;
+        let sent = match sending {
+            Ok(sending) => sending.mail(pieces).await,
+            Err(sent) => sent,
         };
+        self.sent(&name, sent, watch)
+    }
+
+    /// Takes back what is left of a connection on which a mail was sent. Returns the reply for the upstream, and the outcome for
+    /// the record, whose latency is counted from the start of `watch`.
+    pub(crate) fn sent(&mut self, name: &str, sent: Sent, watch: Stopwatch) -> (Reply, Outcome) {
         let (delivery, reply) = match sent {
             Sent::Replied { reply, hop } => {
                 let delivery = match reply.code() {
@@ -190,12 +206,12 @@ impl Relay {
                 (delivery, reply)
             }
             Sent::NotSent(error) => {
-                tracing::warn!(next_hop = &*name, error = error.without_words(), "next hop: the mail was not sent");
+                tracing::warn!(next_hop = name, error = error.without_words(), "next hop: the mail was not sent");
                 (Delivery::Deferred, if matches!(error, HopError::TimedOut) { timed_out() } else { lost() })
             }
             Sent::Unknown(error) => {
                 tracing::error!(
-                    next_hop = &*name,
+                    next_hop = name,
                     error = error.without_words(),
                     "next hop: it may have the mail; the upstream is told to send it again"
                 );
@@ -209,7 +225,7 @@ impl Relay {
         };
         let queue_id = reply.queue_id().map(str::to_owned);
         let latency_ms = u64::try_from(watch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let outcome = Outcome { delivery: delivery.into(), next_hop: (*name).to_owned(), reply: reply.to_string(), queue_id, latency_ms };
+        let outcome = Outcome { delivery: delivery.into(), next_hop: name.to_owned(), reply: reply.to_string(), queue_id, latency_ms };
         (reply, outcome)
     }
 

@@ -1,9 +1,63 @@
 //! A mail's data on the wire, incoming: the one true end, dots unstuffed, line ends repaired or reported (RFC 5321 sections
 //! 2.3.8, 4.1.1.4 and 4.5.2). What is written to the next hop is [`super::stuffing`]'s.
 
-use memchr::memchr;
+use memchr::{memchr, memmem, memrchr};
 
 use crate::smtp::config::BareLineEndings;
+
+/// Where the end of data starts: a line of a lone dot, at the start of the data or behind a CRLF. No end may start before `from`.
+#[must_use]
+pub fn end(wire: &[u8], from: usize) -> Option<usize> {
+    if from == 0 && wire.starts_with(END) {
+        return Some(0);
+    }
+    // From the line end before it.
+    let from = from.saturating_sub(2);
+    memmem::find(wire.get(from..).unwrap_or_default(), b"\r\n.\r\n").map(|at| from + at + 2)
+}
+
+/// The end of data.
+pub const END: &[u8] = b".\r\n";
+
+/// What stands in whole lines of data, as they go over the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// Lines that are on the wire as they are in the mail: CR LF ends each, none starts with a dot, and none holds a NUL.
+    Plain,
+    /// The same with dots at the start of lines.
+    Stuffed,
+    /// A CR or an LF stands alone, or a NUL is there: for [`DataReader`] to tell.
+    Odd,
+}
+
+impl Lines {
+    /// Looks at whole lines, from the start of one.
+    #[must_use]
+    pub fn of(lines: &[u8]) -> Self {
+        let Some((first, rest)) = lines.split_first() else { return Self::Plain };
+        // One pass without a branch, so that it compiles to vector instructions.
+        let (mut odd, mut stuffed) = (u8::from(matches!(first, 0 | b'\n')), u8::from(*first == b'.'));
+        for (before, byte) in lines.iter().zip(rest) {
+            odd |= u8::from((*before == b'\r') != (*byte == b'\n')) | u8::from(*byte == 0);
+            stuffed |= u8::from(*before == b'\n') & u8::from(*byte == b'.');
+        }
+        match (odd | u8::from(!lines.ends_with(b"\n")), stuffed) {
+            (0, 0) => Self::Plain,
+            (0, _) => Self::Stuffed,
+            _ => Self::Odd,
+        }
+    }
+}
+
+/// Keeps lines that hold so many stuffed dots, without these.
+fn unstuff(lines: &[u8], dots: usize, keep: &mut impl FnMut(&[u8])) {
+    let mut from = usize::from(dots > 0 && lines.starts_with(b"."));
+    for at in memmem::find_iter(lines, b"\n.").take(dots) {
+        keep(lines.get(from..=at).unwrap_or_default());
+        from = at + 2;
+    }
+    keep(lines.get(from..).unwrap_or_default());
+}
 
 /// The line ends of a mail's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +126,9 @@ impl DataReader {
     /// Takes what it can of `input`, which starts where the last call left off, and gives the mail's octets to `keep`. Returns
     /// how many octets were taken, and the line ends once the end of data has come; the octets behind it are commands.
     pub fn read(&mut self, input: &[u8], keep: &mut impl FnMut(&[u8])) -> (usize, Option<LineEndings>) {
-        let mut at = 0;
+        let (lines, dots) = self.clean_lines(input);
+        unstuff(lines, dots, keep);
+        let mut at = lines.len();
         while let Some(feed) = input.get(at..).and_then(|rest| memchr(b'\n', rest)) {
             let line = input.get(at..=at + feed).unwrap_or_default();
             at += line.len();
@@ -89,6 +145,29 @@ impl DataReader {
             at += piece.len();
         }
         (at, None)
+    }
+
+    /// The whole lines at the start of `input`, up to the end of data, where nothing is odd about them ([`Lines`]): they are read,
+    /// and may be written, as they are on the wire, and the next call starts behind them. Otherwise none. Beside them, how many
+    /// dots are stuffed in them.
+    #[must_use]
+    pub fn clean_lines<'i>(&self, input: &'i [u8]) -> (&'i [u8], usize) {
+        if self.inside != Inside::LineStart {
+            return (&[], 0);
+        }
+        let length = end(input, 0).or_else(|| memrchr(b'\n', input).map(|feed| feed + 1)).unwrap_or_default();
+        let lines = input.get(..length).unwrap_or_default();
+        match Lines::of(lines) {
+            Lines::Plain => (lines, 0),
+            Lines::Stuffed => (lines, usize::from(lines.starts_with(b".")) + memmem::find_iter(lines, b"\n.").count()),
+            Lines::Odd => (&[], 0),
+        }
+    }
+
+    /// The line ends so far.
+    #[must_use]
+    pub const fn line_endings(&self) -> LineEndings {
+        self.seen
     }
 
     /// Takes one line with its LF, or the last piece of one; returns whether it was the end of data.

@@ -9,11 +9,13 @@
 //! | replies | [`reply`] | [`reply`] |
 //! | EHLO keywords | [`extensions`] | [`extensions`] |
 //! | a mail's data | [`data`] | [`stuffing`] |
+//! | the same, passed on | [`passage`] | [`passage`] |
 
 pub mod attributes;
 pub mod command;
 pub mod data;
 pub mod extensions;
 pub mod line;
+pub mod passage;
 pub mod reply;
 pub mod stuffing;

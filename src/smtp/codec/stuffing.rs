@@ -1,5 +1,7 @@
 //! A mail's data on the wire, outgoing: dots stuffed, one true end (RFC 5321 sections 4.1.1.4 and 4.5.2).
 
+use super::data::END;
+
 /// Stuffs dots, however the mail is cut into pieces, into a buffer of what is ready to be written. The mail must hold CRLF line
 /// ends only.
 #[derive(Debug)]
@@ -47,13 +49,17 @@ impl Stuffing {
         self.buffer.extend_from_slice(bytes.get(from..).unwrap_or_default());
     }
 
+    /// Ends the mail's last line where it has no end. What came in by SMTP has; without it the final dot would be part of a line.
+    pub fn end_line(&mut self) {
+        if self.last != *b"\r\n" {
+            self.push(b"\r\n");
+        }
+    }
+
     /// Ends the data: writes the final dot, and a CRLF before it where the mail does not end in one.
     pub fn finish(&mut self) {
-        // What came in by SMTP ends in CRLF; without it the final dot would be part of a line.
-        if self.last != *b"\r\n" {
-            self.buffer.extend_from_slice(b"\r\n");
-        }
-        self.buffer.extend_from_slice(b".\r\n");
+        self.end_line();
+        self.buffer.extend_from_slice(END);
     }
 
     /// The octets that are ready to be written.

@@ -8,16 +8,12 @@ use tokio::{
 };
 use tokio_rustls::rustls::ServerConfig;
 
-use super::spool::Spool;
 use crate::{
+    limits,
     service::listener,
-    smtp::{
-        codec::{
-            data::{DataReader, LineEndings},
-            line::{CommandLine, LineReader},
-            reply::Reply,
-        },
-        config::{BareLineEndings, Deadlines},
+    smtp::codec::{
+        line::{CommandLine, LineReader},
+        reply::Reply,
     },
     tls::Channel,
 };
@@ -64,23 +60,19 @@ impl Connection {
     /// Whether octets have come that were not taken.
     #[must_use]
     pub fn has_input(&self) -> bool {
-        !self.rest().is_empty()
+        !self.input().is_empty()
     }
 
     /// Whether a whole line has come that was not taken: the peer pipelines (RFC 2920).
     #[must_use]
     pub fn has_line(&self) -> bool {
-        memchr::memchr(b'\n', self.rest()).is_some()
+        memchr::memchr(b'\n', self.input()).is_some()
     }
 
     /// The next line without its CRLF, where all of it has come and it is well-formed. Takes nothing.
     #[must_use]
     pub fn peek(&self) -> Option<&[u8]> {
-        self.lines.peek(self.rest())
-    }
-
-    fn rest(&self) -> &[u8] {
-        self.input.get(self.taken..).unwrap_or_default()
+        self.lines.peek(self.input())
     }
 
     /// Reads a command line. Cancel-safe: the octets received so far are kept for the next call.
@@ -94,37 +86,49 @@ impl Connection {
             if let Some(line) = line {
                 return Ok(line);
             }
-            self.fill().await?;
+            // A mail's buffer is not kept while no mail comes.
+            if !self.has_input() && self.input.capacity() > READ {
+                self.input = Vec::new();
+                self.taken = 0;
+            }
+            self.fill(if self.input.is_empty() { FIRST_READ } else { READ }).await?;
         }
     }
 
-    /// Reads a mail's data up to its end into `spool`; returns its line ends. Not cancel-safe: the mail's octets so far are lost,
-    /// so a session that gives this up must end.
+    /// The octets that have come and were not taken.
+    #[must_use]
+    pub fn input(&self) -> &[u8] {
+        self.input.get(self.taken..).unwrap_or_default()
+    }
+
+    /// Takes octets at the start of the input and drops them.
+    pub const fn skip(&mut self, octets: usize) {
+        self.taken += octets;
+    }
+
+    /// Takes octets at the start of the input, in the buffer that they were read into.
+    #[must_use]
+    pub fn take(&mut self, octets: usize) -> Vec<u8> {
+        self.input.drain(..std::mem::take(&mut self.taken));
+        let rest = self.input.split_off(octets.min(self.input.len()));
+        std::mem::replace(&mut self.input, rest)
+    }
+
+    /// Reads some more of a mail's data, with room for so many octets. Cancel-safe.
     ///
     /// # Errors
-    /// Where the connection ends, nothing comes for `data_block`, or the data takes longer than `data`.
-    pub async fn data(&mut self, spool: &mut Spool, bare: BareLineEndings, deadlines: &Deadlines) -> Result<LineEndings, ConnectionError> {
-        let end = Instant::now() + deadlines.data;
-        let mut reader = DataReader::new(bare);
-        loop {
-            let (used, line_endings) = reader.read(self.input.get(self.taken..).unwrap_or_default(), &mut |bytes| spool.push(bytes));
-            self.taken += used;
-            if let Some(line_endings) = line_endings {
-                return Ok(line_endings);
-            }
-            spool.settle().await;
-            let patience = end.min(Instant::now() + deadlines.data_block);
-            timeout_at(patience, self.fill()).await.map_err(|_| ConnectionError::TimedOut)??;
-        }
+    /// Where the connection ends, or nothing comes until the deadline.
+    pub async fn fill_by(&mut self, deadline: Instant, room: usize) -> Result<(), ConnectionError> {
+        timeout_at(deadline, self.fill(room.clamp(READ, limits::BLOCK))).await.map_err(|_| ConnectionError::TimedOut)?
     }
 
-    async fn fill(&mut self) -> Result<(), ConnectionError> {
-        self.input.drain(..self.taken);
-        self.taken = 0;
-        if self.input.is_empty() && self.input.capacity() > READ {
-            self.input = Vec::new();
+    async fn fill(&mut self, room: usize) -> Result<(), ConnectionError> {
+        self.input.drain(..std::mem::take(&mut self.taken));
+        // By as much as is wanted and no more: a mail is as large as its buffer.
+        let enough = if self.input.is_empty() { room } else { room / 4 };
+        if self.input.capacity() - self.input.len() < enough {
+            self.input.reserve_exact(room);
         }
-        self.input.reserve(if self.input.is_empty() { FIRST_READ } else { READ });
         if self.channel.read_buf(&mut self.input).await? == 0 { Err(ConnectionError::Closed) } else { Ok(()) }
     }
 
@@ -170,7 +174,7 @@ impl Connection {
     }
 }
 
-/// Octets of one read while data comes.
+/// Octets of a mail's first read: most come whole.
 const READ: usize = 16 * 1024;
-/// Octets of a first read: idle sessions are many, and a command line is short.
+/// Octets of the read of a command: idle sessions are many, and a command line is short.
 const FIRST_READ: usize = 4 * 1024;

@@ -1,13 +1,13 @@
 //! The SMTP server: its listeners, its sessions, and the snapshot of the configuration that they work by.
 //!
 //! A mail's way: `session` reads the upstream's commands from its [`connection`] and sends them on to the next hop by its
-//! `relay`; the data waits in [`spool`] while the pipeline decides; then it goes to the next hop, too.
+//! `relay`; the data comes by [`incoming`], and goes to the next hop, too, once the pipeline has decided.
 
 mod client_info;
 pub mod connection;
+pub mod incoming;
 mod received;
 mod session;
-pub mod spool;
 
 pub use session::as_kept;
 

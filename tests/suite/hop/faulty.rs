@@ -52,9 +52,12 @@ pub(crate) struct Faulty {
     pub account: Arc<Mutex<Account>>,
 }
 
+/// The mails of an accounting: each of its number alone, so that a bent one shows.
+pub(crate) type Mails = fn(&str) -> Vec<u8>;
+
 impl Faulty {
-    /// Misbehaves once in so many lines, on average.
-    pub(crate) async fn once_in(lines: u64, seed: u64) -> Self {
+    /// Misbehaves once in so many lines or pieces of data, on average.
+    pub(crate) async fn once_in(lines: u64, seed: u64, mails: Mails) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let account: Arc<Mutex<Account>> = Arc::default();
@@ -64,7 +67,7 @@ impl Faulty {
             while let Ok((stream, _)) = listener.accept().await {
                 let (account, dice) = (Arc::clone(&shared), Arc::clone(&dice));
                 tokio::spawn(async move {
-                    let _ = talk(stream, &account, &dice, lines).await;
+                    let _ = talk(stream, &account, &dice, lines, mails).await;
                 });
             }
         });
@@ -72,12 +75,19 @@ impl Faulty {
     }
 }
 
-/// What every mail of the accounting looks like, so that a bent one shows.
+/// A small mail.
 pub(crate) fn numbered(id: &str) -> Vec<u8> {
     format!("X-Number: {id}\r\nFrom: a@b.test\r\nTo: c@d.test\r\nSubject: {id}\r\n\r\n.{id}\r\n..\r\nend of {id}\r\n").into_bytes()
 }
 
-async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once_in: u64) -> std::io::Result<()> {
+/// A mail of some 64 KB, with dots, long lines and NULs.
+pub(crate) fn large(id: &str) -> Vec<u8> {
+    let long = format!("{id}{}\r\n", "x".repeat(20_000));
+    let lines = format!("..{id}\r\n.\r\n\r\na line of {id}\0\r\n{}", "0123456789abcdef\r\n".repeat(40)).repeat(50);
+    [numbered(id), long.into_bytes(), lines.into_bytes()].concat()
+}
+
+async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once_in: u64, mails: Mails) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let fault = || {
         let happens = dice.throw(once_in) == 0;
@@ -131,13 +141,13 @@ async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once
                     1 => stream.write_all(b"451 4.3.0 try again\r\n").await?,
                     2 => stream.write_all(b"554 5.7.1 no\r\n").await?,
                     _ => {
-                        take(account, &id, &data, recipients);
+                        take(account, &id, &data, recipients, mails);
                         account.lock().unwrap().reply_lost.insert(id);
                         return Ok(());
                     }
                 }
             } else {
-                take(account, &id, &data, recipients);
+                take(account, &id, &data, recipients, mails);
                 stream.write_all(format!("250 2.0.0 queued as {id}\r\n").as_bytes()).await?;
             }
             continue;
@@ -146,16 +156,26 @@ async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once
             return Ok(());
         }
         if in_data && fault() {
+            // It breaks off, and says why or not; of those that do, one reads on and one does not.
+            match dice.throw(4) {
+                0 => return Ok(()),
+                1 => return stream.write_all(b"421 4.3.2 shutting down\r\n").await,
+                2 => stream.write_all(b"452 4.3.1 disk full\r\n").await?,
+                _ => stream.write_all(b"552 5.3.4 too large for me\r\n").await?,
+            }
+            while stream.read_buf(&mut input).await? > 0 {
+                input.clear();
+            }
             return Ok(());
         }
     }
 }
 
-fn take(account: &Mutex<Account>, id: &str, data: &[u8], recipients: BTreeSet<String>) {
+fn take(account: &Mutex<Account>, id: &str, data: &[u8], recipients: BTreeSet<String>, mails: Mails) {
     let mut account = account.lock().unwrap();
     *account.taken.entry(id.to_owned()).or_default() += 1;
     account.recipients.entry(id.to_owned()).or_default().push(recipients);
-    if !data.ends_with(&numbered(id)) {
+    if !data.ends_with(&mails(id)) {
         account.bent.push(id.to_owned());
     }
 }
@@ -178,5 +198,5 @@ async fn misbehave(stream: &mut TcpStream, dice: &Dice) -> std::io::Result<bool>
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(haystack, needle)
 }

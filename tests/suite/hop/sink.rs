@@ -51,6 +51,8 @@ struct State {
     mails: Vec<Mail>,
     lines: Vec<String>,
     connections: usize,
+    /// Whether it has done what was asked for in the data.
+    acted: bool,
     tls: Option<Arc<ServerConfig>>,
 }
 
@@ -61,6 +63,9 @@ pub(crate) const GREETING: &str = "";
 
 /// The line that stands for the final dot in [`Sink::on`].
 pub(crate) const DOT: &str = ".";
+
+/// The line that stands for data that has not ended in [`Sink::on`]. Whatever the sink does then, it takes no mail.
+pub(crate) const IN_DATA: &str = "in data";
 
 impl Sink {
     pub(crate) async fn start() -> Self {
@@ -113,6 +118,11 @@ impl Sink {
     /// Every command line that was heard.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.state.lock().unwrap().lines.clone()
+    }
+
+    /// Whether it has done what it does on [`IN_DATA`].
+    pub(crate) fn has_acted(&self) -> bool {
+        self.state.lock().unwrap().acted
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -228,6 +238,25 @@ async fn talk(mut stream: Channel, state: &Mutex<State>) -> std::io::Result<()> 
             }
             continue;
         }
+        if in_data && input.len() > 100 {
+            match take_act(state, IN_DATA) {
+                None => {}
+                Some(Act::HangUp) => {
+                    drop(stream);
+                    state.lock().unwrap().acted = true;
+                    return Ok(());
+                }
+                Some(Act::Nothing) => std::future::pending().await,
+                Some(Act::Say(reply)) => {
+                    stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
+                    state.lock().unwrap().acted = true;
+                    while stream.read_buf(&mut input).await? > 0 {
+                        input.clear();
+                    }
+                    return Ok(());
+                }
+            }
+        }
         if stream.read_buf(&mut input).await? == 0 {
             return Ok(());
         }
@@ -239,12 +268,12 @@ fn take_act(state: &Mutex<State>, line: &str) -> Option<Act> {
     let at = state
         .acts
         .iter()
-        .position(|(start, _)| if start == DOT || start == GREETING { line == start } else { line.starts_with(start.as_str()) })?;
+        .position(|(start, _)| if [DOT, GREETING, IN_DATA].contains(&start.as_str()) { line == start } else { line.starts_with(start.as_str()) })?;
     Some(state.acts.remove(at).1)
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(haystack, needle)
 }
 
 fn unstuffed(data: &[u8]) -> Vec<u8> {

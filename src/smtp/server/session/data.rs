@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Greeted, Next, OpenTransaction, Session};
+use super::{Greeted, Next, OpenTransaction, Session, envelope::announced_size, large::Beginning};
 use crate::{
     clock::{self, Stopwatch},
-    edit,
+    edit, limits,
     mail::{
-        self, Client, Delivery, Envelope, LineRepair, Outcome, Transaction,
+        self, Client, Delivery, Envelope, Held, LineRepair, Outcome, Transaction,
         record::{self, RefusalRecord},
     },
-    pipeline::{self, RefusedBy, fault::FaultPoint},
+    pipeline::{self, Ready, RefusedBy, fault::FaultPoint},
     smtp::{
-        client::outgoing::Outgoing,
         codec::{
             data::{DataReader, LineEndings},
             reply::Reply,
@@ -20,20 +19,21 @@ use crate::{
         },
         config::{BareLineEndings, Config, Trace},
         server::{
+            Snapshot,
             connection::ConnectionError,
-            received,
-            spool::{Refusal, Spool, SpoolLimits},
+            incoming::{Arrived, Incoming, Refusal},
+            received::{self, Body},
         },
     },
 };
 
-/// A mail whose data has been received.
-struct Kept<'a> {
-    id: &'a str,
-    spool: Spool,
-    line_endings: LineEndings,
-    /// Started when the end of data came.
-    watch: Stopwatch,
+/// A mail that is decided about.
+pub(super) struct Kept<'a> {
+    pub(super) id: &'a str,
+    /// Its octets; of a large one its header.
+    pub(super) data: &'a [u8],
+    pub(super) held: Held,
+    pub(super) line_endings: LineEndings,
 }
 
 impl Session {
@@ -49,19 +49,25 @@ impl Session {
         let config = &snapshot.config;
         self.answer(RefusedBy::Hop, &Reply::new(354, "end with CR LF . CR LF"));
         self.flush().await?;
-        let limits = SpoolLimits { in_memory: config.inspect_limit, most: config.size_limit, temporary: config.temporary.clone() };
         let client = self.client_info.counted(config);
-        let mut spool = Spool::new(limits, self.server.memory.share(mail::Protocol::Smtp, client, config.inspect_limit));
-        let line_endings = self.connection.data(&mut spool, config.bare_line_endings, &config.deadlines).await?;
-        let watch = Stopwatch::start();
-        let kept = spool.close().await;
+        let memory = self.server.memory.share(mail::Protocol::Smtp, client, config.inspect_limit.max(limits::BLOCK));
+        let announced = announced_size(&open.mail).unwrap_or_default();
+        let mut incoming = Incoming::new(config, announced, memory);
+        let arrived = incoming.arrive(&mut self.connection).await?;
         self.idle = 0;
         let id = clock::id();
         // From here on a refusal is a record, and not counted by `answer`.
-        let reply = match refusal_of_data(kept, line_endings, config) {
-            Some(reply) => self.refuse_mail(open, &id, spool.size(), reply),
-            // Boxed, so that a session that waits for a command does not hold the memory for it.
-            None => Box::pin(self.hand_on(greeted, open, Kept { id: &id, spool, line_endings, watch })).await,
+        let reply = match arrived {
+            Err(refusal) => self.refuse_mail(open, &id, incoming.size(), refused_for(refusal, config)),
+            Ok(Arrived::Whole(data)) => match refusal_of_lines(incoming.line_endings(), config) {
+                Some(reply) => self.refuse_mail(open, &id, data.len(), reply),
+                // Boxed, so that a session that waits for a command does not hold the memory for it.
+                None => {
+                    let mail = Kept { id: &id, data: &data, held: Held::Whole, line_endings: incoming.line_endings() };
+                    Box::pin(self.hand_on(greeted, open, mail)).await
+                }
+            },
+            Ok(Arrived::Beginning { data, body }) => Box::pin(self.stream(greeted, open, &id, Beginning { data, body, incoming })).await?,
         };
         self.client_info.mail = None;
         self.connection.queue(&reply);
@@ -70,42 +76,19 @@ impl Session {
 
     /// Decides about a mail and sends it to the next hop; returns the reply for the upstream.
     async fn hand_on(&mut self, greeted: &Greeted, open: &OpenTransaction, mail: Kept<'_>) -> Reply {
-        let Kept { id, mut spool, line_endings, watch } = mail;
-        let snapshot = Arc::clone(&self.snapshot);
-        let pipeline = &snapshot.pipeline;
-        let forwarded = self.client_info.mail.clone();
-        let helo = forwarded.as_ref().and_then(|client| client.helo.as_deref()).or(self.client_info.session.helo.as_deref());
-        let size = spool.size();
-        let (head, file) = spool.parts();
-        let transaction = Transaction {
-            id,
-            protocol: mail::Protocol::Smtp,
-            client: Client { peer: self.client_info.peer_of_mail(), helo: helo.unwrap_or(&greeted.helo) },
-            envelope: Envelope { reverse_path: &open.mail.path, recipients: &open.recipients },
-            data: head,
-            size,
-            repair: repair(line_endings),
+        let Kept { id, data, .. } = mail;
+        let watch = Stopwatch::start();
+        let ready = match self.decide(greeted, open, mail, data.len()).await {
+            Ok(ready) => ready,
+            Err(refusal) => return self.refuse_mail(open, id, data.len(), refused_by_bounds(refusal)),
         };
-        let ready = match pipeline.process(&transaction).await {
-            Ok(decided) => decided.commit().await,
-            Err(refusal) => return self.refuse_mail(open, id, size, refused_by_bounds(refusal)),
-        };
-        pipeline.strike(FaultPoint::Delivery);
-        let (reply, outcome) = match edit::pieces(head, ready.patches()) {
-            Ok(mut pieces) => {
-                let body = if file.is_some() { received::Body::Elsewhere } else { received::Body::Here };
-                let received = match snapshot.config.trace {
-                    Trace::Hidden if !received::hides_a_header(&pieces, body, |block| pipeline.is_forged(block)) => Vec::new(),
-                    Trace::Hidden | Trace::Written => self.received(greeted, open, id),
-                };
+        let (reply, outcome) = match self.pieces(greeted, open, (id, data), &ready, Body::Here) {
+            Ok((received, mut pieces)) => {
                 pieces.insert(0, &received);
-                self.relay.deliver(Outgoing { pieces, file }, watch).await
+                self.relay.deliver(&pieces, watch).await
             }
-            // Patches are made of header fields, which do not overlap; if they did, a forged tag might stay.
-            Err(error) => {
-                tracing::error!(id, %error, "the mail cannot be edited");
+            Err(reply) => {
                 self.relay.abandon();
-                let reply = Reply::new(451, "4.3.0 the mail cannot be edited");
                 let outcome = Outcome::of_the_hop(Delivery::Deferred, reply.to_string());
                 (reply, outcome)
             }
@@ -114,8 +97,52 @@ impl Session {
         reply
     }
 
+    /// Decides about a mail of which so many octets have come, and puts an exemption on record.
+    pub(super) async fn decide(&self, greeted: &Greeted, open: &OpenTransaction, mail: Kept<'_>, size: usize) -> Result<Ready, pipeline::Refusal> {
+        let forwarded = self.client_info.mail.as_ref();
+        let helo = forwarded.and_then(|client| client.helo.as_deref()).or(self.client_info.session.helo.as_deref());
+        let transaction = Transaction {
+            id: mail.id,
+            protocol: mail::Protocol::Smtp,
+            client: Client { peer: self.client_info.peer_of_mail(), helo: helo.unwrap_or(&greeted.helo) },
+            envelope: Envelope { reverse_path: &open.mail.path, recipients: &open.recipients },
+            data: mail.data,
+            held: mail.held,
+            size,
+            repair: repair(mail.line_endings),
+        };
+        let ready = self.snapshot.pipeline.process(&transaction).await?.commit().await;
+        self.snapshot.pipeline.strike(FaultPoint::Delivery);
+        Ok(ready)
+    }
+
+    /// The hop's own field, and the pieces of an edited mail behind it.
+    ///
+    /// # Errors
+    /// The reply that defers a mail whose edits do not fit.
+    pub(super) fn pieces<'p>(
+        &self,
+        greeted: &Greeted,
+        open: &OpenTransaction,
+        (id, data): (&str, &'p [u8]),
+        ready: &'p Ready,
+        body: Body,
+    ) -> Result<(Vec<u8>, Vec<&'p [u8]>), Reply> {
+        let pieces = edit::pieces(data, ready.patches()).map_err(|error| {
+            // Patches are made of header fields, which do not overlap; if they did, a forged tag might stay.
+            tracing::error!(id, %error, "the mail cannot be edited");
+            Reply::new(451, "4.3.0 the mail cannot be edited")
+        })?;
+        let Snapshot { config, pipeline, .. } = &*self.snapshot;
+        let received = match config.trace {
+            Trace::Hidden if !received::hides_a_header(&pieces, body, |block| pipeline.is_forged(block)) => Vec::new(),
+            Trace::Hidden | Trace::Written => self.received(greeted, open, id),
+        };
+        Ok((received, pieces))
+    }
+
     /// Refuses a mail after its data: the next hop has nothing of it, and a [`RefusalRecord`] is written. Returns the reply.
-    fn refuse_mail(&mut self, open: &OpenTransaction, id: &str, size: usize, reply: Reply) -> Reply {
+    pub(super) fn refuse_mail(&mut self, open: &OpenTransaction, id: &str, size: usize, reply: Reply) -> Reply {
         self.relay.abandon();
         let delivery = if reply.is_refused() { Delivery::Refused } else { Delivery::Deferred };
         let record = RefusalRecord {
@@ -167,11 +194,10 @@ pub fn as_kept(saved: &[u8], config: &Config) -> Result<(Vec<u8>, LineRepair), R
     let mut kept = Vec::with_capacity(saved.len());
     let (_, line_endings) = DataReader::new(config.bare_line_endings).read(stuffing.ready(), &mut |octets| kept.extend_from_slice(octets));
     let line_endings = line_endings.unwrap_or(LineEndings::Clean);
-    let size = if kept.len() > config.size_limit { Err(Refusal::TooLarge) } else { Ok(()) };
-    match refusal_of_data(size, line_endings, config) {
-        Some(reply) => Err(reply),
-        None => Ok((kept, repair(line_endings))),
+    if kept.len() > config.size_limit {
+        return Err(refused_for(Refusal::TooLarge, config));
     }
+    refusal_of_lines(line_endings, config).map_or(Ok((kept, repair(line_endings))), Err)
 }
 
 /// Whether line ends were repaired.
@@ -182,34 +208,26 @@ const fn repair(line_endings: LineEndings) -> LineRepair {
     }
 }
 
-/// The reply that refuses a mail before it is decided about, for its size, its line ends, memory or disk.
-fn refusal_of_data(kept: Result<(), Refusal>, line_endings: LineEndings, config: &Config) -> Option<Reply> {
-    match (kept, line_endings) {
-        (Err(refusal), _) => Some(refused_by_spool(&refusal, config.size_limit)),
-        (Ok(()), LineEndings::FalseEnd) => Some(Reply::new(550, "5.5.2 the mail holds a line that is a lone dot but for NULs")),
-        (Ok(()), LineEndings::Bare) if config.bare_line_endings == BareLineEndings::Reject => {
+/// The reply that refuses a mail for its line ends.
+pub(super) fn refusal_of_lines(line_endings: LineEndings, config: &Config) -> Option<Reply> {
+    match line_endings {
+        LineEndings::FalseEnd => Some(Reply::new(550, "5.5.2 the mail holds a line that is a lone dot but for NULs")),
+        LineEndings::Bare if config.bare_line_endings == BareLineEndings::Reject => {
             Some(Reply::new(550, "5.5.2 the mail holds a CR or an LF that stands alone"))
         }
-        (Ok(()), LineEndings::Bare | LineEndings::Clean) => None,
+        LineEndings::Bare | LineEndings::Clean => None,
     }
 }
 
-fn refused_by_bounds(refusal: pipeline::Refusal) -> Reply {
+pub(super) fn refused_by_bounds(refusal: pipeline::Refusal) -> Reply {
     Reply::new(refusal.code(), refusal.text())
 }
 
-fn header_too_large() -> Reply {
-    refused_by_bounds(pipeline::Refusal::HeaderTooLarge)
-}
-
-fn refused_by_spool(refusal: &Refusal, most: usize) -> Reply {
+/// The reply that refuses a mail for its size or for memory.
+pub(super) fn refused_for(refusal: Refusal, config: &Config) -> Reply {
     match refusal {
-        Refusal::TooLarge => Reply::new(552, format!("5.3.4 the mail is larger than {most} octets")),
-        Refusal::HeaderTooLarge => header_too_large(),
+        Refusal::TooLarge => Reply::new(552, format!("5.3.4 the mail is larger than {} octets", config.size_limit)),
+        Refusal::HeaderTooLarge => refused_by_bounds(pipeline::Refusal::HeaderTooLarge),
         Refusal::MemoryFull => Reply::new(452, "4.3.1 too many mails at once, send it again"),
-        Refusal::Disk(why) => {
-            tracing::error!(error = why, "a large mail cannot be kept; is smtp.temporary_directory there, and has it room?");
-            Reply::new(452, "4.3.1 no room for a mail of this size, send it again")
-        }
     }
 }

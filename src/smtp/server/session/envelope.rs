@@ -109,10 +109,15 @@ impl Session {
 /// RCPTs that are sent on in one group at most.
 const GROUP: usize = 100;
 
+/// The octets that MAIL announces (RFC 1870 section 6).
+pub(super) fn announced_size(mail: &PathCommand) -> Option<usize> {
+    mail.parameter("SIZE").and_then(|size| size.parse().ok())
+}
+
 /// The reply that refuses a MAIL for its parameters.
 fn refused_by_parameter(mail: &PathCommand, config: &Config) -> Option<Reply> {
     let most = config.size_limit;
-    if mail.parameter("SIZE").and_then(|size| size.parse::<usize>().ok()).is_some_and(|size| size > most) {
+    if announced_size(mail).is_some_and(|size| size > most) {
         return Some(Reply::new(552, format!("5.3.4 the mail is larger than {most} octets")));
     }
     // RFC 8689 binds every hop; this one does not promise it, so it must not take the mail.

@@ -6,6 +6,7 @@
 mod data;
 pub use data::as_kept;
 mod envelope;
+mod large;
 
 use std::sync::Arc;
 
