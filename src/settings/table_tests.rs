@@ -268,6 +268,23 @@ fn a_misspelt_key_is_one_mistake() {
     }
 }
 
+/// A configuration of an earlier version starts, and `check` says which of its keys set nothing any more.
+#[test]
+fn a_key_that_sets_nothing_any_more_is_a_warning() {
+    let folder = folder();
+    let smtp = "[smtp]\nlisten = [\"127.0.0.1:0\"]\nnext_hop = \"127.0.0.1:1\"\nhostname = \"hop.test\"\n";
+    for (text, environment, place) in [
+        (format!("{smtp}temporary_directory = \"/nowhere\"\n"), Environment::default(), "firstclick.toml:5:23"),
+        (smtp.to_owned(), Environment::of("FIRSTCLICK_SMTP__TEMPORARY_DIRECTORY", "/nowhere"), "FIRSTCLICK_SMTP__TEMPORARY_DIRECTORY"),
+    ] {
+        let mut problems = Problems::default();
+        let settings = Settings::compile(&folder.path().join("firstclick.toml"), &text, environment, &mut problems);
+        assert!(problems.0.is_empty() && settings.smtp.is_some(), "{problems}");
+        let said: Vec<String> = settings.warnings.iter().map(ToString::to_string).collect();
+        assert!(said.len() == 1 && said[0].contains(place) && said[0].contains("smtp.temporary_directory: large mails"), "{said:?}");
+    }
+}
+
 #[test]
 fn what_is_missing_is_said_at_its_section() {
     let folder = folder();

@@ -1,10 +1,6 @@
 //! The settings of SMTP, both ways, as values.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
     limits,

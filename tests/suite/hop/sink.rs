@@ -265,10 +265,9 @@ async fn talk(mut stream: Channel, state: &Mutex<State>) -> std::io::Result<()> 
 
 fn take_act(state: &Mutex<State>, line: &str) -> Option<Act> {
     let mut state = state.lock().unwrap();
-    let at = state
-        .acts
-        .iter()
-        .position(|(start, _)| if [DOT, GREETING, IN_DATA].contains(&start.as_str()) { line == start } else { line.starts_with(start.as_str()) })?;
+    let at = state.acts.iter().position(|(start, _)| {
+        if [DOT, GREETING, IN_DATA].contains(&start.as_str()) { line == start } else { line.starts_with(start.as_str()) }
+    })?;
     Some(state.acts.remove(at).1)
 }
 

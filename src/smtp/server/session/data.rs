@@ -59,14 +59,11 @@ impl Session {
         // From here on a refusal is a record, and not counted by `answer`.
         let reply = match arrived {
             Err(refusal) => self.refuse_mail(open, &id, incoming.size(), refused_for(refusal, config)),
-            Ok(Arrived::Whole(data)) => match refusal_of_lines(incoming.line_endings(), config) {
-                Some(reply) => self.refuse_mail(open, &id, data.len(), reply),
-                // Boxed, so that a session that waits for a command does not hold the memory for it.
-                None => {
-                    let mail = Kept { id: &id, data: &data, held: Held::Whole, line_endings: incoming.line_endings() };
-                    Box::pin(self.hand_on(greeted, open, mail)).await
-                }
-            },
+            // Boxed, so that a session that waits for a command does not hold the memory for it.
+            Ok(Arrived::Whole(data)) => {
+                let mail = Kept { id: &id, data: &data, held: Held::Whole, line_endings: incoming.line_endings() };
+                Box::pin(self.hand_on(greeted, open, mail)).await
+            }
             Ok(Arrived::Beginning { data, body }) => Box::pin(self.stream(greeted, open, &id, Beginning { data, body, incoming })).await?,
         };
         self.client_info.mail = None;
@@ -78,6 +75,9 @@ impl Session {
     async fn hand_on(&mut self, greeted: &Greeted, open: &OpenTransaction, mail: Kept<'_>) -> Reply {
         let Kept { id, data, .. } = mail;
         let watch = Stopwatch::start();
+        if let Some(reply) = refusal_of_lines(mail.line_endings, &self.snapshot.config) {
+            return self.refuse_mail(open, id, data.len(), reply);
+        }
         let ready = match self.decide(greeted, open, mail, data.len()).await {
             Ok(ready) => ready,
             Err(refusal) => return self.refuse_mail(open, id, data.len(), refused_by_bounds(refusal)),
@@ -98,7 +98,13 @@ impl Session {
     }
 
     /// Decides about a mail of which so many octets have come, and puts an exemption on record.
-    pub(super) async fn decide(&self, greeted: &Greeted, open: &OpenTransaction, mail: Kept<'_>, size: usize) -> Result<Ready, pipeline::Refusal> {
+    pub(super) async fn decide(
+        &self,
+        greeted: &Greeted,
+        open: &OpenTransaction,
+        mail: Kept<'_>,
+        size: usize,
+    ) -> Result<Ready, pipeline::Refusal> {
         let forwarded = self.client_info.mail.as_ref();
         let helo = forwarded.and_then(|client| client.helo.as_deref()).or(self.client_info.session.helo.as_deref());
         let transaction = Transaction {

@@ -67,12 +67,10 @@ impl Session {
     ) -> Result<Reply, ConnectionError> {
         let Beginning { data, body, mut incoming } = mail;
         let (header, rest) = data.split_at_checked(body).unwrap_or((&data, &[]));
-        let decided = match refused_so_far(&incoming, &self.snapshot.config) {
-            Some(reply) => Err(reply),
-            None => {
-                let kept = Kept { id, data: header, held: Held::Header, line_endings: incoming.line_endings() };
-                self.decide(greeted, open, kept, incoming.size()).await.map_err(refused_by_bounds)
-            }
+        let kept = Kept { id, data: header, held: Held::Header, line_endings: incoming.line_endings() };
+        let decided = match refused_so_far(&incoming, &self.snapshot.config).map_or(Ok(()), Err) {
+            Ok(()) => self.decide(greeted, open, kept, incoming.size()).await.map_err(refused_by_bounds),
+            Err(reply) => Err(reply),
         };
         let mut ready = match decided {
             Ok(ready) => ready,
