@@ -19,10 +19,13 @@ use aws_lc_rs::{constant_time, digest};
 use jiff::{Timestamp, civil::Date};
 use serde::Deserialize;
 
-use super::files::{self, AuditFile, Packing};
+use super::files::{self, AuditFile, FileError, Packing};
 use crate::{
     edit::tag::Key,
-    mail::{Record, record::RekeyRecord},
+    mail::{
+        Record,
+        record::{Numbers, RekeyRecord},
+    },
     regular,
 };
 
@@ -120,7 +123,7 @@ impl End {
                 // Older files may have been given to another user, or be put away just now.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && Some(file) != plain.last() => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                found => found.map_err(|error| named(file, &error))?,
+                found => found.map_err(|error| FileError::of(file.path(), error))?,
             };
             end.torn |= found.torn;
             end.take(found.newest, file);
@@ -130,7 +133,7 @@ impl End {
                 break;
             }
             let mut newest = None;
-            for line in file.lines().map_err(|error| named(file, &error))? {
+            for line in file.lines().map_err(|error| FileError::of(file.path(), error))? {
                 // What of it cannot be read is for `verify` to say.
                 let Ok(line) = line else { break };
                 newest = Linked::read(&line).map(|found| (found.link.n.unwrap_or(0), line)).or(newest);
@@ -253,17 +256,12 @@ fn tail(path: &Path, length: u64) -> io::Result<(bool, Vec<u8>)> {
     Ok((false, tail.split_off(begin)))
 }
 
-/// An error with the name of the file that it is about; what the system calls it stays.
-pub(super) fn named(file: &AuditFile, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{file}: {error}"))
-}
-
 /// Gives a line end to every plain file that lacks one, so that the next record has a line of its own.
 pub(super) fn close_torn(folder: &Path) -> io::Result<()> {
     for path in files(folder)? {
         let mut file = match regular::open_with(OpenOptions::new().read(true).append(true), &path) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
-            file => file?,
+            file => file.map_err(|error| FileError::of(&path, error))?,
         };
         let mut last = [b'\n'];
         if file.metadata()?.len() > 0 {
@@ -304,6 +302,17 @@ impl Linked {
         &self.record
     }
 
+    /// The numbers between it and the record that it is linked to, where it says that those are given to no record.
+    pub(super) fn skipped(&self) -> Option<Numbers> {
+        let Record::File(file) = &self.record else { return None };
+        file.skipped.filter(|skipped| 0 < skipped.first && skipped.first <= skipped.last && skipped.last.checked_add(1) == self.link.n)
+    }
+
+    /// The number of the record that it is linked to; none where it has no number itself.
+    pub(super) fn linked_to(&self) -> Option<u64> {
+        Some(self.skipped().map_or(self.link.n?, |skipped| skipped.first).saturating_sub(1))
+    }
+
     /// Whether it reports that a line before it was cut short.
     pub(super) const fn closes(&self) -> bool {
         matches!(&self.record, Record::Start(start) if start.torn)
@@ -320,6 +329,20 @@ impl Linked {
 pub fn number(line: &[u8]) -> Option<u64> {
     serde_json::from_slice::<Link>(line).ok()?.n
 }
+
+/// The same by the line's end alone, as it is always written.
+#[must_use]
+pub fn number_at_the_end(line: &[u8]) -> Option<u64> {
+    let end = line.get(line.len().saturating_sub(LINK_END)..)?;
+    let number = end.get(memchr::memmem::rfind(end, NUMBER)? + NUMBER.len()..)?;
+    let digits = number.iter().position(|octet| !octet.is_ascii_digit())?;
+    str::from_utf8(number.get(..digits)?).ok()?.parse().ok()
+}
+
+/// The text before a record's number. A text of the record cannot hold it: its quotes are escaped.
+const NUMBER: &[u8] = b",\"n\":";
+/// Octets of a line's end in which its number stands: two keyed hashes at most come behind it.
+const LINK_END: usize = 256;
 
 /// A line without its keyed hash, and that hash; none where it has none.
 pub(super) fn keyed(line: &[u8]) -> Option<(Vec<u8>, &[u8])> {

@@ -42,6 +42,37 @@ pub struct AuditFile {
     packing: Packing,
 }
 
+/// An error of the system about one file of an audit.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", path.file_name().unwrap_or_default().display())]
+pub(super) struct FileError {
+    pub(super) path: PathBuf,
+    pub(super) error: io::Error,
+}
+
+impl FileError {
+    /// The error as one of the system, with the file's name.
+    pub(super) fn of(path: &Path, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), Self { path: path.to_owned(), error })
+    }
+}
+
+/// What the writer of an audit in this folder must be able to read and write, whoever made it, as far as it is there: the lock, the
+/// head file and its successor, and the files of the newest day, of which one is gone on with. Nothing of it is read.
+#[must_use]
+pub fn in_use(folder: &Path, head: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| AuditFile::at(entry.ok()?.path()));
+    let plain: Vec<AuditFile> = files.filter(|file| file.packing == Packing::Plain).collect();
+    let newest = plain.iter().map(AuditFile::day).max();
+    let mut paths = vec![folder.join(LOCK), head.to_owned(), head.with_added_extension("tmp")];
+    paths.extend(plain.into_iter().filter(|file| Some(file.day) == newest).map(|file| file.path));
+    paths.retain(|path| fs::symlink_metadata(path).is_ok());
+    paths
+}
+
+/// The name of the file whose lock the writer holds.
+pub(super) const LOCK: &str = "audit.lock";
+
 /// The audit files of a folder, by the days in their names; several of one day by the number of their first record. The order of
 /// records is that of their numbers alone.
 ///
@@ -179,10 +210,9 @@ impl AuditFile {
         }
     }
 
-    /// The number of its first record, and the hash of the record before that.
-    pub(super) fn first_link(&self) -> Option<(u64, String)> {
-        let link = chain::Linked::read(&self.first_line())?.link;
-        Some((link.n?, link.prev))
+    /// Its first record, as the chain reads it.
+    pub(super) fn first_record(&self) -> Option<chain::Linked> {
+        chain::Linked::read(&self.first_line())
     }
 
     fn first_line(&self) -> Vec<u8> {

@@ -30,8 +30,21 @@ struct Written {
     /// The folder of the records: a state folder that is looked into unasked may hold the head of another audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     folder: Option<String>,
+    #[serde(default)]
+    reach: Reach,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mac: Option<String>,
+}
+
+/// How far the chain reaches, by a head file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// To the record that it names, and perhaps further: the writer went on.
+    #[default]
+    AtLeast,
+    /// To the record that it names: the writer ended with it.
+    Exactly,
 }
 
 /// What a head file says.
@@ -39,8 +52,10 @@ struct Written {
 pub struct Head {
     /// The record that it names.
     pub newest: Checkpoint,
-    /// Whether it has a keyed hash that fits one of the keys; never where there are no keys.
-    pub is_keyed: bool,
+    /// Whether records may stand behind that.
+    pub reach: Reach,
+    /// The place in the list of the key by which its keyed hash was made; none where there are no keys, or no hash.
+    pub by: Option<usize>,
 }
 
 /// Why a head file says nothing.
@@ -67,15 +82,13 @@ impl Head {
         };
         let written: Written = serde_json::from_slice(&text).map_err(|_| damaged())?;
         let newest: Checkpoint = format!("{}:{}", written.n, written.hash).parse().map_err(|_| damaged())?;
-        let mut is_keyed = false;
+        let mut by = None;
         if let Some(mac) = written.mac.filter(|_| !keys.is_empty()) {
-            let fits = |key: &Key| constant_time::verify_slices_are_equal(mac_of(&newest, key).as_bytes(), mac.as_bytes()).is_ok();
-            is_keyed = keys.iter().any(fits);
-            if !is_keyed {
-                return Err(damaged());
-            }
+            let fits =
+                |key: &Key| constant_time::verify_slices_are_equal(mac_of(&newest, written.reach, key).as_bytes(), mac.as_bytes()).is_ok();
+            by = Some(keys.iter().position(fits).ok_or_else(damaged)?);
         }
-        Ok(Some(Self { newest, is_keyed }))
+        Ok(Some(Self { newest, reach: written.reach, by }))
     }
 }
 
@@ -104,8 +117,12 @@ fn text(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// The keyed hash of a head, by a key for this purpose alone.
-fn mac_of(newest: &Checkpoint, key: &Key) -> String {
-    hexadecimal(&key.derive("audit-head").digest(newest.to_string().as_bytes()))
+fn mac_of(newest: &Checkpoint, reach: Reach, key: &Key) -> String {
+    let purpose = match reach {
+        Reach::AtLeast => "audit-head",
+        Reach::Exactly => "audit-head-last",
+    };
+    hexadecimal(&key.derive(purpose).digest(newest.to_string().as_bytes()))
 }
 
 /// The writer of a head file.
@@ -115,7 +132,7 @@ pub(super) struct HeadFile {
     /// The folder of the records.
     folder: PathBuf,
     /// What it names, where it was written here.
-    written: Option<Checkpoint>,
+    written: Option<(Checkpoint, Reach)>,
 }
 
 impl HeadFile {
@@ -144,13 +161,14 @@ impl HeadFile {
     }
 
     /// Names a record, which must be on disk. Returns when the head is.
-    pub(super) fn write(&mut self, newest: &Checkpoint, key: Option<&Key>) -> io::Result<()> {
-        if newest.n == 0 || self.written.as_ref() == Some(newest) && self.path.exists() {
+    pub(super) fn write(&mut self, newest: &Checkpoint, reach: Reach, key: Option<&Key>) -> io::Result<()> {
+        let is_written = self.written.as_ref().is_some_and(|(record, before)| record == newest && *before == reach);
+        if newest.n == 0 || is_written && self.path.exists() {
             return Ok(());
         }
-        let mac = key.map(|key| mac_of(newest, key));
+        let mac = key.map(|key| mac_of(newest, reach, key));
         let folder = Some(named(&self.folder));
-        let mut text = serde_json::to_string(&Written { n: newest.n, hash: newest.hash.clone(), folder, mac })?;
+        let mut text = serde_json::to_string(&Written { n: newest.n, hash: newest.hash.clone(), folder, reach, mac })?;
         text.push('\n');
         let (beside, mut file) = self.beside()?;
         file.write_all(text.as_bytes())?;
@@ -162,7 +180,7 @@ impl HeadFile {
         {
             File::open(folder)?.sync_all()?;
         }
-        self.written = Some(newest.clone());
+        self.written = Some((newest.clone(), reach));
         Ok(())
     }
 }
@@ -182,15 +200,17 @@ mod tests {
         let point = Checkpoint { n: 7, hash: "ab".repeat(32) };
         assert!(Head::read(&path, &[]).unwrap().is_none());
         let mut head = HeadFile::at(path.clone(), folder.path().into());
-        head.write(&point, None).unwrap();
-        assert_eq!(Head::read(&path, &[]).unwrap(), Some(Head { newest: point.clone(), is_keyed: false }));
-        assert_eq!(Head::read(&path, &[key(1)]).unwrap(), Some(Head { newest: point.clone(), is_keyed: false }));
+        head.write(&point, Reach::AtLeast, None).unwrap();
+        assert_eq!(Head::read(&path, &[]).unwrap(), Some(Head { newest: point.clone(), reach: Reach::AtLeast, by: None }));
+        assert_eq!(Head::read(&path, &[key(1)]).unwrap(), Some(Head { newest: point.clone(), reach: Reach::AtLeast, by: None }));
         let point = Checkpoint { n: 8, ..point };
-        head.write(&point, Some(&key(1))).unwrap();
-        assert_eq!(Head::read(&path, &[key(2), key(1)]).unwrap(), Some(Head { newest: point, is_keyed: true }));
+        head.write(&point, Reach::Exactly, Some(&key(1))).unwrap();
+        assert_eq!(Head::read(&path, &[key(2), key(1)]).unwrap(), Some(Head { newest: point, reach: Reach::Exactly, by: Some(1) }));
         assert!(matches!(Head::read(&path, &[key(2)]), Err(HeadError::Damaged(_))));
         let text = fs::read_to_string(&path).unwrap();
-        for forged in [text.replace("\"n\":8", "\"n\":7"), "{}".into(), String::new(), "x".repeat(9_000)] {
+        for forged in
+            [text.replace("\"n\":8", "\"n\":7"), text.replace("exactly", "at_least"), "{}".into(), String::new(), "x".repeat(9_000)]
+        {
             fs::write(&path, forged).unwrap();
             assert!(matches!(Head::read(&path, &[key(1)]), Err(HeadError::Damaged(_))));
         }
@@ -202,7 +222,7 @@ mod tests {
         let path = state.path().join(NAME);
         assert!(!is_of(&path, one.path()), "none");
         let point = Checkpoint { n: 7, hash: "ab".repeat(32) };
-        HeadFile::at(path.clone(), one.path().into()).write(&point, None).unwrap();
+        HeadFile::at(path.clone(), one.path().into()).write(&point, Reach::AtLeast, None).unwrap();
         assert!(is_of(&path, one.path()) && is_of(&path, &one.path().join("../").join(one.path())));
         assert!(!is_of(&path, other.path()));
         for unnamed in ["x", "{\"n\":7,\"hash\":\"ab\"}"] {

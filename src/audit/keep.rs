@@ -132,10 +132,15 @@ impl Range {
     fn of(files: &[AuditFile]) -> io::Result<Result<Self, &'static str>> {
         let mut files = files.iter();
         let Some(oldest) = files.next() else { return Ok(Err("there is none")) };
-        let mut range: Option<Self> = None;
+        let next = files.next().and_then(AuditFile::first_record);
+        let linked_to = next.as_ref().and_then(chain::Linked::linked_to);
+        let (mut range, mut linked): (Option<Self>, Option<String>) = (None, None);
         for line in oldest.lines()? {
             let line = line?;
             let Some(n) = chain::number(&line) else { continue };
+            if linked_to == Some(n) {
+                linked = Some(chain::hash(&line));
+            }
             match &mut range {
                 None => range = Some(Self { first: n, last: n, hash: chain::hash(&line) }),
                 Some(range) if range.last.checked_add(1) == Some(n) => (range.last, range.hash) = (n, chain::hash(&line)),
@@ -143,8 +148,9 @@ impl Range {
             }
         }
         let Some(range) = range else { return Ok(Err("it has no records with numbers")) };
-        let follows = files.next().and_then(AuditFile::first_link);
-        if follows != Some((range.last.saturating_add(1), range.hash.clone())) {
+        // What it is linked to is the last one, or numbers behind that are left out.
+        let follows = next.is_some_and(|next| next.link.n > Some(range.last) && Some(next.link.prev) == linked);
+        if !follows {
             return Ok(Err("the next file's first record does not follow its last; see `firstclick audit verify`"));
         }
         Ok(Ok(range))

@@ -126,6 +126,16 @@ pub enum AuditError {
     /// The folder cannot be used.
     #[error("the audit folder {0:?} cannot be used: {1}; create it and give it to the user that firstclick runs as")]
     Folder(PathBuf, String, Remedy),
+    /// A file of it cannot be used.
+    #[error("the audit's file {path}: {what}; the user that firstclick runs as must be able to read and write it", path = .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why, in words.
+        what: String,
+        /// Who mends it.
+        remedy: Remedy,
+    },
     /// The head file cannot be written.
     #[error(
         "the audit's head file cannot be used: {0}; give its folder to the user that firstclick runs as, or name another by [audit] state"
@@ -143,11 +153,19 @@ pub enum AuditError {
 }
 
 impl AuditError {
+    /// By an error of the system, which may be about one file of the folder.
+    fn opening(folder: &Path, error: io::Error) -> Self {
+        match error.get_ref().and_then(|error| error.downcast_ref::<files::FileError>()) {
+            Some(of) => Self::File { path: of.path.clone(), what: of.error.to_string(), remedy: Remedy::of(&of.error) },
+            None => Self::Folder(folder.to_owned(), error.to_string(), Remedy::of(&error)),
+        }
+    }
+
     /// Who mends it.
     #[must_use]
     pub const fn remedy(&self) -> Remedy {
         match self {
-            Self::Folder(_, _, remedy) | Self::Head(_, remedy) => *remedy,
+            Self::Folder(_, _, remedy) | Self::File { remedy, .. } | Self::Head(_, remedy) => *remedy,
             Self::Taken(_) | Self::Write(_) | Self::Busy => Remedy::Wait,
         }
     }
@@ -168,7 +186,7 @@ impl Audit {
     /// [`AuditError::Folder`], [`AuditError::Head`] and [`AuditError::Taken`].
     pub fn open_with(config: &AuditConfig) -> Result<Self, AuditError> {
         let folder: Arc<Path> = config.folder.as_path().into();
-        let fail = |error: io::Error| AuditError::Folder(config.folder.clone(), error.to_string(), Remedy::of(&error));
+        let fail = |error| AuditError::opening(&config.folder, error);
         let keys = Arc::new(ArcSwap::from_pointee(config.keys.clone()));
         let mut writer = Writer::open(config, Arc::clone(&keys), clock::now())?;
         let start = Record::start(clock::now(), writer.torn);
@@ -324,7 +342,11 @@ fn take(writer: &mut Writer, batch: &mut Vec<Job>, failures: Option<&Arc<Failure
         outcome = writer.secure().and_then(|()| writer.is_in_place());
     }
     if outcome.is_ok() && batch.iter().any(|job| job.record.is_none()) {
-        outcome = writer.checkpoint();
+        outcome = writer.close();
+    }
+    if outcome.is_ok() && writer.is_begun {
+        // Where this fails it is tried again, and is told then.
+        let _ = writer.secure();
     }
     if let Err(error) = &outcome {
         writer.meters.lost(batch.iter().filter(|job| job.waiting.is_none()).count());

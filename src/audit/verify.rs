@@ -36,6 +36,9 @@ pub struct Report {
     pub torn: usize,
     /// How often another program touched a file, by `file` records.
     pub touched: usize,
+    /// How often a `file` record leaves numbers out, as the hop was killed and records were missing: what stood behind the head file's
+    /// record then, and is not here, cannot be told.
+    pub gaps: usize,
     /// Whether the first line of the audit is there; older files may have been put away.
     pub from_the_start: bool,
     /// The number of the newest record that was retired, where the oldest record that is here follows it.
@@ -107,8 +110,25 @@ pub fn verify_by(folder: &Path, keys: &[Key]) -> io::Result<Report> {
 /// # Errors
 /// A file cannot be read.
 pub fn verify_up_to(folder: &Path, keys: &[Key], points: &[Checkpoint]) -> io::Result<Report> {
+    let asked: Vec<u64> = points.iter().map(|point| point.n).collect();
+    let mut check = read(folder, keys, &asked)?;
+    // Which record a gap is linked to is known only once it was read, and that one may stand anywhere before it.
+    let gaps: Vec<u64> = check.runs.iter().filter(|run| run.linked_to.saturating_add(1) != run.first).map(|run| run.linked_to).collect();
+    if !gaps.is_empty() && check.report.broken.is_none() {
+        check = read(folder, keys, &[asked, gaps.clone()].concat())?;
+    }
+    if check.report.broken.is_none() {
+        check.report.gaps = gaps.len();
+        check.report.broken = check.joints().err();
+        check.report.points = points.iter().map(|point| (point.clone(), check.found(point))).collect();
+    }
+    Ok(check.report)
+}
+
+/// Reads all files, and keeps the hashes of these records. Ends at the first line that is wrong by itself.
+fn read(folder: &Path, keys: &[Key], wanted: &[u64]) -> io::Result<Check> {
     let mut check = Check { keys: keys.iter().map(derived).collect(), ..Check::default() };
-    check.wanted = points.iter().map(|point| (point.n, None)).collect();
+    check.wanted = wanted.iter().map(|n| (*n, None)).collect();
     let files = files::list(folder)?;
     let newest = files.last();
     for file in &files {
@@ -134,13 +154,11 @@ pub fn verify_up_to(folder: &Path, keys: &[Key], points: &[Checkpoint]) -> io::R
             };
             if let Err(broken) = checked {
                 check.report.broken = Some(broken);
-                return Ok(check.report);
+                return Ok(check);
             }
         }
     }
-    check.report.broken = check.joints().err();
-    check.report.points = points.iter().map(|point| (point.clone(), check.found(point))).collect();
-    Ok(check.report)
+    Ok(check)
 }
 
 /// Who wrote a line.
@@ -166,6 +184,8 @@ struct Run {
     /// Whether the first one reports that another program touched a file.
     touched: bool,
     first: u64,
+    /// The number of the record that the first one is linked to: the one before it, unless it leaves numbers out.
+    linked_to: u64,
     prev: String,
     last: u64,
     hash: String,
@@ -229,7 +249,7 @@ impl Check {
         self.report.touched += usize::from(found.touched());
         self.report.lines += 1;
         self.report.keyed += usize::from(mac.is_some());
-        let hash = hash(line);
+        let (hash, linked_to) = (hash(line), found.linked_to().unwrap_or_default());
         if let Some(wanted) = found.link.n.and_then(|n| self.wanted.get_mut(&n)) {
             *wanted = Some(hash.clone());
         }
@@ -264,6 +284,7 @@ impl Check {
                 rekeyed,
                 touched: found.touched(),
                 first: n,
+                linked_to,
                 prev: found.link.prev,
                 last: n,
                 hash,
@@ -301,12 +322,13 @@ impl Check {
     fn follows_the_retired(&self) -> Result<Option<u64>, Break> {
         let Some(first) = self.runs.first() else { return Ok(None) };
         let Some(newest) = self.retired.iter().map(|retired| retired.last).max() else { return Ok(None) };
-        let before = self.retired.iter().find(|retired| retired.last.checked_add(1) == Some(first.first));
-        match before {
-            Some(before) if before.hash == first.prev => Ok(Some(before.last)),
+        let holds = |retired: &&RetiredRecord| retired.first <= first.linked_to && (first.linked_to..first.first).contains(&retired.last);
+        match self.retired.iter().find(holds) {
+            // Behind the record to which a gap is linked there were others.
+            Some(before) if before.hash == first.prev || first.linked_to < before.last => Ok(Some(before.last)),
             Some(_) => Err(first.broken(OTHER_BEFORE)),
             None if first.first > newest => {
-                let missing = missing(newest.saturating_add(1), first.first.saturating_sub(1));
+                let missing = missing(newest.saturating_add(1), first.linked_to);
                 Err(first.broken(format!(
                     "{missing}: those up to {newest} were retired, as a record says, and these were taken away by \
                      somebody else, or the record of their retirement was"
@@ -336,7 +358,7 @@ impl Check {
             Some(_) => return Err(first.broken(OTHER_BEFORE)),
         }
         if first.touched && first.first > 1 {
-            let missing = missing(1, first.first.saturating_sub(1));
+            let missing = missing(1, first.linked_to);
             return Err(first.broken(format!("{missing}: somebody else took their file away, or emptied it")));
         }
         for (before, run) in self.runs.iter().zip(self.runs.iter().skip(1)) {
@@ -344,14 +366,12 @@ impl Check {
             if run.first < next {
                 return Err(run.broken(format!("record {} is there twice", run.first)));
             }
-            if run.first > next {
-                return Err(run.broken(missing(next, run.first.saturating_sub(1))));
+            if run.linked_to >= next {
+                return Err(run.broken(missing(next, run.linked_to)));
             }
-            if run.prev != before.hash {
-                return Err(run.broken(OTHER_BEFORE));
-            }
+            let Some(linked) = self.linked(before, run)? else { continue };
             let rekeyed = run.rekeyed.map(By::Key);
-            match (before.by, run.by) {
+            match (linked.by, run.by) {
                 (By::Nobody, _) if rekeyed.is_none() => {}
                 (By::Key(_) | By::Unknown, By::Nobody) => {
                     return Err(run.broken("the line has no keyed hash, and lines before it have one"));
@@ -364,6 +384,21 @@ impl Check {
         }
         let Some(last) = self.runs.last().filter(|last| !self.keys.is_empty() && last.by == By::Nobody) else { return Ok(()) };
         Err(last.broken(NONE_KEYED))
+    }
+
+    /// The run with the record that this run is linked to: the one before it. Where numbers are left out others may stand between, and
+    /// it may be older than all that is here.
+    fn linked<'c>(&'c self, before: &'c Run, run: &Run) -> Result<Option<&'c Run>, Break> {
+        let other_before = || run.broken(OTHER_BEFORE);
+        if run.linked_to == before.last {
+            return if run.prev == before.hash { Ok(Some(before)) } else { Err(other_before()) };
+        }
+        let Some(linked) = self.runs.iter().find(|other| (other.first..=other.last).contains(&run.linked_to)) else {
+            let is_older = self.runs.first().is_some_and(|oldest| run.linked_to < oldest.first);
+            return if is_older { Ok(None) } else { Err(run.broken(missing(run.linked_to, run.linked_to))) };
+        };
+        let hash = self.wanted.get(&run.linked_to).and_then(Option::as_ref);
+        if hash == Some(&run.prev) { Ok(Some(linked)) } else { Err(other_before()) }
     }
 }
 

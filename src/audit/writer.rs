@@ -17,7 +17,8 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use super::{
     AuditConfig, AuditError,
     chain::{self, End, Tip},
-    head::{self, Head, HeadFile},
+    files::{self, FileError},
+    head::{self, Head, HeadFile, Reach},
     meters::Meters,
 };
 use crate::{
@@ -44,7 +45,7 @@ impl Day {
         let path = folder.join(name);
         let is_new = !path.exists();
         let mut file = regular::open_with(OpenOptions::new().create(true).read(true).append(true), &path)
-            .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
+            .map_err(|error| FileError::of(&path, error))?;
         let mut length = file.metadata()?.len();
         let mut last = [0];
         if length > 0 && file.read_at(&mut last, length - 1)? == 1 && last != *b"\n" {
@@ -88,6 +89,8 @@ pub(super) struct Writer {
     head: HeadFile,
     /// The record of a touched file or of a cut end, which is still to be written.
     fault: Option<Record>,
+    /// Whether a file was begun, and the head names no record of it yet: were it to go, nobody would miss it.
+    pub(super) is_begun: bool,
     /// Whether records were written that the head does not name yet.
     pub(super) is_ahead: bool,
     /// The newest checkpoint that log and metrics were told.
@@ -101,12 +104,12 @@ impl Writer {
     /// Takes the folder's lock, finds the end of the chain, and holds it against the head file.
     pub(super) fn open(config: &AuditConfig, keys: Arc<ArcSwap<Vec<Key>>>, now: Timestamp) -> Result<Self, AuditError> {
         let folder = &config.folder;
-        let fail = |error: io::Error| AuditError::Folder(folder.clone(), error.to_string(), Remedy::of(&error));
+        let fail = |error| AuditError::opening(folder, error);
         // A folder that is not there may be on a share that is not mounted yet, whatever keeps us from making one in its place.
         let absent = |error: io::Error| AuditError::Folder(folder.clone(), error.to_string(), Remedy::Wait);
         fs::create_dir_all(folder).map_err(|error| if folder.exists() { fail(error) } else { absent(error) })?;
-        let lock = regular::open_with(OpenOptions::new().create(true).truncate(false).write(true), &folder.join("audit.lock"))
-            .map_err(|error| fail(io::Error::new(error.kind(), format!("audit.lock: {error}"))))?;
+        let lock = regular::open_with(OpenOptions::new().create(true).truncate(false).write(true), &folder.join(files::LOCK))
+            .map_err(|error| fail(FileError::of(&folder.join(files::LOCK), error)))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(AuditError::Taken(folder.clone())),
@@ -142,6 +145,7 @@ impl Writer {
             by,
             head,
             fault: None,
+            is_begun: false,
             is_ahead: false,
             told: None,
             live: Arc::default(),
@@ -155,11 +159,12 @@ impl Writer {
     fn compare(&mut self, end: &End, now: Timestamp) {
         let keys = self.keys.load_full();
         let head = match Head::read(self.head.path(), &keys) {
-            Ok(Some(head)) if !head.is_keyed && end.is_keyed() && !keys.is_empty() => {
+            Ok(Some(head)) if head.by.is_none() && end.is_keyed() && !keys.is_empty() => {
                 Err(head::HeadError::Damaged(self.head.path().into()))
             }
             head => head,
         };
+        let mut skipped = None;
         let (what, missing) = match head {
             Ok(None) if end.tip.n == 0 => return,
             Ok(None) => {
@@ -167,7 +172,7 @@ impl Writer {
                 tracing::error!(%head, "there is no head file, and there are records: whether the audit's end is whole cannot be told");
                 (FileFault::Head, None)
             }
-            Ok(Some(Head { newest, .. })) => {
+            Ok(Some(Head { newest, reach, by })) => {
                 let missing = if newest.n > end.tip.n {
                     Some(Numbers { first: end.tip.n.saturating_add(1), last: newest.n })
                 } else {
@@ -176,8 +181,15 @@ impl Writer {
                 };
                 let Some(missing) = missing else { return };
                 if newest.n >= end.tip.n {
-                    // Were the missing records put back, the chain would hold.
+                    // Were the missing records put back, the chain would hold. Behind the head there may have been more of them: their
+                    // numbers are given to no other.
                     self.tip = newest;
+                    self.by = by.and_then(|by| keys.get(by)).cloned().or_else(|| self.by.take());
+                    if reach == Reach::AtLeast {
+                        let first = self.tip.n.saturating_add(1);
+                        self.tip.n = self.tip.n.saturating_add(GAP);
+                        skipped = Some(Numbers { first, last: self.tip.n });
+                    }
                 }
                 (FileFault::Cut, Some(missing))
             }
@@ -187,11 +199,11 @@ impl Writer {
             }
         };
         let name = end.file.as_ref().map(|file| file.name().to_owned()).unwrap_or_default();
-        self.note(now, name, what, missing);
+        self.note(now, name, what, (missing, skipped));
     }
 
     /// Notes a fault for log, metrics and the next record.
-    fn note(&mut self, now: Timestamp, file: String, what: FileFault, missing: Option<Numbers>) {
+    fn note(&mut self, now: Timestamp, file: String, what: FileFault, (missing, skipped): (Option<Numbers>, Option<Numbers>)) {
         self.meters.fault(what);
         let numbers = missing.map(|Numbers { first, last }| format!("{first} to {last}")).unwrap_or_default();
         tracing::error!(
@@ -200,7 +212,7 @@ impl Writer {
             missing = numbers,
             "the audit file was touched by somebody else, or records are missing; a record says so, and records go on"
         );
-        self.fault = Some(Record::File(FileRecord { v: record::VERSION, time: now, file, what: what.into(), missing }));
+        self.fault = Some(Record::File(FileRecord { v: record::VERSION, time: now, file, what: what.into(), missing, skipped }));
     }
 
     /// The name of the file that is written to.
@@ -216,7 +228,7 @@ impl Writer {
             let name = day.name.clone();
             let left = End::find(&self.folder).ok().map(|end| end.tip.n).filter(|left| *left < self.tip.n);
             let missing = left.map(|left| Numbers { first: left.saturating_add(1), last: self.tip.n });
-            self.note(now, name, what, missing);
+            self.note(now, name, what, (missing, None));
             self.open = None;
         }
         let keys = self.keys.load_full();
@@ -225,12 +237,16 @@ impl Writer {
             return Ok(());
         }
         let (mut text, mut tip) = (String::new(), self.tip.clone());
+        let fault = self.fault.take();
+        if let Some(fault) = &fault {
+            // First, as it says to which record this one is linked; and so by the key of that one.
+            text.push_str(&tip.link(fault, keys.first().map(|newest| self.by.as_ref().unwrap_or(newest))));
+        }
         if let Some((old, new)) = rekeyed {
             text.push_str(&tip.rekey(now, old, new));
             tracing::info!(old = chain::name(old), new = chain::name(new), "the audit's key changes");
         }
-        let fault = self.fault.take();
-        for record in fault.iter().chain(records.iter().copied()) {
+        for record in records {
             text.push_str(&tip.link(record, keys.first()));
         }
         let written = self.write(now, &text);
@@ -273,20 +289,24 @@ impl Writer {
             tracing::warn!(file = name, "the clock is behind the newest audit file: records go on in it until the clock is past its day");
         }
         let day = Day::open(&self.folder, &name)?;
-        self.day = Some(date);
+        (self.day, self.is_begun) = (Some(date), true);
         self.live.store(Some(Arc::new(name)));
         Ok(day)
     }
 
     /// Returns once all records are on disk, and the head file names the newest.
     pub(super) fn secure(&mut self) -> io::Result<()> {
+        self.secure_as(Reach::AtLeast)
+    }
+
+    fn secure_as(&mut self, reach: Reach) -> io::Result<()> {
         if let Some(day) = &self.open {
             day.file.sync_data()?;
         }
-        let written = self.head.write(&self.tip, self.keys.load().first());
+        let written = self.head.write(&self.tip, reach, self.keys.load().first());
         let path = self.head.path().display();
         written.map_err(|error| io::Error::new(error.kind(), format!("the head file {path} cannot be written: {error}")))?;
-        self.is_ahead = false;
+        (self.is_ahead, self.is_begun) = (false, false);
         Ok(())
     }
 
@@ -296,9 +316,12 @@ impl Writer {
         day.fault(&self.folder)?.map_or(Ok(()), |what| Err(io::Error::other(format!("{} {} while it was written", day.name, what.code()))))
     }
 
-    /// The last checkpoint, unless it was told already.
+    /// The last checkpoint, unless it was told already. The head file says that nothing follows.
     pub(super) fn close(&mut self) -> io::Result<()> {
-        if self.told.as_ref() == Some(&self.tip) { Ok(()) } else { self.checkpoint() }
+        if self.told.as_ref() != Some(&self.tip) {
+            self.checkpoint()?;
+        }
+        self.secure_as(Reach::Exactly)
     }
 
     /// Tells log and metrics the newest record, so that whoever keeps them elsewhere can prove the chain's end.
@@ -313,13 +336,17 @@ impl Writer {
     }
 }
 
+/// Numbers that are left out behind the head where the hop was killed and the records from there on are missing: more than can have
+/// been written since the head was, which are ten seconds or, where it could not be, a day at ten thousand a second.
+const GAP: u64 = 1_000_000_000;
+
 #[cfg(test)]
 mod tests {
     use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
     use tempfile::TempDir;
 
     use super::*;
-    use crate::audit::{files, verify::verify_by};
+    use crate::audit::verify::verify_by;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -341,7 +368,7 @@ mod tests {
         for _ in 0..records {
             writer.append(at(now), &[&Record::start(at(now), false)]).unwrap();
         }
-        writer.secure().unwrap();
+        writer.close().unwrap();
         text(folder)
     }
 
@@ -407,6 +434,62 @@ mod tests {
             fs::write(folder.path().join("audit/audit-20261124.jsonl"), all.replace("\"torn\":false", "\"torn\":null")).unwrap();
             fs::write(folder.path().join("audit/audit-20261124.jsonl"), all.replace("12:00:00", "12:00:01")).unwrap();
             assert!(run(folder.path(), &[], "2026-11-24T13:00:00Z", 1).contains("\"missing\":{\"first\":5,\"last\":5}"));
+        }
+    }
+
+    /// Killed while the head lagged behind, and the file taken away: no number is given twice, so that the file can be put back.
+    #[test]
+    fn what_a_killed_hop_had_written_behind_the_head_has_its_numbers_to_itself() {
+        let now = at("2026-11-24T12:00:00Z");
+        for keys in [vec![], vec![key(1)], vec![key(2), key(1)]] {
+            for left in [0, 2, 4] {
+                let folder = TempDir::new().unwrap();
+                let (path, aside) = (folder.path().join("audit/audit-20261124.jsonl"), folder.path().join("audit/audit-20261124.jsonl.1"));
+                let mut killed = writer(folder.path(), keys.get(keys.len().saturating_sub(1)..).unwrap_or_default(), now);
+                for number in 1..=8 {
+                    killed.append(now, &[&Record::start(now, false)]).unwrap();
+                    if number == 5 {
+                        killed.secure().unwrap();
+                    }
+                }
+                drop(killed);
+                let all = text(folder.path());
+                let lines: Vec<&str> = all.split_inclusive('\n').collect();
+                fs::remove_file(&path).unwrap();
+                if left > 0 {
+                    fs::write(&path, lines[..left].concat()).unwrap();
+                }
+                run(folder.path(), &keys, "2026-11-24T13:00:00Z", 2);
+                let said = format!(
+                    "\"missing\":{{\"first\":{},\"last\":5}},\"skipped\":{{\"first\":6,\"last\":1000000005}},\"prev\":\"{}\",\"n\":1000000006",
+                    left + 1,
+                    chain::hash(lines[4].trim_end().as_bytes())
+                );
+                assert!(text(folder.path()).contains(&said), "{said}: {}", text(folder.path()));
+                assert!(broken(folder.path(), &keys).unwrap().contains("missing"), "{left}");
+                // Put back, whole or as far as the head names it.
+                for back in 5..=8 {
+                    fs::write(&aside, lines[left..back].concat()).unwrap();
+                    let report = verify_by(&folder.path().join("audit"), &keys).unwrap();
+                    assert_eq!((report.broken, report.gaps), (None, 1), "{left} {back}");
+                }
+                // What is missing in its midst is a break, and so is another in the place of the one that the head names.
+                // (The oldest may be put away.)
+                for gone in left.max(1)..8 {
+                    let kept: Vec<&str> = (left..8).filter(|at| *at != gone).map(|at| lines[at]).collect();
+                    fs::write(&aside, kept.concat()).unwrap();
+                    assert_eq!(broken(folder.path(), &keys).is_some(), gone < 7, "{left} {gone}");
+                }
+                if keys.is_empty() {
+                    let mut tip = Tip {
+                        n: left as u64,
+                        hash: if left == 0 { chain::GENESIS.into() } else { chain::hash(lines[left - 1].trim_end().as_bytes()) },
+                    };
+                    let others: String = (left..8).map(|_| tip.link(&Record::start(at("2026-11-24T12:00:01Z"), false), None)).collect();
+                    fs::write(&aside, others).unwrap();
+                    assert!(broken(folder.path(), &keys).unwrap().contains("changed, removed or put in"));
+                }
+            }
         }
     }
 

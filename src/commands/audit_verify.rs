@@ -164,6 +164,7 @@ impl Told {
         json!({
             "holds": self.holds,
             "lines": report.lines,
+            "gaps": report.gaps,
             "files": report.files,
             "keyed": report.keyed,
             "keys": self.has_keys,
@@ -203,6 +204,13 @@ impl Told {
             text.push_str(&format!(
                 "somebody else touched a file {}, as records of the type \"file\" say\n",
                 if report.touched == 1 { "once".to_owned() } else { format!("{} times", report.touched) }
+            ));
+        }
+        if report.gaps > 0 {
+            text.push_str(&format!(
+                "the hop was killed and records were missing {}: numbers were left out, as records of the type \"file\" say, and what \
+                 was written behind the head file's record then and is not here cannot be told\n",
+                if report.gaps == 1 { "once".to_owned() } else { format!("{} times", report.gaps) }
             ));
         }
         if let Some(broken) = &report.broken {

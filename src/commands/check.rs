@@ -13,12 +13,13 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Config, Incomplete, Listed, printable};
+use super::{Answer, Config, Incomplete, Listed, audit_head, printable};
 use crate::{
+    audit::files,
     cli::Check,
     clock,
     settings::{
-        Advice, LeftOut, Problem, Problems, Severity, SourceSpan, sentences,
+        Advice, LeftOut, Problem, Problems, Settings, Severity, SourceSpan, sentences,
         users::{self, User},
     },
 };
@@ -81,6 +82,10 @@ impl Looked {
             advice.extend(settings.rewritable(config.path()));
         }
         let mut mistakes = settings.obstacles(config.path());
+        if let Some((folder, head)) = settings.audit.as_ref().zip(audit_head(&settings)) {
+            let files = files::in_use(folder, &head);
+            mistakes.0.extend(Settings::closed_files(config.path(), "audit.directory", &files).0);
+        }
         if let Some(what) = settings.nothing_to_run() {
             mistakes.add(SourceSpan::file(config.path().display().to_string()), "", what);
         }

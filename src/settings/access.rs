@@ -60,7 +60,8 @@ fn told(path: &Path, want: Access, user: &User) -> String {
         return format!("{closed}: keep what the service needs elsewhere, as in /etc/firstclick");
     }
     let bits = match (want.contains(Access::WRITE_OK), about.is_dir(), want.contains(Access::READ_OK)) {
-        (true, ..) => return format!("{closed}: chown {} {shown} && chmod u+rwx {shown}", user.name),
+        (true, true, _) => return format!("{closed}: chown {} {shown} && chmod u+rwx {shown}", user.name),
+        (true, false, _) => return format!("{closed}: chown {} {shown} && chmod u+rw {shown}", user.name),
         (false, true, true) => "g+rx",
         (false, true, false) => "g+x",
         (false, false, _) => "g+r",
@@ -153,6 +154,16 @@ impl Settings {
                 Advice::new(Severity::Warning, SourceSpan::file(path.display().to_string()), "", what)
             })
             .collect()
+    }
+
+    /// Which of these files, that are written under a key's folder, this process may not read and write.
+    #[must_use]
+    pub fn closed_files(config: &Path, key: &str, files: &[PathBuf]) -> Problems {
+        let mut problems = Problems::default();
+        for what in files.iter().filter_map(|file| closed(file, Access::READ_OK | Access::WRITE_OK)) {
+            problems.add(SourceSpan::file(config.display().to_string()), key, what);
+        }
+        problems
     }
 
     /// Folders that cannot be used as they must, and a socket that cannot be given away: what only the system of today shows.

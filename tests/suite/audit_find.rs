@@ -290,6 +290,26 @@ looked at 4 records of 2025-11-21 12:00:00Z to 2025-11-24 12:00:00Z, in 4 files
     }
 }
 
+/// A copy of a closed file beside its gzip, changed: no mail counts twice, and the answer says so.
+#[test]
+fn records_that_are_there_twice_count_once_and_are_told() {
+    let archive = Archive::new();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&fs::read(archive.file(22)).unwrap()).unwrap();
+    fs::write(archive.file(22).with_extension("jsonl.gz"), packed.finish().unwrap()).unwrap();
+    let whole = archive.say(&["report"]);
+    let edited = fs::read_to_string(archive.file(22)).unwrap().replace("\"helo\":\"mx\"", "\"helo\":\"other\"");
+    fs::write(archive.file(22), edited).unwrap();
+    let doubt = "1 record is of that time there twice, as where a copy of a file lies beside it";
+    let said = archive.say(&["report"]);
+    assert!(said.out.contains("\n4 mails, 0 of no entry\n") && said.out.contains(doubt) && said.code == Some(0), "{said:?}");
+    assert!(!whole.out.contains("twice") && whole.out.contains("\n4 mails"), "{whole:?}");
+    assert!(archive.say(&["report", "--json"]).out.contains("\"twice\":1"));
+    assert!(archive.say(&["report", "--csv"]).err.contains(doubt));
+    let said = archive.say(&["find", "--json"]);
+    assert!(ids(&said) == ["m21", "m22", "m23", "m24"] && said.err.contains(doubt), "{said:?}");
+}
+
 /// Whoever asks for some mails is told by which policy they were decided, and not of all there were.
 #[test]
 fn a_mail_that_was_asked_for_comes_with_its_policy_alone() {

@@ -255,6 +255,39 @@ exit 0
     assert!(gone.contains("audit/audit.head is not there\nthe end is not proven"), "{said}");
 }
 
+/// Killed while records stood behind the one that the head file names, and the live file moved away: the numbers of those records
+/// are given to no other, so that the file fits again when it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_file_that_went_with_a_kill_fits_again_when_it_is_put_back() {
+    let sink = Sink::start().await;
+    let folder = kept(&sink, "");
+    let process = folder.run().await;
+    send(&process, 30).await;
+    let written = || fs::read_to_string(live(&folder)).unwrap().lines().count();
+    poll("all records", || (written() >= 32).then_some(())).await;
+    let head = fs::read_to_string(folder.path("state/audit.head")).unwrap();
+    assert!(!head.contains(&format!("\"n\":{},", written())), "the head lags behind");
+    process.signal("KILL");
+    drop(process);
+    let (file, away) = (live(&folder), folder.path("away"));
+    fs::rename(&file, &away).unwrap();
+    let mut process = folder.run().await;
+    process.says("records are missing").await;
+    send(&process, 3).await;
+    process.signal("TERM");
+    assert_eq!(process.ended().await, Some(0));
+    let (said, code) = verify(&folder, &[]);
+    assert!(said.contains("which comes before this one, is missing") && code == Some(1), "{said}");
+    fs::rename(&away, format!("{}.1", file.display())).unwrap();
+    let (said, code) = verify(&folder, &[]);
+    assert!(
+        said.contains("the hop was killed and records were missing once") && said.contains("is the newest") && code == Some(0),
+        "{said}"
+    );
+    let (found, _, code) = folder.command(&["audit", "report"]);
+    assert!(found.contains("33 mails") && code == Some(0), "{found}");
+}
+
 /// Killed at any moment, the hop leaves a chain that holds, and its next start alarms nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_moment_is_no_alarm() {

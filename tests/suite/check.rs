@@ -288,6 +288,27 @@ fn it_looks_as_another_user() {
     assert!(Command::new("chown").arg("nobody").arg(folder.audit()).status().unwrap().success());
     let (said, complained, code) = look();
     assert_eq!((complained.as_str(), code), ("", Some(0)), "{said}");
+    // Files in the audit's folder that somebody made as root, as by a `run` by hand.
+    for name in ["audit.lock", "audit.head", "audit-20261124.jsonl"] {
+        let file = folder.audit().join(name);
+        fs::write(&file, "").unwrap();
+        mode(&file, 0o600);
+        let (_, said, code) = look();
+        let closed =
+            format!("audit.directory: {0} (0600 root:root) is closed to user nobody: chown nobody {0} && chmod u+rw {0}\n", file.display());
+        assert!(code == Some(2) && said.contains(&closed), "{said}");
+        let mut run = Command::new("setpriv");
+        run.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"])
+            .arg(program())
+            .arg("--config")
+            .arg(folder.path("firstclick.toml"));
+        if name != "audit.head" && needs("setpriv").is_some() {
+            let output = run.arg("run").output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(2) && said.contains(&format!("{name}: Permission denied")), "{said}");
+        }
+        fs::remove_file(&file).unwrap();
+    }
     // What the service could rewrite would be no list of the admin's.
     assert!(Command::new("chown").arg("nobody").arg(folder.path("allow.d")).status().unwrap().success());
     let (said, _, _) = look();

@@ -60,6 +60,7 @@ pub(super) fn find(config: &Config, find: &Find) -> anyhow::Result<Answer> {
     let mails = found.finish(&wanted);
     print(&show, &mails)?;
     let mut notes = vec![walk.says(&show.zone)];
+    notes.extend(walk.doubt());
     if mails.stories.is_empty() {
         notes.extend(why_nothing(find, &walk, settings.as_ref().ok()));
     }

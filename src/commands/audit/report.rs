@@ -41,9 +41,15 @@ pub(super) fn report(config: &Config, report: &Report) -> anyhow::Result<Answer>
         writeln!(out)?;
     } else if report.csv {
         table_for_programs(&mut out, &tallies)?;
+        if let Some(doubt) = walk.doubt() {
+            writeln!(io::stderr(), "{doubt}")?;
+        }
     } else {
         table(&mut out, &tallies, now.time_zone())?;
         writeln!(out, "{}", walk.says(now.time_zone()))?;
+        if let Some(doubt) = walk.doubt() {
+            writeln!(out, "{doubt}")?;
+        }
     }
     if let Some(nothing) = walk.nothing() {
         if report.json || report.csv {
@@ -111,6 +117,8 @@ struct Whole<'t> {
     newest: Option<String>,
     files: usize,
     records: usize,
+    /// Records that another one has the number of, and that do not count.
+    twice: usize,
     mails: usize,
     /// Mails that no entry names.
     unlisted: usize,
@@ -165,6 +173,7 @@ impl<'t> Whole<'t> {
             newest: looked.newest.map(clock::rfc3339),
             files: looked.files,
             records: looked.records,
+            twice: looked.twice,
             mails: tallies.mails(),
             unlisted: tallies.unlisted(),
             total: Row::counts(None, &total(tallies)),

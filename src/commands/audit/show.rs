@@ -52,9 +52,12 @@ impl Show {
                 writeln!(out, "{} {refusals} within a minute: {code} to {network}", at(*time))
             }
             Record::Click(click) => show_click(out, click),
-            Record::File(FileRecord { time, file, what, missing, .. }) => {
+            Record::File(FileRecord { time, file, what, missing, skipped, .. }) => {
                 let missing = missing.map(|Numbers { first, last }| format!("; records {first} to {last} are missing")).unwrap_or_default();
-                writeln!(out, "{} the file {} {what}: somebody else touched it{missing}", at(*time), printable(file))
+                let skipped = skipped
+                    .map(|Numbers { first, last }| format!("; {first} to {last} are left out, as more may have been written behind those"))
+                    .unwrap_or_default();
+                writeln!(out, "{} the file {} {what}: somebody else touched it{missing}{skipped}", at(*time), printable(file))
             }
             Record::Rekey(RekeyRecord { time, old, new, .. }) => {
                 writeln!(out, "{} the audit's key changed from {old} to {new}", at(*time))

@@ -1,6 +1,7 @@
 //! Reads the audit files of a span of time, and tells what was looked at: an answer about records says which it rests on.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
@@ -9,7 +10,10 @@ use anyhow::{Context as _, bail};
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
-    audit::files::{self, AuditFile},
+    audit::{
+        chain,
+        files::{self, AuditFile},
+    },
     clock,
     commands::printable,
     mail::counted,
@@ -26,6 +30,23 @@ pub(super) struct Walk {
     until: Option<String>,
     /// What was looked at so far.
     pub(super) looked: Looked,
+    seen: Seen,
+}
+
+/// The numbers of the records that were taken, as ranges from a first to a last.
+#[derive(Debug, Default)]
+struct Seen(BTreeMap<u64, u64>);
+
+impl Seen {
+    /// Whether a number was not seen before; from now on it was.
+    fn is_new(&mut self, number: u64) -> bool {
+        match self.0.range_mut(..=number).next_back() {
+            Some((_, last)) if number <= *last => return false,
+            Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
+            _ => drop(self.0.insert(number, number)),
+        }
+        true
+    }
 }
 
 /// What was looked at.
@@ -36,6 +57,8 @@ pub(super) struct Looked {
     pub(super) records: usize,
     /// Lines that are no records: cut short by a crash, or somebody's.
     pub(super) unreadable: usize,
+    /// Records of the span whose number another one has: a copy of a file, perhaps changed. The first that was read counts.
+    pub(super) twice: usize,
     pub(super) oldest: Option<Timestamp>,
     pub(super) newest: Option<Timestamp>,
     /// Files that could not be read, and why.
@@ -76,7 +99,7 @@ impl Walk {
         }
         let written = |time: Option<Timestamp>| time.map(clock::rfc3339);
         let (since, until) = (written(span.since), written(span.until));
-        Ok(Self { folder: folder.to_owned(), files, span, since, until, looked: Looked::default() })
+        Ok(Self { folder: folder.to_owned(), files, span, since, until, looked: Looked::default(), seen: Seen::default() })
     }
 
     /// Reads every file that may hold records of the span, and gives every record that is of it, or younger.
@@ -142,6 +165,10 @@ impl Walk {
             return None;
         }
         let place = if self.until.as_ref().is_some_and(|until| until.as_bytes() <= time) { Place::Behind } else { Place::Within };
+        if chain::number_at_the_end(text).is_some_and(|number| !self.seen.is_new(number)) {
+            self.looked.twice += usize::from(place == Place::Within);
+            return None;
+        }
         if place == Place::Within {
             self.looked.records += 1;
             let time: Option<Timestamp> = std::str::from_utf8(time).ok().and_then(|time| time.parse().ok());
@@ -182,6 +209,18 @@ impl Walk {
         format!("looked at {}{spanned}, in {}{asked}{unreadable}", counted(*records, "record"), counted(*files, "file"))
     }
 
+    /// That records are there twice, where they are.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let twice = self.looked.twice;
+        (twice > 0).then(|| {
+            format!(
+                "{} of that time there twice, as where a copy of a file lies beside it; of two the first that was read counts, and \
+                 `firstclick audit verify` says where",
+                if twice == 1 { "1 record is".to_owned() } else { format!("{twice} records are") }
+            )
+        })
+    }
+
     /// # Errors
     /// Files could not be read: what was found is not all there is.
     pub(super) fn finish(&self) -> anyhow::Result<()> {
@@ -217,6 +256,13 @@ fn until_quote(text: &[u8]) -> Option<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_seen_once() {
+        let mut seen = Seen::default();
+        let taken: Vec<u64> = [5, 6, 7, 6, 1, 2, 9, 8, 9, 3, 4, 5, 0, 10, 10].into_iter().filter(|number| seen.is_new(*number)).collect();
+        assert_eq!(taken, [5, 6, 7, 1, 2, 9, 8, 3, 4, 0, 10]);
+    }
 
     #[test]
     fn a_line_is_known_by_its_beginning() {

@@ -40,6 +40,10 @@ pub struct FileRecord {
     /// The records that are no longer there, by what the folder holds; none where that is not known, or none are missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<Numbers>,
+    /// Numbers that are given to no record from here on: the hop was killed, and records behind the missing ones may have them. This
+    /// record is linked to the one before those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Numbers>,
 }
 
 /// Records by their numbers, from the first to the last.
