@@ -337,6 +337,13 @@ pub const RELOAD: Duration = Duration::from_secs(30);
 /// builds too (a test tries).
 pub const STACK: usize = 2 * 1024 * 1024;
 
+/// Octets of log lines that wait for whoever reads them, some three thousand lines: a reader that hangs for seconds loses none at a
+/// hundred mails a second, and one that hangs for ever costs no more than this memory.
+pub const LOG_LINES: usize = 1 << 20;
+
+/// Time for the last lines to be written at the end: whoever reads them may have gone.
+pub const LOG_END: Duration = Duration::from_secs(5);
+
 /// Between two lines of the log about one thing that goes on failing: often enough for whoever looks, and no flood.
 pub const FAILURES_LOGGED: Duration = Duration::from_mins(1);
 

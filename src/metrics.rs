@@ -18,6 +18,7 @@ use jiff::Timestamp;
 
 use crate::{
     failures::Needs,
+    log,
     mail::{
         self, Outcome, Reason, VerdictKind,
         record::{ClickKind, MailRecord},
@@ -227,6 +228,7 @@ impl Metrics {
             self.certificates.clone(),
         );
         registry.register("digests", "Digests by whether the mail server took them", self.digests.clone());
+        registry.register("log_lines_dropped", "Log lines that came faster than they were read, or could not be written", log::dropped());
         registry.register("allowlist_entries", "Entries in force", self.listed.clone());
         registry.register("allow_files_broken", "Files of the allowlist that are left out for a mistake", self.left_out.clone());
         registry

@@ -154,7 +154,7 @@ pub enum AuditError {
 
 impl AuditError {
     /// By an error of the system, which may be about one file of the folder.
-    fn opening(folder: &Path, error: io::Error) -> Self {
+    fn opening(folder: &Path, error: &io::Error) -> Self {
         match error.get_ref().and_then(|error| error.downcast_ref::<files::FileError>()) {
             Some(of) => Self::File { path: of.path.clone(), what: of.error.to_string(), remedy: Remedy::of(&of.error) },
             None => Self::Folder(folder.to_owned(), error.to_string(), Remedy::of(&error)),
@@ -186,7 +186,7 @@ impl Audit {
     /// [`AuditError::Folder`], [`AuditError::Head`] and [`AuditError::Taken`].
     pub fn open_with(config: &AuditConfig) -> Result<Self, AuditError> {
         let folder: Arc<Path> = config.folder.as_path().into();
-        let fail = |error| AuditError::opening(&config.folder, error);
+        let fail = |error: io::Error| AuditError::opening(&config.folder, &error);
         let keys = Arc::new(ArcSwap::from_pointee(config.keys.clone()));
         let mut writer = Writer::open(config, Arc::clone(&keys), clock::now())?;
         let start = Record::start(clock::now(), writer.torn);

@@ -104,7 +104,7 @@ impl Writer {
     /// Takes the folder's lock, finds the end of the chain, and holds it against the head file.
     pub(super) fn open(config: &AuditConfig, keys: Arc<ArcSwap<Vec<Key>>>, now: Timestamp) -> Result<Self, AuditError> {
         let folder = &config.folder;
-        let fail = |error| AuditError::opening(folder, error);
+        let fail = |error: io::Error| AuditError::opening(folder, &error);
         // A folder that is not there may be on a share that is not mounted yet, whatever keeps us from making one in its place.
         let absent = |error: io::Error| AuditError::Folder(folder.clone(), error.to_string(), Remedy::Wait);
         fs::create_dir_all(folder).map_err(|error| if folder.exists() { fail(error) } else { absent(error) })?;

@@ -56,7 +56,8 @@ pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
         bail!("{}: {what}", config.path().display());
     }
     let hostname = settings.hostname().unwrap_or_default().to_owned();
-    settings.log.start();
+    // Dropped last, and before an error is printed.
+    let _log = settings.log.start();
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }

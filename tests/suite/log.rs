@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io::{BufRead as _, BufReader},
     os::unix::net::UnixDatagram,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -252,4 +253,69 @@ async fn certificates_that_end_are_told() {
     let end: i64 = metrics.lines().find_map(|line| line.strip_prefix(shown)).unwrap().parse().unwrap();
     let days = (end - firstclick::clock::now().as_second()) / 86_400;
     assert!((8..=10).contains(&days), "{days}");
+}
+
+/// Nobody reads standard error: mails flow, what does not fit is counted, and told once it is read again. The last lines are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_stops_no_mail_and_what_was_dropped_is_told() {
+    let sink = Sink::start().await;
+    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), ADMIN);
+    let mut command = Command::new(program());
+    command.arg("--config").arg(folder.path("firstclick.toml")).arg("run").stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut running = Ended(command.spawn().unwrap());
+    let mut lines = BufReader::new(running.0.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut address = |words: &str| -> String {
+        let line = lines.find(|line| line.contains(words)).unwrap();
+        line.split("address=").nth(1).unwrap().split(' ').next().unwrap().to_owned()
+    };
+    let (hop, page) = (address("listening"), address("the admin page is there"));
+    let count = async || -> u64 {
+        let metrics = ask("GET", &format!("http://{page}/metrics"), &[], "").await.body;
+        let value = metrics.lines().find_map(|line| line.strip_prefix("firstclick_log_lines_dropped_total ")).map(str::to_owned);
+        value.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap()
+    };
+    assert_eq!(count().await, 0);
+    let mut client = Client::connect(hop.parse().unwrap()).await;
+    client.greet().await;
+    let sender = format!("<{}@b.test>", "long".repeat(60));
+    let mut sent = 0;
+    while sent % 100 != 0 || count().await == 0 {
+        assert!(client.send(&sender, &["<c@d.test>"], MAIL).await.starts_with("250"), "mail {sent}");
+        sent += 1;
+        assert!(sent < 20_000, "the buffer has a bound");
+    }
+    let dropped = count().await;
+    let told = lines.find(|line| line.contains("log lines were dropped")).unwrap();
+    assert!(told.contains("ERROR") && told.contains(&format!("lines={dropped}")), "{told}, and the metric says {dropped}");
+    assert!(Command::new("kill").arg(running.0.id().to_string()).status().unwrap().success());
+    let last = lines.last().unwrap();
+    assert!(last.ends_with("stopped"), "{last}");
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
+
+/// A panic is a line of the log like any other; and whoever ends by an error has its lines out before.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_lines_before_an_end_are_there() {
+    let sink = Sink::start().await;
+    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), "");
+    let process = folder.run_after("export FIRSTCLICK_FAULT=delivery").await;
+    let mut client = Client::connect(process.address).await;
+    client.greet().await;
+    assert_eq!(client.send("<a@b.test>", &["<c@d.test>"], MAIL).await, "");
+    let line = process.says("panicked at").await;
+    assert!(line.contains(" ERROR firstclick::log: panicked at src/") && line.contains("a test asked for a fault here"), "{line}");
+    process.says("a session panicked").await;
+    drop(process);
+    // The start waits, and fails by what a person must mend: both are told, in their order.
+    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), "");
+    std::fs::write(folder.audit(), "no folder").unwrap();
+    let output = Command::new("bash")
+        .args(["-c", "RUST_LOG=loud=loud exec \"$@\"", "bash", &program(), "--config"])
+        .arg(folder.path("firstclick.toml"))
+        .arg("run")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let (log, error) = (said.find("RUST_LOG cannot be read"), said.find("firstclick: the audit folder"));
+    assert!(output.status.code() == Some(2) && log < error && log.is_some(), "{said}");
 }
