@@ -157,7 +157,7 @@ impl AuditError {
     fn opening(folder: &Path, error: &io::Error) -> Self {
         match error.get_ref().and_then(|error| error.downcast_ref::<files::FileError>()) {
             Some(of) => Self::File { path: of.path.clone(), what: of.error.to_string(), remedy: Remedy::of(&of.error) },
-            None => Self::Folder(folder.to_owned(), error.to_string(), Remedy::of(&error)),
+            None => Self::Folder(folder.to_owned(), error.to_string(), Remedy::of(error)),
         }
     }
 
