@@ -180,9 +180,10 @@ async fn killed_and_restarted_under_load_nothing_is_lost() {
         let Some(postfix) = Program::postfix(sink.address, &lines).await else { return };
         let mut process = folder.run().await;
         let (next, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let delivered = Arc::new(AtomicUsize::new(0));
         let senders: Vec<_> = (0..8)
             .map(|_| {
-                let (address, next, stop) = (postfix.address, Arc::clone(&next), Arc::clone(&stop));
+                let (address, next, stop, delivered) = (postfix.address, Arc::clone(&next), Arc::clone(&stop), Arc::clone(&delivered));
                 tokio::spawn(async move {
                     let (mut taken, mut put_off) = (Vec::new(), 0);
                     while !stop.load(Ordering::Relaxed) {
@@ -193,7 +194,10 @@ async fn killed_and_restarted_under_load_nothing_is_lost() {
                             let mail = format!("From: a@shop.test\r\nTo: c@d.test\r\nSubject: {id}\r\n\r\nHello.\r\n");
                             let reply = client.send("<a@shop.test>", &["<c@d.test>"], mail.as_bytes()).await;
                             match reply.as_bytes().first() {
-                                Some(b'2') => taken.push(id),
+                                Some(b'2') => {
+                                    delivered.fetch_add(1, Ordering::Relaxed);
+                                    taken.push(id);
+                                }
                                 Some(b'4') => {
                                     put_off += 1;
                                     break;
@@ -206,13 +210,16 @@ async fn killed_and_restarted_under_load_nothing_is_lost() {
                 })
             })
             .collect();
-        for _ in 0..4 {
-            tokio::time::sleep(Duration::from_millis(400)).await;
-            process.signal("KILL");
-            process.ended().await;
-            process = folder.run().await;
+        // In mid-traffic: some mails after each start.
+        for kill in 0..=4 {
+            let enough = delivered.load(Ordering::Relaxed) + 11;
+            poll("mails after a start", || (delivered.load(Ordering::Relaxed) >= enough).then_some(())).await;
+            if kill < 4 {
+                process.signal("KILL");
+                process.ended().await;
+                process = folder.run().await;
+            }
         }
-        tokio::time::sleep(Duration::from_millis(400)).await;
         stop.store(true, Ordering::Relaxed);
         let (mut taken, mut put_off) = (Vec::new(), 0);
         for sender in senders {
