@@ -84,11 +84,11 @@ async fn every_policy_in_force_is_a_record() {
     // For people; nothing of it is a secret.
     let (said, _, _) = tail(&folder);
     for words in [
-        format!("policy {} in force since the start: enforce, 2 entries", by_first),
+        format!("policy {by_first} in force since the start: enforce, 2 entries"),
         "added new".to_owned(),
         "changed vendor".to_owned(),
         "gone other".to_owned(),
-        format!("a changed configuration was refused, policy {} stays in force", last),
+        format!("a changed configuration was refused, policy {last} stays in force"),
     ] {
         assert!(said.contains(&words), "{words}\n{said}");
     }
@@ -100,7 +100,7 @@ async fn every_policy_in_force_is_a_record() {
     let (said, complained, code) = find(&[]);
     assert!(said.contains("in force by a reload") && said.ends_with("2 mails\n") && code == Some(0), "{said}{complained}");
     let (said, _, _) = find(&["--json"]);
-    assert!(said.contains(&format!("\"policy\":\"{}\"", by_first)), "{said}");
+    assert!(said.contains(&format!("\"policy\":\"{by_first}\"")), "{said}");
 }
 
 fn tail(folder: &Folder) -> (String, String, Option<i32>) {
