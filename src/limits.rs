@@ -238,6 +238,23 @@ pub const CROWDED_PATIENCE: Duration = Duration::from_secs(10);
 /// Silence after which a session gives its connection to the next hop back; the next mail opens another.
 pub const IDLE_NEXT_HOP: Duration = Duration::from_secs(20);
 
+/// Connections to next hops that wait for a session, at one time; more stay with their sessions. One costs some 5 KiB, with TLS 40.
+pub const PARKED: usize = 200;
+
+/// Of those, the most to one address. Postfix takes 50 connections of one client.
+pub const PARKED_PER_HOP: usize = 50;
+
+/// Time that one waits: shorter than any server's patience, a Postfix's under stress (10 s) included, and than that of what stands
+/// in between. A session a second is enough to keep one open.
+pub const PARKED_IDLE: Duration = Duration::from_secs(4);
+
+/// Time after which one is not parked again, so that what has changed at the next hop, its name in DNS and its certificate is met
+/// within minutes.
+pub const PARKED_AGE: Duration = Duration::from_mins(5);
+
+/// Mails after which one is not parked again: fewer than any server is known to take (Exim 1,000), and 1 % of what each costs.
+pub const PARKED_MAILS: usize = 100;
+
 /// How often a silent session looks at the two above.
 pub const LOOK: Duration = Duration::from_secs(2);
 

@@ -48,6 +48,42 @@ pub struct Metrics {
     certificates: Family<Certificate, Gauge>,
     readings: Mutex<Vec<Reading>>,
     digests: Family<DigestMail, Counter>,
+    pooled: Family<PoolEvent, Counter>,
+    parked: Gauge,
+}
+
+/// What happens to connections to next hops that may wait for another session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooled {
+    /// One was parked.
+    Parked,
+    /// A session took one that waited.
+    Reused,
+    /// A new one took the place of one that was lost, before a mail.
+    Replaced,
+    /// One was closed: its time was over, its next hop had closed it, or it stood in the way.
+    Closed,
+    /// One stayed with its session, because as many waited as may.
+    Full,
+}
+
+impl Pooled {
+    const ALL: [Self; 5] = [Self::Parked, Self::Reused, Self::Replaced, Self::Closed, Self::Full];
+
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Parked => "parked",
+            Self::Reused => "reused",
+            Self::Replaced => "replaced",
+            Self::Closed => "closed",
+            Self::Full => "full",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolEvent {
+    event: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -152,6 +188,8 @@ impl Metrics {
             certificates: Family::default(),
             readings: Mutex::default(),
             digests: Family::default(),
+            pooled: Family::default(),
+            parked: Gauge::default(),
             left_out: Gauge::default(),
         };
         metrics.registry = metrics.register(needs);
@@ -184,6 +222,9 @@ impl Metrics {
         for result in ["taken", "failed"] {
             self.digests.get_or_create(&DigestMail { result }).inc_by(0);
         }
+        for event in Pooled::ALL {
+            self.pooled.get_or_create(&PoolEvent { event: event.code() }).inc_by(0);
+        }
         for check in Reason::ALL {
             self.stopped.get_or_create(&Check { check: check.code() }).inc_by(0);
         }
@@ -214,6 +255,8 @@ impl Metrics {
         registry.register("dns_failures", "Look-ups in DNS without an answer in time, or with one that cannot be used", unanswered);
         registry.register("next_hop_connections", "Sessions with a next hop that began", connected);
         registry.register("next_hop_failures", "Next hops that could not be resolved or reached, or refused the session", unreached);
+        registry.register("next_hop_pool", "What happens to connections to next hops that wait for a session", self.pooled.clone());
+        registry.register("next_hop_parked", "Connections to next hops that wait for a session", self.parked.clone());
         registry.register("audit_write_failures", "Writes that the audit's disk refused", needs.audit.counters().1);
         registry.register(
             "exemptions_withheld",
@@ -269,6 +312,22 @@ impl Metrics {
     /// Counts a session of a protocol that panicked.
     pub fn panicked(&self, protocol: &'static str) {
         self.panics.get_or_create(&Protocol { protocol }).inc();
+    }
+
+    /// Counts what happens to a connection to a next hop.
+    pub fn pooled(&self, event: Pooled) {
+        self.pooled.get_or_create(&PoolEvent { event: event.code() }).inc();
+    }
+
+    /// Counts a connection that waits from now on.
+    pub fn parked(&self) {
+        self.pooled(Pooled::Parked);
+        self.parked.inc();
+    }
+
+    /// Counts connections that wait no more.
+    pub fn unparked(&self, connections: usize) {
+        self.parked.dec_by(i64::try_from(connections).unwrap_or(i64::MAX));
     }
 
     /// Counts an exemption that could not be recorded.

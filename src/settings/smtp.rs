@@ -17,7 +17,7 @@ use super::{
 use crate::{
     limits,
     message::Domain,
-    smtp::config::{BareLineEndings, Bounds, Config, Deadlines, Trace},
+    smtp::config::{BareLineEndings, Bounds, Config, Deadlines, Pooling, Trace},
     tls::{self, CertificateFiles, ClientTls},
 };
 
@@ -98,7 +98,7 @@ fn mail(file: &mut Layers<'_>, config: &mut Config, problems: &mut Problems) {
     }
 }
 
-/// TLS with the next hop, and the authorities that it needs.
+/// Connections to the next hop: TLS, the authorities that it needs, and whether they are kept.
 fn next_hop_tls(file: &mut Layers<'_>, config: &mut Config, place: &SourceSpan, problems: &mut Problems) {
     if let Some(found) = file.take(const { Word::of("smtp.next_hop_tls") }, problems) {
         let words = [
@@ -108,6 +108,9 @@ fn next_hop_tls(file: &mut Layers<'_>, config: &mut Config, place: &SourceSpan, 
             ("verified", ClientTls::Verified),
         ];
         config.next_hop_tls = found.means(problems, &words).unwrap_or(config.next_hop_tls);
+    }
+    if let Some(found) = file.take(const { Word::of("smtp.pool") }, problems) {
+        config.pool = found.means(problems, &[("on", Pooling::On), ("off", Pooling::Off)]).unwrap_or(config.pool);
     }
     let authorities = file.take(const { File::of("smtp.next_hop_ca") }, problems);
     let path = authorities.as_ref().map(|found| found.value.clone());

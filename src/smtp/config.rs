@@ -21,6 +21,8 @@ pub struct Config {
     pub next_hops: Vec<String>,
     /// Whether TLS is required of them, or tried.
     pub next_hop_tls: ClientTls,
+    /// Whether connections to them wait for the next session.
+    pub pool: Pooling,
     /// A file of their certificate authorities, in PEM; none: the system's.
     pub authorities: Option<PathBuf>,
     /// The hop's certificate; without it STARTTLS is not offered.
@@ -55,6 +57,7 @@ impl Config {
             hostname: hostname.into(),
             next_hops,
             next_hop_tls: ClientTls::default(),
+            pool: Pooling::On,
             authorities: None,
             certificate: None,
             inspect_limit: limits::INSPECT,
@@ -68,6 +71,15 @@ impl Config {
             deadlines: Deadlines::default(),
         }
     }
+}
+
+/// Whether connections to next hops are kept across upstreams' sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// After a mail that was accepted the connection waits for whoever comes next.
+    On,
+    /// Each session has its own, and closes it at its end.
+    Off,
 }
 
 /// Whether the hop writes a Received field.

@@ -16,11 +16,11 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 
 use super::Zone;
 use crate::smtp::{
-    client::{next_hop::Sent, route::Route},
-    codec::{
-        command::{Command, PathCommand},
-        reply::Reply,
+    client::{
+        next_hop::{Sent, Step},
+        route::Route,
     },
+    codec::{command::PathCommand, reply::Reply},
     config::Config,
 };
 
@@ -98,10 +98,10 @@ impl Signer {
 pub async fn post(server: &str, from: &str, to: &[&str], mail: &str) -> anyhow::Result<Reply> {
     let config = Config::relay("sender.test", vec![server.to_owned()]);
     let path = |address: &str| PathCommand { path: format!("<{address}>"), parameters: String::new() };
-    let mut commands = vec![Command::Mail(path(from))];
-    commands.extend(to.iter().map(|to| Command::Rcpt(path(to))));
+    let (from, to) = (path(from), to.iter().map(|to| path(to)).collect::<Vec<_>>());
+    let steps: Vec<Step<'_>> = std::iter::once(Step::Mail(&from)).chain(to.iter().map(Step::Recipient)).collect();
     let hop = Route::default().connect(&config, None).await?;
-    let (hop, replies) = hop.commands(&commands).await?;
+    let (hop, replies) = hop.commands(&steps).await?;
     if let Some(refusal) = replies.iter().find(|reply| !reply.is_accepted()) {
         bail!("{server} said {refusal}");
     }

@@ -72,7 +72,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "smtp::server",
         &["smtp::client", "smtp::codec", "smtp::config", "service", "pipeline", "edit", "message", "mail", "tls", "clock", "limits"],
     ),
-    ("smtp::client", &["smtp::codec", "smtp::config", "failures", "mail", "tls", "clock"]),
+    ("smtp::client", &["smtp::codec", "smtp::config", "metrics", "failures", "mail", "tls", "clock", "limits"]),
     ("smtp::codec", &["smtp::config", "limits"]),
     ("smtp::config", &["mail", "tls", "limits"]),
     ("milter", &["service", "pipeline", "edit", "message", "remedy", "mail", "clock", "limits"]),

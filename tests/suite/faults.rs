@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use firstclick::smtp::config::Pooling;
+
 use crate::hop::{
     Client, Sink,
     faulty::{Account, Dice, Faulty, Mails, large, numbered},
@@ -311,7 +313,8 @@ async fn s7_the_next_hop_misbehaves_at_every_stage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s7_several_next_hops_are_tried_in_order() {
     let (one, two) = (Sink::start().await, Sink::start().await);
-    let hop = hop().next_hop(&one).or_next_hop(&two).start().await;
+    // Each session opens a connection of its own.
+    let hop = hop().next_hop(&one).or_next_hop(&two).with(|config| config.pool = Pooling::Off).start().await;
     let send = || hop.send("<a@b.test>", &["<c@d.test>"], MAIL);
     assert!(send().await.starts_with("250"));
     assert_eq!((one.mails().len(), two.mails().len()), (1, 0));

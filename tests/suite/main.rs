@@ -46,6 +46,7 @@ mod mtas;
 mod mutations;
 mod outcomes;
 mod policy_records;
+mod pool;
 mod properties;
 mod pseudonyms;
 mod public_reports;

@@ -135,15 +135,24 @@ impl Row<'_> {
         if crate::hop::is_tagged(&mail.data) { "free".into() } else { "spent".into() }
     }
 
-    /// What the session's next mail meets.
+    /// What the session's next mail meets: its own connection, one that waits for whoever comes next, or none.
     async fn connection(&mut self) -> String {
-        let Some(client) = &mut self.client else { return "closed".into() };
+        let waits = || self.hop.server.snapshot().pipeline.shared.metrics.text().contains("\nfirstclick_next_hop_parked 1\n");
+        let Some(client) = &mut self.client else {
+            poll("the session ends", || (self.hop.server.open_sessions() == 0).then_some(())).await;
+            return if waits() { "parked".into() } else { "closed".into() };
+        };
+        let waits = waits();
         let (connections, lines) = (self.sink.connections(), self.sink.lines().len());
         let reply = client.send("<a@b.test>", &["<c@d.test>"], PROBE).await;
         if reply.is_empty() {
             return "closed".into();
         }
         assert!(reply.starts_with("250"), "{}: the next mail of the session: {reply}", self.name);
+        if waits {
+            assert_eq!(self.sink.connections(), connections, "{}: it is used again", self.name);
+            return "parked".into();
+        }
         match (self.sink.connections() - connections, self.sink.lines()[lines..].iter().any(|line| line == "RSET")) {
             (0, true) => "kept, RSET".into(),
             (0, false) => "kept".into(),

@@ -30,7 +30,8 @@ use crate::service::{BELIEVING, MAIL, arc_signed, tagged};
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_takes_effect_in_mid_session_and_a_bad_one_does_not() {
     let sink = Sink::start().await;
-    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), BELIEVING);
+    // The session's connection is its own: a pool is emptied by a reload.
+    let folder = Folder::new(&format!("next_hop = \"{}\"\npool = \"off\"", sink.address), BELIEVING);
     let process = folder.run().await;
     let mut client = Client::connect(process.address).await;
     client.greet().await;

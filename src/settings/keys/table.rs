@@ -108,6 +108,12 @@ pub const KEYS: &[Key] = &[
         "Authorities for `verified`, in PEM; without it, the system's.",
     ),
     Key::new(
+        "smtp.pool",
+        Kind::Word(&["on", "off"]),
+        Preset::Default("\"on\""),
+        "Whether connections to the next hop are kept for the next session. on: after a mail that was accepted, for 4 seconds. off: each session has its own.",
+    ),
+    Key::new(
         "smtp.certificate",
         Kind::File,
         Preset::Unset("\"/etc/firstclick/hop.pem\""),

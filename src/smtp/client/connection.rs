@@ -7,7 +7,7 @@ use std::{
     fmt,
     future::poll_fn,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -16,6 +16,7 @@ use std::{
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncBufRead as _, AsyncBufReadExt as _, AsyncWrite as _, AsyncWriteExt as _, BufReader},
+    task::coop::unconstrained,
     time::timeout,
 };
 use tokio_rustls::rustls::ClientConfig;
@@ -121,9 +122,11 @@ impl Connection {
     }
 
     /// Whether nothing has come that nobody asked for, the connection's end included. Asked before each command: a reply
-    /// too many would be taken for the answer to it, and a mail for delivered that was not.
+    /// too many would be taken for the answer to it, and a mail for delivered that was not. Unconstrained: a task that has used up
+    /// its turn would be told that nothing is there.
     pub(super) fn is_quiet(&mut self) -> bool {
-        Pin::new(&mut self.stream).poll_fill_buf(&mut Context::from_waker(Waker::noop())).is_pending()
+        let look = pin!(unconstrained(poll_fn(|context| Pin::new(&mut self.stream).poll_fill_buf(context).map(drop))));
+        look.poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Whether TLS is in use.

@@ -4,17 +4,26 @@
 //! is underneath: those that send mails refuse legal paths, stop at the first refused recipient, and take replies that
 //! RFC 5321 allows for errors.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls_pki_types::ServerName;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 use tokio_rustls::rustls::ClientConfig;
 
-use super::{connection::Connection, sending::Sending};
+use super::{connection::Connection, pool::Pool, sending::Sending};
 use crate::{
+    limits,
     smtp::{
         codec::{
-            command::Command,
+            attributes::Attributes,
+            command::{Command, PathCommand},
             extensions::{Extension, Extensions},
             reply::Reply,
         },
@@ -29,10 +38,79 @@ pub struct NextHop {
     pub(super) connection: Box<Connection>,
     extensions: Extensions,
     pub(super) deadlines: Deadlines,
+    key: Key,
+    /// When it was opened.
+    since: Instant,
+    /// Transactions that were begun on it.
+    transactions: usize,
+    standing: Standing,
+    /// The pool of the configuration by which it was opened; none while it waits there.
+    pub(super) home: Option<Arc<Pool>>,
+    /// Command lines on their way out.
+    lines: Vec<u8>,
+}
+
+/// A command of a transaction.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'s> {
+    /// RSET.
+    Reset,
+    /// XFORWARD: for whom the mail is.
+    Forward(&'s Attributes),
+    /// MAIL.
+    Mail(&'s PathCommand),
+    /// RCPT.
+    Recipient(&'s PathCommand),
+}
+
+/// What a connection has in common with the one that a session would open in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
     /// `HOST:PORT` as the configuration names it.
-    name: Arc<str>,
-    /// The TLS policy under which the connection was opened.
-    tls: ClientTls,
+    pub name: Arc<str>,
+    /// The address that the name led to.
+    pub address: SocketAddr,
+    /// The address that it leaves from. The system chooses it: no setting does yet.
+    pub source: IpAddr,
+    /// The TLS policy under which it was opened.
+    pub tls: ClientTls,
+    /// What came of the policy.
+    pub achieved: Achieved,
+    /// The name in EHLO.
+    pub hello: String,
+}
+
+/// The TLS of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Achieved {
+    /// None: it is not wanted, or the next hop does not offer it.
+    Clear,
+    /// None: the next hop offers it, and the handshake failed. Another try may be luckier.
+    ClearFallback,
+    /// TLS.
+    Encrypted,
+}
+
+/// What the next hop may hold against a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing: whatever was begun on it was accepted to its end.
+    Spotless,
+    /// It replied 4xx or 5xx, or a transaction was given up. Servers count either, until they slow down or hang up.
+    Blemished,
+}
+
+impl Key {
+    /// Whether a session that wants this next hop, by this configuration, would open such a connection.
+    #[must_use]
+    pub fn serves(&self, name: &str, config: &Config) -> bool {
+        let encryption = match config.next_hop_tls {
+            ClientTls::Off => self.achieved == Achieved::Clear,
+            ClientTls::Opportunistic => true,
+            ClientTls::Required | ClientTls::Verified => self.achieved == Achieved::Encrypted,
+        };
+        *self.name == *name && self.tls == config.next_hop_tls && self.hello == config.hostname && encryption
+    }
 }
 
 /// An error between the hop and the next hop. No mail was refused by it.
@@ -102,6 +180,7 @@ impl NextHop {
                     if hop.extensions.has(Extension::StartTls) {
                         tracing::warn!(next_hop = name, %error, "next hop: the mails go in the clear");
                         hop = Self::greet(address, name, config).await?;
+                        hop.key.achieved = Achieved::ClearFallback;
                     }
                     Ok(hop)
                 }
@@ -120,7 +199,8 @@ impl NextHop {
         let stream = TcpStream::connect(address).await.map_err(unreachable)?;
         // A next hop on this machine that is down: the kernel may choose its port to leave from, and the connection meets
         // itself. Held open, it would keep the next hop from its own port.
-        if stream.local_addr().is_ok_and(|local| local == address) {
+        let source = stream.local_addr().map_err(unreachable)?;
+        if source == address {
             return Err(HopError::Unreachable("connection refused".into()));
         }
         stream.set_nodelay(true).map_err(unreachable)?;
@@ -128,8 +208,19 @@ impl NextHop {
             connection: Box::new(Connection::new(Channel::Clear(stream))),
             extensions: Extensions::default(),
             deadlines: config.deadlines,
-            name: name.into(),
-            tls: config.next_hop_tls,
+            key: Key {
+                name: name.into(),
+                address,
+                source: source.ip(),
+                tls: config.next_hop_tls,
+                achieved: Achieved::Clear,
+                hello: config.hostname.clone(),
+            },
+            since: Instant::now(),
+            transactions: 0,
+            standing: Standing::Spotless,
+            home: None,
+            lines: Vec::new(),
         };
         let greeting = hop.next_reply(config.deadlines.reply).await?;
         match greeting.code() {
@@ -169,9 +260,11 @@ impl NextHop {
         if reply.code() != 220 {
             return Err(HopError::Tls(format!("STARTTLS was answered with {reply}")));
         }
-        let host = self.name.rsplit_once(':').map_or(&*self.name, |(host, _)| host).trim_matches(['[', ']']);
+        let named = &*self.key.name;
+        let host = named.rsplit_once(':').map_or(named, |(host, _)| host).trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned()).map_err(|error| HopError::Tls(error.to_string()))?;
         self.connection.encrypt(tls, name).await.map_err(|error| HopError::Tls(error.to_string()))?;
+        self.key.achieved = Achieved::Encrypted;
         self.hello(config).await
     }
 
@@ -184,7 +277,13 @@ impl NextHop {
     /// `HOST:PORT` as the configuration names it.
     #[must_use]
     pub const fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.key.name
+    }
+
+    /// What another connection must have in common with it to stand in for it.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
     }
 
     /// Whether TLS is in use.
@@ -193,10 +292,33 @@ impl NextHop {
         self.connection.is_encrypted()
     }
 
-    /// Whether a configuration still names it and wants the same of TLS: a reload may have changed either.
+    /// Whether a session would open it by this configuration, too: a reload may have changed what is wanted.
     #[must_use]
     pub fn suits(&self, config: &Config) -> bool {
-        self.tls == config.next_hop_tls && config.next_hops.iter().any(|named| **named == *self.name)
+        config.next_hops.iter().any(|named| self.key.serves(named, config))
+    }
+
+    /// Whether a transaction was begun on it: the next hop may have closed it since.
+    #[must_use]
+    pub const fn is_used(&self) -> bool {
+        self.transactions > 0
+    }
+
+    /// Counts a transaction that begins on it.
+    pub(super) const fn begins_transaction(&mut self) {
+        self.transactions += 1;
+    }
+
+    /// Notes that a transaction on it is given up.
+    pub(super) const fn is_given_up(&mut self) {
+        self.standing = Standing::Blemished;
+    }
+
+    /// Until when it may wait for another session, now that its mail was accepted; none where it may not. Its time may be over.
+    pub(super) fn parkable_until(&mut self, now: Instant) -> Option<Instant> {
+        let may = self.standing == Standing::Spotless && self.key.achieved != Achieved::ClearFallback && self.is_quiet();
+        let end = (now + limits::PARKED_IDLE).min(self.since + limits::PARKED_AGE);
+        may.then_some(if self.transactions < limits::PARKED_MAILS { end } else { now })
     }
 
     /// Sends commands and returns each one's reply, in one group where the next hop announces PIPELINING (RFC 2920). Not
@@ -205,22 +327,22 @@ impl NextHop {
     /// # Errors
     /// Where no reply comes, or one that ends no command (1yz, 3yz); it is then unknown how many of the commands were carried
     /// out.
-    pub async fn commands(mut self, commands: &[Command]) -> Result<(Self, Vec<Reply>), HopError> {
-        let mut replies = Vec::with_capacity(commands.len());
-        if self.extensions.has(Extension::Pipelining) && commands.len() > 1 {
-            let mut lines = Vec::new();
-            for command in commands {
-                command.write(&mut lines);
+    pub async fn commands(mut self, steps: &[Step<'_>]) -> Result<(Self, Vec<Reply>), HopError> {
+        let mut replies = Vec::with_capacity(steps.len());
+        let group = if self.extensions.has(Extension::Pipelining) { steps.len().max(1) } else { 1 };
+        for group in steps.chunks(group) {
+            self.lines.clear();
+            for step in group {
+                step.write(self.extensions, &mut self.lines);
             }
             self.expect_quiet()?;
-            self.send(&lines).await?;
-            for _ in commands {
+            self.send().await?;
+            for _ in group {
                 replies.push(self.next_reply(self.deadlines.reply).await?);
             }
-        } else {
-            for command in commands {
-                replies.push(self.exchange(command, self.deadlines.reply).await?);
-            }
+        }
+        if replies.iter().any(|reply| reply.code() >= 400) {
+            self.standing = Standing::Blemished;
         }
         match replies.iter().find(|reply| !reply.is_final()) {
             Some(odd) => Err(HopError::UnexpectedReply(odd.clone())),
@@ -243,7 +365,10 @@ impl NextHop {
     }
 
     /// The reply, and the connection unless 421 closes it (RFC 5321 section 3.8).
-    pub(super) fn replied(self, reply: Reply) -> Sent {
+    pub(super) fn replied(mut self, reply: Reply) -> Sent {
+        if !reply.is_accepted() {
+            self.standing = Standing::Blemished;
+        }
         let hop = (reply.code() != 421).then_some(self);
         Sent::Replied { reply, hop }
     }
@@ -253,21 +378,30 @@ impl NextHop {
         let _ = self.exchange(&Command::Quit, LAST_WORDS).await;
     }
 
+    /// The same, and waits until the next hop has closed the connection, two seconds more at most: only then it counts for nothing.
+    pub(super) async fn leave(mut self) {
+        if self.exchange(&Command::Quit, LAST_WORDS).await.is_ok() {
+            let _ = timeout(LAST_WORDS, self.connection.reply()).await;
+        }
+    }
+
+    /// Whether nothing has come that nobody asked for.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.connection.is_quiet()
+    }
+
     /// A next hop that sends a reply to no command is out of step, or has closed the connection: an error either way.
     fn expect_quiet(&mut self) -> Result<(), HopError> {
-        if self.connection.is_quiet() { Ok(()) } else { Err(HopError::Broken("connection closed, or a reply too many".into())) }
+        if self.is_quiet() { Ok(()) } else { Err(HopError::Broken("connection closed, or a reply too many".into())) }
     }
 
     /// Sends one command and reads its reply, within a deadline.
     async fn exchange(&mut self, command: &Command, patience: Duration) -> Result<Reply, HopError> {
         self.expect_quiet()?;
-        let mut line = Vec::new();
-        command.write(&mut line);
-        let exchange = async {
-            self.send(&line).await?;
-            self.reply().await
-        };
-        timeout(patience, exchange).await.map_err(|_| HopError::TimedOut)?
+        self.lines.clear();
+        command.write(&mut self.lines);
+        self.send().await?;
+        self.next_reply(patience).await
     }
 
     pub(super) async fn next_reply(&mut self, patience: Duration) -> Result<Reply, HopError> {
@@ -278,9 +412,26 @@ impl NextHop {
         self.connection.reply().await.map_err(|error| HopError::Broken(error.to_string()))
     }
 
-    async fn send(&mut self, lines: &[u8]) -> Result<(), HopError> {
-        let sent = timeout(self.deadlines.reply, self.connection.send(lines)).await.map_err(|_| HopError::TimedOut)?;
+    /// Sends the command lines.
+    async fn send(&mut self) -> Result<(), HopError> {
+        let sent = timeout(self.deadlines.reply, self.connection.send(&self.lines)).await.map_err(|_| HopError::TimedOut)?;
         sent.map_err(|error| HopError::Broken(error.to_string()))
+    }
+}
+
+impl Step<'_> {
+    /// Writes the line with its CRLF, for a next hop that announces these.
+    fn write(&self, announced: Extensions, out: &mut Vec<u8>) {
+        match self {
+            Self::Reset => out.extend_from_slice(b"RSET"),
+            Self::Forward(client) => {
+                out.extend_from_slice(b"XFORWARD");
+                client.write(announced.forwarded(), out);
+            }
+            Self::Mail(path) => path.write("MAIL FROM:", out),
+            Self::Recipient(path) => path.write("RCPT TO:", out),
+        }
+        out.extend_from_slice(b"\r\n");
     }
 }
 

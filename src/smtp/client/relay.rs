@@ -1,27 +1,24 @@
-//! A session's side towards the next hop: its connection, opened when it is needed and used for one mail after another.
+//! A session's side towards the next hop: its connection, taken when it is needed and given back after each mail.
 //!
-//! Commands go on as they come, so that the next hop's refusals are the upstream's. A connection that was closed between
-//! two mails is opened again, because nothing of the next mail was accepted on it; never within one.
+//! Commands go on as they come, so that the next hop's refusals are the upstream's. After a mail that was accepted the connection
+//! waits in the pool for whoever comes next; one that may not wait there stays with its session. A connection that was closed
+//! between two mails is replaced by a new one, once, because nothing of the next mail was accepted on it; never within one.
 
 use std::sync::Arc;
 
 use tokio_rustls::rustls::ClientConfig;
 
 use super::{
-    next_hop::{HopError, NextHop, Sent},
-    route::Route,
+    next_hop::{HopError, NextHop, Sent, Step},
+    pool::Pool,
+    route::{Parked, Route},
     sending::Sending,
 };
 use crate::{
     clock::Stopwatch,
     mail::{Delivery, Outcome},
     smtp::{
-        codec::{
-            attributes::Attributes,
-            command::{Command, PathCommand},
-            extensions::{Extension, Extensions},
-            reply::Reply,
-        },
+        codec::{attributes::Attributes, command::PathCommand, extensions::Extensions, reply::Reply},
         config::Config,
     },
 };
@@ -35,6 +32,8 @@ pub(crate) struct Destination<'a> {
     pub(crate) tls: Option<&'a Arc<ClientConfig>>,
     /// The next hops in their order, and which could not be reached lately.
     pub(crate) route: &'a Route,
+    /// Where connections wait that were opened by this configuration.
+    pub(crate) pool: &'a Arc<Pool>,
 }
 
 /// A session's connection to a next hop, where it has one.
@@ -45,7 +44,6 @@ pub(crate) struct Relay(Option<Connected>);
 struct Connected {
     hop: NextHop,
     transaction: Transaction,
-    age: Age,
 }
 
 /// The state of the transaction on a connection (RFC 5321 section 3.3).
@@ -60,13 +58,13 @@ enum Transaction {
     Abandoned,
 }
 
-/// Whether a connection has served a mail.
+/// Where a connection comes from that a transaction begins on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Age {
-    /// No MAIL was sent on it yet: an error is about the next hop, and is not tried again.
-    Fresh,
-    /// A mail went over it; the next hop may have closed it since, so MAIL may be tried on another one.
-    Used,
+enum Origin {
+    /// It was opened for this transaction: an error is about the next hop, and is not tried again.
+    New,
+    /// The session had it, or it waited in the pool. The next hop may have closed it meanwhile, so a new one may replace it.
+    Kept,
 }
 
 /// What a transaction starts with: MAIL, the recipients that came in the same group, and the client.
@@ -97,58 +95,81 @@ pub(crate) enum MailOutcome {
 }
 
 impl Relay {
-    /// What the next hop announces; see [`Extensions::of_an_unknown_next_hop`] where it cannot be reached.
+    /// What the next hop announces: on the session's connection, or as it was heard a moment ago, or on a connection that is opened
+    /// to ask; see [`Extensions::of_an_unknown_next_hop`] where it cannot be reached.
     pub(crate) async fn extensions(&mut self, to: Destination<'_>) -> Extensions {
         self.abandon();
-        let Ok(connected) = self.checkout(to).await else { return Extensions::of_an_unknown_next_hop() };
+        if self.0.is_none()
+            && let Some(extensions) = to.pool.announced()
+        {
+            return extensions;
+        }
+        let Ok((connected, _)) = self.checkout(to, Parked::Wanted(to.pool)).await else { return Extensions::of_an_unknown_next_hop() };
         let extensions = connected.hop.extensions();
         self.0 = Some(connected);
         extensions
     }
 
-    /// Whether commands may go in one group: the next hop announces PIPELINING (RFC 2920).
-    pub(crate) fn takes_pipelines(&self) -> bool {
-        self.0.as_ref().is_some_and(|connected| connected.hop.extensions().has(Extension::Pipelining))
-    }
-
-    /// Takes a connection for a transaction: the session's own, or a new one. A pool that sessions share would be asked here.
-    async fn checkout(&mut self, to: Destination<'_>) -> Result<Connected, HopError> {
+    /// Takes a connection for a transaction: the session's own, one that waits in the pool, or a new one.
+    async fn checkout(&mut self, to: Destination<'_>, parked: Parked<'_>) -> Result<(Connected, Origin), HopError> {
         match self.0.take() {
-            Some(connected) if connected.hop.suits(to.config) => return Ok(connected),
+            Some(connected) if connected.hop.suits(to.config) => return Ok((connected, Origin::Kept)),
             // The next hop that a reload left out.
             Some(connected) => connected.hop.quit().await,
             None => {}
         }
-        let hop = to.route.connect(to.config, to.tls).await?;
-        tracing::debug!(next_hop = &**hop.name(), tls = hop.is_encrypted(), "next hop: connected");
-        Ok(Connected { hop, transaction: Transaction::None, age: Age::Fresh })
+        let mut hop = to.route.find(to.config, to.tls, parked).await.inspect_err(|_| to.pool.forget())?;
+        let origin = if hop.is_used() { Origin::Kept } else { Origin::New };
+        if origin == Origin::New {
+            tracing::debug!(next_hop = &**hop.name(), tls = hop.is_encrypted(), "next hop: connected");
+            to.pool.learn(hop.extensions());
+        }
+        hop.home = Some(Arc::clone(to.pool));
+        Ok((Connected { hop, transaction: Transaction::None }, origin))
     }
 
-    /// Gives a connection back after its transaction. A pool that sessions share would take it here.
-    fn release(&mut self, hop: NextHop, transaction: Transaction) {
-        self.0 = Some(Connected { hop, transaction, age: Age::Used });
+    /// Gives a connection back whose mail was accepted: to the pool, or to the session where it may not wait there.
+    fn release(&mut self, mut hop: NextHop) {
+        let home = hop.home.take();
+        let left = match &home {
+            Some(pool) => pool.park(hop),
+            None => Some(hop),
+        };
+        self.0 = left.map(|mut hop| {
+            hop.home = home;
+            Connected { hop, transaction: Transaction::None }
+        });
     }
 
     /// Begins a transaction. `announced` are the extensions in the hop's reply to the upstream's EHLO.
     pub(crate) async fn begin(&mut self, to: Destination<'_>, announced: Extensions, mail: Beginning<'_>) -> MailOutcome {
-        let mut is_kept = self.0.as_ref().is_some_and(|connected| connected.hop.suits(to.config));
+        let mut parked = Parked::Wanted(to.pool);
         loop {
-            let connected = match self.checkout(to).await {
-                Ok(connected) => connected,
+            let (connected, origin) = match self.checkout(to, parked).await {
+                Ok(found) => found,
                 Err(error) => return MailOutcome::Failed(failed(&error)),
             };
-            if !is_kept && !connected.hop.extensions().covers(announced) {
+            let begun = if connected.hop.extensions().covers(announced) {
+                start(connected, mail).await
+            } else if origin == Origin::Kept {
+                connected.hop.leave().await;
+                Err(HopError::Broken("it does not announce what the upstream was offered".into()))
+            } else {
+                // Else every session would be offered the same again.
+                to.pool.forget();
                 self.0 = Some(connected);
                 return MailOutcome::Changed;
-            }
-            match start(connected, mail).await {
-                Ok((hop, mail, recipients)) => {
-                    let is_open = mail.is_accepted();
-                    self.release(hop, if is_open { Transaction::Open } else { Transaction::Abandoned });
+            };
+            match begun {
+                Ok((connected, mail, recipients)) => {
+                    self.0 = Some(connected);
                     return MailOutcome::Replied { mail, recipients };
                 }
-                // It was closed since the last mail, and nothing of this one has been accepted on it.
-                Err(HopError::Broken(_)) if is_kept => is_kept = false,
+                // Nothing of this mail has been accepted on it.
+                Err(HopError::Broken(_)) if origin == Origin::Kept => {
+                    to.pool.replaced();
+                    parked = Parked::Unwanted(to.pool);
+                }
                 Err(error) => return MailOutcome::Failed(failed(&error)),
             }
         }
@@ -158,16 +179,16 @@ impl Relay {
     ///
     /// # Errors
     /// The reply for the upstream where the connection, and with it the transaction, is lost.
-    pub(crate) async fn recipient(&mut self, recipient: PathCommand) -> Result<Reply, Reply> {
-        let hop = self.open_transaction().ok_or_else(lost)?;
-        let (hop, replies) = tell(hop, &[Command::Rcpt(recipient)]).await.map_err(|error| failed(&error))?;
-        self.release(hop, Transaction::Open);
+    pub(crate) async fn recipient(&mut self, recipient: &PathCommand) -> Result<Reply, Reply> {
+        let Connected { hop, transaction } = self.open_transaction().ok_or_else(lost)?;
+        let (hop, replies) = tell(hop, &[Step::Recipient(recipient)]).await.map_err(|error| failed(&error))?;
+        self.0 = Some(Connected { hop, transaction });
         replies.into_iter().next().ok_or_else(unexpected_reply)
     }
 
     /// The connection on which a transaction is open.
-    fn open_transaction(&mut self) -> Option<NextHop> {
-        self.0.take_if(|connected| connected.transaction == Transaction::Open).map(|connected| connected.hop)
+    fn open_transaction(&mut self) -> Option<Connected> {
+        self.0.take_if(|connected| connected.transaction == Transaction::Open)
     }
 
     /// Sends DATA in the open transaction; returns the next hop's name, and the way for the mail. Dropped half-way it closes the
@@ -175,7 +196,7 @@ impl Relay {
     pub(crate) async fn data(&mut self) -> (Arc<str>, Result<Sending, Sent>) {
         match self.open_transaction() {
             None => (Arc::from(""), Err(Sent::NotSent(HopError::Broken("connection closed".into())))),
-            Some(hop) => (Arc::clone(hop.name()), hop.data().await),
+            Some(Connected { hop, .. }) => (Arc::clone(hop.name()), hop.data().await),
         }
     }
 
@@ -200,8 +221,10 @@ impl Relay {
                     500.. => Delivery::Refused,
                     _ => Delivery::Deferred,
                 };
-                if let Some(hop) = hop {
-                    self.release(hop, if delivery == Delivery::Accepted { Transaction::None } else { Transaction::Abandoned });
+                match hop {
+                    Some(hop) if delivery == Delivery::Accepted => self.release(hop),
+                    Some(hop) => self.0 = Some(Connected { hop, transaction: Transaction::Abandoned }),
+                    None => {}
                 }
                 (delivery, reply)
             }
@@ -233,6 +256,7 @@ impl Relay {
     pub(crate) fn abandon(&mut self) {
         if let Some(connected) = self.0.as_mut().filter(|connected| connected.transaction == Transaction::Open) {
             connected.transaction = Transaction::Abandoned;
+            connected.hop.is_given_up();
         }
     }
 
@@ -246,31 +270,38 @@ impl Relay {
 
 /// RSET where a transaction was abandoned, XFORWARD where the next hop announces it, then MAIL and RCPT. Returns the replies to
 /// MAIL and to each RCPT.
-async fn start(connected: Connected, beginning: Beginning<'_>) -> Result<(NextHop, Reply, Vec<Reply>), HopError> {
-    let Connected { hop, transaction, age } = connected;
+async fn start(connected: Connected, beginning: Beginning<'_>) -> Result<(Connected, Reply, Vec<Reply>), HopError> {
+    let Connected { mut hop, transaction } = connected;
+    let is_used = hop.is_used();
+    hop.begins_transaction();
     let mut commands = Vec::with_capacity(3 + beginning.recipients.len());
     if transaction != Transaction::None {
-        commands.push(Command::Rset);
+        commands.push(Step::Reset);
     }
-    if hop.extensions().has(Extension::Xforward) {
-        commands.push(Command::Xforward(beginning.client.clone()));
+    if !hop.extensions().forwarded().is_empty() {
+        commands.push(Step::Forward(beginning.client));
     }
     let before = commands.len();
-    commands.push(Command::Mail(beginning.mail.clone()));
-    commands.extend(beginning.recipients.iter().cloned().map(Command::Rcpt));
+    commands.push(Step::Mail(beginning.mail));
+    commands.extend(beginning.recipients.iter().map(Step::Recipient));
     let (hop, replies) = tell(hop, &commands).await?;
     // A next hop that closes an idle session replies 421 to the command that comes first, and means the session, not this mail.
-    let about_session = if age == Age::Used { before + 1 } else { before };
+    let about_session = if is_used { before + 1 } else { before };
     if let Some(closing) = replies.iter().take(about_session).find(|reply| reply.code() == 421) {
         return Err(HopError::Broken(format!("closed with {}", closing.code())));
     }
+    // The next hop would go on with what it was told of the client before.
+    if is_used && replies.iter().take(before).any(|reply| !reply.is_accepted()) {
+        return Err(HopError::Broken("the client of another mail stands".into()));
+    }
     let mut replies = replies.into_iter().skip(before);
     let mail = replies.next().ok_or_else(|| HopError::Broken("connection closed".into()))?;
-    Ok((hop, mail, replies.collect()))
+    let transaction = if mail.is_accepted() { Transaction::Open } else { Transaction::Abandoned };
+    Ok((Connected { hop, transaction }, mail, replies.collect()))
 }
 
 /// Sends commands; logs why there are no replies.
-async fn tell(hop: NextHop, commands: &[Command]) -> Result<(NextHop, Vec<Reply>), HopError> {
+async fn tell(hop: NextHop, commands: &[Step<'_>]) -> Result<(NextHop, Vec<Reply>), HopError> {
     let name = Arc::clone(hop.name());
     let answer = hop.commands(commands).await;
     if let Err(error) = &answer {

@@ -15,7 +15,10 @@ use tokio::{
 };
 use tokio_rustls::rustls::ClientConfig;
 
-use super::next_hop::{HopError, NextHop};
+use super::{
+    next_hop::{HopError, NextHop},
+    pool::Pool,
+};
 use crate::{failures::Failures, smtp::config::Config};
 
 /// How `HOST:PORT` becomes addresses.
@@ -83,10 +86,19 @@ impl Route {
     /// # Errors
     /// That of the last one tried. None is tried once four times `deadlines.connect` are over.
     pub async fn connect(&self, config: &Config, tls: Option<&Arc<ClientConfig>>) -> Result<NextHop, HopError> {
+        self.find(config, tls, Parked::None).await
+    }
+
+    /// The same, where connections may wait in a pool.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(super) async fn find(&self, config: &Config, tls: Option<&Arc<ClientConfig>>, parked: Parked<'_>) -> Result<NextHop, HopError> {
         let mut search = Search {
             route: self,
             config,
             tls,
+            parked,
             // The upstream waits for its answer to MAIL, five minutes at most (RFC 5321 section 4.5.3.2.2).
             end: Instant::now() + config.deadlines.connect * 4,
             tried: HashSet::new(),
@@ -97,6 +109,9 @@ impl Route {
             config.next_hops.iter().map(String::as_str).partition(|name| dead.contains(&Target::Name((*name).to_owned())));
         let mut addresses_for_later = Vec::new();
         for name in names {
+            if let Some(hop) = parked.take(name, config) {
+                return Ok(hop);
+            }
             for address in search.resolve(name).await {
                 if dead.contains(&Target::Address(address)) {
                     addresses_for_later.push((name, address));
@@ -111,6 +126,9 @@ impl Route {
             }
         }
         for name in names_for_later {
+            if let Some(hop) = parked.take(name, config) {
+                return Ok(hop);
+            }
             for address in search.resolve(name).await {
                 if let Some(hop) = search.connect(name, address).await {
                     return Ok(hop);
@@ -140,11 +158,40 @@ impl Route {
     }
 }
 
+/// What becomes of the connections that wait, where one is wanted.
+#[derive(Clone, Copy)]
+pub(super) enum Parked<'p> {
+    /// One of them will do.
+    Wanted(&'p Pool),
+    /// A new one is wanted; they only must not stand in its way.
+    Unwanted(&'p Pool),
+    /// There is no pool.
+    None,
+}
+
+impl Parked<'_> {
+    fn take(self, name: &str, config: &Config) -> Option<NextHop> {
+        match self {
+            Self::Wanted(pool) => pool.take(name, config),
+            Self::Unwanted(_) | Self::None => None,
+        }
+    }
+
+    /// Closes those to an address; returns whether there were any.
+    async fn evict(self, address: SocketAddr) -> bool {
+        match self {
+            Self::Wanted(pool) | Self::Unwanted(pool) => pool.evict(address).await,
+            Self::None => false,
+        }
+    }
+}
+
 /// One search for a next hop that greets.
 struct Search<'a> {
     route: &'a Route,
     config: &'a Config,
     tls: Option<&'a Arc<ClientConfig>>,
+    parked: Parked<'a>,
     /// The time after which none is tried.
     end: Instant,
     tried: HashSet<SocketAddr>,
@@ -182,7 +229,13 @@ impl Search<'_> {
         if Instant::now() >= self.end || !self.tried.insert(address) {
             return None;
         }
-        match NextHop::connect(address, next_hop, self.config, self.tls).await {
+        let mut found = NextHop::connect(address, next_hop, self.config, self.tls).await;
+        // It may take no more connections of one client than are open already.
+        let may_be_full = matches!(found, Err(HopError::Refused(_) | HopError::Broken(_) | HopError::Unreachable(_)));
+        if may_be_full && self.parked.evict(address).await {
+            found = NextHop::connect(address, next_hop, self.config, self.tls).await;
+        }
+        match found {
             Ok(hop) => {
                 self.route.is_alive(&Target::Address(address));
                 if let Some(failures) = &self.route.failures {

@@ -53,8 +53,9 @@ impl Attributes {
         if count == 0 { Err(CommandError::Syntax) } else { Ok(found) }
     }
 
-    /// Writes all four attributes, each behind a blank.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    /// Writes the attributes of these names, each behind a blank; what is not known is said to be so, or it would stay as it was
+    /// for the mail before.
+    pub fn write(&self, names: Names, out: &mut Vec<u8>) {
         let protocol = self.protocol.map(|protocol| match protocol {
             Protocol::Smtp => "SMTP",
             Protocol::Esmtp => "ESMTP",
@@ -63,15 +64,51 @@ impl Attributes {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("IPV6:{address}"),
         });
-        for (name, value) in
-            [("NAME", self.name.as_deref()), ("ADDR", address.as_deref()), ("HELO", self.helo.as_deref()), ("PROTO", protocol)]
-        {
-            out.extend_from_slice(format!(" {name}=").as_bytes());
+        for (_, name) in NAMES.iter().enumerate().filter(|(at, _)| names.0 & (1 << at) != 0) {
+            out.push(b' ');
+            out.extend_from_slice(name.as_bytes());
+            out.push(b'=');
+            let value = match *name {
+                "NAME" => self.name.as_deref(),
+                "ADDR" => address.as_deref(),
+                "HELO" => self.helo.as_deref(),
+                "PROTO" => protocol,
+                _ => None,
+            };
             match value {
                 Some(value) => encode_xtext(value, out),
                 None => out.extend_from_slice(UNAVAILABLE.as_bytes()),
             }
         }
+    }
+}
+
+/// The attributes of XFORWARD but SOURCE, which is never sent: Postfix takes an unknown one for LOCAL, and rewrites the header of
+/// local mails.
+const NAMES: [&str; 6] = ["NAME", "ADDR", "PORT", "HELO", "PROTO", "IDENT"];
+
+/// Names of attributes: those that a next hop takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Names(u8);
+
+impl Names {
+    /// Those that [`Attributes`] has.
+    pub const KNOWN: Self = Self(0b1_1011);
+
+    /// All of them.
+    pub const ALL: Self = Self(0b11_1111);
+
+    /// Reads what stands behind XFORWARD in the reply to EHLO.
+    #[must_use]
+    pub fn read(announced: &str) -> Self {
+        let is_among = |name: &str| announced.split(' ').any(|word| word.eq_ignore_ascii_case(name));
+        Self(NAMES.iter().enumerate().filter(|(_, name)| is_among(name)).fold(0, |set, (at, _)| set | 1 << at))
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
     }
 }
 
@@ -135,6 +172,10 @@ mod tests {
         let mut wire = Vec::new();
         Command::Xforward(Attributes { helo: Some("a=b c+é".into()), ..found }).write(&mut wire);
         assert_eq!(wire, b"XFORWARD NAME=[UNAVAILABLE] ADDR=192.0.2.7 HELO=a+3Db+20c+2B+C3+A9 PROTO=[UNAVAILABLE]\r\n");
+        let mut wire = Vec::new();
+        Attributes { helo: Some("a.test".into()), ..Attributes::default() }.write(Names::read("ident source ADDR X HELO"), &mut wire);
+        assert_eq!(wire, b" ADDR=[UNAVAILABLE] HELO=a.test IDENT=[UNAVAILABLE]");
+        assert_eq!((Names::read("PROTO HELO ADDR NAME"), Names::read("")), (Names::KNOWN, Names::default()));
         for odd in [
             "XCLIENT",
             "XCLIENT ADDR",

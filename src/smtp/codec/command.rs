@@ -3,7 +3,7 @@
 //! A library that parses addresses also rewrites them or refuses legal ones (see docs/decisions.md). The hop needs no
 //! address, only the stretch between the angle brackets, so that is what is kept.
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, Names};
 
 /// A command, from an upstream or for a next hop (RFC 5321 section 4.1.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,11 +123,11 @@ impl Command {
             Self::StartTls => out.extend_from_slice(b"STARTTLS"),
             Self::Xclient(client) => {
                 out.extend_from_slice(b"XCLIENT");
-                client.write(out);
+                client.write(Names::KNOWN, out);
             }
             Self::Xforward(client) => {
                 out.extend_from_slice(b"XFORWARD");
-                client.write(out);
+                client.write(Names::KNOWN, out);
             }
         }
         out.extend_from_slice(b"\r\n");
@@ -159,7 +159,8 @@ impl PathCommand {
         Ok(Self { path: path.to_owned(), parameters: parameters.join(" ") })
     }
 
-    fn write(&self, keyword: &str, out: &mut Vec<u8>) {
+    /// Writes the line without its CRLF; `keyword` is `MAIL FROM:` or `RCPT TO:`.
+    pub fn write(&self, keyword: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(keyword.as_bytes());
         out.extend_from_slice(self.path.as_bytes());
         if !self.parameters.is_empty() {

@@ -1,6 +1,6 @@
 //! The service extensions that are known here (RFC 5321 section 2.2.1): one table, read and written.
 
-use super::reply::Reply;
+use super::{attributes::Names, reply::Reply};
 
 /// A service extension, by its EHLO keyword.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub struct Extensions {
     bits: u16,
     /// Octets behind SIZE; 0 where there is no number, which sets no limit (RFC 1870 section 4).
     size: usize,
+    /// What stands behind XFORWARD.
+    forwarded: Names,
 }
 
 impl Extensions {
@@ -98,8 +100,11 @@ impl Extensions {
         for line in ehlo.text().iter().skip(1) {
             let (keyword, rest) = line.split_once(' ').unwrap_or((line, ""));
             let Some(row) = TABLE.iter().find(|row| row.keyword.eq_ignore_ascii_case(keyword)) else { continue };
-            found =
-                if row.extension == Extension::Size { found.sized(rest.trim().parse().unwrap_or(0)) } else { found.with(row.extension) };
+            found = match row.extension {
+                Extension::Size => found.sized(rest.trim().parse().unwrap_or(0)),
+                Extension::Xforward => Self { forwarded: Names::read(rest), ..found.with(row.extension) },
+                other => found.with(other),
+            };
         }
         found
     }
@@ -126,11 +131,19 @@ impl Extensions {
         }
     }
 
-    /// Whether a session whose reply to EHLO offered `announced` can go on with a next hop that announces these.
+    /// Whether a session whose reply to EHLO offered `announced` can go on with a next hop that announces these. A mail of the size
+    /// that was offered has to fit.
     #[must_use]
     pub fn covers(self, announced: Self) -> bool {
         let needed = TABLE.iter().filter(|row| row.missing == Missing::Closes && announced.has(row.extension));
-        needed.into_iter().all(|row| self.has(row.extension))
+        let fits = announced.size().is_none_or(|offered| self.size == 0 || offered <= self.size);
+        fits && needed.into_iter().all(|row| self.has(row.extension))
+    }
+
+    /// The attributes that XFORWARD takes.
+    #[must_use]
+    pub const fn forwarded(self) -> Names {
+        self.forwarded
     }
 
     /// Whether an extension is among them.
@@ -148,7 +161,8 @@ impl Extensions {
     /// This set and one more extension.
     #[must_use]
     pub const fn with(self, extension: Extension) -> Self {
-        Self { bits: self.bits | (1 << extension as u16), ..self }
+        let forwarded = if matches!(extension, Extension::Xforward) { Names::ALL } else { self.forwarded };
+        Self { bits: self.bits | (1 << extension as u16), forwarded, ..self }
     }
 
     /// This set and SIZE with a number of octets.
@@ -194,6 +208,8 @@ mod tests {
     fn what_an_upstream_may_rely_on_has_to_stay() {
         let announced = ehlo(&["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "STARTTLS", "SIZE 10"]);
         assert!(ehlo(&["8BITMIME", "SIZE"]).covers(announced));
+        assert!(ehlo(&["8BITMIME", "SIZE 10"]).covers(announced));
+        assert!(!ehlo(&["8BITMIME", "SIZE 9"]).covers(announced));
         for less in [&["8BITMIME"][..], &["SIZE"], &[]] {
             assert!(!ehlo(less).covers(announced), "{less:?}");
         }

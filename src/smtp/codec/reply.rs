@@ -124,14 +124,18 @@ impl ReplyReader {
     /// [`NoReply`]; nothing that follows belongs to the reply then.
     pub fn take(&mut self, piece: &[u8]) -> Result<Option<Reply>, NoReply> {
         let room = (CODE + limits::REPLY_LINE).saturating_sub(self.line.len());
-        self.line.extend_from_slice(piece.get(..room).unwrap_or(piece));
         let ends = piece.ends_with(b"\n");
+        if !ends || !self.line.is_empty() {
+            self.line.extend_from_slice(piece.get(..room).unwrap_or(piece));
+        }
         self.came = (self.came.0 + usize::from(ends), self.came.1.saturating_add(piece.len()));
         let is_endless = self.came.0 > limits::REPLY_LINES || self.came.1 > limits::REPLY_OCTETS;
         if !ends {
             return if is_endless { Err(NoReply::Endless) } else { Ok(None) };
         }
-        let line = std::mem::take(&mut self.line);
+        let kept = std::mem::take(&mut self.line);
+        // A line that came in one piece is read where it is.
+        let line = if kept.is_empty() { piece.get(..room).unwrap_or(piece) } else { &kept };
         let text = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
         let more = self.read(line.get(..text).unwrap_or_default())?;
         if more && is_endless {
@@ -170,6 +174,11 @@ impl ReplyReader {
 
 /// Text that may stand in a reply and in a log; control characters, and octets of what is not UTF-8, become `?`.
 fn shown(text: &[u8]) -> String {
+    if let Ok(text) = std::str::from_utf8(text)
+        && !text.chars().any(char::is_control)
+    {
+        return text.to_owned();
+    }
     let whole = match std::str::from_utf8(text) {
         // Cut inside a character.
         Err(error) if error.error_len().is_none() => text.get(..error.valid_up_to()).unwrap_or_default(),

@@ -26,7 +26,11 @@ use crate::{
         memory::MemoryBudget,
         permits::{ClientKey, Permits},
     },
-    smtp::{client::route::Route, codec::reply::Reply, config::Config},
+    smtp::{
+        client::{pool::Pool, route::Route},
+        codec::reply::Reply,
+        config::Config,
+    },
     tls::{self, TlsError},
 };
 
@@ -47,6 +51,7 @@ pub struct Snapshot {
     pub pipeline: Arc<Pipeline>,
     server_tls: Option<Arc<ServerConfig>>,
     client_tls: Option<Arc<ClientConfig>>,
+    pool: Arc<Pool>,
 }
 
 impl Snapshot {
@@ -57,7 +62,8 @@ impl Snapshot {
     pub fn new(config: Config, pipeline: Arc<Pipeline>) -> Result<Self, TlsError> {
         let server_tls = config.certificate.as_ref().map(tls::server).transpose()?;
         let client_tls = tls::client(config.next_hop_tls, config.authorities.as_deref())?;
-        Ok(Self { config, pipeline, server_tls, client_tls })
+        let pool = Arc::new(Pool::new(config.pool, Arc::clone(&pipeline.shared.metrics)));
+        Ok(Self { config, pipeline, server_tls, client_tls, pool })
     }
 }
 
@@ -74,9 +80,9 @@ impl Server {
         }
     }
 
-    /// Puts another snapshot in force, from each session's next mail on.
+    /// Puts another snapshot in force, from each session's next mail on. Connections to next hops that wait are closed.
     pub fn replace(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+        self.snapshot.swap(Arc::new(snapshot)).pool.close();
     }
 
     /// The snapshot in force.
@@ -121,13 +127,24 @@ pub enum Start {
 /// A listener failed; the drain began because of it.
 pub async fn run(listeners: Vec<Listener>, server: Arc<Server>, shutdown: Shutdown) -> Result<(), ListenerFailed> {
     let metrics = Arc::clone(&server.snapshot().pipeline.shared.metrics);
-    let mut all = Listeners::new("smtp", metrics, OnFailure::Stop, shutdown);
+    let mut all = Listeners::new("smtp", metrics, OnFailure::Stop, shutdown.clone());
     for Listener { socket, start } in listeners {
         let key = if start == Start::Tls { "smtp.listen_tls" } else { "smtp.listen" };
         let name = socket.local_addr().map_or_else(|_| key.to_owned(), |address| format!("{key} {address}"));
         all.listen(name, socket, Arc::new(Sessions { server: Arc::clone(&server), start }));
     }
-    all.run(|| server.snapshot().config.deadlines.drain).await
+    let draining = tokio::spawn({
+        let (server, drain) = (Arc::clone(&server), shutdown.drain.clone());
+        async move {
+            drain.cancelled().await;
+            server.snapshot.load().pool.close();
+        }
+    });
+    let ended = all.run(|| server.snapshot().config.deadlines.drain).await;
+    draining.abort();
+    // A reload may have come in between.
+    server.snapshot.load().pool.close();
+    ended
 }
 
 /// The sessions of one listener.

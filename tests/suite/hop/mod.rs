@@ -11,6 +11,7 @@ pub(crate) mod page;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod sink;
+pub(crate) mod strict;
 
 use std::{
     fs,

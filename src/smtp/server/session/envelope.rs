@@ -8,6 +8,7 @@ use crate::{
         codec::{
             attributes::Attributes,
             command::{Command, PathCommand},
+            extensions::{Extension, Extensions},
             reply::Reply,
         },
         config::Config,
@@ -22,7 +23,7 @@ impl Session {
         if let Some(reply) = refused_by_parameter(&mail, &self.snapshot.config) {
             return (State::Greeted(greeted), self.idle(RefusedBy::Hop, &reply));
         }
-        let recipients = self.recipients_of_the_group().await;
+        let recipients = self.recipients_of_the_group(greeted.announced).await;
         let client = self.client_info.client(&greeted.helo);
         let client = Attributes { protocol: client.protocol.or(Some(greeted.protocol)), ..client };
         let beginning = Beginning { client: &client, mail: &mail, recipients: &recipients };
@@ -66,9 +67,9 @@ impl Session {
         }
     }
 
-    /// The RCPTs that have come behind MAIL already, where the next hop announces PIPELINING (RFC 2920).
-    async fn recipients_of_the_group(&mut self) -> Vec<PathCommand> {
-        let most = if self.relay.takes_pipelines() { GROUP.min(self.snapshot.config.bounds.recipients) } else { 0 };
+    /// The RCPTs that have come behind MAIL already, where the upstream was offered PIPELINING (RFC 2920).
+    async fn recipients_of_the_group(&mut self, announced: Extensions) -> Vec<PathCommand> {
+        let most = if announced.has(Extension::Pipelining) { GROUP.min(self.snapshot.config.bounds.recipients) } else { 0 };
         let mut recipients = Vec::new();
         while recipients.len() < most {
             let Some(Ok(Command::Rcpt(recipient))) = self.connection.peek().map(Command::parse) else { break };
@@ -87,11 +88,10 @@ impl Session {
             let reply = Reply::new(452, "4.5.3 too many recipients, send the rest in another mail");
             return (State::InTransaction(greeted, open), self.idle(RefusedBy::Hop, &reply));
         }
-        let path = recipient.path.clone();
-        let next = match self.relay.recipient(recipient).await {
+        let next = match self.relay.recipient(&recipient).await {
             Ok(reply) if reply.is_accepted() => {
                 self.answer(RefusedBy::NextHop, &reply);
-                open.recipients.push(path);
+                open.recipients.push(recipient.path);
                 Next::Go
             }
             Ok(reply) if reply.code() == 421 => {

@@ -201,6 +201,7 @@ impl Session {
             }
             (Command::Rset, state) => {
                 self.relay.abandon();
+                self.client_info.mail = None;
                 (state.reset(), self.idle(RefusedBy::Hop, &ok()))
             }
             (Command::Noop, state) => (state, self.idle(RefusedBy::Hop, &ok())),
@@ -351,7 +352,7 @@ impl Session {
 
 /// The next hops that a session's mails go to.
 fn destination<'a>(server: &'a Server, snapshot: &'a Snapshot) -> Destination<'a> {
-    Destination { config: &snapshot.config, tls: snapshot.client_tls.as_ref(), route: &server.route }
+    Destination { config: &snapshot.config, tls: snapshot.client_tls.as_ref(), route: &server.route, pool: &snapshot.pool }
 }
 
 fn ok() -> Reply {

@@ -1,0 +1,495 @@
+//! Connections to the next hop that are kept across sessions: nobody meets what another has brought upon one, no mail is lost or
+//! doubled by it, and none is told to be another's.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use firstclick::{
+    identity::Network,
+    smtp::{
+        config::{Config, Pooling},
+        server::Snapshot,
+    },
+    tls::ClientTls,
+};
+
+use crate::hop::{
+    Client, Hop, Sink,
+    certificate::Authority,
+    faulty::Dice,
+    hop, poll,
+    process::Folder,
+    sink::Act,
+    strict::{Rules, Strict, Taken},
+    stuffed,
+};
+
+async fn start(strict: &Strict) -> Hop {
+    hop().next_hop_at(strict.address).with(|config| config.trusted_upstreams = vec![Network::parse("127.0.0.0/8").unwrap()]).start().await
+}
+
+fn mail(id: &str) -> Vec<u8> {
+    format!("From: a@b.test\r\nTo: c@d.test\r\nSubject: {id}\r\n\r\nx\r\n").into_bytes()
+}
+
+/// Sends a mail in a session of its own.
+async fn send(hop: &Hop, id: &str) -> String {
+    hop.send("<a@b.test>", &["<c@d.test>"], &mail(id)).await
+}
+
+/// A metric's value.
+fn metric(hop: &Hop, name: &str) -> usize {
+    let text = hop.server.snapshot().pipeline.shared.metrics.text();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
+    line.trim().parse().unwrap()
+}
+
+const PARKED: &str = "firstclick_next_hop_parked ";
+
+fn event(hop: &Hop, event: &str) -> usize {
+    metric(hop, &format!("firstclick_next_hop_pool_total{{event=\"{event}\"}} "))
+}
+
+fn replace(hop: &Hop, change: impl FnOnce(&mut Config)) {
+    let before = hop.server.snapshot();
+    let mut config = before.config.clone();
+    change(&mut config);
+    hop.server.replace(Snapshot::new(config, Arc::clone(&before.pipeline)).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_use_one_connection_one_after_another_and_it_ends_in_time() {
+    let sink = Sink::start().await;
+    let hop = hop().next_hop(&sink).start().await;
+    for count in 1..=5 {
+        assert!(send(&hop, "x").await.starts_with("250"));
+        assert_eq!((sink.mails().len(), metric(&hop, PARKED)), (count, 1));
+    }
+    let greetings = sink.lines().iter().filter(|line| line.starts_with("EHLO")).count();
+    assert_eq!((sink.connections(), greetings, event(&hop, "parked"), event(&hop, "reused")), (1, 1, 5, 4));
+    // It waits for seconds, not for ever, and says QUIT.
+    poll("the connection's end", || (sink.lines().last().is_some_and(|line| line == "QUIT")).then_some(())).await;
+    assert_eq!((metric(&hop, PARKED), event(&hop, "closed")), (0, 1));
+    assert!(send(&hop, "x").await.starts_with("250"));
+    assert_eq!(sink.connections(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_can_be_switched_off() {
+    let sink = Sink::start().await;
+    let hop = hop().next_hop(&sink).with(|config| config.pool = Pooling::Off).start().await;
+    for count in 1..=3 {
+        let mut client = hop.client().await;
+        client.greet().await;
+        for _ in 0..2 {
+            assert!(client.send("<a@b.test>", &["<c@d.test>"], &mail("x")).await.starts_with("250"));
+        }
+        assert_eq!((sink.connections(), event(&hop, "parked")), (count, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_the_configuration_too() {
+    for (setting, connections) in [("", 1), ("pool = \"on\"\n", 1), ("pool = \"off\"\n", 3)] {
+        let sink = Sink::start().await;
+        let process = Folder::new(&format!("next_hop = \"{}\"\n{setting}", sink.address), "").run().await;
+        for _ in 0..3 {
+            let mut client = Client::connect(process.address).await;
+            client.greet().await;
+            assert!(client.send("<a@b.test>", &["<c@d.test>"], &mail("x")).await.starts_with("250"));
+        }
+        assert_eq!(sink.connections(), connections, "{setting}");
+    }
+}
+
+/// The hostile one's errors, refused and given up transactions and broken exchanges, each with an honest mail right behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_honest_upstream_does_not_meet_what_a_hostile_one_has_done() {
+    let strict = Strict::start(Rules { errors: 3, ..Rules::default() }).await;
+    let hop = start(&strict).await;
+    let hostile: [&[&str]; 6] = [
+        &["MAIL FROM:<a@b.test>", "RCPT TO:<no@d.test>", "RCPT TO:<no@d.test>", "RCPT TO:<no@d.test>"],
+        &["MAIL FROM:<no@b.test>", "MAIL FROM:<no@b.test>"],
+        &["MAIL FROM:<a@b.test>", "RSET", "MAIL FROM:<a@b.test>", "RSET"],
+        &["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"],
+        // And a mail that is accepted in the end.
+        &["MAIL FROM:<a@b.test>", "RCPT TO:<no@d.test>", "RCPT TO:<no@d.test>", "RCPT TO:<c@d.test>", "DATA", "mail"],
+        &["MAIL FROM:<no@b.test>", "MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA", "mail"],
+    ];
+    for round in 0..4 {
+        for (number, lines) in hostile.iter().enumerate() {
+            let mut client = hop.client().await;
+            client.greet().await;
+            for line in *lines {
+                if *line == "mail" {
+                    client.raw(&stuffed(&mail("hostile"))).await;
+                    assert!(client.reply().await.starts_with("250"));
+                } else {
+                    client.say(line).await;
+                }
+            }
+            // What follows DATA is data.
+            if round % 2 == 0 && lines.last() != Some(&"DATA") {
+                client.say("QUIT").await;
+            }
+            drop(client);
+            for _ in 0..2 {
+                assert!(send(&hop, "honest").await.starts_with("250"), "after {number} in round {round}");
+            }
+        }
+    }
+    let honest: Vec<Taken> = strict.taken().into_iter().filter(|taken| taken.id == "honest").collect();
+    assert_eq!(honest.len(), 48);
+    assert!(honest.iter().all(|taken| taken.errors == 0), "{honest:?}");
+    assert!(honest.iter().filter(|taken| taken.mails > 0).count() > 10, "and connections are used again all the while");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_hop_that_takes_few_mails_of_a_connection_gets_all() {
+    for closes_unasked in [false, true] {
+        let strict = Strict::start(Rules { mails: 3, closes_unasked, ..Rules::default() }).await;
+        let hop = start(&strict).await;
+        for number in 0..20 {
+            assert!(send(&hop, &number.to_string()).await.starts_with("250"), "{number}");
+        }
+        let mut ids: Vec<usize> = strict.taken().iter().map(|taken| taken.id.parse().unwrap()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, (0..20).collect::<Vec<_>>());
+        assert!(strict.taken().iter().all(|taken| taken.mails < 3));
+        assert!(strict.connections().0 < 20, "{:?}", strict.connections());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_carries_a_hundred_mails_at_most() {
+    let strict = Strict::start(Rules::default()).await;
+    let hop = start(&strict).await;
+    let mut client = hop.client().await;
+    client.greet().await;
+    for _ in 0..250 {
+        assert!(client.send("<a@b.test>", &["<c@d.test>"], &mail("x")).await.starts_with("250"));
+    }
+    assert!(strict.taken().iter().all(|taken| taken.mails < 100));
+    assert!(strict.taken().iter().any(|taken| taken.mails > 20), "and more than a few");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_connections_and_a_next_hop_that_starts_again() {
+    let strict = Strict::start(Rules::default()).await;
+    let hop = start(&strict).await;
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = hop.client().await;
+        client.greet().await;
+        for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
+            client.say(line).await;
+        }
+        clients.push(client);
+    }
+    for client in &mut clients {
+        client.raw(&stuffed(&mail("before"))).await;
+    }
+    for client in &mut clients {
+        assert!(client.reply().await.starts_with("250"));
+    }
+    assert_eq!(event(&hop, "parked"), 50);
+    strict.restart().await;
+    let hop = Arc::new(hop);
+    let sending: Vec<_> = (0..50)
+        .map(|number| {
+            let hop = Arc::clone(&hop);
+            tokio::spawn(async move { send(&hop, &format!("after {number}")).await })
+        })
+        .collect();
+    for sent in sending {
+        let reply = sent.await.unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    let mut after: Vec<String> = strict.taken().into_iter().map(|taken| taken.id).filter(|id| id.starts_with("after")).collect();
+    after.sort();
+    after.dedup();
+    assert_eq!((after.len(), strict.taken().len()), (50, 100));
+}
+
+/// More than may wait, and none is lost for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_fifty_do_not_wait() {
+    let strict = Strict::start(Rules::default()).await;
+    let hop = start(&strict).await;
+    let mut clients = Vec::new();
+    for _ in 0..60 {
+        let mut client = hop.client().await;
+        client.greet().await;
+        for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
+            client.say(line).await;
+        }
+        clients.push(client);
+    }
+    for client in &mut clients {
+        client.raw(&stuffed(&mail("x"))).await;
+        assert!(client.reply().await.starts_with("250"));
+        assert!(metric(&hop, PARKED) <= 50);
+    }
+    assert_eq!(event(&hop, "parked") + event(&hop, "full"), 60);
+    // What did not find a place ends with its session.
+    drop(clients);
+    poll("the connections' end", || (strict.connections().1 == 0).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_reply_is_no_answer_to_another_sessions_command() {
+    let strict = Strict::start(Rules::default()).await;
+    let hop = start(&strict).await;
+    assert!(send(&hop, "one").await.starts_with("250"));
+    strict.say(b"250 2.0.0 late\r\n").await;
+    let mut client = hop.client().await;
+    client.greet().await;
+    assert!(client.say("MAIL FROM:<a@b.test>").await.starts_with("250"));
+    assert!(client.say("RCPT TO:<no@d.test>").await.starts_with("550"), "each reply is its command's");
+    assert!(client.say("RCPT TO:<c@d.test>").await.starts_with("250"));
+    client.say("DATA").await;
+    client.raw(&stuffed(&mail("two"))).await;
+    assert!(client.reply().await.starts_with("250"));
+    let taken = strict.taken();
+    assert_eq!((taken.len(), taken[1].connection), (2, 2), "{taken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_empties_it_and_its_tls_policy_holds_from_the_next_mail_on() {
+    let authority = Authority::new();
+    let sink = Sink::start().await.encrypting(authority.server("localhost"));
+    let hop = hop().next_hop(&sink).with(|config| config.next_hop_tls = ClientTls::Off).start().await;
+    let mut open = hop.client().await;
+    open.greet().await;
+    for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
+        open.say(line).await;
+    }
+    assert!(send(&hop, "clear").await.starts_with("250"));
+    assert_eq!(metric(&hop, PARKED), 1);
+    replace(&hop, |config| config.next_hop_tls = ClientTls::Required);
+    assert_eq!(metric(&hop, PARKED), 0);
+    // A mail that was under way is finished as it began, and its connection is nobody else's.
+    open.raw(&stuffed(&mail("under way"))).await;
+    assert!(open.reply().await.starts_with("250"));
+    assert!(send(&hop, "encrypted").await.starts_with("250"));
+    assert!(open.send("<a@b.test>", &["<c@d.test>"], &mail("encrypted")).await.starts_with("250"));
+    assert_eq!(sink.mails().iter().map(|mail| mail.encrypted).collect::<Vec<_>>(), [false, false, true, true]);
+    // The other way round, too.
+    replace(&hop, |config| config.next_hop_tls = ClientTls::Off);
+    assert!(send(&hop, "clear").await.starts_with("250"));
+    assert!(!sink.mails()[4].encrypted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_in_the_clear_for_a_failed_handshake_is_not_kept() {
+    let authority = Authority::new();
+    let sink = Sink::start().await.encrypting(authority.server("localhost"));
+    let hop = hop().next_hop(&sink).start().await;
+    sink.on("STARTTLS", Act::Say("454 4.7.0 not now".into()));
+    for _ in 0..3 {
+        assert!(send(&hop, "x").await.starts_with("250"));
+    }
+    assert_eq!(sink.mails().iter().map(|mail| mail.encrypted).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!(event(&hop, "parked"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_empties_it() {
+    let strict = Strict::start(Rules::default()).await;
+    let mut hop = start(&strict).await;
+    assert!(send(&hop, "x").await.starts_with("250"));
+    let mut busy = hop.client().await;
+    busy.greet().await;
+    for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
+        busy.say(line).await;
+    }
+    let mut other = hop.client().await;
+    other.greet().await;
+    assert!(other.send("<a@b.test>", &["<c@d.test>"], &mail("x")).await.starts_with("250"));
+    assert_eq!(metric(&hop, PARKED), 1);
+    hop.stop();
+    poll("it is empty", || (metric(&hop, PARKED) == 0).then_some(())).await;
+    busy.raw(&stuffed(&mail("x"))).await;
+    assert!(busy.reply().await.starts_with("250"));
+    assert_eq!(metric(&hop, PARKED), 0, "and nothing waits any more");
+    hop.has_stopped().await;
+    poll("all say QUIT", || (strict.connections().1 == 0 && strict.quits() == strict.connections().0).then_some(())).await;
+}
+
+/// A next hop that takes one connection of a client: what waits is used, and makes room where it cannot be.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_takes_no_place_from_a_session() {
+    let strict = Strict::start(Rules { connections: 1, ..Rules::default() }).await;
+    let hop = start(&strict).await;
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        let mut client = hop.client().await;
+        client.greet().await;
+        assert!(client.send("<a@b.test>", &["<c@d.test>"], &mail("x")).await.starts_with("250"));
+        sessions.push(client);
+    }
+    for client in &mut sessions {
+        assert!(client.send("<a@b.test>", &["<c@d.test>"], &mail("x")).await.starts_with("250"), "sessions that stay open share");
+    }
+    assert_eq!((strict.taken().len(), strict.connections().0), (8, 1));
+
+    // Two wait; the one that is taken has come to its end, and the other one is in the way of a new one.
+    strict.now(|rules| rules.connections = 2);
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = hop.client().await;
+        client.greet().await;
+        for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
+            client.say(line).await;
+        }
+        clients.push(client);
+    }
+    for client in &mut clients {
+        client.raw(&stuffed(&mail("x"))).await;
+        assert!(client.reply().await.starts_with("250"));
+    }
+    strict.now(|rules| (rules.connections, rules.mails) = (1, 0));
+    let mut client = hop.client().await;
+    client.greet().await;
+    let reply = client.say("MAIL FROM:<a@b.test>").await;
+    // The new connection says 421 to MAIL as well, which is told: it was reached.
+    assert!(reply.starts_with("421 4.7.0 too many mails"), "{reply}");
+    assert_eq!(strict.connections().0, 4, "refused once, then taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ehlo_is_answered_as_the_next_hop_did_last_and_a_session_is_not_held_to_another_answer() {
+    let strict = Strict::start(Rules::default()).await;
+    let hop = start(&strict).await;
+    assert!(send(&hop, "x").await.starts_with("250"));
+    let before = strict.connections().0;
+    let mut early = hop.client().await;
+    assert!(early.greet().await.contains("SIZE 1000000\r\n"));
+    assert_eq!(strict.connections().0, before, "without a connection");
+    // It comes back and takes smaller mails only: whoever was promised more has to ask again, and is told.
+    strict.now(|rules| rules.extensions[1] = "SIZE 5000".into());
+    strict.restart().await;
+    assert!(early.say("MAIL FROM:<a@b.test> SIZE=9000").await.starts_with("421 4.3.2 the next hop's extensions have changed"));
+    let mut again = hop.client().await;
+    assert!(again.greet().await.contains("SIZE 5000\r\n"));
+    assert!(again.send("<a@b.test>", &["<c@d.test>"], &mail("x")).await.starts_with("250"));
+    assert!(send(&hop, "x").await.starts_with("250"));
+    // Once it takes more again, nobody has to.
+    let mut client = hop.client().await;
+    client.greet().await;
+    strict.now(|rules| rules.extensions[1] = "SIZE 6000".into());
+    strict.restart().await;
+    assert!(client.send("<a@b.test>", &["<c@d.test>"], &mail("x")).await.starts_with("250"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_next_hop_is_down_sessions_open_and_mails_wait() {
+    let strict = Strict::start(Rules::default()).await;
+    let hop = start(&strict).await;
+    assert!(send(&hop, "x").await.starts_with("250"));
+    drop(strict.stop().await);
+    let mut client = hop.client().await;
+    assert!(client.greet().await.contains("8BITMIME"));
+    assert!(client.say("MAIL FROM:<a@b.test>").await.starts_with("451 4.4.1"));
+    // From then on everything is offered that a next hop might carry, so that no mail is returned for the minute.
+    let greeting = hop.client().await.greet().await;
+    assert!(greeting.contains("SMTPUTF8") && greeting.contains("DSN"), "{greeting}");
+    strict.restart().await;
+    assert!(client.say("MAIL FROM:<a@b.test>").await.starts_with("250"), "this session was offered what there is");
+}
+
+/// Sessions, faults and restarts at random: every 250 is there once, what was refused is not, and each mail is told to be its
+/// own client's.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_mails_of_many_clients_through_shared_connections() {
+    let strict = Arc::new(Strict::start(Rules { faults: 80, ..Rules::default() }).await);
+    let hop = Arc::new(start(&strict).await);
+    let (next, dice) = (Arc::new(AtomicUsize::new(0)), Arc::new(Dice::new(3)));
+    let upstreams: Vec<_> = (0..8)
+        .map(|_| {
+            let (hop, strict, next, dice) = (Arc::clone(&hop), Arc::clone(&strict), Arc::clone(&next), Arc::clone(&dice));
+            tokio::spawn(async move {
+                let mut told = HashMap::new();
+                loop {
+                    let mut client = hop.client().await;
+                    client.greet().await;
+                    for _ in 0..=dice.throw(3) {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= 2_000 {
+                            return told;
+                        }
+                        if dice.throw(150) == 0 {
+                            strict.restart().await;
+                        }
+                        let id = format!("m{number}");
+                        // Some say for whom, some leave the name out, and some say nothing.
+                        let client_told = match dice.throw(3) {
+                            0 => format!("NAME={id}.test ADDR=192.0.2.{}", number % 250),
+                            1 => format!("ADDR=198.51.100.{}", number % 250),
+                            _ => String::new(),
+                        };
+                        if !client_told.is_empty() {
+                            client.say(&format!("XFORWARD {client_told}")).await;
+                        }
+                        if dice.throw(10) == 0 {
+                            client.say("MAIL FROM:<a@b.test>").await;
+                            client.say("RCPT TO:<no@d.test>").await;
+                            client.say("RSET").await;
+                            if !client_told.is_empty() {
+                                client.say(&format!("XFORWARD {client_told}")).await;
+                            }
+                        }
+                        let reply = client.send("<a@b.test>", &["<c@d.test>"], &mail(&id)).await;
+                        told.insert(id, (reply.clone(), client_told));
+                        if !reply.starts_with("250") {
+                            client.say("RSET").await;
+                        }
+                        if reply.is_empty() || reply.starts_with("421") {
+                            break;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut told: HashMap<String, (String, String)> = HashMap::new();
+    for upstream in upstreams {
+        told.extend(upstream.await.unwrap());
+    }
+    let (taken, reply_lost) = (strict.taken(), strict.reply_lost());
+    let mut there: HashMap<&str, Vec<&Taken>> = HashMap::new();
+    for mail in &taken {
+        there.entry(&mail.id).or_default().push(mail);
+    }
+    let mut accepted = 0;
+    for (id, (reply, client)) in &told {
+        let found = there.remove(id.as_str()).unwrap_or_default();
+        if reply.starts_with("250") {
+            accepted += 1;
+            assert_eq!(found.len(), 1, "{id}: {reply}");
+        } else {
+            // A restart cuts a reply off, too, where the mail was just taken.
+            assert!(found.len() <= usize::from(reply_lost.contains(id) || reply.starts_with("451 4.4.2")), "{id}: {reply} {found:?}");
+        }
+        for mail in found {
+            let (name, address) = match (client.starts_with("NAME"), client.rsplit_once('=')) {
+                (true, Some((_, address))) => (format!("{id}.test"), address),
+                (_, Some((_, address))) => ("[UNAVAILABLE]".into(), address),
+                (_, None) => ("[UNAVAILABLE]".into(), "127.0.0.1"),
+            };
+            let said = format!("XFORWARD NAME={name} ADDR={address} HELO=");
+            // A new connection whose XFORWARD was refused knows nobody.
+            let is_its_own = mail.client.starts_with(&said) && mail.client.ends_with(" PROTO=ESMTP IDENT=[UNAVAILABLE]");
+            assert!(is_its_own || (mail.client.is_empty() && mail.mails == 0), "{id} of {client}: {}", mail.client);
+        }
+    }
+    assert!(there.is_empty(), "nobody sent {there:?}");
+    let reused = taken.iter().filter(|mail| mail.mails > 0).count();
+    println!("{accepted} accepted, {} on a connection that had carried others, {} connections", reused, strict.connections().0);
+    assert!(accepted > 1_000 && reused > 500 && event(&hop, "replaced") > 0, "the test must try it");
+}
