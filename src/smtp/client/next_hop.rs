@@ -37,8 +37,8 @@ use crate::{
 pub struct NextHop {
     pub(super) connection: Box<Connection>,
     extensions: Extensions,
-    pub(super) deadlines: Deadlines,
-    key: Key,
+    pub(super) deadlines: Box<Deadlines>,
+    key: Box<Key>,
     /// When it was opened.
     since: Instant,
     /// Transactions that were begun on it.
@@ -207,15 +207,15 @@ impl NextHop {
         let mut hop = Self {
             connection: Box::new(Connection::new(Channel::Clear(stream))),
             extensions: Extensions::default(),
-            deadlines: config.deadlines,
-            key: Key {
+            deadlines: Box::new(config.deadlines),
+            key: Box::new(Key {
                 name: name.into(),
                 address,
                 source: source.ip(),
                 tls: config.next_hop_tls,
                 achieved: Achieved::Clear,
                 hello: config.hostname.clone(),
-            },
+            }),
             since: Instant::now(),
             transactions: 0,
             standing: Standing::Spotless,
