@@ -39,8 +39,14 @@ pub fn hash(line: &[u8]) -> String {
 }
 
 pub(super) fn hexadecimal(octets: &[u8]) -> String {
-    octets.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = String::with_capacity(octets.len() * 2);
+    for octet in octets {
+        digits.extend([octet >> 4, octet & 15].map(|half| char::from(HALVES.get(usize::from(half)).copied().unwrap_or_default())));
+    }
+    digits
 }
+
+const HALVES: &[u8; 16] = b"0123456789abcdef";
 
 /// A key derived for this purpose alone, so that one file of keys may serve two.
 pub(super) fn derived(key: &Key) -> Key {
@@ -175,39 +181,34 @@ impl End {
 }
 
 impl Tip {
-    /// The line of the next record, with its line end, linked to the chain; the chain then ends with it.
-    pub(super) fn link(&mut self, record: &Record, key: Option<&Key>) -> String {
-        let line = self.next(record);
-        self.end(key.map(|key| with_mac(line.clone(), MAC, key)).unwrap_or(line))
+    /// Writes the line of the next record, with its line end, behind what is there; the chain then ends with it. With the
+    /// ([`derived`]) key it has a keyed hash.
+    pub(super) fn link(&mut self, text: &mut Vec<u8>, record: &[u8], key: Option<&Key>) {
+        self.line(text, record, key.map(|key| (MAC, key)).as_slice());
     }
 
     /// The line that says that the key changes here, written with both.
-    pub(super) fn rekey(&mut self, time: Timestamp, old: &Key, new: &Key) -> String {
+    pub(super) fn rekey(&mut self, text: &mut Vec<u8>, time: Timestamp, old: &Key, new: &Key) {
         let record = Record::Rekey(RekeyRecord { v: crate::mail::record::VERSION, time, old: name(old), new: name(new) });
-        let line = self.next(&record);
-        self.end(with_mac(with_mac(line, MAC_OLD, old), MAC, new))
+        self.line(text, record.json().as_bytes(), &[(MAC_OLD, &derived(old)), (MAC, &derived(new))]);
     }
 
-    fn next(&self, record: &Record) -> String {
-        let mut line = record.json();
-        line.pop();
-        line.push_str(&format!(",\"prev\":\"{}\",\"n\":{}}}", self.hash, self.n.saturating_add(1)));
-        line
+    fn line(&mut self, text: &mut Vec<u8>, record: &[u8], keys: &[(&str, &Key)]) {
+        let begin = text.len();
+        text.extend_from_slice(record);
+        text.pop();
+        self.n = self.n.saturating_add(1);
+        text.extend_from_slice(format!(",\"prev\":\"{}\",\"n\":{}}}", self.hash, self.n).as_bytes());
+        for (before, key) in keys {
+            let mac = hexadecimal(&key.digest(text.get(begin..).unwrap_or_default()));
+            text.pop();
+            for piece in [before, mac.as_str(), "\"}"] {
+                text.extend_from_slice(piece.as_bytes());
+            }
+        }
+        self.hash = hash(text.get(begin..).unwrap_or_default());
+        text.push(b'\n');
     }
-
-    fn end(&mut self, mut line: String) -> String {
-        *self = Self { n: self.n.saturating_add(1), hash: hash(line.as_bytes()) };
-        line.push('\n');
-        line
-    }
-}
-
-/// The line with the keyed hash of itself.
-fn with_mac(mut line: String, before: &str, key: &Key) -> String {
-    let mac = hexadecimal(&derived(key).digest(line.as_bytes()));
-    line.pop();
-    line.push_str(&format!("{before}{mac}\"}}"));
-    line
 }
 
 /// The text between a line and its keyed hash.
@@ -363,6 +364,22 @@ fn without<'l>(line: &'l [u8], before: &str) -> Option<(Vec<u8>, &'l [u8])> {
 }
 
 #[cfg(test)]
+impl Tip {
+    /// The line of the next record by this key.
+    pub(super) fn next(&mut self, record: &Record, key: Option<&Key>) -> String {
+        let mut text = Vec::new();
+        self.link(&mut text, record.json().as_bytes(), key.map(derived).as_ref());
+        String::from_utf8(text).unwrap()
+    }
+
+    pub(super) fn next_key(&mut self, time: Timestamp, old: &Key, new: &Key) -> String {
+        let mut text = Vec::new();
+        self.rekey(&mut text, time, old, new);
+        String::from_utf8(text).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::fs;
 
@@ -383,7 +400,7 @@ mod tests {
     /// Lines of one chain, so many.
     fn lines(count: i64, key: Option<&Key>) -> Vec<String> {
         let mut tip = Tip { n: 0, hash: GENESIS.to_owned() };
-        (0..count).map(|at| tip.link(&record(1_800_000_000 + at), key)).collect()
+        (0..count).map(|at| tip.next(&record(1_800_000_000 + at), key)).collect()
     }
 
     /// The chain computed anew over what stands in these lines, as somebody without the key can.
@@ -448,11 +465,11 @@ mod tests {
     fn keys_rotate_and_a_key_may_come_late() {
         let mut tip = Tip { n: 0, hash: GENESIS.to_owned() };
         let (old, new) = (key(1), key(2));
-        let mut all: Vec<String> = [None, None, Some(&old), Some(&old)].iter().map(|key| tip.link(&record(1), *key)).collect();
+        let mut all: Vec<String> = [None, None, Some(&old), Some(&old)].iter().map(|key| tip.next(&record(1), *key)).collect();
         let before = tip.clone();
         let at = Timestamp::from_second(1_800_000_000).unwrap();
-        all.push(tip.rekey(at, &old, &new));
-        all.extend((0..2).map(|_| tip.link(&record(1), Some(&new))));
+        all.push(tip.next_key(at, &old, &new));
+        all.extend((0..2).map(|_| tip.next(&record(1), Some(&new))));
         let both = [new.clone(), old.clone()];
         assert_eq!(broken(&[("20261124", &all)], &both), None);
         assert!(broken(&[("20261124", &all)], std::slice::from_ref(&new)).is_some(), "the old key is needed for the old lines");
@@ -464,18 +481,18 @@ mod tests {
         assert!(broken(&[("20261124", &changed)], &both).is_some());
         // Whoever has one of the keys alone changes over nowhere: not in silence, and not with a record of his own.
         let mut other = before.clone();
-        let silent = [&all[..4], &[other.link(&record(1), Some(&new)), other.link(&record(1), Some(&new))]].concat();
+        let silent = [&all[..4], &[other.next(&record(1), Some(&new)), other.next(&record(1), Some(&new))]].concat();
         assert!(broken(&[("20261124", &silent)], &both).unwrap().contains("no `rekey` record"));
         for (old_by, new_by) in [(&new, &new), (&old, &old), (&key(3), &new)] {
             let mut other = before.clone();
-            let forged = [&all[..4], &[other.rekey(at, old_by, new_by), other.link(&record(1), Some(&new))]].concat();
+            let forged = [&all[..4], &[other.next_key(at, old_by, new_by), other.next(&record(1), Some(&new))]].concat();
             assert!(broken(&[("20261124", &forged)], &both).is_some());
         }
         // Nor can a genuine one be used a second time, further on or further back.
         assert!(broken(&[("20261124", &[&all[..3], &all[4..]].concat())], &both).is_some());
         // Nothing without it may follow.
         let mut longer = all;
-        longer.push(tip.link(&record(2), None));
+        longer.push(tip.next(&record(2), None));
         assert!(broken(&[("20261124", &longer)], &both).unwrap().contains("no keyed hash"));
     }
 
@@ -518,7 +535,7 @@ mod tests {
         let second = old(&record(2), &hash(first.trim_end().as_bytes()));
         let dir = folder(&[("20261124", &[first.clone(), second.clone()])]);
         let mut tip = End::find(dir.path()).unwrap().tip;
-        let third = tip.link(&record(3), None);
+        let third = tip.next(&record(3), None);
         assert!(third.contains("\"n\":1}"));
         assert_eq!(broken(&[("20261124", &[first.clone(), second.clone()]), ("20261125", std::slice::from_ref(&third))], &[]), None);
         assert!(broken(&[("20261124", std::slice::from_ref(&first)), ("20261125", std::slice::from_ref(&third))], &[]).is_some());
@@ -539,7 +556,7 @@ mod tests {
                 let report = verify_by(dir.path(), &keys).unwrap();
                 assert_eq!((report.broken, report.unfinished), (None, true), "{cut}");
                 close_torn(dir.path()).unwrap();
-                let start = tip.link(&Record::start(Timestamp::from_second(9).unwrap(), torn), key.as_ref());
+                let start = tip.next(&Record::start(Timestamp::from_second(9).unwrap(), torn), key.as_ref());
                 let path = dir.path().join("audit-20261124.jsonl");
                 let text = fs::read_to_string(&path).unwrap();
                 fs::write(&path, format!("{text}{start}")).unwrap();

@@ -8,7 +8,7 @@ use std::{
     fs::{self, File, Permissions},
     io::{self, Read, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     thread,
     time::Duration,
 };
@@ -17,10 +17,10 @@ use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
 use flate2::{Compression, GzBuilder, bufread::MultiGzDecoder};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
-    AuditConfig, Job, chain,
+    AuditConfig, Handle, chain,
     files::{self, AuditFile, Packing},
 };
 use crate::{
@@ -39,13 +39,13 @@ pub(super) struct Keeper {
     compress: bool,
     live: Arc<ArcSwapOption<String>>,
     /// Ends with the audit's last handle.
-    queue: mpsc::WeakUnboundedSender<Job>,
+    queue: Weak<Handle>,
     /// The file that could not be retired, which the log told of.
     told: Option<String>,
 }
 
 impl Keeper {
-    pub(super) fn new(config: &AuditConfig, live: Arc<ArcSwapOption<String>>, queue: mpsc::WeakUnboundedSender<Job>) -> Self {
+    pub(super) fn new(config: &AuditConfig, live: Arc<ArcSwapOption<String>>, queue: Weak<Handle>) -> Self {
         Self { folder: config.folder.clone(), keep: config.keep, compress: config.compress, live, queue, told: None }
     }
 
@@ -65,7 +65,7 @@ impl Keeper {
     }
 
     fn has_ended(&self) -> bool {
-        self.queue.upgrade().is_none()
+        self.queue.strong_count() == 0
     }
 
     /// Compresses all closed files, and retires the oldest where its time is over. One at a time: a clock that is wrong by years
@@ -104,7 +104,7 @@ impl Keeper {
         let Range { first, last, hash } = range;
         let record = Record::Retired(RetiredRecord { v: record::VERSION, time: now, file: file.name().to_owned(), first, last, hash });
         let (sender, done) = oneshot::channel();
-        let _ = queue.send(Job { record: Some(record), _share: None, waiting: Some(sender) });
+        queue.0.put(Some(&record), 0, Some(sender));
         // The handle must not keep the audit open.
         drop(queue);
         done.blocking_recv().map_err(io::Error::other)?.map_err(io::Error::other)?;
@@ -267,6 +267,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::audit::queue::{Batch, Pace, Queue};
     use crate::{
         audit::{
             verify::{Report, verify_by},
@@ -302,20 +303,23 @@ mod tests {
     impl Kept {
         /// One pass, with a writer that takes what it sends.
         fn pass(&mut self, day: u8, keep: Option<u64>, compress: bool) {
-            let (queue, mut jobs) = mpsc::unbounded_channel::<Job>();
+            let queue = Arc::new(Queue::new());
+            let (taking, handle) = (Arc::clone(&queue), Arc::new(Handle(queue)));
             let mut writer = self.writer.take().unwrap();
             let keep = keep.map(|days| Duration::from_secs(days * 86_400));
             let config = AuditConfig { keep, compress, ..AuditConfig::new(self.folder.path().into()) };
-            let mut keeper = Keeper::new(&config, writer.live(), queue.downgrade());
+            let mut keeper = Keeper::new(&config, writer.live(), Arc::downgrade(&handle));
             let writing = thread::spawn(move || {
-                while let Some(job) = jobs.blocking_recv() {
-                    writer.append(at(day), &[job.record.as_ref().unwrap()]).unwrap();
-                    job.waiting.unwrap().send(Ok(())).unwrap();
+                let mut batch = Batch::default();
+                while taking.take(&mut batch, Duration::from_secs(60), Pace::Single) {
+                    writer.append_lines(at(day), batch.records()).unwrap();
+                    batch.answer(&Ok(()));
+                    taking.done(&mut batch);
                 }
                 writer
             });
             keeper.pass(at(day)).unwrap();
-            drop(queue);
+            drop(handle);
             self.writer = Some(writing.join().unwrap());
         }
 

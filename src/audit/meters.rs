@@ -14,6 +14,7 @@ use crate::mail::record::FileFault;
 pub struct Meters {
     lost: Counter,
     faults: Family<Fault, Counter>,
+    commits: Counter,
     records: Gauge,
     checkpoint: Family<Point, Gauge>,
 }
@@ -41,6 +42,11 @@ impl Meters {
             "Audit files that somebody else touched, and ends of the chain that are missing",
             self.faults.clone(),
         );
+        registry.register(
+            "audit_commits",
+            "How often the disk was waited for, by one exemption or by several at once",
+            self.commits.clone(),
+        );
         registry.register("audit_records", "The number of the newest record", self.records.clone());
         registry.register("audit_checkpoint", "The number of the record of the newest checkpoint, and its hash", self.checkpoint.clone());
     }
@@ -49,6 +55,16 @@ impl Meters {
     #[must_use]
     pub fn records_lost(&self) -> u64 {
         self.lost.get()
+    }
+
+    /// How often the disk was waited for by those who wait for their record, since the start.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.commits.get()
+    }
+
+    pub(super) fn committed(&self) {
+        self.commits.inc();
     }
 
     pub(super) fn lost(&self, records: usize) {

@@ -1,6 +1,6 @@
 //! The audit: every decision on disk, an exemption before it takes effect.
 //!
-//! One thread appends to `audit-YYYYMMDD.jsonl` (UTC) and takes whatever waits in one write. Each line carries its number and
+//! One thread appends to `audit-YYYYMMDD.jsonl` (UTC) and takes whatever waits in one write (see [`queue`]). Each line carries its number and
 //! the SHA-256 of the line before it, across files, and where there is a key a keyed hash, so that a removed or changed line
 //! shows (see [`chain`]). The [`head`] file names the newest record, so that a cut end shows; every hour log and metrics do, too.
 //! A line that a crash cut short is closed at the next start and named by the `start` record behind
@@ -13,6 +13,7 @@ pub mod head;
 mod keep;
 pub mod meters;
 pub mod pseudonym;
+mod queue;
 pub mod verify;
 pub mod watch;
 mod writer;
@@ -26,12 +27,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{
-    runtime::{self, Runtime},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use self::{keep::Keeper, meters::Meters, writer::Writer};
+use self::{
+    keep::Keeper,
+    meters::Meters,
+    queue::{Batch, Pace, Queue, STEP, steps},
+    writer::Writer,
+};
 use crate::{
     clock::{self, Stopwatch},
     edit::tag::Key,
@@ -68,22 +71,20 @@ impl AuditConfig {
 #[derive(Clone)]
 pub struct Audit {
     folder: Arc<Path>,
-    queue: mpsc::UnboundedSender<Job>,
-    /// The bound on the queue: a permit for each [`STEP`] octets.
-    room: Arc<Semaphore>,
+    queue: Arc<Handle>,
     keys: Arc<ArcSwap<Vec<Key>>>,
     meters: Meters,
     /// Where failures are told, once that is known.
     failures: Arc<OnceLock<Arc<Failures>>>,
 }
 
-/// A record in the queue, with its share of the queue's bound.
-struct Job {
-    /// None asks for a checkpoint alone.
-    record: Option<Record>,
-    _share: Option<OwnedSemaphorePermit>,
-    /// Where to send the result once it is on disk; none for most records.
-    waiting: Option<oneshot::Sender<Result<(), AuditError>>>,
+/// The queue of a writer, which is closed with the last of its handles.
+struct Handle(Arc<Queue>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// A place in the queue for one record. Dropped, it gives the place back, and nothing is written.
@@ -91,15 +92,16 @@ struct Job {
 pub struct Slot {
     record: Record,
     share: OwnedSemaphorePermit,
-    queue: mpsc::UnboundedSender<Job>,
+    queue: Arc<Handle>,
 }
 
 impl Slot {
     /// Puts the record into the queue, at once. From then on it is written, whether or not the result is waited for.
     pub fn append_durable(self) -> Durable {
         let (sender, done) = oneshot::channel();
-        // Where the writer's thread has ended nothing is sent, which [`Durable::done`] returns as an error.
-        let _ = self.queue.send(Job { record: Some(self.record), _share: Some(self.share), waiting: Some(sender) });
+        let steps = self.share.num_permits();
+        self.share.forget();
+        self.queue.0.put(Some(&self.record), steps, Some(sender));
         Durable(done)
     }
 }
@@ -195,18 +197,18 @@ impl Audit {
             // As while it runs: tried again, and mails go on as ordinary ones.
             tracing::error!(%error, "no exemption is committed until the audit's head file can be written");
         }
-        let (queue, jobs) = mpsc::unbounded_channel();
+        let queue = Arc::new(Queue::new());
         let (meters, live) = (writer.meters.clone(), writer.live());
         let failures: Arc<OnceLock<Arc<Failures>>> = Arc::default();
         let told = Arc::clone(&failures);
-        let timer = runtime::Builder::new_current_thread().enable_time().build().map_err(fail)?;
-        thread::Builder::new().name("audit".into()).spawn(move || run(&timer, writer, jobs, &told)).map_err(fail)?;
-        let room = Arc::new(Semaphore::new(limits::AUDIT_QUEUE / STEP));
+        let taking = Arc::clone(&queue);
+        thread::Builder::new().name("audit".into()).spawn(move || run(writer, &taking, &told)).map_err(fail)?;
+        let queue = Arc::new(Handle(queue));
         if config.keep.is_some() || config.compress {
-            let keeper = Keeper::new(config, live, queue.downgrade());
+            let keeper = Keeper::new(config, live, Arc::downgrade(&queue));
             thread::Builder::new().name("audit-keep".into()).spawn(move || keeper.run()).map_err(fail)?;
         }
-        Ok(Self { folder, queue, room, keys, meters, failures })
+        Ok(Self { folder, queue, keys, meters, failures })
     }
 
     /// Tells failures of the disk here from now on.
@@ -234,14 +236,14 @@ impl Audit {
     pub async fn settle(&self) -> Result<(), AuditError> {
         self.wait_for_room(limits::AUDIT_QUEUE).await?;
         let (sender, done) = oneshot::channel();
-        let _ = self.queue.send(Job { record: None, _share: None, waiting: Some(sender) });
+        self.queue.0.put(None, 0, Some(sender));
         Durable(done).done().await
     }
 
     /// Octets of the records that wait to be written now, roughly.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        (limits::AUDIT_QUEUE / STEP).saturating_sub(self.room.available_permits()) * STEP
+        (limits::AUDIT_QUEUE / STEP).saturating_sub(self.queue.0.room.available_permits()) * STEP
     }
 
     /// The folder of the audit's files.
@@ -255,7 +257,11 @@ impl Audit {
     /// # Errors
     /// [`AuditError::Busy`]: no room in time.
     pub async fn wait_for_room(&self, weight: usize) -> Result<(), AuditError> {
-        let room = tokio::time::timeout(limits::AUDIT_WAIT, self.room.acquire_many(steps(weight))).await;
+        let (room, steps) = (&self.queue.0.room, steps(weight));
+        if room.available_permits() >= steps as usize {
+            return Ok(());
+        }
+        let room = tokio::time::timeout(limits::AUDIT_WAIT, room.acquire_many(steps)).await;
         room.ok().and_then(Result::ok).map(drop).ok_or(AuditError::Busy)
     }
 
@@ -265,15 +271,18 @@ impl Audit {
     /// # Errors
     /// [`AuditError::Busy`]: no room in time.
     pub async fn slot(&self, record: Record) -> Result<Slot, AuditError> {
-        let room = Arc::clone(&self.room).acquire_many_owned(steps(record.weight()));
+        let room = Arc::clone(&self.queue.0.room).acquire_many_owned(steps(record.weight()));
         let share = tokio::time::timeout(limits::AUDIT_WAIT, room).await.ok().and_then(Result::ok).ok_or(AuditError::Busy)?;
-        Ok(Slot { record, share, queue: self.queue.clone() })
+        Ok(Slot { record, share, queue: Arc::clone(&self.queue) })
     }
 
     /// Puts a record into the queue without waiting; where there is no room it is dropped, and the log says so.
-    pub fn append_now(&self, record: Record) {
-        if let Ok(share) = Arc::clone(&self.room).try_acquire_many_owned(steps(record.weight())) {
-            let _ = self.queue.send(Job { record: Some(record), _share: Some(share), waiting: None });
+    pub fn append_now(&self, record: &Record) {
+        let queue = &self.queue.0;
+        if let Ok(share) = queue.room.try_acquire_many(steps(record.weight())) {
+            let steps = share.num_permits();
+            share.forget();
+            queue.put(Some(record), steps, None);
         } else {
             self.meters.lost(1);
             tracing::error!(id = record.id().unwrap_or_default(), "the audit disk is too slow: a record was dropped");
@@ -282,8 +291,8 @@ impl Audit {
 
     /// Puts a record that is no mail's into the queue, without waiting. Where the queue is more than half full it is dropped:
     /// mails come first.
-    pub fn append_aside(&self, record: Record) {
-        if self.room.available_permits() < limits::AUDIT_QUEUE / STEP / 2 {
+    pub fn append_aside(&self, record: &Record) {
+        if self.queue.0.room.available_permits() < limits::AUDIT_QUEUE / STEP / 2 {
             tracing::warn!("the audit is busy: what was done with a guard link was not put on record");
             return;
         }
@@ -300,34 +309,17 @@ impl Audit {
     }
 }
 
-/// Octets of the queue's bound for one permit.
-const STEP: usize = 1024;
-
-/// The permits for a record; one that is larger than the queue takes all of them.
-fn steps(weight: usize) -> u32 {
-    u32::try_from(weight.div_ceil(STEP).clamp(1, limits::AUDIT_QUEUE / STEP)).unwrap_or(u32::MAX)
-}
-
 /// Writes what comes until all handles are dropped. Between records, and at least once in [`TICK`], it looks after the rest.
-fn run(timer: &Runtime, mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Job>, failures: &OnceLock<Arc<Failures>>) {
-    let mut batch = Vec::new();
-    let mut watch = Watch::start();
-    loop {
-        let taken = timer.block_on(async { tokio::time::timeout(TICK, jobs.recv_many(&mut batch, BATCH)).await });
-        if taken == Ok(0) {
-            break;
-        }
-        // Whoever waited too long has passed the mail as an ordinary one, and writes that instead.
-        batch.retain(|job: &Job| job.waiting.as_ref().is_none_or(|waiting| !waiting.is_closed()));
-        let is_idle = batch.is_empty();
-        let somebody_waits = batch.iter().any(|job| job.waiting.is_some());
-        if !is_idle {
+fn run(mut writer: Writer, queue: &Queue, failures: &OnceLock<Arc<Failures>>) {
+    let (mut batch, mut pace, mut watch) = (Batch::default(), Pace::Single, Watch::start());
+    while queue.take(&mut batch, TICK, pace) {
+        if !batch.is_empty() {
+            pace = if batch.awaited > 1 { Pace::Several } else { Pace::Single };
+            batch.leave_out_abandoned();
             take(&mut writer, &mut batch, failures.get());
+            queue.done(&mut batch);
         }
         watch.look(&mut writer, failures.get());
-        if !is_idle && !somebody_waits {
-            thread::sleep(GATHER);
-        }
     }
     if let Err(error) = writer.close() {
         tracing::error!(%error, "the audit's last checkpoint could not be made");
@@ -335,13 +327,13 @@ fn run(timer: &Runtime, mut writer: Writer, mut jobs: mpsc::UnboundedReceiver<Jo
 }
 
 /// Writes what was taken from the queue, and tells whoever waits.
-fn take(writer: &mut Writer, batch: &mut Vec<Job>, failures: Option<&Arc<Failures>>) {
-    let records: Vec<&Record> = batch.iter().filter_map(|job| job.record.as_ref()).collect();
-    let mut outcome = writer.append(clock::now(), &records);
-    if outcome.is_ok() && batch.iter().any(|job| job.waiting.is_some()) {
+fn take(writer: &mut Writer, batch: &mut Batch, failures: Option<&Arc<Failures>>) {
+    let mut outcome = writer.append_lines(clock::now(), batch.records());
+    if outcome.is_ok() && batch.awaited > 0 {
+        writer.meters.committed();
         outcome = writer.secure().and_then(|()| writer.is_in_place());
     }
-    if outcome.is_ok() && batch.iter().any(|job| job.record.is_none()) {
+    if outcome.is_ok() && batch.asks_to_settle() {
         outcome = writer.close();
     }
     if outcome.is_ok() && writer.is_begun {
@@ -349,17 +341,14 @@ fn take(writer: &mut Writer, batch: &mut Vec<Job>, failures: Option<&Arc<Failure
         let _ = writer.secure();
     }
     if let Err(error) = &outcome {
-        writer.meters.lost(batch.iter().filter(|job| job.waiting.is_none()).count());
+        writer.meters.lost(batch.unawaited());
         if let Some(failures) = failures {
             failures.failed(error);
         }
     } else if let Some(failures) = failures {
         failures.worked();
     }
-    for sender in batch.drain(..).filter_map(|job| job.waiting) {
-        // The receiver may have been dropped.
-        let _ = sender.send(outcome.as_ref().copied().map_err(|error| AuditError::Write(error.to_string())));
-    }
+    batch.answer(&outcome.map_err(|error| AuditError::Write(error.to_string())));
 }
 
 /// When the writer last did what is done from time to time.
@@ -402,13 +391,6 @@ const TICK: Duration = Duration::from_secs(1);
 const SECURED: Duration = Duration::from_secs(10);
 /// How often log and metrics are told the newest record.
 const CHECKPOINT: Duration = Duration::from_hours(1);
-
-/// Pause after records that nobody waits for, so that under load one write, and one waking of this thread, serves many
-/// mails. An exemption waits so long at most.
-const GATHER: Duration = Duration::from_millis(1);
-
-/// Records taken in one write.
-const BATCH: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -467,23 +449,41 @@ mod tests {
     fn what_nobody_waits_for_any_more_is_not_written() {
         let folder = TempDir::new().unwrap();
         let writer = Writer::open(&AuditConfig::new(folder.path().into()), Arc::default(), clock::now()).unwrap();
-        let (queue, jobs) = mpsc::unbounded_channel();
-        let room = Arc::new(Semaphore::new(10));
-        let share = || Arc::clone(&room).try_acquire_owned().unwrap();
+        let queue = Queue::new();
+        let permits = queue.room.available_permits();
         for (number, keeps) in [true, false, true, false].into_iter().enumerate() {
             let (sender, receiver) = oneshot::channel();
             let outcome = Record::outcome(clock::now(), format!("mail-{number}"), crate::mail::Outcome::cancelled());
-            queue.send(Job { record: Some(outcome), _share: Some(share()), waiting: Some(sender) }).map_err(drop).unwrap();
+            queue.room.try_acquire().unwrap().forget();
+            queue.put(Some(&outcome), 1, Some(sender));
             if keeps {
                 std::mem::forget(receiver);
             }
         }
-        drop(queue);
-        run(&runtime::Builder::new_current_thread().enable_time().build().unwrap(), writer, jobs, &OnceLock::new());
+        queue.close();
+        run(writer, &queue, &OnceLock::new());
         let text = fs::read_to_string(only_file(folder.path())).unwrap();
         let written: Vec<bool> = (0..4).map(|number| text.contains(&format!("mail-{number}"))).collect();
         assert_eq!(written, [true, false, true, false], "{text}");
-        assert_eq!(room.available_permits(), 10);
+        assert_eq!(queue.room.available_permits(), permits);
+    }
+
+    /// Those who come at once share what the disk costs, and each is on disk when it is told so.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn exemptions_that_come_at_once_share_a_commit() {
+        let folder = TempDir::new().unwrap();
+        let audit = Audit::open(folder.path()).unwrap();
+        for _ in 0..3 {
+            audit.append_durable(record()).await.unwrap();
+        }
+        assert_eq!(audit.meters().commits(), 3, "one by one");
+        let appended = (0..50).map(|_| audit.append_durable(record()));
+        for outcome in futures_util::future::join_all(appended).await {
+            outcome.unwrap();
+        }
+        let commits = audit.meters().commits() - 3;
+        assert!(commits <= 5, "{commits} for 50");
+        assert_eq!(fs::read_to_string(only_file(folder.path())).unwrap().lines().count(), 54);
     }
 
     #[tokio::test]

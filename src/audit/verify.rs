@@ -437,9 +437,9 @@ mod tests {
         let mut tip = Tip { n: 0, hash: GENESIS.to_owned() };
         let time = |at: usize| Timestamp::from_second(second + i64::try_from(at).unwrap()).unwrap();
         let line = |at: usize| match at.cmp(&(count / 2)) {
-            std::cmp::Ordering::Less => tip.link(&Record::start(time(at), false), Some(&old)),
-            std::cmp::Ordering::Equal => tip.rekey(time(at), &old, &new),
-            std::cmp::Ordering::Greater => tip.link(&Record::start(time(at), false), Some(&new)),
+            std::cmp::Ordering::Less => tip.next(&Record::start(time(at), false), Some(&old)),
+            std::cmp::Ordering::Equal => tip.next_key(time(at), &old, &new),
+            std::cmp::Ordering::Greater => tip.next(&Record::start(time(at), false), Some(&new)),
         };
         let lines = (0..count).map(line).collect();
         (lines, tip)

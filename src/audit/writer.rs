@@ -16,7 +16,7 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use super::{
     AuditConfig, AuditError,
-    chain::{self, End, Tip},
+    chain::{self, End, Tip, derived},
     files::{self, FileError},
     head::{self, Head, HeadFile, Reach},
     meters::Meters,
@@ -95,6 +95,8 @@ pub(super) struct Writer {
     pub(super) is_ahead: bool,
     /// The newest checkpoint that log and metrics were told.
     told: Option<Tip>,
+    /// What was written last: its memory is used again.
+    text: Vec<u8>,
     /// The name of the file that is written to, for whoever looks after the others.
     live: Arc<ArcSwapOption<String>>,
     pub(super) meters: Meters,
@@ -148,6 +150,7 @@ impl Writer {
             is_begun: false,
             is_ahead: false,
             told: None,
+            text: Vec::new(),
             live: Arc::default(),
             meters: Meters::default(),
         };
@@ -220,8 +223,14 @@ impl Writer {
         Arc::clone(&self.live)
     }
 
-    /// Appends records, all or none, behind what else there is to say: that a file was touched, that the key has changed.
+    /// Appends records, as [`Writer::append_lines`].
     pub(super) fn append(&mut self, now: Timestamp, records: &[&Record]) -> io::Result<()> {
+        let records: Vec<String> = records.iter().map(|record| record.json()).collect();
+        self.append_lines(now, records.iter().map(String::as_bytes))
+    }
+
+    /// Appends records, as JSON, all or none, behind what else there is to say: that a file was touched, that the key has changed.
+    pub(super) fn append_lines<'r>(&mut self, now: Timestamp, records: impl Iterator<Item = &'r [u8]>) -> io::Result<()> {
         if let Some(day) = &self.open
             && let Some(what) = day.fault(&self.folder)?
         {
@@ -233,23 +242,28 @@ impl Writer {
         }
         let keys = self.keys.load_full();
         let rekeyed = self.by.as_ref().zip(keys.first()).filter(|(old, new)| chain::name(old) != chain::name(new));
-        if records.is_empty() && self.fault.is_none() && rekeyed.is_none() {
+        let mut records = records.peekable();
+        if records.peek().is_none() && self.fault.is_none() && rekeyed.is_none() {
             return Ok(());
         }
-        let (mut text, mut tip) = (String::new(), self.tip.clone());
+        let (mut text, mut tip) = (std::mem::take(&mut self.text), self.tip.clone());
+        text.clear();
         let fault = self.fault.take();
         if let Some(fault) = &fault {
             // First, as it says to which record this one is linked; and so by the key of that one.
-            text.push_str(&tip.link(fault, keys.first().map(|newest| self.by.as_ref().unwrap_or(newest))));
+            let key = keys.first().map(|newest| derived(self.by.as_ref().unwrap_or(newest)));
+            tip.link(&mut text, fault.json().as_bytes(), key.as_ref());
         }
         if let Some((old, new)) = rekeyed {
-            text.push_str(&tip.rekey(now, old, new));
+            tip.rekey(&mut text, now, old, new);
             tracing::info!(old = chain::name(old), new = chain::name(new), "the audit's key changes");
         }
+        let key = keys.first().map(derived);
         for record in records {
-            text.push_str(&tip.link(record, keys.first()));
+            tip.link(&mut text, record, key.as_ref());
         }
         let written = self.write(now, &text);
+        self.text = text;
         match written {
             Ok(()) => {
                 self.meters.newest(tip.n);
@@ -261,9 +275,9 @@ impl Writer {
     }
 
     /// Writes whole lines to the file of the day.
-    fn write(&mut self, now: Timestamp, text: &str) -> io::Result<()> {
+    fn write(&mut self, now: Timestamp, text: &[u8]) -> io::Result<()> {
         let mut day = self.day_of(now)?;
-        let written = day.file.write_all(text.as_bytes());
+        let written = day.file.write_all(text);
         if written.is_ok() {
             day.length += text.len() as u64;
         } else {
@@ -485,7 +499,7 @@ mod tests {
                         n: left as u64,
                         hash: if left == 0 { chain::GENESIS.into() } else { chain::hash(lines[left - 1].trim_end().as_bytes()) },
                     };
-                    let others: String = (left..8).map(|_| tip.link(&Record::start(at("2026-11-24T12:00:01Z"), false), None)).collect();
+                    let others: String = (left..8).map(|_| tip.next(&Record::start(at("2026-11-24T12:00:01Z"), false), None)).collect();
                     fs::write(&aside, others).unwrap();
                     assert!(broken(folder.path(), &keys).unwrap().contains("changed, removed or put in"));
                 }

@@ -18,7 +18,7 @@ pub(super) fn in_force(pipeline: &Pipeline, policy: &Policy, before: &Policy, mo
     let (added, changed, gone) = (&change.added, &change.changed, &change.gone);
     tracing::info!(policy = policy.short(), mode, entries = policy.entries.len(), ?added, ?changed, ?gone, "policy in force");
     if let Some(audit) = &pipeline.shared.audit {
-        audit.append_now(Record::Policy(PolicyRecord {
+        audit.append_now(&Record::Policy(PolicyRecord {
             v: VERSION,
             time: clock::now(),
             by: by.into(),
@@ -36,7 +36,7 @@ pub(super) fn in_force(pipeline: &Pipeline, policy: &Policy, before: &Policy, mo
 /// Puts on record that a changed configuration was refused, with its first mistake.
 pub(super) fn refused(pipeline: &Pipeline, policy: &Policy, mistake: &str) {
     if let Some(audit) = &pipeline.shared.audit {
-        audit.append_now(Record::PolicyRefused(PolicyRefusedRecord {
+        audit.append_now(&Record::PolicyRefused(PolicyRefusedRecord {
             v: VERSION,
             time: clock::now(),
             policy: policy.short().to_owned(),

@@ -315,7 +315,7 @@ fn record_click(
     tracing::info!(id = click.id, kind = kind.code(), client = %click.address, after_s = click.after_s, likely = likely.code(), why = click.why, "guard link");
     context.server.metrics.click(kind);
     if let Some(audit) = &context.server.audit {
-        audit.append_aside(Record::Click(click));
+        audit.append_aside(&Record::Click(click));
     }
 }
 

@@ -72,8 +72,15 @@ impl Record {
     /// The record as JSON, in one line without its end.
     #[must_use]
     pub fn json(&self) -> String {
+        let mut json = Vec::new();
+        self.write(&mut json);
+        String::from_utf8(json).unwrap_or_default()
+    }
+
+    /// Writes the record as [`Record::json`] has it behind what is there.
+    pub fn write(&self, json: &mut Vec<u8>) {
         // Strings, numbers and lists always serialise.
-        serde_json::to_string(self).unwrap_or_else(|_| "{\"type\":\"later\"}".into())
+        let _ = serde_json::to_writer(json, self);
     }
 
     /// The hop's id of the mail that it belongs to; none where it belongs to no mail.

@@ -119,7 +119,7 @@ impl Drop for OpenRecord {
         if let Some(record) = self.close()
             && let Some(audit) = &self.shared.audit
         {
-            audit.append_now(record);
+            audit.append_now(&record);
         }
     }
 }
@@ -263,7 +263,8 @@ impl Ready {
     /// in the log if not.
     pub async fn finish(mut self, outcome: Outcome) {
         self.record.outcome = Some(outcome);
-        let Some(audit) = self.record.shared.audit.clone() else { return };
+        let shared = Arc::clone(&self.record.shared);
+        let Some(audit) = &shared.audit else { return };
         let weight = self.record.record.as_ref().map_or(0, |record| record.weight());
         if audit.wait_for_room(weight).await.is_err() {
             tracing::error!("the audit disk is too slow: a record is dropped; mails are relayed, exemptions stop");

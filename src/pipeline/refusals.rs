@@ -105,7 +105,7 @@ impl Shared {
     pub fn summarise_refusals(&self, now: Timestamp) {
         for refusals in self.refusals.take(now) {
             if let Some(audit) = &self.audit {
-                audit.append_now(Record::Refusals(refusals));
+                audit.append_now(&Record::Refusals(refusals));
             }
         }
     }
@@ -126,7 +126,7 @@ impl Pipeline {
             "mail refused"
         );
         if let Some(audit) = &self.shared.audit {
-            audit.append_now(Record::Refusal(record));
+            audit.append_now(&Record::Refusal(record));
         }
     }
 }

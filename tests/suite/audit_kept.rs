@@ -313,3 +313,45 @@ async fn a_kill_at_any_moment_is_no_alarm() {
     let faults = read_records(&folder.audit()).into_iter().filter(|record| record["type"] == "file").count();
     assert_eq!(faults, 0);
 }
+
+/// Fifty exemptions at once share what the disk costs; and whatever the next hop has of them is on record, should the hop be killed
+/// at that moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn exemptions_at_once_share_a_commit_and_each_is_on_record_before_it_leaves() {
+    let sink = Sink::start().await;
+    let folder = kept(&sink, "");
+    let process = folder.run().await;
+    let address = process.address;
+    let all_at_once = || {
+        (0..50).map(|_| {
+            tokio::spawn(async move {
+                let Some(mut client) = Client::try_connect(address).await else { return };
+                client.greet().await;
+                client.send("<bounce@vendor.test>", &["<bob@corp.example>"], &crate::service::arc_signed()).await;
+            })
+        })
+    };
+    for sent in all_at_once().collect::<Vec<_>>() {
+        sent.await.unwrap();
+    }
+    assert_eq!(sink.mails().iter().filter(|mail| crate::hop::is_tagged(&mail.data)).count(), 50);
+    let page = metrics(&process).await;
+    let commits = page.lines().find_map(|line| line.strip_prefix("firstclick_audit_commits_total ")).unwrap();
+    assert!(commits.parse::<u32>().unwrap() < 50, "{commits} commits");
+    println!("{commits} commits for 50 exemptions");
+    let sending: Vec<_> = all_at_once().collect();
+    poll("ten more mails", || (sink.mails().len() >= 60).then_some(())).await;
+    process.signal("KILL");
+    for sent in sending {
+        sent.abort();
+    }
+    drop(process);
+    let records = read_records(&folder.audit());
+    let ids: Vec<&str> = records.iter().filter(|record| record["decision"] == "act").map(|record| record["id"].as_str().unwrap()).collect();
+    for mail in sink.mails() {
+        let text = String::from_utf8_lossy(&mail.data);
+        assert!(ids.iter().any(|id| text.contains(id)), "no record of {text}");
+    }
+    let (said, code) = verify(&folder, &[]);
+    assert_eq!(code, Some(0), "{said}");
+}

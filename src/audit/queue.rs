@@ -1,0 +1,188 @@
+//! Records on their way to the writer: they are serialised by whoever has them, into one buffer, and taken all at once.
+//!
+//! Ordinary records gather for [`GATHER`], so that under load one waking of the thread, and one write, serves many mails. A record
+//! that somebody waits for is taken at once; where several are on their way they gather for [`COMMIT`], so that they share what the
+//! disk costs.
+
+use std::{
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Semaphore, oneshot};
+
+use super::AuditError;
+use crate::{limits, mail::Record};
+
+/// Octets of the queue's bound for one permit.
+pub(super) const STEP: usize = 1024;
+
+/// The permits for a record; one that is larger than the queue takes all of them.
+pub(super) fn steps(weight: usize) -> u32 {
+    u32::try_from(weight.div_ceil(STEP).clamp(1, limits::AUDIT_QUEUE / STEP)).unwrap_or(u32::MAX)
+}
+
+/// What becomes of a record that somebody waits for.
+pub(super) type Answer = oneshot::Sender<Result<(), AuditError>>;
+
+/// The queue.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Something has come, or the queue was closed.
+    come: Condvar,
+    /// The bound: a permit for each [`STEP`] octets.
+    pub(super) room: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    batch: Batch,
+    /// Whether the last handle is gone.
+    is_closed: bool,
+}
+
+/// What is taken from the queue at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// The records as JSON, one behind the other.
+    octets: Vec<u8>,
+    jobs: Vec<Job>,
+    /// How many of them somebody waits for.
+    pub(super) awaited: usize,
+}
+
+/// A record of a batch, or no record: that all before it be made sure of, with a last checkpoint.
+#[derive(Debug)]
+struct Job {
+    length: usize,
+    /// Whether the record is left out: nobody waits for it any more.
+    is_abandoned: bool,
+    /// Its share of the bound.
+    steps: usize,
+    answer: Option<Answer>,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self { waiting: Mutex::default(), come: Condvar::new(), room: Arc::new(Semaphore::new(limits::AUDIT_QUEUE / STEP)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a record in, with the permits that were taken for it and are given back with it. None asks that all before it be made
+    /// sure of.
+    pub(super) fn put(&self, record: Option<&Record>, steps: usize, answer: Option<Answer>) {
+        let mut json = Vec::with_capacity(STEP);
+        if let Some(record) = record {
+            record.write(&mut json);
+        }
+        let mut waiting = self.lock();
+        let batch = &mut waiting.batch;
+        let (was_empty, is_awaited) = (batch.jobs.is_empty(), answer.is_some());
+        batch.octets.extend_from_slice(&json);
+        batch.jobs.push(Job { length: json.len(), is_abandoned: false, steps, answer });
+        batch.awaited += usize::from(is_awaited);
+        let wakes = was_empty || is_awaited && batch.awaited == 1;
+        drop(waiting);
+        if wakes {
+            self.come.notify_one();
+        }
+    }
+
+    /// Has [`Queue::take`] end once the queue is empty.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.come.notify_one();
+    }
+
+    /// Takes what has come, into a batch that is empty; nothing where nothing comes for this time. False once the queue is closed
+    /// and empty.
+    pub(super) fn take(&self, into: &mut Batch, patience: Duration, pace: Pace) -> bool {
+        let wait = |waiting, time, holds: &dyn Fn(&Batch) -> bool| {
+            let holds = |waiting: &mut Waiting| !waiting.is_closed && holds(&waiting.batch);
+            self.come.wait_timeout_while(waiting, time, holds).unwrap_or_else(PoisonError::into_inner).0
+        };
+        let mut waiting = wait(self.lock(), patience, &|batch| batch.jobs.is_empty());
+        if waiting.batch.jobs.is_empty() {
+            return !waiting.is_closed;
+        }
+        if waiting.batch.awaited == 0 {
+            waiting = wait(waiting, GATHER, &|batch| batch.awaited == 0 && batch.octets.len() < ENOUGH);
+        }
+        if waiting.batch.awaited > 1 || waiting.batch.awaited == 1 && pace == Pace::Several {
+            waiting = wait(waiting, COMMIT, &|_| true);
+        }
+        mem::swap(&mut waiting.batch, into);
+        true
+    }
+
+    /// Gives the batch's share of the bound back, and empties it.
+    pub(super) fn done(&self, batch: &mut Batch) {
+        let steps: usize = batch.jobs.iter().map(|job| job.steps).sum();
+        self.room.add_permits(steps);
+        batch.octets.clear();
+        batch.jobs.clear();
+        batch.awaited = 0;
+    }
+}
+
+/// How exemptions came last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// One by one: the next waits for nobody.
+    Single,
+    /// Several at once: the next probably has company.
+    Several,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Leaves out what nobody waits for any more: he has passed the mail as an ordinary one, and writes that instead.
+    pub(super) fn leave_out_abandoned(&mut self) {
+        for job in &mut self.jobs {
+            job.is_abandoned = job.answer.as_ref().is_some_and(Answer::is_closed);
+        }
+    }
+
+    /// The records that are to be written.
+    pub(super) fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.octets.as_slice();
+        self.jobs.iter().filter_map(move |job| {
+            let (record, behind) = rest.split_at_checked(job.length)?;
+            rest = behind;
+            (!job.is_abandoned && !record.is_empty()).then_some(record)
+        })
+    }
+
+    /// Whether somebody asks that all be made sure of.
+    pub(super) fn asks_to_settle(&self) -> bool {
+        self.jobs.iter().any(|job| job.length == 0)
+    }
+
+    /// How many records nobody waits for.
+    pub(super) fn unawaited(&self) -> usize {
+        self.jobs.len() - self.awaited
+    }
+
+    /// Tells everybody who waits.
+    pub(super) fn answer(&mut self, outcome: &Result<(), AuditError>) {
+        for answer in self.jobs.iter_mut().filter_map(|job| job.answer.take()) {
+            // The receiver may have been dropped.
+            let _ = answer.send(outcome.clone());
+        }
+    }
+}
+
+/// How long ordinary records gather.
+const GATHER: Duration = Duration::from_millis(20);
+/// How long records that are waited for gather, where they are several.
+const COMMIT: Duration = Duration::from_millis(2);
+/// Octets of records that gather no longer.
+const ENOUGH: usize = limits::AUDIT_QUEUE / 4;
