@@ -271,8 +271,14 @@ impl Audit {
     /// # Errors
     /// [`AuditError::Busy`]: no room in time.
     pub async fn slot(&self, record: Record) -> Result<Slot, AuditError> {
-        let room = Arc::clone(&self.queue.0.room).acquire_many_owned(steps(record.weight()));
-        let share = tokio::time::timeout(limits::AUDIT_WAIT, room).await.ok().and_then(Result::ok).ok_or(AuditError::Busy)?;
+        let (room, steps) = (|| Arc::clone(&self.queue.0.room), steps(record.weight()));
+        let share = match room().try_acquire_many_owned(steps) {
+            Ok(share) => share,
+            Err(_) => {
+                let waiting = tokio::time::timeout(limits::AUDIT_WAIT, room().acquire_many_owned(steps));
+                waiting.await.ok().and_then(Result::ok).ok_or(AuditError::Busy)?
+            }
+        };
         Ok(Slot { record, share, queue: Arc::clone(&self.queue) })
     }
 
