@@ -311,7 +311,7 @@ mod tests {
             let mut keeper = Keeper::new(&config, writer.live(), Arc::downgrade(&handle));
             let writing = thread::spawn(move || {
                 let mut batch = Batch::default();
-                while taking.take(&mut batch, Duration::from_secs(60), Pace::Single) {
+                while taking.take(&mut batch, Duration::from_mins(1), Pace::Single) {
                     writer.append_lines(at(day), batch.records()).unwrap();
                     batch.answer(&Ok(()));
                     taking.done(&mut batch);

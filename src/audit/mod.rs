@@ -272,12 +272,11 @@ impl Audit {
     /// [`AuditError::Busy`]: no room in time.
     pub async fn slot(&self, record: Record) -> Result<Slot, AuditError> {
         let (room, steps) = (|| Arc::clone(&self.queue.0.room), steps(record.weight()));
-        let share = match room().try_acquire_many_owned(steps) {
-            Ok(share) => share,
-            Err(_) => {
-                let waiting = tokio::time::timeout(limits::AUDIT_WAIT, room().acquire_many_owned(steps));
-                waiting.await.ok().and_then(Result::ok).ok_or(AuditError::Busy)?
-            }
+        let share = if let Ok(share) = room().try_acquire_many_owned(steps) {
+            share
+        } else {
+            let waiting = tokio::time::timeout(limits::AUDIT_WAIT, room().acquire_many_owned(steps));
+            waiting.await.ok().and_then(Result::ok).ok_or(AuditError::Busy)?
         };
         Ok(Slot { record, share, queue: Arc::clone(&self.queue) })
     }
