@@ -88,6 +88,11 @@ impl Failures {
     /// Counts a success, which ends a series of failures. Cheap where there is none.
     pub fn worked(&self) {
         self.worked.inc();
+        self.works();
+    }
+
+    /// Ends a series of failures: what was made before works, and nothing new was made.
+    pub fn works(&self) {
         if !self.is_failing.swap(false, Ordering::Relaxed) {
             return;
         }

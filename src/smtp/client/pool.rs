@@ -142,7 +142,7 @@ impl Pool {
         }
     }
 
-    /// Forgets what was announced: a next hop announces something else, or none can be reached.
+    /// Forgets what was announced: a next hop announces something else.
     pub(super) fn forget(&self) {
         self.state().announced = None;
     }

@@ -118,7 +118,7 @@ impl Relay {
             Some(connected) => connected.hop.quit().await,
             None => {}
         }
-        let mut hop = to.route.find(to.config, to.tls, parked).await.inspect_err(|_| to.pool.forget())?;
+        let mut hop = to.route.find(to.config, to.tls, parked).await?;
         let origin = if hop.is_used() { Origin::Kept } else { Origin::New };
         if origin == Origin::New {
             tracing::debug!(next_hop = &**hop.name(), tls = hop.is_encrypted(), "next hop: connected");

@@ -109,7 +109,7 @@ impl Route {
             config.next_hops.iter().map(String::as_str).partition(|name| dead.contains(&Target::Name((*name).to_owned())));
         let mut addresses_for_later = Vec::new();
         for name in names {
-            if let Some(hop) = parked.take(name, config) {
+            if let Some(hop) = self.take(parked, name, config) {
                 return Ok(hop);
             }
             for address in search.resolve(name).await {
@@ -126,7 +126,7 @@ impl Route {
             }
         }
         for name in names_for_later {
-            if let Some(hop) = parked.take(name, config) {
+            if let Some(hop) = self.take(parked, name, config) {
                 return Ok(hop);
             }
             for address in search.resolve(name).await {
@@ -136,6 +136,15 @@ impl Route {
             }
         }
         Err(search.last)
+    }
+
+    /// A connection that waits: its next hop is there.
+    fn take(&self, parked: Parked<'_>, name: &str, config: &Config) -> Option<NextHop> {
+        let found = parked.take(name, config)?;
+        if let Some(failures) = &self.failures {
+            failures.works();
+        }
+        Some(found)
     }
 
     /// The names and addresses that failed within the last `deadlines.dead_hop`.
