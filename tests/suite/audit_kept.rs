@@ -174,7 +174,7 @@ async fn names_never_go_back_and_closed_files_are_compressed() {
     let mut process = folder.run().await;
     process.says("the clock is behind the newest audit file").await;
     send(&process, 1).await;
-    process.says("an audit file was retired").await;
+    // It is retired by this run or was by the one before, whichever came to it.
     let names = || -> Vec<String> { files::list(&folder.audit()).unwrap().iter().map(ToString::to_string).collect() };
     poll("one file", || (names() == ["audit-29990101.jsonl"]).then_some(())).await;
     let (said, code) = verify(&folder, &[]);
