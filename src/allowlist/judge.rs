@@ -21,7 +21,7 @@ use crate::{
     identity::proof::{AuthResult, Coverage, Identity, KnownBy, Mechanism, Seen, Signature, Source},
     mail::Reason,
     message::{Author, Content, Domain, Flaw, Mailbox, MimeEvidence, header::Headers},
-    recognition::{Kind, Recognition},
+    recognition::{Kind, Recognised},
 };
 
 /// The facts of a mail before its body is read.
@@ -440,8 +440,8 @@ fn describe(identity: &Identity) -> String {
 pub struct BodyFacts<'a> {
     /// The mail's texts and links.
     pub content: &'a Content,
-    /// What the mail is by its words.
-    pub recognition: &'a Recognition,
+    /// What the mail is by its words. Entries that decide by the shapes of links do not ask.
+    pub recognition: &'a dyn Recognised,
     /// The sender's identity.
     pub identity: &'a Identity,
 }
@@ -468,7 +468,7 @@ pub fn decide_all(candidates: Vec<Candidate>, facts: &HeaderFacts<'_>, body: &Bo
     }
     if acting.is_empty() {
         let mut decision = shown.unwrap_or_else(|| Decision::pass(unlisted(facts)));
-        decision.recognition = Some(body.recognition.clone());
+        decision.recognition = Some(body.recognition.recognition().clone());
         return vec![decision];
     }
     acting.sort_by_key(Decision::is_observed);
@@ -524,18 +524,19 @@ fn decide_one(candidate: Candidate, facts: &HeaderFacts<'_>, body: &BodyFacts<'_
         Verdict::Act(Arc::clone(&entry))
     } else if missing == Missing::Answer {
         Verdict::NearMiss(Arc::clone(&entry))
-    } else if is_the_senders && is_read && (body.recognition.kind.is_some() || judged.kind.is_some()) {
+    } else if is_the_senders && is_read && (judged.kind.is_some() || body.recognition.recognition().kind.is_some()) {
         // A mail that is proven to be the sender's own, has one reading and is of some kind, yet fails: the admin wants to know
         // before the readers do. One that is not proven is never a near miss, or a phish could ask to be let in.
         Verdict::NearMiss(Arc::clone(&entry))
     } else {
         Verdict::Pass
     };
+    let asked = !matches!((&verdict, &entry.decide_by), (Verdict::Act(_), DecideBy::Shapes));
     Decision {
         verdict,
         entry: Some(entry.name.clone()),
         findings,
-        recognition: Some(body.recognition.clone()),
+        recognition: asked.then(|| body.recognition.recognition().clone()),
         kind: judged.kind,
         one_time_links: judged.one_time,
         missing: judged.missing,

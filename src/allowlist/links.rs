@@ -13,7 +13,7 @@ use super::{
 use crate::{
     mail::{Reason, counted},
     message::{Content, Domain, FoundLink, Link},
-    recognition::{self, Kind, Recognition},
+    recognition::{self, Kind, Recognised},
 };
 
 /// The result of judging the links.
@@ -30,7 +30,7 @@ pub(super) struct Judged {
 }
 
 /// Judges the links of a mail by what decides for the entry.
-pub(super) fn judge(content: &Content, recognition: &Recognition, entry: &Entry, readers: &[&str], author: Option<&Domain>) -> Judged {
+pub(super) fn judge(content: &Content, recognition: &dyn Recognised, entry: &Entry, readers: &[&str], author: Option<&Domain>) -> Judged {
     let mut judged = match &entry.decide_by {
         DecideBy::Shapes => by_shapes(content, recognition, author, entry, readers),
         DecideBy::Words(kinds) => by_words(content, recognition, kinds, author, entry, readers),
@@ -43,7 +43,7 @@ pub(super) fn judge(content: &Content, recognition: &Recognition, entry: &Entry,
 }
 
 /// Shapes decide: every link that fits one is a one-time link, and one of them must be of a kind that grants.
-fn by_shapes(content: &Content, recognition: &Recognition, author: Option<&Domain>, entry: &Entry, readers: &[&str]) -> Judged {
+fn by_shapes(content: &Content, recognition: &dyn Recognised, author: Option<&Domain>, entry: &Entry, readers: &[&str]) -> Judged {
     let fitting: Vec<(usize, &FoundLink, Kind)> =
         content.links.iter().enumerate().filter_map(|(at, found)| Some((at, found, entry.links.one_time(&found.link, readers)?))).collect();
     let granting = fitting.iter().find(|(_, found, kind)| entry.grants.contains(kind) && !is_unsubscribe(&found.link));
@@ -74,7 +74,7 @@ fn places(fitting: &[(usize, &FoundLink, Kind)]) -> String {
 
 /// Why no link is a one-time link, by the link that comes nearest: one that carries a token before one that does not. Such a
 /// one of the sender's own gets a shape to paste.
-fn none_fits(content: &Content, recognition: &Recognition, author: Option<&Domain>, entry: &Entry, readers: &[&str]) -> String {
+fn none_fits(content: &Content, recognition: &dyn Recognised, author: Option<&Domain>, entry: &Entry, readers: &[&str]) -> String {
     let is_own = |link: &Link| link.host().is_some_and(|host| author.is_some_and(|author| host == *author || host.is_kin_of(author)));
     let near = content.links.iter().enumerate().filter_map(|(at, found)| {
         let why = entry.links.why_not(&found.link, readers);
@@ -94,22 +94,29 @@ fn none_fits(content: &Content, recognition: &Recognition, author: Option<&Domai
     }
     says.push_str(&format!("; {link}: {}", why.unwrap_or_else(|| "no shape is of its host".into())));
     if secret {
-        let recognised = recognition.kind.filter(|_| recognition.one_time_links.contains(&at));
+        let recognised = recognised_as(recognition, at);
         says.push_str(&format!("; if it is the mail's one-time link, {}", naming(link, entry, readers, recognised).says(entry)));
     }
     says
+}
+
+/// The kind that words say a link is of.
+fn recognised_as(words: &dyn Recognised, at: usize) -> Option<Kind> {
+    let recognition = words.recognition();
+    recognition.kind.filter(|_| recognition.one_time_links.contains(&at))
 }
 
 /// Words decide, for domains that the company trusts as a whole: the recognised one-time links, which must stand on the
 /// author's organisation and carry a token.
 fn by_words(
     content: &Content,
-    recognition: &Recognition,
+    recognition: &dyn Recognised,
     kinds: &[Kind],
     author: Option<&Domain>,
     entry: &Entry,
     readers: &[&str],
 ) -> Judged {
+    let recognition = recognition.recognition();
     let one_time = recognition.one_time_links.clone();
     let name = recognition.kind.map_or("none", Kind::code);
     let kind = match recognition.kind {
@@ -167,13 +174,19 @@ fn by_subjects(content: &Content, subjects: &Subjects, readers: &[&str]) -> Judg
 }
 
 /// Every link that is no one-time link, all that do not fit at once, and what the entry would need for them.
-fn other_links(content: &Content, one_time: &[usize], recognition: &Recognition, entry: &Entry, readers: &[&str]) -> (Finding, Missing) {
+fn other_links(content: &Content, one_time: &[usize], words: &dyn Recognised, entry: &Entry, readers: &[&str]) -> (Finding, Missing) {
+    let others: Vec<(usize, &Link)> =
+        content.links.iter().enumerate().filter(|(at, _)| !one_time.contains(at)).map(|(at, found)| (at, &found.link)).collect();
+    let stray = |(at, link): &(usize, &'_ Link)| entry.links.other(link, readers).err().map(|stray| (*at, stray));
+    let found: Vec<(usize, Stray)> = others.iter().filter_map(stray).collect();
+    if found.is_empty() {
+        return (Finding::holds(Reason::OtherLinks, format!("{} in all", counted(content.links.len(), "link"))), Missing::default());
+    }
     let (mut strays, mut missing): (Vec<String>, Missing) = Default::default();
     let mut named: Vec<&Link> = Vec::new();
-    let others = || content.links.iter().enumerate().filter(|(at, _)| !one_time.contains(at));
     // A link that may be a one-time link: listed, it would leave as it stands.
     let named_by_shape = |at: usize, link: &Link| {
-        let recognised = recognition.kind.filter(|_| recognition.one_time_links.contains(&at));
+        let recognised = recognised_as(words, at);
         let says = if has_secret(link) {
             Some(", and carries a token, as one-time links do; if it is the sender's own")
         } else {
@@ -182,26 +195,25 @@ fn other_links(content: &Content, one_time: &[usize], recognition: &Recognition,
         says.map(|what| (what, naming(link, entry, readers, recognised)))
     };
     let mut shapes: Vec<Shape> = entry.links.shapes().iter().map(|(_, shape)| shape.clone()).collect();
-    for (at, found) in others() {
-        if let Some((_, Remedy::Shape(_, text))) = named_by_shape(at, &found.link)
+    for (at, link) in others {
+        if let Some((_, Remedy::Shape(_, text))) = named_by_shape(at, link)
             && let Ok(shape) = Shape::parse(&text)
             && !shapes.contains(&shape)
         {
             shapes.push(shape);
         }
     }
-    for (at, found) in others() {
-        let link = &found.link;
-        let (says, remedy) = match entry.links.other(link, readers) {
-            Ok(()) => continue,
-            Err(Stray::Unlisted) => {
+    for (at, stray) in found {
+        let Some(link) = content.links.get(at).map(|found| &found.link) else { continue };
+        let (says, remedy) = match stray {
+            Stray::Unlisted => {
                 let (what, remedy) = named_by_shape(at, link)
                     .unwrap_or_else(|| ("; if it is the sender's own and no one-time link", listing(link, &shapes)));
                 let what = if matches!(remedy, Remedy::None(_)) { what.split("; if").next().unwrap_or_default() } else { what };
                 let between = if matches!(remedy, Remedy::None(_)) { "; " } else { ", " };
                 (format!("{link} is not among the entry's other_links{what}{between}{}", remedy.says(entry)), remedy)
             }
-            Err(Stray::Carries(what)) => {
+            Stray::Carries(what) => {
                 let says = format!("carries the address of another site ({what})");
                 (format!("{link} {says}"), Remedy::None(format!("it {says}")))
             }
@@ -211,9 +223,6 @@ fn other_links(content: &Content, one_time: &[usize], recognition: &Recognition,
             strays.push(says);
             named.push(link);
         }
-    }
-    if strays.is_empty() {
-        return (Finding::holds(Reason::OtherLinks, format!("{} in all", counted(content.links.len(), "link"))), missing);
     }
     missing.still_carried(&named, entry, readers);
     if let Some(more) = strays.len().checked_sub(SHOWN).filter(|more| *more > 0) {

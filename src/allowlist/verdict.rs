@@ -98,7 +98,8 @@ pub struct Decision {
     pub entry: Option<String>,
     /// The checks, in order.
     pub findings: Vec<Finding>,
-    /// What recognition found, where the body was read. For people; it grants only where an entry has `decide_by = "words"`.
+    /// What recognition found, where the body was read; none where the shapes of an entry's links exempt the mail, and nobody asked.
+    /// For people; it grants only where an entry has `decide_by = "words"`.
     pub recognition: Option<Recognition>,
     /// The kind of the one-time link, by the entry's shapes.
     pub kind: Option<Kind>,

@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 use super::files::{self, AuditFile, FileError, Packing};
 use crate::{
-    edit::tag::Key,
+    edit::tag::{Key, hexadecimal},
     mail::{
         Record,
         record::{Numbers, RekeyRecord},
@@ -37,16 +37,6 @@ pub const GENESIS: &str = "00000000000000000000000000000000000000000000000000000
 pub fn hash(line: &[u8]) -> String {
     hexadecimal(digest::digest(&digest::SHA256, line).as_ref())
 }
-
-pub(super) fn hexadecimal(octets: &[u8]) -> String {
-    let mut digits = String::with_capacity(octets.len() * 2);
-    for octet in octets {
-        digits.extend([octet >> 4, octet & 15].map(|half| char::from(HALVES.get(usize::from(half)).copied().unwrap_or_default())));
-    }
-    digits
-}
-
-const HALVES: &[u8; 16] = b"0123456789abcdef";
 
 /// A key derived for this purpose alone, so that one file of keys may serve two.
 pub(super) fn derived(key: &Key) -> Key {

@@ -13,8 +13,11 @@ use std::{
 use aws_lc_rs::constant_time;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Checkpoint, hexadecimal};
-use crate::{edit::tag::Key, regular};
+use super::chain::Checkpoint;
+use crate::{
+    edit::tag::{Key, hexadecimal},
+    regular,
+};
 
 /// The name of the head file, where only its folder is named.
 pub const NAME: &str = "audit.head";

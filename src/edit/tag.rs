@@ -64,8 +64,17 @@ impl Key {
     #[must_use]
     pub fn fingerprint(&self, secret: &str) -> String {
         let tag = self.over(&[secret.as_bytes()]);
-        tag.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(tag.as_ref().get(..8).unwrap_or_default())
     }
+}
+
+/// Octets in hexadecimal, in lower case.
+#[must_use]
+pub fn hexadecimal(octets: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0');
+    let mut text = String::with_capacity(octets.len() * 2);
+    text.extend(octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]));
+    text
 }
 
 impl fmt::Debug for Key {

@@ -214,6 +214,13 @@ pub struct MailRecord {
 const FRAME: usize = 1_024;
 
 impl MailRecord {
+    /// The kind as people are shown it: by the words or, where nobody asked them, of the one-time link.
+    #[must_use]
+    pub fn shown_kind(&self) -> Option<&str> {
+        let by_words = self.recognized.as_ref().map(|found| found.kind.code());
+        by_words.or_else(|| self.kind.as_ref().map(Code::code))
+    }
+
     /// Octets in memory and on disk, roughly.
     #[must_use]
     pub fn weight(&self) -> usize {

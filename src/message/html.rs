@@ -327,9 +327,9 @@ impl Walk<'_> {
                     }
                     let start = html.text.len();
                     html.push_text(&raw, self.base + at, entities, anchor);
-                    let text = html.text.get(start..).unwrap_or_default().to_owned();
-                    if let Some(address) = anchor.and_then(|anchor| html.addresses.get_mut(anchor)) {
-                        address.label.push_bounded(&text, limits::LINK);
+                    let Html { text, addresses, .. } = &mut *html;
+                    if let Some(address) = anchor.and_then(|anchor| addresses.get_mut(anchor)) {
+                        address.label.push_bounded(text.get(start..).unwrap_or_default(), limits::LINK);
                     }
                 }
                 // Programs that take unknown elements out show what is in them.

@@ -98,7 +98,7 @@ pub struct Content {
     pub subject: String,
     /// The subject as people read it.
     pub subject_as_shown: String,
-    /// Every text part, folded for comparison.
+    /// Every text part, as it reads.
     pub text: String,
     /// Every link of every part, in document order.
     pub links: Vec<FoundLink>,
@@ -185,9 +185,7 @@ impl<'a> Message<'a> {
         if header::has_bare_line_ending(self.raw) {
             flaws.add(Flaw::BareLineEnding);
         }
-        if let Err(flaw) = self.author() {
-            flaws.add(flaw);
-        }
+        let author = self.author().map_err(|flaw| flaws.add(flaw)).ok().map(|author| author.domain);
         let mut tree = parts::read(self.raw);
         flaws.join(tree.flaws);
         let form = if mime == MimeEvidence::Body { unsigned_mime::agrees(self) } else { Some(unsigned_mime::Form::Tree) };
@@ -196,7 +194,6 @@ impl<'a> Message<'a> {
             Some(unsigned_mime::Form::Single) => unsigned_mime::both_readings(&mut tree.texts),
             None => flaws.add(Flaw::MimeUnsigned),
         }
-        let author = self.author().ok().map(|author| author.domain);
         let mut links = Links::new(author, flaws);
         let mut text = String::new();
         for part in &tree.texts {
@@ -222,7 +219,7 @@ impl<'a> Message<'a> {
         Content {
             subject: words::fold(subject),
             subject_as_shown: subject.to_owned(),
-            text: words::fold(&text),
+            text,
             links: links.found,
             attachments: tree.attachments,
             bulk: self.is_bulk(),

@@ -173,7 +173,7 @@ impl Tree {
                         self.flaws.add(Flaw::Charset);
                     }
                     let charset = part.content_type().and_then(|found| found.attribute("charset").map(str::to_ascii_lowercase));
-                    if text.contains('\0') || has_strange_mark(&part.decoded(), charset.as_deref()) {
+                    if text.contains('\0') || may_have_mark(part) && has_strange_mark(&part.decoded(), charset.as_deref()) {
                         self.flaws.add(Flaw::Charset);
                     }
                     if pictures::is_packed(&text) {
@@ -280,6 +280,12 @@ fn hides_mime_field(headers: &Headers<'_>, field: &Field) -> bool {
     })
 }
 
+/// Whether a part may start with a byte-order mark: not where its first octet is a letter that stands for itself.
+fn may_have_mark(part: &MessagePart<'_>) -> bool {
+    let first = part.raw_body().first();
+    part.encoding() == mail_parser::Encoding::Base64 || first.is_none_or(|first| !first.is_ascii_alphanumeric() && *first != b'<')
+}
+
 /// Whether a text starts with the byte-order mark of another charset than its own.
 fn has_strange_mark(octets: &[u8], charset: Option<&str>) -> bool {
     let utf_8 = charset.is_none_or(|charset| matches!(charset, "utf-8" | "utf8"));
@@ -374,7 +380,9 @@ fn is_plain_quoted_printable(body: &[u8]) -> bool {
         }
         rest = rest.get(at + 2..).unwrap_or_default();
     }
-    body.is_ascii() && !body.iter().any(|byte| *byte < b' ' && !matches!(byte, b'\t' | b'\r' | b'\n'))
+    // Every octet is looked at, as the compiler then takes many at once.
+    let is_odd = |byte: u8| !byte.is_ascii() || byte < b' ' && !matches!(byte, b'\t' | b'\r' | b'\n');
+    !body.iter().fold(false, |odd, byte| odd | is_odd(*byte))
 }
 
 /// What of a multipart's body belongs to none of its parts: preamble, delimiters, epilogue.

@@ -50,6 +50,9 @@ fn is_file_name(name: &str, endings: &[&str]) -> bool {
 
 /// Whether a text holds a file as uuencode, yEnc, `BinHex` or in armour (RFC 9580 section 6.2, RFC 7468, RFC 1741).
 pub(super) fn is_packed(text: &str) -> bool {
+    if !may_be_packed(text.as_bytes()) {
+        return false;
+    }
     // Behind an encoding, what ends a line for some program stands in the text as it is.
     let mut lines = text.split(['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}']).filter(|line| !line.is_empty()).peekable();
     while let Some(line) = lines.next() {
@@ -70,6 +73,13 @@ pub(super) fn is_packed(text: &str) -> bool {
         }
     }
     false
+}
+
+/// Whether a text holds a word that starts such a file, in any line: a quick look.
+fn may_be_packed(text: &[u8]) -> bool {
+    ["begin", "-----BEGIN "].iter().any(|mark| memchr::memmem::find(text, mark.as_bytes()).is_some())
+        || memchr::memchr_iter(b'(', text)
+            .any(|at| text.get(at..at + BINHEX.len()).is_some_and(|start| start.eq_ignore_ascii_case(BINHEX.as_bytes())))
 }
 
 /// Whether a line holds as many letters as its first one says (POSIX `uuencode`).

@@ -50,13 +50,19 @@ pub fn read(text: &str, author: Option<&Domain>) -> Reading {
     scan.reading
 }
 
-/// Whether a text can hold an address at all: a quick look.
+/// Whether a text can hold an address at all: a quick look. Sentences hold none.
 #[must_use]
 pub fn may_hold(text: &str) -> bool {
     let bytes = text.as_bytes();
-    memchr::memchr3(b'.', b'/', b'\\', bytes).is_some()
-        || memchr::memchr(b':', bytes).is_some()
-        || !text.is_ascii() && text.contains(is_dot)
+    if !text.is_ascii() {
+        return memchr::memchr3(b'/', b'\\', b':', bytes).is_some() || text.contains(is_dot);
+    }
+    let goes_on = |dot: usize| bytes.get(dot + 1).is_some_and(|next| !next.is_ascii_whitespace());
+    if memchr::memchr3(b'/', b'\\', b':', bytes).is_some() || memchr::memchr_iter(b'.', bytes).any(goes_on) {
+        return true;
+    }
+    // The one name without a dot that programs link; a query or a fragment makes an address of it.
+    memchr::memchr(b'.', bytes).is_some() && memchr::memchr2(b'?', b'#', bytes).is_some()
 }
 
 /// The start of an address that the octets before [`Scan::taken`] belong to.

@@ -125,3 +125,23 @@ fn too_many_are_too_many() {
     assert!(reading.flaws.has(Flaw::LinkLimit));
     assert!(!read(&"www.a.co ".repeat(limits::LINKS), None).flaws.has(Flaw::LinkLimit));
 }
+
+proptest::proptest! {
+    /// What the quick look passes over holds nothing that the slow one finds.
+    #[test]
+    fn sentences_hold_no_address(text in "[a-zA-Z0-9 ._?#@\\-\n]{0,40}") {
+        if text.contains('.') && !may_hold(&text) {
+            proptest::prop_assert_eq!(links(&text), Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn a_quick_look() {
+    for text in ["Reset it now.", "a. b. c...", "Is it so. Mr. X said (\"yes.\")", "x", ""] {
+        assert_eq!((may_hold(text), links(text)), (text.contains("..") || text.contains(".\""), Vec::new()), "{text}");
+    }
+    for text in ["See localhost?x. Now.", "a.b", "x:y", "a/b", "a\\b", "a.\u{ad}b"] {
+        assert!(may_hold(text), "{text}");
+    }
+}

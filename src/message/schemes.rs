@@ -9,6 +9,10 @@ use super::host_letters::is_dot;
 
 /// Whether a text holds the start of an address that leads where only some programs know.
 pub(super) fn is_ambiguous(text: &str) -> bool {
+    // Both need a colon or an `@`.
+    if text.is_ascii() && memchr::memchr2(b':', b'@', text.as_bytes()).is_none() {
+        return false;
+    }
     text.split(|letter: char| letter.is_whitespace() || "<>\"".contains(letter)).any(|run| has_account(run) || has_scheme(run))
 }
 

@@ -26,7 +26,8 @@ impl Tables {
     pub(super) fn reach(&mut self, source: &str, token: Range<usize>) {
         let gap = source.get(self.read..token.start).unwrap_or_default();
         self.read = self.read.max(token.end);
-        for tag in gap.split("</").skip(1) {
+        for at in memchr::memchr_iter(b'<', gap.as_bytes()) {
+            let Some(tag) = gap.get(at + 1..).and_then(|rest| rest.strip_prefix('/')) else { continue };
             let name = tag.bytes().take(LONGEST).take_while(u8::is_ascii_alphanumeric).count();
             let name = tag.get(..name).unwrap_or_default().to_ascii_lowercase();
             if name == "table" {

@@ -48,8 +48,32 @@ impl Tail for str {
 /// plain-ASCII templates leave accents out, so a word is the same with and without them.
 #[must_use]
 pub fn fold(text: &str) -> String {
+    let mut out = if text.is_ascii() { fold_ascii(text) } else { fold_any(text) };
+    if out.ends_with(' ') {
+        out.pop();
+    }
+    out
+}
+
+/// The same of a text that is ASCII, as most are, with the blank at its end.
+fn fold_ascii(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'\t'..=b'\r' | b' ' if out.last().is_none_or(|last| *last == b' ') => {}
+            b'\t'..=b'\r' | b' ' => out.push(b' '),
+            b'`' => out.push(b'\''),
+            _ if byte.is_ascii_control() => {}
+            _ => out.push(byte.to_ascii_lowercase()),
+        }
+    }
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// The same of any text.
+fn fold_any(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut push = |letter: char| {
+    let push = |letter: char| {
         if letter.is_whitespace() {
             if !out.is_empty() && !out.ends_with(' ') {
                 out.push(' ');
@@ -62,14 +86,7 @@ pub fn fold(text: &str) -> String {
             }
         }
     };
-    if text.is_ascii() {
-        text.chars().for_each(&mut push);
-    } else {
-        text.nfkc().for_each(&mut push);
-    }
-    if out.ends_with(' ') {
-        out.pop();
-    }
+    text.nfkc().for_each(push);
     out
 }
 
@@ -103,6 +120,14 @@ fn is_invisible(letter: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ascii_is_folded_as_any_text() {
+        let all: String = (0..128_u8).map(char::from).collect();
+        for text in [all.as_str(), "", " ", "\x0b\x0c A \x1c\t`B`\r\n", "Reset \x00 it"] {
+            assert_eq!(fold_ascii(text), fold_any(text), "{text:?}");
+        }
+    }
 
     #[test]
     fn folded_text_compares() {

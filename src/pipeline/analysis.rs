@@ -2,6 +2,7 @@
 //! and, only for a mail that these prove, its body.
 
 use std::{
+    cell::LazyCell,
     net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -155,7 +156,7 @@ impl Pipeline {
         }
         let mut all = Vec::new();
         for (reading, group) in groups(found, how) {
-            all.extend(self.analyse_body(message, &facts, group, reading, &identity).await);
+            all.extend(self.analyse_body(message, &facts, group, (reading, how), &identity).await);
         }
         let exempts = |analysis: &Analysis| matches!(analysis.decision.verdict, Verdict::Act(_));
         if all.iter().any(exempts) {
@@ -186,25 +187,30 @@ impl Pipeline {
         message: &Message<'_>,
         facts: &HeaderFacts<'_>,
         candidates: Vec<judge::Candidate>,
-        Reading { links, mime }: Reading,
+        (Reading { links, mime }, how): (Reading, Thoroughness),
         identity: &Identity,
     ) -> Vec<Analysis> {
         let judged = async {
             let permit = self.shared.reading_pool.permit().await?;
             let (raw, recogniser, asked) = (message.raw().to_vec(), Arc::clone(&self.shared.recogniser), self.shared.fault);
             let (candidates, identity, recipients, now) = (candidates.clone(), identity.clone(), facts.recipients.to_vec(), facts.now);
+            let author = facts.author.clone();
             let work = move || {
                 fault::strike(asked, FaultPoint::Body);
                 let message = Message::read(&raw);
-                let author = message.author();
                 let mut content = message.content_by(mime);
                 if links == Links::Unwrapped {
                     content = content.unwrapped();
                 }
-                let recognition = recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
+                let words = || recogniser.recognise(&content, author.as_ref().ok().map(|author| &author.domain));
+                let recognition = LazyCell::new(words);
                 let facts = HeaderFacts { author: &author, headers: message.headers(), recipients: &recipients, now };
                 let body = BodyFacts { content: &content, recognition: &recognition, identity: &identity };
-                (judge::decide_all(candidates, &facts, &body), content)
+                let mut decisions = judge::decide_all(candidates, &facts, &body);
+                if how != Thoroughness::Candidates {
+                    decisions.iter_mut().for_each(|decision| decision.recognition = Some(recognition.clone()));
+                }
+                (decisions, content)
             };
             permit.run(work).await
         };

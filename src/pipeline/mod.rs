@@ -145,6 +145,8 @@ pub struct Pipeline {
     pub config: PipelineConfig,
     /// The state that survives a reload.
     pub shared: Arc<Shared>,
+    /// The key by which records hash one-time links.
+    link_hashes: Option<Key>,
 }
 
 /// Why a mail is refused without a decision; nothing was reserved or recorded.
@@ -208,8 +210,9 @@ pub struct Preview {
 impl Pipeline {
     /// A pipeline for this configuration. A reload builds another one on the same [`Shared`].
     #[must_use]
-    pub const fn build(config: PipelineConfig, shared: Arc<Shared>) -> Self {
-        Self { config, shared }
+    pub fn build(config: PipelineConfig, shared: Arc<Shared>) -> Self {
+        let link_hashes = config.link_hashes();
+        Self { config, shared, link_hashes }
     }
 
     /// Whether an entry may act on the mail with this header, by its author alone. Linear in the header's octets.
@@ -238,8 +241,8 @@ impl Pipeline {
         let mut decided = Decided::begin(Arc::clone(&self.shared), record, removals, mask);
         let deciding = async {
             let ways = self.decide(transaction, &message, now, Thoroughness::Candidates).await;
-            let key = self.config.link_hashes();
-            let described = |way: Way| (record::Description::of(&way.analysis, author.as_ref(), key.as_ref()), way.exemption);
+            let key = self.link_hashes.as_ref();
+            let described = |way: Way| (record::Description::of(&way.analysis, author.as_ref(), key), way.exemption);
             ways.into_iter().map(described).collect()
         };
         match caught(deciding).await {

@@ -3,6 +3,8 @@
 //! Words and weights are data (`config/recognition.toml`, `config/languages/`), compiled once into one automaton; a
 //! mail is read once against it. Every signal that counted is named in the result, so that a person can follow it.
 
+use std::{cell::LazyCell, fmt};
+
 use aho_corasick::AhoCorasick;
 use serde::Deserialize;
 
@@ -38,6 +40,24 @@ pub struct Recognition {
     /// Each place of the one-time link in each of its spellings (button and plain text, through a click counter and shown
     /// on it), as indices into [`Content::links`], ascending.
     pub one_time_links: Vec<usize>,
+}
+
+/// What a mail is by its words, found out once somebody asks.
+pub trait Recognised: fmt::Debug {
+    /// The result of recognition.
+    fn recognition(&self) -> &Recognition;
+}
+
+impl Recognised for Recognition {
+    fn recognition(&self) -> &Recognition {
+        self
+    }
+}
+
+impl<F: FnOnce() -> Recognition> Recognised for LazyCell<Recognition, F> {
+    fn recognition(&self) -> &Recognition {
+        self
+    }
 }
 
 /// The compiled words and weights.
@@ -134,8 +154,9 @@ impl Recogniser {
     /// Recognises a mail. `author` is the domain of its From address, where it is known. Linear in the text's octets.
     #[must_use]
     pub fn recognise(&self, content: &Content, author: Option<&Domain>) -> Recognition {
-        let unquoted = self.quotes.unquoted(&content.text);
-        let groups = self.candidates(content, unquoted, author);
+        let text = words::fold(&content.text);
+        let unquoted = self.quotes.unquoted(&text);
+        let groups = self.candidates(content, &text, unquoted, author);
         let at_link = |group: &Group| if group.words.token > 0 { self.at_link(group, content) } else { LabelSaid::default() };
         let labels: Vec<LabelSaid> = groups.iter().map(at_link).collect();
         // The text in front of "unsubscribe" is the end of what the mail said, and does not belong to that link.
@@ -286,10 +307,10 @@ impl Recogniser {
     }
 
     /// The distinct links that could be one-time links, each with every place where it stands.
-    fn candidates(&self, content: &Content, unquoted: &str, author: Option<&Domain>) -> Vec<Group> {
+    fn candidates(&self, content: &Content, text: &str, unquoted: &str, author: Option<&Domain>) -> Vec<Group> {
         let mut groups = links::grouped(content, author);
         // What is quoted is somebody else's mail.
-        let is_quoted = |at: &usize| content.links.get(*at).is_none_or(|found| quotes::is_quoted(found, &content.text, unquoted));
+        let is_quoted = |at: &usize| content.links.get(*at).is_none_or(|found| quotes::is_quoted(found, text, unquoted));
         groups.retain(|group| !group.members.iter().all(is_quoted));
         for group in &mut groups {
             let noisy_label = |found: &FoundLink| {

@@ -242,8 +242,8 @@ impl Found {
         let mut next: HashMap<(Option<String>, String, Vec<String>), Timestamp> = HashMap::new();
         for story in self.stories.iter_mut().rev() {
             let mail = &story.mail;
-            if let Some(found) = &mail.recognized {
-                let key = (mail.entry.clone(), found.kind.to_string(), mail.to.clone());
+            if let Some(kind) = mail.shown_kind() {
+                let key = (mail.entry.clone(), kind.to_owned(), mail.to.clone());
                 story.superseded = next.insert(key, mail.time);
             }
         }

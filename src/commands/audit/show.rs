@@ -76,7 +76,7 @@ impl Show {
 
     fn mail(&self, out: &mut impl Write, mail: &MailRecord) -> io::Result<()> {
         let observed = if mail.observed { " (observed)" } else { "" };
-        let kind = mail.recognized.as_ref().map_or("-", |found| found.kind.code());
+        let kind = mail.shown_kind().unwrap_or("-");
         let entry = mail.entry.as_deref().unwrap_or("-");
         let MailRecord { time, id, decision, from, to, .. } = mail;
         let (time, from, to) = (shown(*time, &self.zone), printable(from), printable(&to.join(",")));
