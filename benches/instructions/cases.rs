@@ -22,7 +22,7 @@ use firstclick::{
         tag::{Key, Tagger, Token},
     },
     identity::{Arrival, Authenticator, Network, proof::Identity},
-    mail::{Client, Delivery, Envelope, LineRepair, Outcome, Peer, Protocol, Record, Transaction},
+    mail::{Client, Delivery, Envelope, Held, LineRepair, Outcome, Peer, Protocol, Record, Transaction},
     message::{Message, Target},
     pipeline::{Pipeline, PipelineConfig, Proving, Shared},
     recognition::{Kind, Recogniser, Recognition},
@@ -271,6 +271,7 @@ fn transaction<'t>(data: &'t [u8], recipients: &'t [String]) -> Transaction<'t> 
         client: Client { peer: Peer::Host(IpAddr::V4(Ipv4Addr::LOCALHOST)), helo: "mx" },
         envelope: Envelope { reverse_path: "<bounce@vendor.test>", recipients },
         data,
+        held: Held::Whole,
         size: data.len(),
         repair: LineRepair::None,
     }

@@ -208,7 +208,9 @@ impl Pipeline {
                 let body = BodyFacts { content: &content, recognition: &recognition, identity: &identity };
                 let mut decisions = judge::decide_all(candidates, &facts, &body);
                 if how != Thoroughness::Candidates {
-                    decisions.iter_mut().for_each(|decision| decision.recognition = Some(recognition.clone()));
+                    for decision in &mut decisions {
+                        decision.recognition = Some(recognition.clone());
+                    }
                 }
                 (decisions, content)
             };
