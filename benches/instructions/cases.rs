@@ -293,7 +293,7 @@ fn tagger() -> Tagger {
 
 fn guard_links() -> GuardLinkKeys {
     let keys = vec![SealKey::parse(&BASE64.encode([8; 32])).unwrap()];
-    GuardLinkKeys { url: "https://links.corp.example".into(), keys, lifetime: Duration::from_secs(3_600) }
+    GuardLinkKeys { url: "https://links.corp.example".into(), keys, lifetime: Duration::from_hours(1) }
 }
 
 fn sealed(link: &str, now: Timestamp) -> GuardLink {
@@ -304,6 +304,6 @@ fn sealed(link: &str, now: Timestamp) -> GuardLink {
         author: "vendor.test".into(),
         recipient: "bob@corp.example".into(),
         at: now,
-        until: now + Duration::from_secs(3_600),
+        until: now + Duration::from_hours(1),
     }
 }

@@ -119,7 +119,7 @@ fn counted(arguments: &[String]) -> Option<Vec<(String, u64)>> {
         .env(INSIDE, "1")
         .output()
         .ok()?;
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{}", run.stderr.escape_ascii());
     let names = String::from_utf8(run.stdout).unwrap();
     let count = |at: usize| total(&folder.path().join(format!("out.{}", at + 1)));
     Some(names.lines().enumerate().map(|(at, name)| (name.to_owned(), count(at))).collect())
