@@ -20,7 +20,7 @@ use crate::{
         proof::{AuthResult, Client, Coverage, Identity, KnownBy, Mechanism, Signature, Source, Spf, Weakness},
     },
     message::{Domain, Message, MimeEvidence},
-    recognition::{Kind, Recognition},
+    recognition::{Kind, Recognised, Recognition},
 };
 
 /// 2026-11-24, 10:00 UTC.
@@ -121,6 +121,10 @@ impl Trial {
     }
 
     fn judged(&self) -> Outcome {
+        self.judged_by(&self.words)
+    }
+
+    fn judged_by(&self, words: &dyn Recognised) -> Outcome {
         let raw = format!("{}\r\n\r\n{}", self.header.join("\r\n"), self.body);
         let message = Message::read(raw.as_bytes());
         let author = message.author();
@@ -133,7 +137,7 @@ impl Trial {
         let mime: Vec<_> = candidates.iter().map(judge::Candidate::mime).collect();
         let evidence = if mime.contains(&MimeEvidence::Body) { MimeEvidence::Body } else { MimeEvidence::Fields };
         let content = message.content_by(evidence);
-        let body = BodyFacts { content: &content, recognition: &self.words, identity: &self.identity };
+        let body = BodyFacts { content: &content, recognition: words, identity: &self.identity };
         Outcome { decision: judge::decide(candidates, &facts, &body), wants_spf, is_worth_reading, mime }
     }
 }
@@ -438,4 +442,23 @@ fn how_old_a_signature_may_be() {
             t.signature().signed_at = Some(0);
         }),
     ]);
+}
+
+/// Words that fail the test that asks them.
+#[derive(Debug)]
+struct Unasked;
+
+impl Recognised for Unasked {
+    fn recognition(&self) -> &Recognition {
+        panic!("the words were asked")
+    }
+}
+
+/// Recognition is most of what judging costs: where the shapes of an entry's links exempt a mail nobody asks for it, whatever
+/// other links the mail has.
+#[test]
+fn words_are_not_asked_where_shapes_exempt() {
+    let outcome = Trial::genuine().judged_by(&Unasked);
+    assert_eq!(outcome.decision.verdict.kind().code(), "act");
+    assert!(outcome.decision.recognition.is_none() && outcome.decision.kind == Some(Kind::PasswordReset));
 }
