@@ -26,19 +26,21 @@ impl Author {
     /// # Errors
     /// The flaw that keeps the author from being certain.
     pub fn find(headers: &Headers<'_>) -> Result<Self, Flaw> {
-        let mut fields = headers.named("From");
-        let field = fields.next().ok_or(Flaw::FromMissing)?;
-        if fields.next().is_some() {
-            return Err(Flaw::FromRepeated);
-        }
-        let value = headers.unfolded(field);
-        let value = std::str::from_utf8(&value).map_err(|_| Flaw::HeaderEightBit)?;
-        let author = Self::read(value)?;
-        let second_reader = second_opinion(value);
+        let value = from(headers)?;
+        let author = Self::read(&value)?;
+        let second_reader = second_opinion(&value);
         if second_reader.as_deref() != Some(author.address.as_str()) {
             return Err(Flaw::FromDisagrees);
         }
         Ok(author)
+    }
+
+    /// The author by this reader alone: enough to see that no entry names him.
+    ///
+    /// # Errors
+    /// The flaw that keeps the author from being certain.
+    pub fn claimed(headers: &Headers<'_>) -> Result<Self, Flaw> {
+        Self::read(&from(headers)?)
     }
 
     /// Reads the value of a From field (RFC 5322 section 3.4, one `mailbox` only).
@@ -96,6 +98,16 @@ impl Author {
         }
         Ok(Self { domain, address: address.to_owned(), name: if name == address { String::new() } else { name } })
     }
+}
+
+/// The value of the one From field.
+fn from(headers: &Headers<'_>) -> Result<String, Flaw> {
+    let mut fields = headers.named("From");
+    let field = fields.next().ok_or(Flaw::FromMissing)?;
+    if fields.next().is_some() {
+        return Err(Flaw::FromRepeated);
+    }
+    String::from_utf8(headers.unfolded(field)).map_err(|_| Flaw::HeaderEightBit)
 }
 
 /// What mail-parser takes for the address; only where it finds exactly one mailbox in exactly one field.

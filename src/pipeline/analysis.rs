@@ -95,19 +95,17 @@ impl Pipeline {
         &self,
         transaction: &Transaction<'_>,
         message: &Message<'_>,
-        recipients: &[String],
-        now: Timestamp,
-        how: Thoroughness,
+        author: &Result<Author, Flaw>,
+        (recipients, now, how): (&[String], Timestamp, Thoroughness),
     ) -> Vec<Analysis> {
-        let author = message.author();
         let listed = author.as_ref().is_ok_and(|author| self.config.allowlist.may_name(author));
         if !listed && how == Thoroughness::Candidates {
-            return vec![Analysis::nothing(match &author {
+            return vec![Analysis::nothing(match author {
                 Err(flaw) => Finding::fails(Reason::Author, flaw.says()),
                 Ok(author) => Finding::fails(Reason::Sender, format!("no entry names {}", author.address)),
             })];
         }
-        let asked = Asked { author: &author, is_listed: listed, recipients, now, how };
+        let asked = Asked { author, is_listed: listed, recipients, now, how };
         // Most mails end above; the rest is large, and boxed, so that sessions are small.
         Box::pin(self.analyse_candidate(transaction, message, asked)).await
     }

@@ -44,7 +44,7 @@ use crate::{
     limits,
     link_store::LinkStore,
     mail::{Flaw, Held, LineRepair, Protocol, Transaction, address, record::MailRecord},
-    message::Message,
+    message::{Author, Message},
     metrics::Metrics,
     readiness::Readiness,
     recognition::Recogniser,
@@ -218,7 +218,14 @@ impl Pipeline {
     /// Whether an entry may act on the mail with this header, by its author alone. Linear in the header's octets.
     #[must_use]
     pub fn is_candidate(&self, head: &[u8]) -> bool {
-        Message::read(head).author().is_ok_and(|author| self.config.allowlist.may_name(&author))
+        self.author(&Message::read(head)).is_ok_and(|author| self.config.allowlist.may_name(&author))
+    }
+
+    /// The author of a mail. The second opinion costs more than all else that is asked of most mails, so it is asked about authors
+    /// whom an entry may name.
+    fn author(&self, message: &Message<'_>) -> Result<Author, Flaw> {
+        let author = Author::claimed(message.headers())?;
+        if self.config.allowlist.may_name(&author) { message.author() } else { Ok(author) }
     }
 
     /// Whether the header holds a field that only the hop itself may write. Linear in the header's octets.
@@ -235,12 +242,13 @@ impl Pipeline {
     pub async fn process(&self, transaction: &Transaction<'_>) -> Result<Decided, Refusal> {
         let now = clock::now();
         let (message, removals) = self.read(transaction)?;
-        let author = message.author().ok().map(|author| author.domain);
+        let found = self.author(&message);
+        let author = found.as_ref().ok().map(|author| author.domain.clone());
         let record = record::begin(transaction, &message, author.as_ref(), &self.config.policy, now);
         let mask = self.config.pseudonyms.mask(transaction.envelope.recipients);
         let mut decided = Decided::begin(Arc::clone(&self.shared), record, removals, mask);
         let deciding = async {
-            let ways = self.decide(transaction, &message, now, Thoroughness::Candidates).await;
+            let ways = self.decide(transaction, &message, found, now, Thoroughness::Candidates).await;
             let key = self.link_hashes.as_ref();
             let described = |way: Way| (record::Description::of(&way.analysis, author.as_ref(), key), way.exemption);
             ways.into_iter().map(described).collect()
@@ -258,10 +266,11 @@ impl Pipeline {
     /// [`Refusal`]: the hop would refuse the mail.
     pub async fn preview(&self, transaction: &Transaction<'_>, now: Timestamp, proving: Proving) -> Result<Preview, Refusal> {
         let (message, mut patches) = self.read(transaction)?;
-        let author = message.author().ok().map(|author| author.domain);
+        let found = message.author();
+        let author = found.as_ref().ok().map(|author| author.domain.clone());
         let mut record = record::begin(transaction, &message, author.as_ref(), &self.config.policy, now);
         record.removed = patches.len();
-        let ways = self.decide(transaction, &message, now, Thoroughness::Everything(proving)).await;
+        let ways = self.decide(transaction, &message, found, now, Thoroughness::Everything(proving)).await;
         let fault = || Way::pass(Analysis::nothing(Finding::fails(Reason::Fault, "nothing was decided; please report it with the mail")));
         let Way { analysis, exemption } = ways.into_iter().next().unwrap_or_else(fault);
         record::Description::of(&analysis, author.as_ref(), None).write(&mut record);
@@ -293,7 +302,14 @@ impl Pipeline {
 
     /// Analyses a mail, judges it, and prepares the edits of each exemption; those that cannot be made in full are none. There is
     /// one way at least, and only an exemption has others behind it.
-    async fn decide(&self, transaction: &Transaction<'_>, message: &Message<'_>, now: Timestamp, how: Thoroughness) -> Vec<Way> {
+    async fn decide(
+        &self,
+        transaction: &Transaction<'_>,
+        message: &Message<'_>,
+        author: Result<Author, Flaw>,
+        now: Timestamp,
+        how: Thoroughness,
+    ) -> Vec<Way> {
         let recipients: Vec<String> = transaction.envelope.recipients.iter().map(|path| address(path)).collect();
         let nothing = |reason, says: String| vec![Way::pass(Analysis::nothing(Finding::fails(reason, says)))];
         if transaction.size > self.config.inspect_limit {
@@ -309,7 +325,7 @@ impl Pipeline {
             return nothing(Reason::Reading, Flaw::BareLineEnding.says().to_owned());
         }
         let (mut exempting, mut passing) = (Vec::new(), Vec::new());
-        for mut analysis in self.analyse(transaction, message, &recipients, now, how).await {
+        for mut analysis in self.analyse(transaction, message, &author, (&recipients, now, how)).await {
             let Verdict::Act(entry) = &analysis.decision.verdict else {
                 passing.push(Way::pass(analysis));
                 continue;

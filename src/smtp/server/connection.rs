@@ -1,10 +1,16 @@
 //! The connection to an upstream: octets in and out, with deadlines. [`codec`](crate::smtp::codec) gives them their meaning.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_rustls::rustls::ServerConfig;
 
@@ -28,6 +34,42 @@ pub struct Connection {
     lines: LineReader,
     /// Replies that were queued and not sent.
     output: Vec<u8>,
+    alarm: Alarm,
+}
+
+/// A timer for one wait after another. One that is set anew for each wait costs more than most waits, so it stays set, and when it
+/// rings too early it is moved.
+#[derive(Debug)]
+struct Alarm(Pin<Box<Sleep>>);
+
+impl Alarm {
+    fn new() -> Self {
+        Self(Box::pin(sleep(limits::LOOK)))
+    }
+
+    /// Waits until the deadline.
+    ///
+    /// # Errors
+    /// The deadline has passed.
+    async fn within<F: Future>(&mut self, deadline: Instant, wait: F) -> Result<F::Output, ConnectionError> {
+        let mut wait = pin!(wait);
+        poll_fn(|context| {
+            if let Poll::Ready(output) = wait.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
+            }
+            if self.0.deadline() > deadline {
+                self.0.as_mut().reset(deadline);
+            }
+            while self.0.as_mut().poll(context).is_ready() {
+                if Instant::now() >= deadline {
+                    return Poll::Ready(Err(ConnectionError::TimedOut));
+                }
+                self.0.as_mut().reset(deadline);
+            }
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 /// Why a connection can no longer be used.
@@ -47,8 +89,8 @@ pub enum ConnectionError {
 impl Connection {
     /// Wraps a connection; `input` holds the octets that were read from it already.
     #[must_use]
-    pub const fn new(channel: Channel, input: Vec<u8>) -> Self {
-        Self { channel, input, taken: 0, lines: LineReader::new(), output: Vec::new() }
+    pub fn new(channel: Channel, input: Vec<u8>) -> Self {
+        Self { channel, input, taken: 0, lines: LineReader::new(), output: Vec::new(), alarm: Alarm::new() }
     }
 
     /// Whether TLS is in use.
@@ -78,20 +120,19 @@ impl Connection {
     /// Reads a command line. Cancel-safe: the octets received so far are kept for the next call.
     ///
     /// # Errors
-    /// Where the connection ends. The caller sets the deadline.
-    pub async fn line(&mut self) -> Result<CommandLine, ConnectionError> {
+    /// Where the connection ends, or no whole line comes until the deadline.
+    pub async fn line(&mut self, deadline: Instant) -> Result<CommandLine, ConnectionError> {
         loop {
             let (used, line) = self.lines.read(self.input.get(self.taken..).unwrap_or_default());
             self.taken += used;
             if let Some(line) = line {
                 return Ok(line);
             }
-            // A mail's buffer is not kept while no mail comes.
-            if !self.has_input() && self.input.capacity() > READ {
-                self.input = Vec::new();
-                self.taken = 0;
+            // A large buffer is not kept while no mail comes.
+            if self.input.capacity() > READ {
+                self.rest();
             }
-            self.fill(if self.input.is_empty() { FIRST_READ } else { READ }).await?;
+            self.fill(deadline, if self.has_input() { READ } else { FIRST_READ }).await?;
         }
     }
 
@@ -106,30 +147,48 @@ impl Connection {
         self.taken += octets;
     }
 
-    /// Takes octets at the start of the input, in the buffer that they were read into.
+    /// Takes octets at the start of the input, in the buffer that they were read into, and drops so many `behind` them.
     #[must_use]
-    pub fn take(&mut self, octets: usize) -> Vec<u8> {
+    pub fn take(&mut self, octets: usize, behind: usize) -> Vec<u8> {
         self.input.drain(..std::mem::take(&mut self.taken));
-        let rest = self.input.split_off(octets.min(self.input.len()));
+        let rest = self.input.get(octets + behind..).unwrap_or_default().to_vec();
+        self.input.truncate(octets);
         std::mem::replace(&mut self.input, rest)
+    }
+
+    /// Gives a buffer back that is no longer needed: the next mail is read into it.
+    pub fn reuse(&mut self, mut buffer: Vec<u8>) {
+        if self.input.is_empty() && buffer.capacity() <= READ {
+            buffer.clear();
+            self.input = buffer;
+        }
+    }
+
+    /// Lets the buffer go, where nothing is in it: the peer is silent.
+    pub fn rest(&mut self) {
+        if !self.has_input() {
+            self.input = Vec::new();
+            self.taken = 0;
+        }
     }
 
     /// Reads some more of a mail's data, with room for so many octets. Cancel-safe.
     ///
     /// # Errors
     /// Where the connection ends, or nothing comes until the deadline.
-    pub async fn fill_by(&mut self, deadline: Instant, room: usize) -> Result<(), ConnectionError> {
-        timeout_at(deadline, self.fill(room.clamp(READ, limits::BLOCK))).await.map_err(|_| ConnectionError::TimedOut)?
+    pub async fn more(&mut self, deadline: Instant, room: usize) -> Result<(), ConnectionError> {
+        self.fill(deadline, room.clamp(READ, limits::BLOCK)).await
     }
 
-    async fn fill(&mut self, room: usize) -> Result<(), ConnectionError> {
+    async fn fill(&mut self, deadline: Instant, room: usize) -> Result<(), ConnectionError> {
         self.input.drain(..std::mem::take(&mut self.taken));
         // By as much as is wanted and no more: a mail is as large as its buffer.
         let enough = if self.input.is_empty() { room } else { room / 4 };
         if self.input.capacity() - self.input.len() < enough {
             self.input.reserve_exact(room);
         }
-        if self.channel.read_buf(&mut self.input).await? == 0 { Err(ConnectionError::Closed) } else { Ok(()) }
+        let read = self.alarm.within(deadline, self.channel.read_buf(&mut self.input)).await??;
+        if read == 0 { Err(ConnectionError::Closed) } else { Ok(()) }
     }
 
     /// Queues a reply; it is sent by the next [`Connection::flush`].

@@ -137,10 +137,7 @@ impl Incoming {
             self.fill(connection, room).await?;
         };
         let is_large = is_announced || lines > self.inspect_limit || !self.has_ended;
-        let wire = connection.take(lines);
-        if self.has_ended {
-            connection.skip(data::END.len());
-        }
+        let wire = connection.take(lines, if self.has_ended { data::END.len() } else { 0 });
         let data = self.passage.unstuffed(wire);
         if self.is_too_large() {
             return Ok(Err(Refusal::TooLarge));
@@ -200,6 +197,6 @@ impl Incoming {
     }
 
     async fn fill(&self, connection: &mut Connection, octets: usize) -> Result<(), ConnectionError> {
-        connection.fill_by(self.last.min(Instant::now() + self.deadlines.data_block), octets).await
+        connection.more(self.last.min(Instant::now() + self.deadlines.data_block), octets).await
     }
 }

@@ -62,7 +62,9 @@ impl Session {
             // Boxed, so that a session that waits for a command does not hold the memory for it.
             Ok(Arrived::Whole(data)) => {
                 let mail = Kept { id: &id, data: &data, held: Held::Whole, line_endings: incoming.line_endings() };
-                Box::pin(self.hand_on(greeted, open, mail)).await
+                let reply = Box::pin(self.hand_on(greeted, open, mail)).await;
+                self.connection.reuse(data);
+                reply
             }
             Ok(Arrived::Beginning { data, body }) => Box::pin(self.stream(greeted, open, &id, Beginning { data, body, incoming })).await?,
         };

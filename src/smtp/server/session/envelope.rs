@@ -1,5 +1,7 @@
 //! The envelope of one mail: MAIL and RCPT go to the next hop as they come, and its replies to the upstream.
 
+use tokio::time::Instant;
+
 use super::{Greeted, Next, OpenTransaction, Session, State, destination};
 use crate::{
     pipeline::{RefusedBy, Stage},
@@ -74,7 +76,7 @@ impl Session {
         while recipients.len() < most {
             let Some(Ok(Command::Rcpt(recipient))) = self.connection.peek().map(Command::parse) else { break };
             // The line has come already, so reading it does not wait.
-            if self.connection.line().await.is_err() {
+            if self.connection.line(Instant::now()).await.is_err() {
                 break;
             }
             recipients.push(recipient);

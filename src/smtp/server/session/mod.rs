@@ -10,10 +10,7 @@ mod large;
 
 use std::sync::Arc;
 
-use tokio::{
-    net::TcpStream,
-    time::{Instant, timeout},
-};
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     Server, Snapshot, Start,
@@ -266,21 +263,19 @@ impl Session {
             let config = &self.snapshot.config;
             let crowded = !in_transaction && self.server.is_crowded(config);
             let patience = if crowded { config.deadlines.command.min(limits::CROWDED_PATIENCE) } else { config.deadlines.command };
-            let Some(left) = patience.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) else {
-                return Err(ConnectionError::TimedOut);
-            };
-            let look = left.min(limits::LOOK);
+            let (last, look) = (start + patience, Instant::now() + limits::LOOK);
             let line = if in_transaction {
-                timeout(look, self.connection.line()).await
+                self.connection.line(last.min(look)).await
             } else {
                 tokio::select! {
                     biased;
-                    line = timeout(look, self.connection.line()) => line,
+                    line = self.connection.line(last.min(look)) => line,
                     () = self.shutdown.drain.cancelled() => return Ok(None),
                 }
             };
-            if let Ok(line) = line {
-                return line.map(Some);
+            match line {
+                Err(ConnectionError::TimedOut) if look < last => self.connection.rest(),
+                line => return line.map(Some),
             }
             if !in_transaction && start.elapsed() >= limits::IDLE_NEXT_HOP {
                 self.relay.close().await;
