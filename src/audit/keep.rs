@@ -267,7 +267,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::audit::queue::{Batch, Pace, Queue};
+    use crate::audit::queue::{Batch, Queue};
     use crate::{
         audit::{
             verify::{Report, verify_by},
@@ -311,7 +311,7 @@ mod tests {
             let mut keeper = Keeper::new(&config, writer.live(), Arc::downgrade(&handle));
             let writing = thread::spawn(move || {
                 let mut batch = Batch::default();
-                while taking.take(&mut batch, Duration::from_mins(1), Pace::Single) {
+                while taking.take(&mut batch, Duration::from_mins(1), clock::Stopwatch::start()) {
                     writer.append_lines(at(day), batch.records()).unwrap();
                     batch.answer(&Ok(()));
                     taking.done(&mut batch);

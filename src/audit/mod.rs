@@ -32,7 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use self::{
     keep::Keeper,
     meters::Meters,
-    queue::{Batch, Pace, Queue, STEP, steps},
+    queue::{Batch, Queue, STEP, steps},
     writer::Writer,
 };
 use crate::{
@@ -316,13 +316,16 @@ impl Audit {
 
 /// Writes what comes until all handles are dropped. Between records, and at least once in [`TICK`], it looks after the rest.
 fn run(mut writer: Writer, queue: &Queue, failures: &OnceLock<Arc<Failures>>) {
-    let (mut batch, mut pace, mut watch) = (Batch::default(), Pace::Single, Watch::start());
-    while queue.take(&mut batch, TICK, pace) {
+    let (mut batch, mut committed, mut watch) = (Batch::default(), Stopwatch::start(), Watch::start());
+    while queue.take(&mut batch, TICK, committed) {
         if !batch.is_empty() {
-            pace = if batch.awaited > 1 { Pace::Several } else { Pace::Single };
+            let is_awaited = batch.awaited > 0;
             batch.leave_out_abandoned();
             take(&mut writer, &mut batch, failures.get());
             queue.done(&mut batch);
+            if is_awaited {
+                committed = Stopwatch::start();
+            }
         }
         watch.look(&mut writer, failures.get());
     }

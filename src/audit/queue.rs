@@ -1,7 +1,7 @@
 //! Records on their way to the writer: they are serialised by whoever has them, into one buffer, and taken all at once.
 //!
 //! Ordinary records gather for [`GATHER`], so that under load one waking of the thread, and one write, serves many mails. A record
-//! that somebody waits for is taken at once; where several are on their way they gather for [`COMMIT`], so that they share what the
+//! that somebody waits for is taken at once; where several are on their way, or one was just written, they gather for [`COMMIT`], so that they share what the
 //! disk costs.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::{Semaphore, oneshot};
 
 use super::AuditError;
-use crate::{limits, mail::Record};
+use crate::{clock::Stopwatch, limits, mail::Record};
 
 /// Octets of the queue's bound for one permit.
 pub(super) const STEP: usize = 1024;
@@ -99,9 +99,9 @@ impl Queue {
         self.come.notify_one();
     }
 
-    /// Takes what has come, into a batch that is empty; nothing where nothing comes for this time. False once the queue is closed
+    /// Takes what has come, into a batch that is empty, where the disk was last waited for then; nothing where nothing comes for this time. False once the queue is closed
     /// and empty.
-    pub(super) fn take(&self, into: &mut Batch, patience: Duration, pace: Pace) -> bool {
+    pub(super) fn take(&self, into: &mut Batch, patience: Duration, committed: Stopwatch) -> bool {
         let wait = |waiting, time, holds: &dyn Fn(&Batch) -> bool| {
             let holds = |waiting: &mut Waiting| !waiting.is_closed && holds(&waiting.batch);
             self.come.wait_timeout_while(waiting, time, holds).unwrap_or_else(PoisonError::into_inner).0
@@ -113,7 +113,7 @@ impl Queue {
         if waiting.batch.awaited == 0 {
             waiting = wait(waiting, GATHER, &|batch| batch.awaited == 0 && batch.octets.len() < ENOUGH);
         }
-        if waiting.batch.awaited > 1 || waiting.batch.awaited == 1 && pace == Pace::Several {
+        if waiting.batch.awaited > 1 || waiting.batch.awaited == 1 && committed.elapsed() < BUSY {
             waiting = wait(waiting, COMMIT, &|_| true);
         }
         mem::swap(&mut waiting.batch, into);
@@ -128,15 +128,6 @@ impl Queue {
         batch.jobs.clear();
         batch.awaited = 0;
     }
-}
-
-/// How exemptions came last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// One by one: the next waits for nobody.
-    Single,
-    /// Several at once: the next probably has company.
-    Several,
 }
 
 impl Batch {
@@ -184,5 +175,7 @@ impl Batch {
 const GATHER: Duration = Duration::from_millis(20);
 /// How long records that are waited for gather, where they are several.
 const COMMIT: Duration = Duration::from_millis(2);
+/// Who comes so soon after another that was waited for probably has company.
+const BUSY: Duration = Duration::from_millis(10);
 /// Octets of records that gather no longer.
 const ENOUGH: usize = limits::AUDIT_QUEUE / 4;
