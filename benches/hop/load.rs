@@ -29,7 +29,12 @@ pub(crate) struct Load {
     pub(crate) each: u64,
     /// Recipients of one mail.
     pub(crate) recipients: usize,
+    /// The next mail's number.
+    pub(crate) number: Arc<AtomicU64>,
 }
+
+/// What stands in a mail for its number: no signature is exempted twice.
+const NUMBER: &[u8] = b"NUMBER00";
 
 /// What arrived.
 #[derive(Clone, Copy, Debug)]
@@ -182,13 +187,18 @@ async fn send(target: SocketAddr, load: &Load, mails: u64) -> io::Result<()> {
         commands.extend_from_slice(format!("RCPT TO:<bob{number}@corp.example>\r\n").as_bytes());
     }
     commands.extend_from_slice(b"DATA\r\n");
+    let mut numbered = memchr::memmem::find(&load.wire, NUMBER).map(|at| (load.wire.to_vec(), at..at + NUMBER.len()));
     for _ in 0..mails {
         session.stream.write_all(&commands).await?;
         for _ in 0..=load.recipients {
             session.reply("250").await?;
         }
         session.reply("354").await?;
-        session.stream.write_all(&load.wire).await?;
+        if let Some((wire, number)) = &mut numbered {
+            let next = format!("{:08x}", load.number.fetch_add(1, Relaxed));
+            wire[number.clone()].copy_from_slice(next.as_bytes());
+        }
+        session.stream.write_all(numbered.as_ref().map_or(&load.wire[..], |(wire, _)| wire)).await?;
         session.reply("250").await?;
     }
     session.stream.write_all(b"QUIT\r\n").await?;

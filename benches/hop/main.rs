@@ -76,7 +76,7 @@ fn mail(octets: usize) -> Vec<u8> {
 }
 
 fn load(mail: &[u8], mails: u64, connections: u64, each: u64) -> Load {
-    Load { wire: Arc::new(stuffed(mail)), mails, connections, each, recipients: 1 }
+    Load { wire: Arc::new(stuffed(mail)), mails, connections, each, recipients: 1, number: Arc::default() }
 }
 
 fn table() -> Vec<Case> {
