@@ -252,6 +252,10 @@ pub const PARKED_IDLE: Duration = Duration::from_secs(4);
 /// within minutes.
 pub const PARKED_AGE: Duration = Duration::from_mins(5);
 
+/// Without a greeting for so long, whoever opens a connection is taken to wait for those that are parked: a greeting takes a few
+/// round trips.
+pub const STARVED: Duration = Duration::from_millis(500);
+
 /// Mails after which one is not parked again: fewer than any server is known to take (Exim 1,000), and 1 % of what each costs.
 pub const PARKED_MAILS: usize = 100;
 

@@ -318,11 +318,11 @@ pub(super) fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }
 
-/// Raises the limit of file descriptors: an SMTP session takes two, and a large mail a third; a milter session takes one. Logs a
+/// Raises the limit of file descriptors: an SMTP session takes two, a milter session one. Logs a
 /// warning where the system gives fewer.
 fn raise_file_limit(settings: &Settings) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let smtp = settings.smtp.as_ref().map_or(0, |config| config.bounds.connections * 3);
+    let smtp = settings.smtp.as_ref().map_or(0, |config| config.bounds.connections * 2 + limits::PARKED);
     let files = smtp + settings.milter.as_ref().map_or(0, |config| config.connections);
     let wanted = files as u64 + 100;
     let limit = getrlimit(Resource::Nofile);

@@ -313,10 +313,13 @@ impl Pipeline {
         let recipients: Vec<String> = transaction.envelope.recipients.iter().map(|path| address(path)).collect();
         let nothing = |reason, says: String| vec![Way::pass(Analysis::nothing(Finding::fails(reason, says)))];
         if transaction.size > self.config.inspect_limit {
-            return nothing(Reason::Size, format!("{} octets are more than inspect_limit", transaction.size));
+            return nothing(Reason::Size, "it has more octets than inspect_limit".to_owned());
         }
         if transaction.held == Held::Header {
-            return nothing(Reason::Size, "more octets than inspect_limit are announced, or there is no memory for them".to_owned());
+            return nothing(
+                Reason::Size,
+                "more octets than inspect_limit came or are announced, or there is no memory for them".to_owned(),
+            );
         }
         if recipients.is_empty() && transaction.protocol != Protocol::File {
             return nothing(Reason::Recipients, "there is no recipient".to_owned());

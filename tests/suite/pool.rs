@@ -151,8 +151,13 @@ async fn an_honest_upstream_does_not_meet_what_a_hostile_one_has_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_next_hop_that_takes_few_mails_of_a_connection_gets_all() {
-    for closes_unasked in [false, true] {
-        let strict = Strict::start(Rules { mails: 3, closes_unasked, ..Rules::default() }).await;
+    for (closes_unasked, mails_over) in [
+        (false, "421 4.7.0 too many mails"),
+        (true, "421 4.7.0 too many mails"),
+        (false, "452 4.5.3 too many"),
+        (false, "550 5.7.1 enough"),
+    ] {
+        let strict = Strict::start(Rules { mails: 3, closes_unasked, mails_over, ..Rules::default() }).await;
         let hop = start(&strict).await;
         for number in 0..20 {
             assert!(send(&hop, &number.to_string()).await.starts_with("250"), "{number}");
@@ -322,6 +327,83 @@ async fn a_drain_empties_it() {
 }
 
 /// A next hop that takes one connection of a client: what waits is used, and makes room where it cannot be.
+/// One EHLO without STARTTLS, by whoever stands in between, does not put everybody's mails in the clear.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_in_the_clear_where_tls_was_spoken_before_is_not_kept() {
+    let authority = Authority::new();
+    let sink = Sink::start().await.encrypting(authority.server("localhost"));
+    let hop = hop().next_hop(&sink).start().await;
+    assert!(send(&hop, "x").await.starts_with("250"));
+    let mut open = hop.client().await;
+    open.greet().await;
+    for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
+        open.say(line).await;
+    }
+    sink.on("EHLO", Act::Say("250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 104857600".into()));
+    let _ = send(&hop, "x").await;
+    assert_eq!(metric(&hop, PARKED), 0, "the one in the clear");
+    open.raw(&stuffed(&mail("x"))).await;
+    assert!(open.reply().await.starts_with("250"));
+    for _ in 0..3 {
+        assert!(send(&hop, "x").await.starts_with("250"));
+    }
+    let encrypted: Vec<bool> = sink.mails().iter().map(|mail| mail.encrypted).collect();
+    assert!(encrypted.len() >= 5 && encrypted.iter().rev().take(4).all(|encrypted| *encrypted), "{encrypted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_a_reload_finds_with_a_connection_goes_on_with_a_new_one() {
+    let strict = Strict::start(Rules::default()).await;
+    let hop = start(&strict).await;
+    let mut client = hop.client().await;
+    client.greet().await;
+    replace(&hop, |_| ());
+    for _ in 0..130 {
+        assert!(client.send("<a@b.test>", &["<c@d.test>"], &mail("x")).await.starts_with("250"));
+    }
+    assert!(strict.taken().iter().all(|taken| taken.connection > 1), "the first one is of the old configuration");
+    assert_eq!((metric(&hop, PARKED), strict.connections().0), (1, 3), "a hundred mails each at most");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_hop_that_freezes_costs_no_mail() {
+    let (first, second) = (Strict::start(Rules::default()).await, Strict::start(Rules::default()).await);
+    let hop = start(&first).await;
+    replace(&hop, |config| {
+        config.next_hops = vec![first.address.to_string(), second.address.to_string()];
+        // The reply's deadline is minutes.
+        config.deadlines.connect = std::time::Duration::from_secs(1);
+    });
+    assert!(send(&hop, "first").await.starts_with("250"));
+    assert_eq!(metric(&hop, PARKED), 1);
+    first.now(|rules| rules.frozen = true);
+    for _ in 0..3 {
+        assert!(send(&hop, "second").await.starts_with("250"));
+    }
+    assert_eq!((first.taken().len(), second.taken().len()), (1, 3));
+}
+
+/// A next hop with few processes lets connections wait for their greeting: those that are shared give way.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_to_be_greeted_is_not_kept_out_by_those_that_share() {
+    let strict = Strict::start(Rules { served: 2, ..Rules::default() }).await;
+    let hop = Arc::new(start(&strict).await);
+    let senders: Vec<_> = (0..4)
+        .map(|_| {
+            let hop = Arc::clone(&hop);
+            tokio::spawn(async move {
+                for _ in 0..40 {
+                    assert!(send(&hop, "x").await.starts_with("250"));
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    assert_eq!(strict.taken().len(), 160);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_takes_no_place_from_a_session() {
     let strict = Strict::start(Rules { connections: 1, ..Rules::default() }).await;

@@ -321,13 +321,13 @@ impl NextHop {
         may.then_some(if self.transactions < limits::PARKED_MAILS { end } else { now })
     }
 
-    /// Sends commands and returns each one's reply, in one group where the next hop announces PIPELINING (RFC 2920). Not
-    /// cancel-safe: a dropped future takes the connection with it.
+    /// Sends commands and returns each one's reply, in one group where the next hop announces PIPELINING (RFC 2920); `patience` is
+    /// for each reply. Not cancel-safe: a dropped future takes the connection with it.
     ///
     /// # Errors
     /// Where no reply comes, or one that ends no command (1yz, 3yz); it is then unknown how many of the commands were carried
     /// out.
-    pub async fn commands(mut self, steps: &[Step<'_>]) -> Result<(Self, Vec<Reply>), HopError> {
+    pub async fn commands(mut self, steps: &[Step<'_>], patience: Duration) -> Result<(Self, Vec<Reply>), HopError> {
         let mut replies = Vec::with_capacity(steps.len());
         let group = if self.extensions.has(Extension::Pipelining) { steps.len().max(1) } else { 1 };
         for group in steps.chunks(group) {
@@ -338,7 +338,7 @@ impl NextHop {
             self.expect_quiet()?;
             self.send().await?;
             for _ in group {
-                replies.push(self.next_reply(self.deadlines.reply).await?);
+                replies.push(self.next_reply(patience).await?);
             }
         }
         if replies.iter().any(|reply| reply.code() >= 400) {

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::next_hop::NextHop;
+use super::next_hop::{Achieved, NextHop};
 use crate::{
     limits,
     metrics::{Metrics, Pooled},
@@ -20,7 +20,11 @@ use crate::{
         codec::extensions::Extensions,
         config::{Config, Pooling},
     },
+    tls::ClientTls,
 };
+
+/// Addresses that are known to speak TLS: several times what a configuration names.
+const ENCRYPTED: usize = 100;
 
 /// The connections that wait, and what the next hop announced last.
 pub struct Pool {
@@ -33,7 +37,26 @@ struct State {
     /// Those that wait, the one that was parked last at the end. It is taken first, so that what is too many ends by itself.
     idle: Vec<Idle>,
     announced: Option<Announced>,
+    /// Addresses that have spoken TLS by this configuration: [`ENCRYPTED`] at most.
+    encrypted: Vec<SocketAddr>,
+    /// Addresses at which somebody waits for a greeting, once for each.
+    starving: Vec<SocketAddr>,
     keeper: Keeper,
+}
+
+/// Somebody waits for an address's greeting. As long as this exists, no connection to it is parked.
+pub(super) struct Starving<'p> {
+    pool: &'p Pool,
+    address: SocketAddr,
+}
+
+impl Drop for Starving<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pool.state();
+        if let Some(at) = state.starving.iter().position(|address| *address == self.address) {
+            state.starving.swap_remove(at);
+        }
+    }
 }
 
 struct Idle {
@@ -61,7 +84,7 @@ impl Pool {
     /// An empty pool; one that is off stays empty.
     #[must_use]
     pub fn new(pooling: Pooling, metrics: Arc<Metrics>) -> Self {
-        let state = State { pooling, idle: Vec::new(), announced: None, keeper: Keeper::Gone };
+        let state = State { pooling, idle: Vec::new(), announced: None, encrypted: Vec::new(), starving: Vec::new(), keeper: Keeper::Gone };
         Self { state: Mutex::new(state), metrics }
     }
 
@@ -94,13 +117,18 @@ impl Pool {
         if let Some(announced) = state.announced.as_mut().filter(|announced| announced.extensions == hop.extensions()) {
             announced.since = now;
         }
-        if end <= now {
-            // The session keeps nothing that has served its time either.
+        let address = hop.key().address;
+        // One EHLO without STARTTLS would put everybody's mails in the clear.
+        if hop.key().achieved == Achieved::Clear && hop.key().tls != ClientTls::Off && state.encrypted.contains(&address) {
+            return Some(hop);
+        }
+        if end <= now || state.starving.contains(&address) {
+            // The session keeps nothing either that has served its time, or that stands in somebody's way.
             drop(state);
             self.retire([hop]);
             return None;
         }
-        let of_this_hop = state.idle.iter().filter(|idle| idle.hop.key().address == hop.key().address).count();
+        let of_this_hop = state.idle.iter().filter(|idle| idle.hop.key().address == address).count();
         if state.idle.len() >= limits::PARKED || of_this_hop >= limits::PARKED_PER_HOP {
             self.metrics.pooled(Pooled::Full);
             return Some(hop);
@@ -134,12 +162,43 @@ impl Pool {
         self.state().announced.filter(|announced| announced.since.elapsed() < limits::PARKED_IDLE).map(|announced| announced.extensions)
     }
 
-    /// A next hop has announced this just now.
-    pub(super) fn learn(&self, extensions: Extensions) {
+    /// A connection was opened just now: what its next hop announces, and whether it speaks TLS.
+    pub(super) fn learn(&self, hop: &NextHop) {
         let mut state = self.state();
-        if state.pooling == Pooling::On {
-            state.announced = Some(Announced { extensions, since: Instant::now() });
+        if state.pooling == Pooling::Off {
+            return;
         }
+        state.announced = Some(Announced { extensions: hop.extensions(), since: Instant::now() });
+        let address = hop.key().address;
+        if !hop.is_encrypted() || state.encrypted.contains(&address) || state.encrypted.len() >= ENCRYPTED {
+            return;
+        }
+        state.encrypted.push(address);
+        let clear: Vec<Idle> = state.idle.extract_if(.., |idle| idle.hop.key().address == address && !idle.hop.is_encrypted()).collect();
+        drop(state);
+        self.metrics.unparked(clear.len());
+        self.retire(clear.into_iter().map(|idle| idle.hop));
+    }
+
+    /// Whether a session may go on with a connection of its own by this pool's configuration. Where connections are not pooled, it
+    /// is enough that it [suits](NextHop::suits).
+    pub(super) fn is_home_of(self: &Arc<Self>, hop: &NextHop) -> bool {
+        hop.home.as_ref().is_none_or(|home| Arc::ptr_eq(home, self)) || self.state().pooling == Pooling::Off
+    }
+
+    /// Notes that somebody has waited for [`limits::STARVED`] to be greeted at an address: it may serve so many connections and no
+    /// more, and those that wait here would be served for ever.
+    pub(super) fn starve(&self, address: SocketAddr) -> Starving<'_> {
+        self.state().starving.push(address);
+        self.discard(address);
+        Starving { pool: self, address }
+    }
+
+    /// Closes all that wait for an address, beside what the caller does.
+    pub(super) fn discard(&self, address: SocketAddr) {
+        let discarded: Vec<Idle> = self.state().idle.extract_if(.., |idle| idle.hop.key().address == address).collect();
+        self.metrics.unparked(discarded.len());
+        self.retire(discarded.into_iter().map(|idle| idle.hop));
     }
 
     /// Forgets what was announced: a next hop announces something else.

@@ -4,7 +4,7 @@
 //! waits in the pool for whoever comes next; one that may not wait there stays with its session. A connection that was closed
 //! between two mails is replaced by a new one, once, because nothing of the next mail was accepted on it; never within one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio_rustls::rustls::ClientConfig;
 
@@ -63,8 +63,10 @@ enum Transaction {
 enum Origin {
     /// It was opened for this transaction: an error is about the next hop, and is not tried again.
     New,
-    /// The session had it, or it waited in the pool. The next hop may have closed it meanwhile, so a new one may replace it.
+    /// The session had it. The next hop may have closed it meanwhile, so a new one may replace it.
     Kept,
+    /// It waited in the pool. Whatever has become of it meanwhile is not this mail's, so a new one may replace it.
+    Parked,
 }
 
 /// What a transaction starts with: MAIL, the recipients that came in the same group, and the client.
@@ -113,16 +115,18 @@ impl Relay {
     /// Takes a connection for a transaction: the session's own, one that waits in the pool, or a new one.
     async fn checkout(&mut self, to: Destination<'_>, parked: Parked<'_>) -> Result<(Connected, Origin), HopError> {
         match self.0.take() {
-            Some(connected) if connected.hop.suits(to.config) => return Ok((connected, Origin::Kept)),
-            // The next hop that a reload left out.
+            Some(connected) if connected.hop.suits(to.config) && to.pool.is_home_of(&connected.hop) => {
+                return Ok((connected, Origin::Kept));
+            }
+            // It was opened by a configuration that a reload has replaced.
             Some(connected) => connected.hop.quit().await,
             None => {}
         }
         let mut hop = to.route.find(to.config, to.tls, parked).await?;
-        let origin = if hop.is_used() { Origin::Kept } else { Origin::New };
+        let origin = if hop.is_used() { Origin::Parked } else { Origin::New };
         if origin == Origin::New {
             tracing::debug!(next_hop = &**hop.name(), tls = hop.is_encrypted(), "next hop: connected");
-            to.pool.learn(hop.extensions());
+            to.pool.learn(&hop);
         }
         hop.home = Some(Arc::clone(to.pool));
         Ok((Connected { hop, transaction: Transaction::None }, origin))
@@ -150,8 +154,8 @@ impl Relay {
                 Err(error) => return MailOutcome::Failed(failed(&error)),
             };
             let begun = if connected.hop.extensions().covers(announced) {
-                start(connected, mail).await
-            } else if origin == Origin::Kept {
+                start(connected, origin, mail).await
+            } else if origin != Origin::New {
                 connected.hop.leave().await;
                 Err(HopError::Broken("it does not announce what the upstream was offered".into()))
             } else {
@@ -166,7 +170,7 @@ impl Relay {
                     return MailOutcome::Replied { mail, recipients };
                 }
                 // Nothing of this mail has been accepted on it.
-                Err(HopError::Broken(_)) if origin == Origin::Kept => {
+                Err(error) if is_its_past(origin, &error) => {
                     to.pool.replaced();
                     parked = Parked::Unwanted(to.pool);
                 }
@@ -181,7 +185,8 @@ impl Relay {
     /// The reply for the upstream where the connection, and with it the transaction, is lost.
     pub(crate) async fn recipient(&mut self, recipient: &PathCommand) -> Result<Reply, Reply> {
         let Connected { hop, transaction } = self.open_transaction().ok_or_else(lost)?;
-        let (hop, replies) = tell(hop, &[Step::Recipient(recipient)]).await.map_err(|error| failed(&error))?;
+        let patience = hop.deadlines.reply;
+        let (hop, replies) = tell(hop, &[Step::Recipient(recipient)], patience).await.map_err(|error| failed(&error))?;
         self.0 = Some(Connected { hop, transaction });
         replies.into_iter().next().ok_or_else(unexpected_reply)
     }
@@ -270,7 +275,7 @@ impl Relay {
 
 /// RSET where a transaction was abandoned, XFORWARD where the next hop announces it, then MAIL and RCPT. Returns the replies to
 /// MAIL and to each RCPT.
-async fn start(connected: Connected, beginning: Beginning<'_>) -> Result<(Connected, Reply, Vec<Reply>), HopError> {
+async fn start(connected: Connected, origin: Origin, beginning: Beginning<'_>) -> Result<(Connected, Reply, Vec<Reply>), HopError> {
     let Connected { mut hop, transaction } = connected;
     let is_used = hop.is_used();
     hop.begins_transaction();
@@ -284,11 +289,19 @@ async fn start(connected: Connected, beginning: Beginning<'_>) -> Result<(Connec
     let before = commands.len();
     commands.push(Step::Mail(beginning.mail));
     commands.extend(beginning.recipients.iter().map(Step::Recipient));
-    let (hop, replies) = tell(hop, &commands).await?;
+    // One that has waited may have been frozen since; a new one is told of within the time for it.
+    let patience = if origin == Origin::Parked { hop.deadlines.connect.min(hop.deadlines.reply) } else { hop.deadlines.reply };
+    let (hop, replies) = tell(hop, &commands, patience).await?;
     // A next hop that closes an idle session replies 421 to the command that comes first, and means the session, not this mail.
     let about_session = if is_used { before + 1 } else { before };
     if let Some(closing) = replies.iter().take(about_session).find(|reply| reply.code() == 421) {
         return Err(HopError::Broken(format!("closed with {}", closing.code())));
+    }
+    // It may have had enough of a connection that others used, or answer one of their commands late.
+    if origin == Origin::Parked
+        && (replies.get(before).is_some_and(|mail| !mail.is_accepted()) || replies.iter().any(|reply| reply.code() == 421))
+    {
+        return Err(HopError::Broken("refused on a connection that others used".into()));
     }
     // The next hop would go on with what it was told of the client before.
     if is_used && replies.iter().take(before).any(|reply| !reply.is_accepted()) {
@@ -300,10 +313,19 @@ async fn start(connected: Connected, beginning: Beginning<'_>) -> Result<(Connec
     Ok((Connected { hop, transaction }, mail, replies.collect()))
 }
 
-/// Sends commands; logs why there are no replies.
-async fn tell(hop: NextHop, commands: &[Step<'_>]) -> Result<(NextHop, Vec<Reply>), HopError> {
+/// Whether an error before a mail may be about what a connection was used for before, so that a new one is tried.
+fn is_its_past(origin: Origin, error: &HopError) -> bool {
+    match origin {
+        Origin::New => false,
+        Origin::Kept => matches!(error, HopError::Broken(_)),
+        Origin::Parked => matches!(error, HopError::Broken(_) | HopError::TimedOut),
+    }
+}
+
+/// Sends commands, with this patience for each reply; logs why there are no replies.
+async fn tell(hop: NextHop, commands: &[Step<'_>], patience: Duration) -> Result<(NextHop, Vec<Reply>), HopError> {
     let name = Arc::clone(hop.name());
-    let answer = hop.commands(commands).await;
+    let answer = hop.commands(commands, patience).await;
     if let Err(error) = &answer {
         tracing::warn!(next_hop = &*name, error = error.without_words(), "next hop: no replies");
     }

@@ -17,9 +17,9 @@ use tokio_rustls::rustls::ClientConfig;
 
 use super::{
     next_hop::{HopError, NextHop},
-    pool::Pool,
+    pool::{Pool, Starving},
 };
-use crate::{failures::Failures, smtp::config::Config};
+use crate::{failures::Failures, limits, smtp::config::Config};
 
 /// How `HOST:PORT` becomes addresses.
 pub trait Resolve: Send + Sync {
@@ -178,11 +178,26 @@ pub(super) enum Parked<'p> {
     None,
 }
 
-impl Parked<'_> {
+impl<'p> Parked<'p> {
     fn take(self, name: &str, config: &Config) -> Option<NextHop> {
         match self {
             Self::Wanted(pool) => pool.take(name, config),
             Self::Unwanted(_) | Self::None => None,
+        }
+    }
+
+    /// Makes room at an address at which somebody waits; see [`Pool::starve`].
+    fn starve(self, address: SocketAddr) -> Option<Starving<'p>> {
+        match self {
+            Self::Wanted(pool) | Self::Unwanted(pool) => Some(pool.starve(address)),
+            Self::None => None,
+        }
+    }
+
+    /// Closes those to an address that does not answer.
+    fn discard(self, address: SocketAddr) {
+        if let Self::Wanted(pool) | Self::Unwanted(pool) = self {
+            pool.discard(address);
         }
     }
 
@@ -238,7 +253,14 @@ impl Search<'_> {
         if Instant::now() >= self.end || !self.tried.insert(address) {
             return None;
         }
-        let mut found = NextHop::connect(address, next_hop, self.config, self.tls).await;
+        let mut connecting = Box::pin(NextHop::connect(address, next_hop, self.config, self.tls));
+        let mut found = match timeout(limits::STARVED, &mut connecting).await {
+            Ok(found) => found,
+            Err(_) => {
+                let _starving = self.parked.starve(address);
+                connecting.await
+            }
+        };
         // It may take no more connections of one client than are open already.
         let may_be_full = matches!(found, Err(HopError::Refused(_) | HopError::Broken(_) | HopError::Unreachable(_)));
         if may_be_full && self.parked.evict(address).await {
@@ -255,6 +277,7 @@ impl Search<'_> {
             Err(error) => {
                 self.route.failed(&format_args!("{next_hop} ({address}): {error}"));
                 self.route.is_dead(Target::Address(address));
+                self.parked.discard(address);
                 self.last = error;
                 None
             }

@@ -164,12 +164,10 @@ impl Connection {
         }
     }
 
-    /// Lets the buffer go, where nothing is in it: the peer is silent.
+    /// Lets the buffer go, but for the octets that were not taken: the peer is silent.
     pub fn rest(&mut self) {
-        if !self.has_input() {
-            self.input = Vec::new();
-            self.taken = 0;
-        }
+        self.input.drain(..std::mem::take(&mut self.taken));
+        self.input.shrink_to(if self.input.is_empty() { 0 } else { READ });
     }
 
     /// Reads some more of a mail's data, with room for so many octets. Cancel-safe.

@@ -117,7 +117,7 @@ impl Incoming {
 
     async fn beginning(&mut self, connection: &mut Connection) -> Result<Result<Arrived, Refusal>, ConnectionError> {
         let is_announced = self.announced > self.inspect_limit;
-        let mut searched = 0;
+        let (mut searched, mut dots) = (0, Dots::default());
         let lines = loop {
             let wire = connection.input();
             if !wire.is_empty() && self.memory.grow_to(wire.len()).is_err() {
@@ -127,22 +127,22 @@ impl Incoming {
                 self.has_ended = true;
                 break end;
             }
+            let has_header = is_announced && header_ends(wire, searched);
             // The last two octets may belong to the end of data.
             searched = wire.len().saturating_sub(2);
-            if searched > self.inspect_limit || (is_announced && header::end(wire).is_some()) {
+            if has_header || (searched > self.inspect_limit && searched - dots.of(wire) > self.inspect_limit) {
                 break memchr::memrchr(b'\n', wire).map_or(0, |feed| feed + 1);
             }
             // As much again, but not far past what is kept.
             let room = wire.len().min(self.inspect_limit.saturating_sub(wire.len()));
             self.fill(connection, room).await?;
         };
-        let is_large = is_announced || lines > self.inspect_limit || !self.has_ended;
         let wire = connection.take(lines, if self.has_ended { data::END.len() } else { 0 });
         let data = self.passage.unstuffed(wire);
         if self.is_too_large() {
             return Ok(Err(Refusal::TooLarge));
         }
-        if !is_large {
+        if self.has_ended && !is_announced && data.len() <= self.inspect_limit {
             return Ok(Ok(Arrived::Whole(data)));
         }
         let body = header::end(&data).or_else(|| self.has_ended.then_some(data.len()));
@@ -199,4 +199,28 @@ impl Incoming {
     async fn fill(&self, connection: &mut Connection, octets: usize) -> Result<(), ConnectionError> {
         connection.more(self.last.min(Instant::now() + self.deadlines.data_block), octets).await
     }
+}
+
+/// The stuffed dots of a mail of which more and more comes.
+#[derive(Default)]
+struct Dots {
+    counted: usize,
+    dots: usize,
+}
+
+impl Dots {
+    /// How many there are in what has come by now. Each octet is looked at once.
+    fn of(&mut self, wire: &[u8]) -> usize {
+        self.dots += usize::from(self.counted == 0 && wire.starts_with(b"."));
+        let new = wire.get(self.counted.saturating_sub(1)..).unwrap_or_default();
+        self.dots += memchr::memmem::find_iter(new, b"\n.").count();
+        self.counted = wire.len();
+        self.dots
+    }
+}
+
+/// Whether the header has come to its end, where it had not in the first octets up to two behind `searched`.
+fn header_ends(wire: &[u8], searched: usize) -> bool {
+    let new = wire.get(searched.saturating_sub(1)..).unwrap_or_default();
+    memchr::memmem::find(new, b"\r\n\r\n").is_some() || (searched == 0 && header::end(wire).is_some())
 }

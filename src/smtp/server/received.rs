@@ -76,7 +76,7 @@ pub(super) fn hides_a_header(pieces: &[&[u8]], body: Body, is_forged: impl Fn(&[
 pub(super) enum Body {
     /// In memory, behind its header.
     Here,
-    /// In the file of a large mail.
+    /// In the rest of a large mail, which goes on as it comes.
     Elsewhere,
 }
 

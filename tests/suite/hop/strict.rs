@@ -27,8 +27,14 @@ pub(crate) struct Rules {
     pub mails: usize,
     /// Whether it says 421 as soon as there may be no more mails, to no command.
     pub closes_unasked: bool,
+    /// The reply to one MAIL too many; 421 closes the connection.
+    pub mails_over: &'static str,
     /// Connections at one time.
     pub connections: usize,
+    /// Connections that are served at one time; others wait for their greeting.
+    pub served: usize,
+    /// Whether it says nothing any more.
+    pub frozen: bool,
     /// Misbehaves once in so many lines; 0: never.
     pub faults: u64,
 }
@@ -41,7 +47,10 @@ impl Default for Rules {
             errors: usize::MAX,
             mails: usize::MAX,
             closes_unasked: false,
+            mails_over: "421 4.7.0 too many mails",
             connections: usize::MAX,
+            served: usize::MAX,
+            frozen: false,
             faults: 0,
         }
     }
@@ -189,6 +198,11 @@ impl Connection {
         if too_many {
             return self.over(stream, b"421 4.7.0 too many connections\r\n").await;
         }
+        poll("its turn", || {
+            let state = self.state.lock().unwrap();
+            (state.connections - state.open + state.rules.served.min(state.connections) >= self.number).then_some(())
+        })
+        .await;
         stream.write_all(b"220 strict.test ESMTP\r\n").await?;
         let (mut input, mut in_data) = (Vec::new(), false);
         loop {
@@ -196,6 +210,9 @@ impl Connection {
                 let line: Vec<u8> = input.drain(..end + 2).collect();
                 let line = String::from_utf8_lossy(&line[..end]).into_owned();
                 let rules = self.state.lock().unwrap().rules.clone();
+                if rules.frozen {
+                    std::future::pending::<()>().await;
+                }
                 if rules.faults > 0 && self.dice.throw(rules.faults) == 0 {
                     match self.dice.throw(4) {
                         0 => return Ok(()),
@@ -213,7 +230,10 @@ impl Connection {
                         self.client = line.clone();
                         "250 2.0.0 ok".into()
                     }
-                    "MAIL" if self.mails >= rules.mails => return self.over(stream, b"421 4.7.0 too many mails\r\n").await,
+                    "MAIL" if self.mails >= rules.mails && rules.mails_over.starts_with("421") => {
+                        return self.over(stream, format!("{}\r\n", rules.mails_over).as_bytes()).await;
+                    }
+                    "MAIL" if self.mails >= rules.mails => rules.mails_over.into(),
                     "MAIL" | "RCPT" if line.contains("<no") => "550 5.1.1 no".into(),
                     "DATA" => {
                         in_data = true;
