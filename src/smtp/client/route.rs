@@ -254,12 +254,11 @@ impl Search<'_> {
             return None;
         }
         let mut connecting = Box::pin(NextHop::connect(address, next_hop, self.config, self.tls));
-        let mut found = match timeout(limits::STARVED, &mut connecting).await {
-            Ok(found) => found,
-            Err(_) => {
-                let _starving = self.parked.starve(address);
-                connecting.await
-            }
+        let mut found = if let Ok(found) = timeout(limits::STARVED, &mut connecting).await {
+            found
+        } else {
+            let _starving = self.parked.starve(address);
+            connecting.await
         };
         // It may take no more connections of one client than are open already.
         let may_be_full = matches!(found, Err(HopError::Refused(_) | HopError::Broken(_) | HopError::Unreachable(_)));
