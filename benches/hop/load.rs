@@ -138,16 +138,6 @@ async fn serve(mut stream: TcpStream, counted: &(AtomicU64, AtomicU64), extensio
                     looked = Some(0);
                     output.extend_from_slice(b"354 go\r\n");
                 }
-                "BDAT" => {
-                    let size: usize = line.split(' ').nth(1).and_then(|size| size.parse().ok()).unwrap_or_default();
-                    if input.len() < end + 1 + size {
-                        input.reserve(end + 1 + size - input.len());
-                        break;
-                    }
-                    count(&input[end + 1..end + 1 + size], counted);
-                    input.drain(..size);
-                    output.extend_from_slice(b"250 2.0.0 Ok\r\n");
-                }
                 "QUIT" => {
                     output.extend_from_slice(b"221 bye\r\n");
                     return stream.write_all(&output).await;
@@ -182,8 +172,8 @@ async fn send(target: SocketAddr, load: &Load, mails: u64) -> io::Result<()> {
     session.reply("220").await?;
     session.stream.write_all(b"EHLO upstream.test\r\n").await?;
     session.reply("250").await?;
-    let mut commands = b"MAIL FROM:<noreply@salesforce.com>\r\n".to_vec();
-    for number in 0..load.recipients {
+    let mut commands = b"MAIL FROM:<noreply@salesforce.com>\r\nRCPT TO:<bob@corp.example>\r\n".to_vec();
+    for number in 1..load.recipients {
         commands.extend_from_slice(format!("RCPT TO:<bob{number}@corp.example>\r\n").as_bytes());
     }
     commands.extend_from_slice(b"DATA\r\n");

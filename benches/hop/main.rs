@@ -24,14 +24,12 @@ use self::{
 const ROUNDS: usize = 7;
 /// What the next hop announces.
 const USUAL: &str = "250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n";
-const CHUNKING: &str = "250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-DSN\r\n250-CHUNKING\r\n";
 
 /// One row of the table.
 struct Case {
     name: &'static str,
     says: &'static str,
     load: Load,
-    chunking: bool,
     postfix: bool,
 }
 
@@ -84,10 +82,9 @@ fn table() -> Vec<Case> {
     // Signed now: an exemption needs a signature of this day.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let reset = include_str!("reset.eml").replace("t=0;", &format!("t={now};"));
-    let case = |name, says, load| Case { name, says, load, chunking: false, postfix: false };
+    let case = |name, says, load| Case { name, says, load, postfix: false };
     vec![
         Case { postfix: true, ..case("ordinary", "ordinary 8 KB, 20 connections, 100 mails each", load(&ordinary, 20_000, 20, 100)) },
-        Case { chunking: true, ..case("chunking", "the same, the next hop announces CHUNKING", load(&ordinary, 20_000, 20, 100)) },
         Case { postfix: true, ..case("one", "ordinary 8 KB, one mail a connection", load(&ordinary, 10_000, 20, 1)) },
         case("large", "10 MB, 20 at once", load(&mail(10 << 20), 200, 20, 5)),
         case("reset", "reset mail, tagged, durable record", load(reset.as_bytes(), 6_000, 20, 100)),
@@ -95,7 +92,7 @@ fn table() -> Vec<Case> {
 }
 
 fn growth() -> Vec<Case> {
-    let case = |says, load| Case { name: "growth", says, load, chunking: false, postfix: false };
+    let case = |says, load| Case { name: "growth", says, load, postfix: false };
     let mut cases = Vec::new();
     for (says, octets, mails) in [
         ("1 KB", 1 << 10, 20_000),
@@ -127,8 +124,7 @@ fn growth() -> Vec<Case> {
 
 /// Measures a case with each hop in turn, round by round.
 async fn compare(case: &Case, programs: &[(String, PathBuf)], rounds: usize) {
-    let firstclick =
-        |(name, program): &(String, PathBuf)| Peer::Firstclick { name: name.clone(), program: program.clone(), chunking: case.chunking };
+    let firstclick = |(name, program): &(String, PathBuf)| Peer::Firstclick { name: name.clone(), program: program.clone() };
     let mut peers = vec![Peer::HaProxy];
     peers.extend(programs.iter().map(firstclick));
     if case.postfix {
@@ -138,7 +134,7 @@ async fn compare(case: &Case, programs: &[(String, PathBuf)], rounds: usize) {
     let mut figures: Vec<Vec<(f64, f64, u64)>> = vec![Vec::new(); peers.len()];
     for _ in 0..rounds {
         for (at, peer) in peers.iter().enumerate() {
-            let sink = Sink::start(if case.chunking { CHUNKING } else { USUAL }).await;
+            let sink = Sink::start(USUAL).await;
             let running = peer.start(sink.address).await;
             let mails = if *peer == Peer::Postfix { case.load.mails / 10 } else { case.load.mails };
             let before = running.cpu();
@@ -181,7 +177,7 @@ fn spread(figures: impl Iterator<Item = f64>) -> (f64, f64, f64) {
 async fn memory(programs: &[(String, PathBuf)]) {
     for (name, program) in programs {
         let sink = Sink::start(USUAL).await;
-        let running = Peer::Firstclick { name: name.clone(), program: program.clone(), chunking: false }.start(sink.address).await;
+        let running = Peer::Firstclick { name: name.clone(), program: program.clone() }.start(sink.address).await;
         let alone = running.memory().0;
         let sessions = idle(running.address, 1_000).await;
         let with_sessions = running.memory().0;

@@ -22,7 +22,7 @@ const TICK: u64 = 10;
 pub(crate) enum Peer {
     HaProxy,
     Postfix,
-    Firstclick { name: String, program: PathBuf, chunking: bool },
+    Firstclick { name: String, program: PathBuf },
 }
 
 /// One that runs; it ends when this is dropped.
@@ -57,7 +57,7 @@ impl Peer {
         let mut command = match self {
             Self::HaProxy => haproxy(folder.path(), address, sink),
             Self::Postfix => postfix(folder.path(), address, sink),
-            Self::Firstclick { program, chunking, .. } => firstclick(folder.path(), program, address, sink, *chunking),
+            Self::Firstclick { program, .. } => firstclick(folder.path(), program, address, sink),
         };
         // The log is on, as it is in service, and read by nobody.
         let log = fs::File::create(folder.path().join("log")).unwrap();
@@ -167,7 +167,7 @@ fn postfix(folder: &Path, address: SocketAddr, sink: SocketAddr) -> Command {
     command
 }
 
-fn firstclick(folder: &Path, program: &Path, address: SocketAddr, sink: SocketAddr, chunking: bool) -> Command {
+fn firstclick(folder: &Path, program: &Path, address: SocketAddr, sink: SocketAddr) -> Command {
     fs::create_dir(folder.join("allow.d")).unwrap();
     fs::create_dir(folder.join("audit")).unwrap();
     write(folder.join("tag.token"), "bench-token");
@@ -177,9 +177,8 @@ fn firstclick(folder: &Path, program: &Path, address: SocketAddr, sink: SocketAd
         "from = [\"noreply@salesforce.com\"]\nowner = \"bench@corp.example\"\nreason = \"benchmark\"\nexpires = 2099-12-31\nlimit = \"unlimited\"\naction = \"tag\"\n\
          [links]\npassword_reset = [\"login.salesforce.com/secur/forgotpassword.jsp?c={token}&lang={word}\"]\n",
     );
-    let chunking = if chunking { "chunking = true\n" } else { "" };
     let text = format!(
-        "mode = \"enforce\"\nallow = \"allow.d\"\n[smtp]\nlisten = [\"{address}\"]\nnext_hop = \"{sink}\"\nhostname = \"hop.test\"\n{chunking}\
+        "mode = \"enforce\"\nallow = \"allow.d\"\n[smtp]\nlisten = [\"{address}\"]\nnext_hop = \"{sink}\"\nhostname = \"hop.test\"\n\
          [smtp.bounds]\nconnections = 4000\nconnections_per_address = 4000\n\
          [identity]\nverify = \"upstream\"\nauthserv_ids = [\"mx.corp.example\"]\ntrusted_upstreams = [\"127.0.0.0/8\"]\n\
          [tag]\nheader = \"X-Firstclick\"\ntoken_file = \"tag.token\"\nkey_file = \"tag.key\"\n[audit]\ndirectory = \"audit\"\n"
