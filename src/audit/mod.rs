@@ -1,6 +1,6 @@
 //! The audit: every decision on disk, an exemption before it takes effect.
 //!
-//! One thread appends to `audit-YYYYMMDD.jsonl` (UTC) and takes whatever waits in one write (see [`queue`]). Each line carries its number and
+//! One thread appends to `audit-YYYYMMDD.jsonl` (UTC) and takes whatever waits in one write (see `queue`). Each line carries its number and
 //! the SHA-256 of the line before it, across files, and where there is a key a keyed hash, so that a removed or changed line
 //! shows (see [`chain`]). The [`head`] file names the newest record, so that a cut end shows; every hour log and metrics do, too.
 //! A line that a crash cut short is closed at the next start and named by the `start` record behind
@@ -316,6 +316,7 @@ impl Audit {
 
 /// Writes what comes until all handles are dropped. Between records, and at least once in [`TICK`], it looks after the rest.
 fn run(mut writer: Writer, queue: &Queue, failures: &OnceLock<Arc<Failures>>) {
+    let _end = End(queue);
     let (mut batch, mut committed, mut watch) = (Batch::default(), Stopwatch::start(), Watch::start());
     while queue.take(&mut batch, TICK, committed) {
         if !batch.is_empty() {
@@ -331,6 +332,15 @@ fn run(mut writer: Writer, queue: &Queue, failures: &OnceLock<Arc<Failures>>) {
     }
     if let Err(error) = writer.close() {
         tracing::error!(%error, "the audit's last checkpoint could not be made");
+    }
+}
+
+/// However the writer's thread ends, nobody waits for it in vain.
+struct End<'q>(&'q Queue);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

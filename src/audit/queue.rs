@@ -1,8 +1,8 @@
 //! Records on their way to the writer: they are serialised by whoever has them, into one buffer, and taken all at once.
 //!
 //! Ordinary records gather for [`GATHER`], so that under load one waking of the thread, and one write, serves many mails. A record
-//! that somebody waits for is taken at once; where several are on their way, or one was just written, they gather for [`COMMIT`], so that they share what the
-//! disk costs.
+//! that somebody waits for is taken at once; where several are on their way, or one was just written, they gather for [`COMMIT`], so
+//! that they share what the disk costs.
 
 use std::{
     mem,
@@ -41,6 +41,8 @@ struct Waiting {
     batch: Batch,
     /// Whether the last handle is gone.
     is_closed: bool,
+    /// Whether the writer's thread is gone.
+    is_ended: bool,
 }
 
 /// What is taken from the queue at once.
@@ -81,6 +83,10 @@ impl Queue {
             record.write(&mut json);
         }
         let mut waiting = self.lock();
+        if waiting.is_ended {
+            // Dropping the answer says so.
+            return;
+        }
         let batch = &mut waiting.batch;
         let (was_empty, is_awaited) = (batch.jobs.is_empty(), answer.is_some());
         batch.octets.extend_from_slice(&json);
@@ -99,8 +105,16 @@ impl Queue {
         self.come.notify_one();
     }
 
-    /// Takes what has come, into a batch that is empty, where the disk was last waited for then; nothing where nothing comes for this time. False once the queue is closed
-    /// and empty.
+    /// Nothing is taken any more: who waits, or will, is told at once that the audit does not answer.
+    pub(super) fn end(&self) {
+        let mut waiting = self.lock();
+        waiting.is_ended = true;
+        waiting.batch = Batch::default();
+        self.room.close();
+    }
+
+    /// Takes what has come, into a batch that is empty; `committed` is when the disk was last waited for. Nothing where nothing
+    /// comes for this time. False once the queue is closed and empty.
     pub(super) fn take(&self, into: &mut Batch, patience: Duration, committed: Stopwatch) -> bool {
         let wait = |waiting, time, holds: &dyn Fn(&Batch) -> bool| {
             let holds = |waiting: &mut Waiting| !waiting.is_closed && holds(&waiting.batch);
@@ -179,3 +193,25 @@ const COMMIT: Duration = Duration::from_millis(2);
 const BUSY: Duration = Duration::from_millis(10);
 /// Octets of records that gather no longer.
 const ENOUGH: usize = limits::AUDIT_QUEUE / 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_writer_has_ended_nobody_waits() {
+        let queue = Queue::new();
+        let put = || {
+            let (answer, told) = oneshot::channel();
+            queue.put(None, 1, Some(answer));
+            told
+        };
+        let mut before = put();
+        assert!(matches!(before.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+        queue.end();
+        for mut told in [before, put()] {
+            assert!(matches!(told.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        }
+        assert!(queue.room.try_acquire().is_err());
+    }
+}

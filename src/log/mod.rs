@@ -2,7 +2,7 @@
 //!
 //! A line goes to the journal with its priority and one field for each value, or to standard error as text or JSON. All forms
 //! have the same words and values; text and JSON have the audit's clock, and the journal has its own. Nobody waits for a line to be
-//! written: see [`lines`].
+//! written: see `lines`.
 
 mod journal;
 mod lines;

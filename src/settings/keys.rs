@@ -1,6 +1,6 @@
 //! Every key of firstclick.toml: its name, type, default, meaning, and whether a change needs a restart.
 //!
-//! A setting is one row of [`table`] and the code that takes it: `Layers::take` reads by this table, names of
+//! A setting is one row of `table` and the code that takes it: `Layers::take` reads by this table, names of
 //! the environment and messages about unknown keys come from it, and so do `config/firstclick.toml` and `docs/reference.md`
 //! (`super::reference`). A key that is not in the table, or that the table gives another type, does not compile.
 
