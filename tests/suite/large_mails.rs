@@ -101,6 +101,30 @@ async fn what_arrives_is_what_was_sent() {
     assert_eq!(sink.connections(), 1, "the next hop's connection is kept");
 }
 
+/// A mail is as large as its octets: dots that are stuffed for the wire, and the end of data, are none of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_large_on_the_wire_only_is_inspected() {
+    let sink = Sink::start().await;
+    let hop = build(&sink).start().await;
+    let of = |octets: usize| {
+        let head = "From: a@b.test\r\nSubject: dots\r\n\r\n";
+        format!("{head}{}{}\r\n", ".\r\n".repeat(200), "x".repeat(octets - 602 - head.len())).into_bytes()
+    };
+    for (number, (octets, check)) in [(999, "sender"), (1_000, "sender"), (1_001, "size")].into_iter().enumerate() {
+        for (at, cut) in [5_000, 700, 64, 1].into_iter().enumerate() {
+            let mut client = told_to_send(&hop, "MAIL FROM:<a@b.test>").await;
+            for piece in stuffed(&of(octets)).chunks(cut) {
+                client.raw(piece).await;
+            }
+            assert!(client.reply().await.starts_with("250"));
+            let records = hop.records(number * 4 + at + 1).await;
+            let mail = records.iter().filter(|record| record["type"] == "mail").nth(number * 4 + at).unwrap();
+            let failed = mail["reasons"].as_array().unwrap().iter().find(|reason| reason["ok"] == false);
+            assert_eq!(failed.unwrap()["check"], check, "{octets} octets in pieces of {cut}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_goes_on_before_it_has_come_and_ends_when_it_has() {
     let sink = Sink::start().await;

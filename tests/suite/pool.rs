@@ -42,6 +42,20 @@ async fn send(hop: &Hop, id: &str) -> String {
     hop.send("<a@b.test>", &["<c@d.test>"], &mail(id)).await
 }
 
+/// Sessions that have said DATA: each holds a connection to the next hop.
+async fn before_data(hop: &Hop, count: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = hop.client().await;
+        client.greet().await;
+        for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
+            client.say(line).await;
+        }
+        clients.push(client);
+    }
+    clients
+}
+
 /// A metric's value.
 fn metric(hop: &Hop, name: &str) -> usize {
     let text = hop.server.snapshot().pipeline.shared.metrics.text();
@@ -187,15 +201,7 @@ async fn a_connection_carries_a_hundred_mails_at_most() {
 async fn fifty_connections_and_a_next_hop_that_starts_again() {
     let strict = Strict::start(Rules::default()).await;
     let hop = start(&strict).await;
-    let mut clients = Vec::new();
-    for _ in 0..50 {
-        let mut client = hop.client().await;
-        client.greet().await;
-        for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
-            client.say(line).await;
-        }
-        clients.push(client);
-    }
+    let mut clients = before_data(&hop, 50).await;
     for client in &mut clients {
         client.raw(&stuffed(&mail("before"))).await;
     }
@@ -226,15 +232,7 @@ async fn fifty_connections_and_a_next_hop_that_starts_again() {
 async fn more_than_fifty_do_not_wait() {
     let strict = Strict::start(Rules::default()).await;
     let hop = start(&strict).await;
-    let mut clients = Vec::new();
-    for _ in 0..60 {
-        let mut client = hop.client().await;
-        client.greet().await;
-        for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
-            client.say(line).await;
-        }
-        clients.push(client);
-    }
+    let mut clients = before_data(&hop, 60).await;
     for client in &mut clients {
         client.raw(&stuffed(&mail("x"))).await;
         assert!(client.reply().await.starts_with("250"));
@@ -269,11 +267,7 @@ async fn a_reload_empties_it_and_its_tls_policy_holds_from_the_next_mail_on() {
     let authority = Authority::new();
     let sink = Sink::start().await.encrypting(authority.server("localhost"));
     let hop = hop().next_hop(&sink).with(|config| config.next_hop_tls = ClientTls::Off).start().await;
-    let mut open = hop.client().await;
-    open.greet().await;
-    for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
-        open.say(line).await;
-    }
+    let mut open = before_data(&hop, 1).await.remove(0);
     assert!(send(&hop, "clear").await.starts_with("250"));
     assert_eq!(metric(&hop, PARKED), 1);
     replace(&hop, |config| config.next_hop_tls = ClientTls::Required);
@@ -334,11 +328,7 @@ async fn what_went_in_the_clear_where_tls_was_spoken_before_is_not_kept() {
     let sink = Sink::start().await.encrypting(authority.server("localhost"));
     let hop = hop().next_hop(&sink).start().await;
     assert!(send(&hop, "x").await.starts_with("250"));
-    let mut open = hop.client().await;
-    open.greet().await;
-    for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
-        open.say(line).await;
-    }
+    let mut open = before_data(&hop, 1).await.remove(0);
     sink.on("EHLO", Act::Say("250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 104857600".into()));
     let _ = send(&hop, "x").await;
     assert_eq!(metric(&hop, PARKED), 0, "the one in the clear");
@@ -422,15 +412,7 @@ async fn what_waits_takes_no_place_from_a_session() {
 
     // Two wait; the one that is taken has come to its end, and the other one is in the way of a new one.
     strict.now(|rules| rules.connections = 2);
-    let mut clients = Vec::new();
-    for _ in 0..2 {
-        let mut client = hop.client().await;
-        client.greet().await;
-        for line in ["MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA"] {
-            client.say(line).await;
-        }
-        clients.push(client);
-    }
+    let mut clients = before_data(&hop, 2).await;
     for client in &mut clients {
         client.raw(&stuffed(&mail("x"))).await;
         assert!(client.reply().await.starts_with("250"));

@@ -224,3 +224,32 @@ fn header_ends(wire: &[u8], searched: usize) -> bool {
     let new = wire.get(searched.saturating_sub(1)..).unwrap_or_default();
     memchr::memmem::find(new, b"\r\n\r\n").is_some() || (searched == 0 && header::end(wire).is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// However the octets come, it is found what one look at all of them finds.
+        #[test]
+        fn dots_and_the_end_of_the_header_are_found_in_any_pieces(
+            lines in proptest::collection::vec("(\\.{0,2}a{0,2}\r?\n|\r\n)", 0..12),
+            cut in 1_usize..6,
+        ) {
+            let wire = lines.concat().into_bytes();
+            let (mut dots, mut searched, mut ends_at) = (Dots::default(), 0, None);
+            for come in (0..wire.len()).step_by(cut).skip(1).chain([wire.len()]) {
+                let so_far = &wire[..come];
+                if ends_at.is_none() && header_ends(so_far, searched) {
+                    ends_at = Some(come);
+                }
+                searched = so_far.len().saturating_sub(2);
+                let stuffed = so_far.split_inclusive(|byte| *byte == b'\n').filter(|line| line.starts_with(b".")).count();
+                prop_assert_eq!(dots.of(so_far), stuffed);
+                prop_assert_eq!(ends_at.is_some(), header::end(so_far).is_some());
+            }
+        }
+    }
+}
