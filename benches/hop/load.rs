@@ -72,14 +72,14 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    pub(crate) async fn start(extensions: &'static str) -> Self {
+    pub(crate) async fn start(extensions: String) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, counted) = (socket.local_addr().unwrap(), Arc::<(AtomicU64, AtomicU64)>::default());
         let counts = Arc::clone(&counted);
         tokio::spawn(async move {
             while let Ok((stream, _)) = socket.accept().await {
-                let counts = Arc::clone(&counts);
-                tokio::spawn(async move { serve(stream, &counts, extensions).await });
+                let (counts, extensions) = (Arc::clone(&counts), extensions.clone());
+                tokio::spawn(async move { serve(stream, &counts, &extensions).await });
             }
         });
         Self { counted, address }
@@ -114,8 +114,8 @@ async fn serve(mut stream: TcpStream, counted: &(AtomicU64, AtomicU64), extensio
     stream.set_nodelay(true)?;
     stream.write_all(b"220 sink ESMTP\r\n").await?;
     let (mut input, mut output) = (Vec::with_capacity(64 * 1024), Vec::new());
-    // Octets of data that were looked at; none while commands come.
-    let mut looked: Option<usize> = None;
+    // Octets of data that were looked at; none while commands come. Octets of a chunk that are to come.
+    let (mut looked, mut chunk): (Option<usize>, Option<usize>) = (None, None);
     loop {
         loop {
             if let Some(from) = looked {
@@ -130,6 +130,16 @@ async fn serve(mut stream: TcpStream, counted: &(AtomicU64, AtomicU64), extensio
                 output.extend_from_slice(b"250 2.0.0 Ok\r\n");
                 continue;
             }
+            if let Some(size) = chunk {
+                if input.len() < size {
+                    break;
+                }
+                count(&input[..size], counted);
+                input.drain(..size);
+                chunk = None;
+                output.extend_from_slice(b"250 2.0.0 Ok\r\n");
+                continue;
+            }
             let Some(end) = memchr::memchr(b'\n', &input) else { break };
             let line = input[..end].trim_ascii().escape_ascii().to_string().to_ascii_uppercase();
             match line.get(..4).unwrap_or_default() {
@@ -138,6 +148,7 @@ async fn serve(mut stream: TcpStream, counted: &(AtomicU64, AtomicU64), extensio
                     looked = Some(0);
                     output.extend_from_slice(b"354 go\r\n");
                 }
+                "BDAT" => chunk = line.split(' ').nth(1).and_then(|size| size.parse().ok()),
                 "QUIT" => {
                     output.extend_from_slice(b"221 bye\r\n");
                     return stream.write_all(&output).await;

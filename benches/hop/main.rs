@@ -31,6 +31,9 @@ struct Case {
     says: &'static str,
     load: Load,
     postfix: bool,
+    /// What the next hop announces beside the usual, and lines of firstclick's `[smtp]`.
+    announces: &'static str,
+    settings: &'static str,
 }
 
 fn main() {
@@ -82,17 +85,22 @@ fn table() -> Vec<Case> {
     // Signed now: an exemption needs a signature of this day.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let reset = include_str!("reset.eml").replace("t=0;", &format!("t={now};"));
-    let case = |name, says, load| Case { name, says, load, postfix: false };
+    let case = |name, says, load| Case { name, says, load, postfix: false, announces: "", settings: "" };
     vec![
         Case { postfix: true, ..case("ordinary", "ordinary 8 KB, 20 connections, 100 mails each", load(&ordinary, 20_000, 20, 100)) },
         Case { postfix: true, ..case("one", "ordinary 8 KB, one mail a connection", load(&ordinary, 10_000, 20, 1)) },
+        Case {
+            announces: "250-CHUNKING\r\n",
+            settings: "chunking = \"on\"\n",
+            ..case("chunking", "ordinary 8 KB, by BDAT, 20 connections, 100 mails each", load(&ordinary, 20_000, 20, 100))
+        },
         case("large", "10 MB, 20 at once", load(&mail(10 << 20), 200, 20, 5)),
         case("reset", "reset mail, tagged, durable record", load(reset.as_bytes(), 6_000, 20, 100)),
     ]
 }
 
 fn growth() -> Vec<Case> {
-    let case = |says, load| Case { name: "growth", says, load, postfix: false };
+    let case = |says, load| Case { name: "growth", says, load, postfix: false, announces: "", settings: "" };
     let mut cases = Vec::new();
     for (says, octets, mails) in [
         ("1 KB", 1 << 10, 20_000),
@@ -134,8 +142,8 @@ async fn compare(case: &Case, programs: &[(String, PathBuf)], rounds: usize) {
     let mut figures: Vec<Vec<(f64, f64, u64)>> = vec![Vec::new(); peers.len()];
     for _ in 0..rounds {
         for (at, peer) in peers.iter().enumerate() {
-            let sink = Sink::start(USUAL).await;
-            let running = peer.start(sink.address).await;
+            let sink = Sink::start(format!("{USUAL}{}", case.announces)).await;
+            let running = peer.start(sink.address, case.settings).await;
             let mails = if *peer == Peer::Postfix { case.load.mails / 10 } else { case.load.mails };
             let before = running.cpu();
             let arrived = sink.measure(running.address, &Load { mails, ..case.load.clone() }).await;
@@ -176,8 +184,8 @@ fn spread(figures: impl Iterator<Item = f64>) -> (f64, f64, f64) {
 /// Memory of a hop that has nothing to do, and with sessions that say nothing.
 async fn memory(programs: &[(String, PathBuf)]) {
     for (name, program) in programs {
-        let sink = Sink::start(USUAL).await;
-        let running = Peer::Firstclick { name: name.clone(), program: program.clone() }.start(sink.address).await;
+        let sink = Sink::start(USUAL.to_owned()).await;
+        let running = Peer::Firstclick { name: name.clone(), program: program.clone() }.start(sink.address, "").await;
         let alone = running.memory().0;
         let sessions = idle(running.address, 1_000).await;
         let with_sessions = running.memory().0;

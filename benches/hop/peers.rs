@@ -51,13 +51,14 @@ impl Peer {
         }
     }
 
-    pub(crate) async fn start(&self, sink: SocketAddr) -> Running {
+    /// Starts it in front of a next hop; `settings` are lines of firstclick's `[smtp]`.
+    pub(crate) async fn start(&self, sink: SocketAddr, settings: &str) -> Running {
         let folder = TempDir::new().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut command = match self {
             Self::HaProxy => haproxy(folder.path(), address, sink),
             Self::Postfix => postfix(folder.path(), address, sink),
-            Self::Firstclick { program, .. } => firstclick(folder.path(), program, address, sink),
+            Self::Firstclick { program, .. } => firstclick(folder.path(), program, (address, sink), settings),
         };
         // The log is on, as it is in service, and read by nobody.
         let log = fs::File::create(folder.path().join("log")).unwrap();
@@ -167,7 +168,7 @@ fn postfix(folder: &Path, address: SocketAddr, sink: SocketAddr) -> Command {
     command
 }
 
-fn firstclick(folder: &Path, program: &Path, address: SocketAddr, sink: SocketAddr) -> Command {
+fn firstclick(folder: &Path, program: &Path, (address, sink): (SocketAddr, SocketAddr), settings: &str) -> Command {
     fs::create_dir(folder.join("allow.d")).unwrap();
     fs::create_dir(folder.join("audit")).unwrap();
     write(folder.join("tag.token"), "bench-token");
@@ -178,7 +179,7 @@ fn firstclick(folder: &Path, program: &Path, address: SocketAddr, sink: SocketAd
          [links]\npassword_reset = [\"login.salesforce.com/secur/forgotpassword.jsp?c={token}&lang={word}\"]\n",
     );
     let text = format!(
-        "mode = \"enforce\"\nallow = \"allow.d\"\n[smtp]\nlisten = [\"{address}\"]\nnext_hop = \"{sink}\"\nhostname = \"hop.test\"\n\
+        "mode = \"enforce\"\nallow = \"allow.d\"\n[smtp]\nlisten = [\"{address}\"]\nnext_hop = \"{sink}\"\nhostname = \"hop.test\"\n{settings}\
          [smtp.bounds]\nconnections = 4000\nconnections_per_address = 4000\n\
          [identity]\nverify = \"upstream\"\nauthserv_ids = [\"mx.corp.example\"]\ntrusted_upstreams = [\"127.0.0.0/8\"]\n\
          [tag]\nheader = \"X-Firstclick\"\ntoken_file = \"tag.token\"\nkey_file = \"tag.key\"\n[audit]\ndirectory = \"audit\"\n"

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     limits,
     message::Domain,
-    smtp::config::{BareLineEndings, Bounds, Config, Deadlines, Pooling, Trace},
+    smtp::config::{BareLineEndings, Bounds, Chunking, Config, Deadlines, Pooling, Trace},
     tls::{self, CertificateFiles, ClientTls},
 };
 
@@ -98,7 +98,7 @@ fn mail(file: &mut Layers<'_>, config: &mut Config, problems: &mut Problems) {
     }
 }
 
-/// Connections to the next hop: TLS, the authorities that it needs, and whether they are kept.
+/// Connections to the next hop: TLS, the authorities that it needs, whether they are kept, and how mails go over them.
 fn next_hop_tls(file: &mut Layers<'_>, config: &mut Config, place: &SourceSpan, problems: &mut Problems) {
     if let Some(found) = file.take(const { Word::of("smtp.next_hop_tls") }, problems) {
         let words = [
@@ -111,6 +111,9 @@ fn next_hop_tls(file: &mut Layers<'_>, config: &mut Config, place: &SourceSpan, 
     }
     if let Some(found) = file.take(const { Word::of("smtp.pool") }, problems) {
         config.pool = found.means(problems, &[("on", Pooling::On), ("off", Pooling::Off)]).unwrap_or(config.pool);
+    }
+    if let Some(found) = file.take(const { Word::of("smtp.chunking") }, problems) {
+        config.chunking = found.means(problems, &[("on", Chunking::On), ("off", Chunking::Off)]).unwrap_or(config.chunking);
     }
     let authorities = file.take(const { File::of("smtp.next_hop_ca") }, problems);
     let path = authorities.as_ref().map(|found| found.value.clone());

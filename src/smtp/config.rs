@@ -23,6 +23,8 @@ pub struct Config {
     pub next_hop_tls: ClientTls,
     /// Whether connections to them wait for the next session.
     pub pool: Pooling,
+    /// By which command mails go to them.
+    pub chunking: Chunking,
     /// A file of their certificate authorities, in PEM; none: the system's.
     pub authorities: Option<PathBuf>,
     /// The hop's certificate; without it STARTTLS is not offered.
@@ -58,6 +60,7 @@ impl Config {
             next_hops,
             next_hop_tls: ClientTls::default(),
             pool: Pooling::On,
+            chunking: Chunking::Off,
             authorities: None,
             certificate: None,
             inspect_limit: limits::INSPECT,
@@ -79,6 +82,15 @@ pub enum Pooling {
     /// After a mail that was accepted the connection waits for whoever comes next.
     On,
     /// Each session has its own, and closes it at its end.
+    Off,
+}
+
+/// By which command a mail goes to the next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunking {
+    /// BDAT where the next hop announces it (RFC 3030), in one chunk; a mail that is passed on while it comes goes by DATA.
+    On,
+    /// DATA.
     Off,
 }
 

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use firstclick::smtp::config::Pooling;
+use firstclick::smtp::{
+    config::{Chunking, Pooling},
+    server::Snapshot,
+};
 
 use crate::hop::{
     Client, Sink,
@@ -161,15 +164,42 @@ fn settle(told: &Fates, account: &Account) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_mails_under_random_faults() {
+    under_random_faults(Chunking::Off).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_mails_in_chunks_under_random_faults() {
+    under_random_faults(Chunking::On).await;
+}
+
+async fn under_random_faults(chunking: Chunking) {
     let faulty = Faulty::once_in(60, 7, numbered).await;
-    let hop = hop().next_hop_at(faulty.address).with(|config| config.deadlines.reply = Duration::from_millis(300)).start().await;
-    let told = run_upstreams(&Arc::new(Mutex::new(hop.address)), 20_000, numbered).await;
+    let hop = hop()
+        .next_hop_at(faulty.address)
+        .with(|config| {
+            config.deadlines.reply = Duration::from_millis(300);
+            config.chunking = chunking;
+        })
+        .start()
+        .await;
+    let mut sending = Box::pin(run_upstreams(&Arc::new(Mutex::new(hop.address)), 20_000, numbered));
+    let told = loop {
+        tokio::select! {
+            told = &mut sending => break told,
+            // After one 5xx to BDAT only a reload tries it again.
+            () = tokio::time::sleep(Duration::from_millis(20)), if chunking == Chunking::On => {
+                let before = hop.server.snapshot();
+                hop.server.replace(Snapshot::new(before.config.clone(), Arc::clone(&before.pipeline)).unwrap());
+            }
+        }
+    };
     // A mail whose upstream went away may still be on its way.
     poll("all sessions end", || (hop.server.open_sessions() == 0).then_some(())).await;
     let summary = settle(&told.lock().unwrap(), &faulty.account.lock().unwrap());
     println!("{summary}");
     let account = faulty.account.lock().unwrap();
     assert!(account.faults > 500 && account.reply_lost.len() > 50, "the test must hurt: {summary}");
+    assert_eq!(account.chunks > 5_000, chunking == Chunking::On, "{} mails in chunks", account.chunks);
 }
 
 /// Starts the upstreams; the future ends when all have sent theirs.

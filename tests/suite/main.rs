@@ -24,6 +24,7 @@ mod browser;
 mod browsers;
 mod catalogue;
 mod check;
+mod chunking;
 mod dialogues;
 mod digest;
 mod documents;

@@ -114,6 +114,12 @@ pub const KEYS: &[Key] = &[
         "Whether connections to the next hop are kept for the next session. on: after a mail that was accepted, for 4 seconds. off: each session has its own.",
     ),
     Key::new(
+        "smtp.chunking",
+        Kind::Word(&["on", "off"]),
+        Preset::Default("\"off\""),
+        "Whether mails go by BDAT to a next hop that announces CHUNKING: one wait less for each. One that replies 5xx to it gets DATA from then on, until the next reload.",
+    ),
+    Key::new(
         "smtp.certificate",
         Kind::File,
         Preset::Unset("\"/etc/firstclick/hop.pem\""),

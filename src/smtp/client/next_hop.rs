@@ -27,7 +27,7 @@ use crate::{
             extensions::{Extension, Extensions},
             reply::Reply,
         },
-        config::{Config, Deadlines},
+        config::{Chunking, Config, Deadlines},
     },
     tls::{Channel, ClientTls},
 };
@@ -36,6 +36,7 @@ use crate::{
 #[derive(Debug)]
 pub struct NextHop {
     pub(super) connection: Box<Connection>,
+    chunking: Chunking,
     extensions: Extensions,
     pub(super) deadlines: Box<Deadlines>,
     key: Box<Key>,
@@ -206,6 +207,7 @@ impl NextHop {
         stream.set_nodelay(true).map_err(unreachable)?;
         let mut hop = Self {
             connection: Box::new(Connection::new(Channel::Clear(stream))),
+            chunking: config.chunking,
             extensions: Extensions::default(),
             deadlines: Box::new(config.deadlines),
             key: Box::new(Key {
@@ -348,6 +350,12 @@ impl NextHop {
             Some(odd) => Err(HopError::UnexpectedReply(odd.clone())),
             None => Ok((self, replies)),
         }
+    }
+
+    /// Whether a whole mail may go by BDAT: wanted, announced, and not refused by this address before.
+    pub(super) fn takes_chunks(&self) -> bool {
+        let wanted = self.chunking == Chunking::On && self.extensions.has(Extension::Chunking);
+        wanted && self.home.as_ref().is_none_or(|pool| pool.takes_chunks(self.key.address))
     }
 
     /// Sends DATA; the next hop then waits for the mail.

@@ -23,8 +23,8 @@ use crate::{
     tls::ClientTls,
 };
 
-/// Addresses that are known to speak TLS: several times what a configuration names.
-const ENCRYPTED: usize = 100;
+/// Addresses of which something is remembered: several times what a configuration names.
+const ADDRESSES: usize = 100;
 
 /// The connections that wait, and what the next hop announced last.
 pub struct Pool {
@@ -37,8 +37,10 @@ struct State {
     /// Those that wait, the one that was parked last at the end. It is taken first, so that what is too many ends by itself.
     idle: Vec<Idle>,
     announced: Option<Announced>,
-    /// Addresses that have spoken TLS by this configuration: [`ENCRYPTED`] at most.
+    /// Addresses that have spoken TLS by this configuration: [`ADDRESSES`] at most.
     encrypted: Vec<SocketAddr>,
+    /// Addresses that have refused BDAT: [`ADDRESSES`] at most.
+    without_chunks: Vec<SocketAddr>,
     /// Addresses at which somebody waits for a greeting, once for each.
     starving: Vec<SocketAddr>,
     keeper: Keeper,
@@ -84,7 +86,15 @@ impl Pool {
     /// An empty pool; one that is off stays empty.
     #[must_use]
     pub fn new(pooling: Pooling, metrics: Arc<Metrics>) -> Self {
-        let state = State { pooling, idle: Vec::new(), announced: None, encrypted: Vec::new(), starving: Vec::new(), keeper: Keeper::Gone };
+        let state = State {
+            pooling,
+            idle: Vec::new(),
+            announced: None,
+            encrypted: Vec::new(),
+            without_chunks: Vec::new(),
+            starving: Vec::new(),
+            keeper: Keeper::Gone,
+        };
         Self { state: Mutex::new(state), metrics }
     }
 
@@ -156,6 +166,19 @@ impl Pool {
         any
     }
 
+    /// Whether an address has not refused BDAT yet.
+    pub(super) fn takes_chunks(&self, address: SocketAddr) -> bool {
+        !self.state().without_chunks.contains(&address)
+    }
+
+    /// An address has refused BDAT: from now on it gets DATA. One of too many to remember is found out again.
+    pub(super) fn takes_no_chunks(&self, address: SocketAddr) {
+        let mut state = self.state();
+        if !state.without_chunks.contains(&address) && state.without_chunks.len() < ADDRESSES {
+            state.without_chunks.push(address);
+        }
+    }
+
     /// What the next hop announced last, where it was heard of within the time that a connection may wait. An upstream's EHLO is
     /// answered by it, so that a session without a mail needs no connection; [`super::relay::Relay::begin`] compares.
     pub(super) fn announced(&self) -> Option<Extensions> {
@@ -170,7 +193,7 @@ impl Pool {
         }
         state.announced = Some(Announced { extensions: hop.extensions(), since: Instant::now() });
         let address = hop.key().address;
-        if !hop.is_encrypted() || state.encrypted.contains(&address) || state.encrypted.len() >= ENCRYPTED {
+        if !hop.is_encrypted() || state.encrypted.contains(&address) || state.encrypted.len() >= ADDRESSES {
             return;
         }
         state.encrypted.push(address);

@@ -200,18 +200,17 @@ impl Relay {
     /// connection.
     pub(crate) async fn data(&mut self) -> (Arc<str>, Result<Sending, Sent>) {
         match self.open_transaction() {
-            None => (Arc::from(""), Err(Sent::NotSent(HopError::Broken("connection closed".into())))),
+            None => (Arc::from(""), Err(closed())),
             Some(Connected { hop, .. }) => (Arc::clone(hop.name()), hop.data().await),
         }
     }
 
-    /// Sends DATA and the whole mail of the open transaction; returns the same as [`Relay::sent`]. Dropped half-way it closes the
+    /// Sends the whole mail of the open transaction, by DATA or BDAT; returns the same as [`Relay::sent`]. Dropped half-way it closes the
     /// connection.
     pub(crate) async fn deliver(&mut self, pieces: &[&[u8]], watch: Stopwatch) -> (Reply, Outcome) {
-        let (name, sending) = self.data().await;
-        let sent = match sending {
-            Ok(sending) => sending.mail(pieces).await,
-            Err(sent) => sent,
+        let (name, sent) = match self.open_transaction() {
+            None => (Arc::from(""), closed()),
+            Some(Connected { hop, .. }) => (Arc::clone(hop.name()), hop.mail(pieces).await),
         };
         self.sent(&name, sent, watch)
     }
@@ -330,6 +329,11 @@ async fn tell(hop: NextHop, commands: &[Step<'_>], patience: Duration) -> Result
         tracing::warn!(next_hop = &*name, error = error.without_words(), "next hop: no replies");
     }
     answer
+}
+
+/// A mail was not sent because no transaction is open.
+fn closed() -> Sent {
+    Sent::NotSent(HopError::Broken("connection closed".into()))
 }
 
 /// The reply for the upstream when a transaction that was open at the next hop is lost.

@@ -1,6 +1,6 @@
 //! A mail's data on its way to the next hop: whole, or block by block while the upstream still sends it.
 //!
-//! Until the final dot is sent the next hop has no mail. A mail's pieces are slices of what came in and of what the edits put in
+//! Until the final dot is sent, or the last octet of those that BDAT counts, the next hop has no mail. A mail's pieces are slices of what came in and of what the edits put in
 //! between, so that it is copied into the socket's buffer only, unless dots have to be stuffed.
 
 use std::io::IoSlice;
@@ -11,19 +11,48 @@ use super::{
     connection::WriteError,
     next_hop::{HopError, LAST_WORDS, NextHop, Sent},
 };
-use crate::smtp::codec::{data::END, stuffing::Stuffing};
+use crate::smtp::codec::{data::END, reply::Reply, stuffing::Stuffing};
 
 /// A next hop that said 354 and waits for a mail's data. Dropped, it closes the connection, and the next hop has nothing.
 #[derive(Debug)]
 pub struct Sending(pub(super) NextHop);
 
 impl NextHop {
-    /// Sends DATA, a whole mail, and the final dot; see [`Sending::mail`].
+    /// Sends a whole mail, which holds CRLF line ends only, by DATA or BDAT; see [`Sent`]. Dropped half-way it closes the
+    /// connection, and the next hop may have the mail.
     pub async fn mail(self, pieces: &[&[u8]]) -> Sent {
+        if self.takes_chunks() {
+            return self.chunk(pieces).await;
+        }
         match self.data().await {
             Ok(sending) => sending.mail(pieces).await,
             Err(sent) => sent,
         }
+    }
+
+    /// Sends a whole mail in one chunk (RFC 3030 section 2). The connection goes on only where it was accepted: whether a next hop
+    /// that refuses BDAT reads the octets behind it as a mail or as commands, nobody knows.
+    async fn chunk(mut self, pieces: &[&[u8]]) -> Sent {
+        let last_line_end: &[u8] = if ends_its_last_line(pieces) { b"" } else { b"\r\n" };
+        let size = pieces.iter().map(|piece| piece.len()).sum::<usize>() + last_line_end.len();
+        let command = format!("BDAT {size} LAST\r\n");
+        if !self.is_quiet() {
+            return Sent::NotSent(HopError::Broken("connection closed, or a reply too many".into()));
+        }
+        let (pool, address) = (self.home.clone(), self.key().address);
+        let reply = match Sending(self).end(&[&[command.as_bytes()], pieces, &[last_line_end]].concat()).await {
+            Sent::Replied { reply, hop } if reply.is_accepted() => return Sent::Replied { reply, hop },
+            Sent::Replied { reply, .. } => reply,
+            sent => return sent,
+        };
+        if !reply.is_refused() {
+            return Sent::Replied { reply, hop: None };
+        }
+        if let Some(pool) = pool {
+            pool.takes_no_chunks(address);
+        }
+        tracing::warn!(next_hop = %address, code = reply.code(), "next hop: BDAT was refused, mails go by DATA until the next reload");
+        Sent::Replied { reply: if is_about_the_command(&reply) { send_again() } else { reply }, hop: None }
     }
 }
 
@@ -72,9 +101,13 @@ impl Sending {
     }
 
     /// Sends the last octets of a mail as they go over the wire, and the final dot.
-    pub async fn finish(mut self, wire: &[&[u8]]) -> Sent {
-        let slices = [wire, &[END]].concat();
-        match self.block(&slices).await {
+    pub async fn finish(self, wire: &[&[u8]]) -> Sent {
+        self.end(&[wire, &[END]].concat()).await
+    }
+
+    /// Sends octets of which the last one ends the mail, and reads the reply.
+    async fn end(mut self, wire: &[&[u8]]) -> Sent {
+        match self.block(wire).await {
             Ok(()) => {}
             Err(WriteError::PerhapsTheEnd(error)) => return Sent::Unknown(HopError::Broken(error.to_string())),
             Err(error) => return self.last_words(error).await,
@@ -110,8 +143,22 @@ impl Sending {
 
 /// Whether pieces go over the wire as they are: no line starts with a dot, and the last one has its end.
 fn needs_no_stuffing(pieces: &[&[u8]]) -> bool {
-    let ends = pieces.iter().rfind(|piece| !piece.is_empty()).is_none_or(|last| last.ends_with(b"\r\n"));
-    ends && pieces.iter().all(|piece| !piece.starts_with(b".") && memchr::memmem::find(piece, b"\n.").is_none())
+    ends_its_last_line(pieces) && pieces.iter().all(|piece| !piece.starts_with(b".") && memchr::memmem::find(piece, b"\n.").is_none())
+}
+
+/// Whether a mail is empty, or its last line has its end.
+fn ends_its_last_line(pieces: &[&[u8]]) -> bool {
+    pieces.iter().rfind(|piece| !piece.is_empty()).is_none_or(|last| last.ends_with(b"\r\n"))
+}
+
+/// Whether a reply to BDAT refuses the command, and no mail (RFC 5321 section 4.2.4).
+const fn is_about_the_command(reply: &Reply) -> bool {
+    matches!(reply.code(), 500..=504 | 555)
+}
+
+/// The reply for the upstream to a mail that its next try brings by DATA.
+fn send_again() -> Reply {
+    Reply::new(451, "4.5.1 the next hop does not take BDAT, send the mail again")
 }
 
 /// Octets of stuffed lines that are written at once: most mails fit.

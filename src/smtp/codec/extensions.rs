@@ -23,6 +23,8 @@ pub enum Extension {
     Xforward,
     /// The largest mail (RFC 1870).
     Size,
+    /// A mail as octets that are counted, by BDAT (RFC 3030).
+    Chunking,
 }
 
 /// On what it depends that the hop announces an extension to an upstream.
@@ -32,6 +34,8 @@ enum Announced {
     WithTheNextHop,
     /// The hop implements it; what the next hop announces does not count.
     ByTheHop,
+    /// Never: the hop uses it towards the next hop, or not at all.
+    Never,
 }
 
 /// What happens to a session whose new next hop does not announce what the reply to EHLO offered.
@@ -55,7 +59,7 @@ struct Row {
 
 /// A new extension is a row here, and a variant of [`Extension`].
 const TABLE: &[Row] = {
-    use Announced::{ByTheHop, WithTheNextHop};
+    use Announced::{ByTheHop, Never, WithTheNextHop};
     use Missing::{Closes, GoesOn};
     &[
         row(Extension::Pipelining, "PIPELINING", "", WithTheNextHop, GoesOn),
@@ -67,6 +71,7 @@ const TABLE: &[Row] = {
         row(Extension::Xclient, "XCLIENT", "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT", ByTheHop, GoesOn),
         row(Extension::Xforward, "XFORWARD", "NAME ADDR PORT PROTO HELO IDENT SOURCE", ByTheHop, GoesOn),
         row(Extension::Size, "SIZE", "", WithTheNextHop, Closes),
+        row(Extension::Chunking, "CHUNKING", "", Never, GoesOn),
     ]
 };
 
@@ -192,12 +197,12 @@ mod tests {
         assert_eq!(Extensions::default().sized(1_000).lines().collect::<Vec<_>>(), ["SIZE 1000"]);
         assert_eq!(ehlo(&["SIZE 1000"]).size(), Some(1_000));
         assert_eq!(ehlo(&["size"]).size(), Some(0));
-        assert_eq!(ehlo(&["CHUNKING", "AUTH PLAIN", ""]), Extensions::default());
+        assert_eq!(ehlo(&["BINARYMIME", "AUTH PLAIN", ""]), Extensions::default());
     }
 
     #[test]
     fn what_is_announced_is_what_the_next_hop_carries() {
-        let next_hop = ehlo(&["PIPELINING", "STARTTLS", "XCLIENT NAME", "XFORWARD NAME", "DSN", "SIZE 5000"]);
+        let next_hop = ehlo(&["PIPELINING", "STARTTLS", "XCLIENT NAME", "XFORWARD NAME", "DSN", "SIZE 5000", "CHUNKING"]);
         assert_eq!(next_hop.carried(9_000).lines().collect::<Vec<_>>(), ["PIPELINING", "DSN", "SIZE 5000"]);
         assert_eq!(next_hop.carried(1_000).size(), Some(1_000));
         assert_eq!(ehlo(&["SIZE"]).carried(1_000).size(), Some(1_000), "without a number there is no limit");

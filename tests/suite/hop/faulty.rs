@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use super::sink::chunk_size;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -44,6 +45,8 @@ pub(crate) struct Account {
     /// Mails that arrived otherwise than they were sent.
     pub bent: Vec<String>,
     pub faults: usize,
+    /// Those that came by BDAT.
+    pub chunks: usize,
 }
 
 #[derive(Clone)]
@@ -100,11 +103,14 @@ async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once
         return if dice.throw(2) == 0 { Ok(()) } else { stream.write_all(b"421 4.3.2 not now\r\n").await };
     }
     stream.write_all(b"220 faulty.test ESMTP\r\n").await?;
-    let (mut input, mut in_data) = (Vec::new(), false);
+    let (mut input, mut in_data, mut chunk) = (Vec::new(), false, None);
     // The recipients that this transaction was told 250 for.
     let mut recipients: BTreeSet<String> = BTreeSet::new();
     loop {
-        while !in_data && let Some(end) = find(&input, b"\r\n") {
+        while !in_data
+            && chunk.is_none()
+            && let Some(end) = find(&input, b"\r\n")
+        {
             let line: Vec<u8> = input.drain(..end + 2).collect();
             let verb = String::from_utf8_lossy(&line[..4.min(line.len())]).to_uppercase();
             if fault() {
@@ -112,10 +118,16 @@ async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once
                     return Ok(());
                 }
             } else if verb == "EHLO" {
-                stream.write_all(b"250-faulty.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 0\r\n").await?;
+                stream
+                    .write_all(
+                        b"250-faulty.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250 SIZE 0\r\n",
+                    )
+                    .await?;
             } else if verb == "DATA" {
                 in_data = true;
                 stream.write_all(b"354 go on\r\n").await?;
+            } else if verb == "BDAT" {
+                chunk = chunk_size(String::from_utf8_lossy(&line).trim_end());
             } else if verb == "QUIT" {
                 return stream.write_all(b"221 2.0.0 bye\r\n").await;
             } else {
@@ -127,12 +139,19 @@ async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once
                 stream.write_all(b"250 2.0.0 ok\r\n").await?;
             }
         }
-        if in_data && let Some(end) = find(&input, b"\r\n.\r\n") {
+        let ended = if let Some(size) = chunk {
+            (input.len() >= size).then(|| input.drain(..size).collect())
+        } else if in_data && let Some(end) = find(&input, b"\r\n.\r\n") {
             let wire: Vec<u8> = input.drain(..end + 5).take(end + 2).collect();
-            in_data = false;
+            let lines = wire.split_inclusive(|byte| *byte == b'\n');
+            Some(lines.flat_map(|line| line.strip_prefix(b".").unwrap_or(line)).copied().collect::<Vec<u8>>())
+        } else {
+            None
+        };
+        if let Some(data) = ended {
+            account.lock().unwrap().chunks += usize::from(chunk.is_some());
+            (in_data, chunk) = (false, None);
             let recipients = std::mem::take(&mut recipients);
-            let data: Vec<u8> =
-                wire.split_inclusive(|byte| *byte == b'\n').flat_map(|line| line.strip_prefix(b".").unwrap_or(line)).copied().collect();
             let text = String::from_utf8_lossy(&data).into_owned();
             let id = text.lines().find_map(|line| line.strip_prefix("X-Number: ")).unwrap_or("none").to_owned();
             if fault() {
@@ -155,7 +174,7 @@ async fn talk(mut stream: TcpStream, account: &Mutex<Account>, dice: &Dice, once
         if stream.read_buf(&mut input).await? == 0 {
             return Ok(());
         }
-        if in_data && fault() {
+        if (in_data || chunk.is_some()) && fault() {
             // It breaks off, and says why or not; of those that do, one reads on and one does not.
             match dice.throw(4) {
                 0 => return Ok(()),

@@ -153,9 +153,12 @@ async fn talk(mut stream: Channel, state: &Mutex<State>) -> std::io::Result<()> 
     }
     let mut input = Vec::new();
     let mut mail = Mail::default();
-    let mut in_data = false;
+    let (mut in_data, mut chunk) = (false, None);
     loop {
-        while !in_data && let Some(end) = find(&input, b"\r\n") {
+        while !in_data
+            && chunk.is_none()
+            && let Some(end) = find(&input, b"\r\n")
+        {
             let line: Vec<u8> = input.drain(..end + 2).collect();
             let line = String::from_utf8_lossy(&line[..end]).into_owned();
             state.lock().unwrap().lines.push(line.clone());
@@ -204,6 +207,10 @@ async fn talk(mut stream: Channel, state: &Mutex<State>) -> std::io::Result<()> 
                     in_data = true;
                     "354 go on".into()
                 }
+                (None, "BDAT") => {
+                    chunk = chunk_size(&line);
+                    continue;
+                }
                 (None, "RSET") => {
                     mail = Mail::default();
                     "250 2.0.0 ok".into()
@@ -217,10 +224,17 @@ async fn talk(mut stream: Channel, state: &Mutex<State>) -> std::io::Result<()> 
             stream.write_all(format!("{reply}\r\n").as_bytes()).await?;
             stream.flush().await?;
         }
-        if in_data && let Some(end) = if input.starts_with(b".\r\n") { Some(0) } else { find(&input, b"\r\n.\r\n").map(|at| at + 2) } {
-            let data: Vec<u8> = input.drain(..end + 3).take(end).collect();
-            mail.data = unstuffed(&data);
-            in_data = false;
+        let ended = if let Some(size) = chunk {
+            (input.len() >= size).then(|| input.drain(..size).collect())
+        } else if in_data {
+            let end = if input.starts_with(b".\r\n") { Some(0) } else { find(&input, b"\r\n.\r\n").map(|at| at + 2) };
+            end.map(|end| unstuffed(&input.drain(..end + 3).take(end).collect::<Vec<u8>>()))
+        } else {
+            None
+        };
+        if let Some(data) = ended {
+            mail.data = data;
+            (in_data, chunk) = (false, None);
             let mail = std::mem::take(&mut mail);
             match take_act(state, DOT) {
                 Some(Act::HangUp) => return Ok(()),
@@ -277,4 +291,9 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 
 fn unstuffed(data: &[u8]) -> Vec<u8> {
     data.split_inclusive(|byte| *byte == b'\n').flat_map(|line| line.strip_prefix(b".").unwrap_or(line)).copied().collect()
+}
+
+/// The octets of the one chunk that `BDAT n LAST` announces.
+pub(crate) fn chunk_size(line: &str) -> Option<usize> {
+    line.get(5..)?.strip_suffix(" LAST")?.parse().ok()
 }

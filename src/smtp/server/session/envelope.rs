@@ -122,6 +122,10 @@ fn refused_by_parameter(mail: &PathCommand, config: &Config) -> Option<Reply> {
     if announced_size(mail).is_some_and(|size| size > most) {
         return Some(Reply::new(552, format!("5.3.4 the mail is larger than {most} octets")));
     }
+    // Lines are what DATA carries, and what the edits read (RFC 3030 section 3).
+    if mail.parameter("BODY").is_some_and(|body| body.eq_ignore_ascii_case("BINARYMIME")) {
+        return Some(Reply::new(555, "5.5.4 BINARYMIME is not offered here"));
+    }
     // RFC 8689 binds every hop; this one does not promise it, so it must not take the mail.
     mail.parameter("REQUIRETLS").map(|_| Reply::new(555, "5.7.30 REQUIRETLS is not offered here"))
 }
