@@ -65,6 +65,10 @@ pub const RECEIVED_FIELDS: usize = 100;
 /// upstream gets 452 and sends the rest in another transaction.
 pub const RECIPIENTS: usize = 1_000;
 
+/// RCPTs that are sent on in one group at most, where they have come in one: the next hop may need the replies' room in its socket
+/// before it reads on, and that many of 2 KiB fit.
+pub const RECIPIENTS_AT_ONCE: usize = 100;
+
 /// Commands that make no progress (errors, NOOP, RSET) before a session is closed.
 pub const IDLE_COMMANDS: usize = 100;
 

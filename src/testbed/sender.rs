@@ -101,7 +101,8 @@ pub async fn post(server: &str, from: &str, to: &[&str], mail: &str) -> anyhow::
     let (from, to) = (path(from), to.iter().map(|to| path(to)).collect::<Vec<_>>());
     let steps: Vec<Step<'_>> = std::iter::once(Step::Mail(&from)).chain(to.iter().map(Step::Recipient)).collect();
     let hop = Route::default().connect(&config, None).await?;
-    let (hop, replies) = hop.commands(&steps, config.deadlines.reply).await?;
+    let (replies, hop) = hop.commands(&steps, config.deadlines.reply).await;
+    let hop = hop?;
     if let Some(refusal) = replies.iter().find(|reply| !reply.is_accepted()) {
         bail!("{server} said {refusal}");
     }

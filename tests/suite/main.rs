@@ -51,6 +51,7 @@ mod pool;
 mod properties;
 mod pseudonyms;
 mod public_reports;
+mod recipients;
 mod recognised_mails;
 mod recognition;
 mod refusals;

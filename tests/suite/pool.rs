@@ -184,6 +184,47 @@ async fn a_next_hop_that_takes_few_mails_of_a_connection_gets_all() {
     }
 }
 
+/// MAIL and RCPT in one group, or one by one.
+async fn send_in(group: &[&str], hop: &Hop, id: &str) -> Vec<String> {
+    let mut client = hop.client().await;
+    client.greet().await;
+    let mut replies = Vec::new();
+    for lines in group {
+        client.raw(lines.as_bytes()).await;
+        for _ in lines.lines() {
+            replies.push(client.reply().await);
+        }
+    }
+    client.raw(&stuffed(&mail(id))).await;
+    replies.push(client.reply().await);
+    replies
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_says_so_to_the_first_recipient_gets_all_too() {
+    let alone = ["MAIL FROM:<a@b.test>\r\n", "RCPT TO:<c@d.test>\r\n", "RCPT TO:<e@d.test>\r\n", "DATA\r\n"];
+    let together = ["MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nRCPT TO:<e@d.test>\r\nDATA\r\n"];
+    for mails_over in ["421 4.7.0 too many mails", "452 4.5.3 too many"] {
+        for group in [&alone[..], &together[..]] {
+            let strict = Strict::start(Rules { mails: 3, mails_over, over_at: "RCPT", ..Rules::default() }).await;
+            let hop = start(&strict).await;
+            for number in 0..10 {
+                let replies = send_in(group, &hop, &number.to_string()).await;
+                let codes: Vec<&str> = replies.iter().map(|reply| &reply[..3]).collect();
+                assert_eq!(codes, ["250", "250", "250", "354", "250"], "{number}: {mails_over} {group:?}");
+            }
+            assert_eq!(strict.taken().len(), 10);
+            assert!(strict.connections().0 < 10, "{:?}", strict.connections());
+            // A new connection's reply is told.
+            strict.now(|rules| rules.mails = 0);
+            let mut client = hop.client().await;
+            client.greet().await;
+            client.say("MAIL FROM:<a@b.test>").await;
+            assert_eq!(client.say("RCPT TO:<c@d.test>").await.trim_end(), mails_over);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_carries_a_hundred_mails_at_most() {
     let strict = Strict::start(Rules::default()).await;

@@ -323,14 +323,22 @@ impl NextHop {
         may.then_some(if self.transactions < limits::PARKED_MAILS { end } else { now })
     }
 
-    /// Sends commands and returns each one's reply, in one group where the next hop announces PIPELINING (RFC 2920); `patience` is
-    /// for each reply. Not cancel-safe: a dropped future takes the connection with it.
+    /// Sends commands, in one group where the next hop announces PIPELINING (RFC 2920). Returns each one's reply in their order, and
+    /// the connection; `patience` is for each reply. After 421, which closes the connection (RFC 5321 section 3.8), none is sent
+    /// and no reply awaited. Not cancel-safe: a dropped future takes the connection with it.
     ///
-    /// # Errors
-    /// Where no reply comes, or one that ends no command (1yz, 3yz); it is then unknown how many of the commands were carried
-    /// out.
-    pub async fn commands(mut self, steps: &[Step<'_>], patience: Duration) -> Result<(Self, Vec<Reply>), HopError> {
+    /// The connection is an error where a reply does not come, or ends no command (1yz, 3yz): of those without a reply it is then
+    /// unknown whether they were carried out.
+    pub async fn commands(mut self, steps: &[Step<'_>], patience: Duration) -> (Vec<Reply>, Result<Self, HopError>) {
         let mut replies = Vec::with_capacity(steps.len());
+        let told = self.tell(steps, patience, &mut replies).await;
+        if replies.iter().any(|reply| reply.code() >= 400) {
+            self.standing = Standing::Blemished;
+        }
+        (replies, told.map(|()| self))
+    }
+
+    async fn tell(&mut self, steps: &[Step<'_>], patience: Duration, replies: &mut Vec<Reply>) -> Result<(), HopError> {
         let group = if self.extensions.has(Extension::Pipelining) { steps.len().max(1) } else { 1 };
         for group in steps.chunks(group) {
             self.lines.clear();
@@ -340,16 +348,18 @@ impl NextHop {
             self.expect_quiet()?;
             self.send().await?;
             for _ in group {
-                replies.push(self.next_reply(patience).await?);
+                let reply = self.next_reply(patience).await?;
+                if !reply.is_final() {
+                    return Err(HopError::UnexpectedReply(reply));
+                }
+                let closes = reply.code() == 421;
+                replies.push(reply);
+                if closes {
+                    return Ok(());
+                }
             }
         }
-        if replies.iter().any(|reply| reply.code() >= 400) {
-            self.standing = Standing::Blemished;
-        }
-        match replies.iter().find(|reply| !reply.is_final()) {
-            Some(odd) => Err(HopError::UnexpectedReply(odd.clone())),
-            None => Ok((self, replies)),
-        }
+        Ok(())
     }
 
     /// Whether a whole mail may go by BDAT: wanted, announced, and not refused by this address before.

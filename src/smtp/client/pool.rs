@@ -98,13 +98,14 @@ impl Pool {
         Self { state: Mutex::new(state), metrics }
     }
 
-    /// Takes a connection that waits for this next hop and this configuration. One that its next hop has closed meanwhile, or on
-    /// which there is something to read, is closed and never used.
-    pub(super) fn take(&self, name: &str, config: &Config) -> Option<NextHop> {
+    /// Takes a connection that waits for this next hop and this configuration, and whose next hop announces what was offered. One
+    /// that its next hop has closed meanwhile, or on which there is something to read, is closed and never used.
+    pub(super) fn take(&self, name: &str, config: &Config, offered: Extensions) -> Option<NextHop> {
         loop {
             let Idle { mut hop, end } = {
                 let mut state = self.state();
-                let at = state.idle.iter().rposition(|idle| idle.hop.key().serves(name, config))?;
+                let serves = |hop: &NextHop| hop.key().serves(name, config) && hop.extensions().covers(offered);
+                let at = state.idle.iter().rposition(|idle| serves(&idle.hop))?;
                 state.idle.remove(at)
             };
             self.metrics.unparked(1);

@@ -51,6 +51,9 @@ struct Connected {
 enum Transaction {
     /// No transaction.
     None,
+    /// The next hop has accepted MAIL on a connection that waited in the pool, and was asked for no recipient yet: a new
+    /// connection may still take its place.
+    Replaceable,
     /// The next hop has accepted MAIL, and perhaps recipients.
     Open,
     /// MAIL was sent and nothing will follow: RSET goes before the next MAIL. It is sent after a refused MAIL, too, where it does
@@ -69,14 +72,20 @@ enum Origin {
     Parked,
 }
 
-/// What a transaction starts with: MAIL, the recipients that came in the same group, and the client.
+impl Transaction {
+    const fn is_open(self) -> bool {
+        matches!(self, Self::Replaceable | Self::Open)
+    }
+}
+
+/// A transaction, and recipients of it that came in one group.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Beginning<'a> {
+pub(crate) struct Group<'a> {
     /// The client, for XFORWARD where the next hop announces it.
     pub(crate) client: &'a Attributes,
     /// MAIL with the reverse-path and its parameters as received.
     pub(crate) mail: &'a PathCommand,
-    /// The RCPT commands of the same group, in their order.
+    /// RCPT commands, in their order.
     pub(crate) recipients: &'a [PathCommand],
 }
 
@@ -106,23 +115,29 @@ impl Relay {
         {
             return extensions;
         }
-        let Ok((connected, _)) = self.checkout(to, Parked::Wanted(to.pool)).await else { return Extensions::of_an_unknown_next_hop() };
+        let Ok((connected, _)) = self.checkout(to, Parked::Wanted(to.pool), Extensions::default()).await else { return Extensions::of_an_unknown_next_hop() };
         let extensions = connected.hop.extensions();
         self.0 = Some(connected);
         extensions
     }
 
-    /// Takes a connection for a transaction: the session's own, one that waits in the pool, or a new one.
-    async fn checkout(&mut self, to: Destination<'_>, parked: Parked<'_>) -> Result<(Connected, Origin), HopError> {
-        match self.0.take() {
-            Some(connected) if connected.hop.suits(to.config) && to.pool.is_home_of(&connected.hop) => {
+    /// Takes a connection for a transaction: the session's own, one that waits in the pool, or a new one. Only a new one may not
+    /// announce what was `offered`.
+    async fn checkout(
+        &mut self,
+        to: Destination<'_>,
+        parked: Parked<'_>,
+        offered: Extensions,
+    ) -> Result<(Connected, Origin), HopError> {
+        if let Some(connected) = self.0.take() {
+            let hop = &connected.hop;
+            if hop.suits(to.config) && to.pool.is_home_of(hop) && hop.extensions().covers(offered) {
                 return Ok((connected, Origin::Kept));
             }
-            // It was opened by a configuration that a reload has replaced.
-            Some(connected) => connected.hop.quit().await,
-            None => {}
+            // It was opened by a configuration that a reload has replaced, or the session has heard of another next hop.
+            connected.hop.leave().await;
         }
-        let mut hop = to.route.find(to.config, to.tls, parked).await?;
+        let mut hop = to.route.find(to.config, to.tls, parked, offered).await?;
         let origin = if hop.is_used() { Origin::Parked } else { Origin::New };
         if origin == Origin::New {
             tracing::debug!(next_hop = &**hop.name(), tls = hop.is_encrypted(), "next hop: connected");
@@ -146,25 +161,23 @@ impl Relay {
     }
 
     /// Begins a transaction. `announced` are the extensions in the hop's reply to the upstream's EHLO.
-    pub(crate) async fn begin(&mut self, to: Destination<'_>, announced: Extensions, mail: Beginning<'_>) -> MailOutcome {
-        let mut parked = Parked::Wanted(to.pool);
+    pub(crate) async fn begin(&mut self, to: Destination<'_>, announced: Extensions, group: Group<'_>) -> MailOutcome {
+        self.begin_on(to, Parked::Wanted(to.pool), announced, group).await
+    }
+
+    async fn begin_on(&mut self, to: Destination<'_>, mut parked: Parked<'_>, announced: Extensions, group: Group<'_>) -> MailOutcome {
         loop {
-            let (connected, origin) = match self.checkout(to, parked).await {
+            let (connected, origin) = match self.checkout(to, parked, announced).await {
                 Ok(found) => found,
                 Err(error) => return MailOutcome::Failed(failed(&error)),
             };
-            let begun = if connected.hop.extensions().covers(announced) {
-                start(connected, origin, mail).await
-            } else if origin != Origin::New {
-                connected.hop.leave().await;
-                Err(HopError::Broken("it does not announce what the upstream was offered".into()))
-            } else {
+            if !connected.hop.extensions().covers(announced) {
                 // Else every session would be offered the same again.
                 to.pool.forget();
                 self.0 = Some(connected);
                 return MailOutcome::Changed;
-            };
-            match begun {
+            }
+            match start(connected, origin, group).await {
                 Ok((connected, mail, recipients)) => {
                     self.0 = Some(connected);
                     return MailOutcome::Replied { mail, recipients };
@@ -179,21 +192,39 @@ impl Relay {
         }
     }
 
-    /// Sends RCPT for one more recipient of the open transaction, and returns the next hop's reply.
-    ///
-    /// # Errors
-    /// The reply for the upstream where the connection, and with it the transaction, is lost.
-    pub(crate) async fn recipient(&mut self, recipient: &PathCommand) -> Result<Reply, Reply> {
-        let Connected { hop, transaction } = self.open_transaction().ok_or_else(lost)?;
+    /// Sends RCPT for more recipients of the open transaction, and returns the next hop's replies in their order, none after 421.
+    /// Where the connection, and with it the transaction, is lost: the reply for those without one, too.
+    pub(crate) async fn recipients(&mut self, to: Destination<'_>, announced: Extensions, group: Group<'_>) -> (Vec<Reply>, Option<Reply>) {
+        let Some(Connected { hop, transaction }) = self.open_transaction() else { return (Vec::new(), Some(lost())) };
         let patience = hop.deadlines.reply;
-        let (hop, replies) = tell(hop, &[Step::Recipient(recipient)], patience).await.map_err(|error| failed(&error))?;
-        self.0 = Some(Connected { hop, transaction });
-        replies.into_iter().next().ok_or_else(unexpected_reply)
+        let steps: Vec<Step<'_>> = group.recipients.iter().map(Step::Recipient).collect();
+        let (replies, hop) = tell(hop, &steps, patience).await;
+        let may_be_its_past = match (replies.first(), &hop) {
+            (Some(first), _) => is_enough(first),
+            (None, Err(error)) => matches!(error, HopError::Broken(_)),
+            (None, Ok(_)) => false,
+        };
+        if transaction == Transaction::Replaceable && may_be_its_past {
+            to.pool.replaced();
+            drop(hop);
+            return match self.begin_on(to, Parked::Unwanted(to.pool), announced, group).await {
+                MailOutcome::Replied { mail, recipients } if mail.is_accepted() => (recipients, None),
+                // The upstream was told that MAIL is accepted.
+                MailOutcome::Replied { .. } | MailOutcome::Failed(_) | MailOutcome::Changed => (Vec::new(), Some(lost())),
+            };
+        }
+        match hop {
+            Ok(hop) => {
+                self.0 = Some(Connected { hop, transaction: Transaction::Open });
+                (replies, None)
+            }
+            Err(error) => (replies, Some(failed(&error))),
+        }
     }
 
     /// The connection on which a transaction is open.
     fn open_transaction(&mut self) -> Option<Connected> {
-        self.0.take_if(|connected| connected.transaction == Transaction::Open)
+        self.0.take_if(|connected| connected.transaction.is_open())
     }
 
     /// Sends DATA in the open transaction; returns the next hop's name, and the way for the mail. Dropped half-way it closes the
@@ -258,7 +289,7 @@ impl Relay {
 
     /// Abandons the open transaction, where there is one: the next hop gets RSET before the next MAIL.
     pub(crate) fn abandon(&mut self) {
-        if let Some(connected) = self.0.as_mut().filter(|connected| connected.transaction == Transaction::Open) {
+        if let Some(connected) = self.0.as_mut().filter(|connected| connected.transaction.is_open()) {
             connected.transaction = Transaction::Abandoned;
             connected.hop.is_given_up();
         }
@@ -274,32 +305,32 @@ impl Relay {
 
 /// RSET where a transaction was abandoned, XFORWARD where the next hop announces it, then MAIL and RCPT. Returns the replies to
 /// MAIL and to each RCPT.
-async fn start(connected: Connected, origin: Origin, beginning: Beginning<'_>) -> Result<(Connected, Reply, Vec<Reply>), HopError> {
+async fn start(connected: Connected, origin: Origin, group: Group<'_>) -> Result<(Connected, Reply, Vec<Reply>), HopError> {
     let Connected { mut hop, transaction } = connected;
     let is_used = hop.is_used();
     hop.begins_transaction();
-    let mut commands = Vec::with_capacity(3 + beginning.recipients.len());
+    let mut commands = Vec::with_capacity(3 + group.recipients.len());
     if transaction != Transaction::None {
         commands.push(Step::Reset);
     }
     if !hop.extensions().forwarded().is_empty() {
-        commands.push(Step::Forward(beginning.client));
+        commands.push(Step::Forward(group.client));
     }
     let before = commands.len();
-    commands.push(Step::Mail(beginning.mail));
-    commands.extend(beginning.recipients.iter().map(Step::Recipient));
+    commands.push(Step::Mail(group.mail));
+    commands.extend(group.recipients.iter().map(Step::Recipient));
     // One that has waited may have been frozen since; a new one is told of within the time for it.
     let patience = if origin == Origin::Parked { hop.deadlines.connect.min(hop.deadlines.reply) } else { hop.deadlines.reply };
-    let (hop, replies) = tell(hop, &commands, patience).await?;
-    // A next hop that closes an idle session replies 421 to the command that comes first, and means the session, not this mail.
-    let about_session = if is_used { before + 1 } else { before };
-    if let Some(closing) = replies.iter().take(about_session).find(|reply| reply.code() == 421) {
-        return Err(HopError::Broken(format!("closed with {}", closing.code())));
+    let (replies, hop) = tell(hop, &commands, patience).await;
+    let hop = hop?;
+    // A next hop that closes a session that it has had enough of replies 421, and means the session, not this mail.
+    let about_session = if is_used { replies.len() } else { before };
+    if replies.iter().take(about_session).any(|reply| reply.code() == 421) {
+        return Err(HopError::Broken("closed with 421".into()));
     }
     // It may have had enough of a connection that others used, or answer one of their commands late.
-    if origin == Origin::Parked
-        && (replies.get(before).is_some_and(|mail| !mail.is_accepted()) || replies.iter().any(|reply| reply.code() == 421))
-    {
+    let (mail, first) = (replies.get(before), replies.get(before + 1));
+    if origin == Origin::Parked && (mail.is_some_and(|mail| !mail.is_accepted()) || first.is_some_and(is_enough)) {
         return Err(HopError::Broken("refused on a connection that others used".into()));
     }
     // The next hop would go on with what it was told of the client before.
@@ -308,7 +339,11 @@ async fn start(connected: Connected, origin: Origin, beginning: Beginning<'_>) -
     }
     let mut replies = replies.into_iter().skip(before);
     let mail = replies.next().ok_or_else(|| HopError::Broken("connection closed".into()))?;
-    let transaction = if mail.is_accepted() { Transaction::Open } else { Transaction::Abandoned };
+    let transaction = match origin {
+        _ if !mail.is_accepted() => Transaction::Abandoned,
+        Origin::Parked if group.recipients.is_empty() => Transaction::Replaceable,
+        Origin::New | Origin::Kept | Origin::Parked => Transaction::Open,
+    };
     Ok((Connected { hop, transaction }, mail, replies.collect()))
 }
 
@@ -321,14 +356,20 @@ fn is_its_past(origin: Origin, error: &HopError) -> bool {
     }
 }
 
+/// Whether a reply to a transaction's first RCPT may be about the connection: it has carried as many mails or recipients as the
+/// next hop takes on one, or the next hop closes it.
+fn is_enough(first: &Reply) -> bool {
+    matches!(first.code(), 421 | 452)
+}
+
 /// Sends commands, with this patience for each reply; logs why there are no replies.
-async fn tell(hop: NextHop, commands: &[Step<'_>], patience: Duration) -> Result<(NextHop, Vec<Reply>), HopError> {
+async fn tell(hop: NextHop, commands: &[Step<'_>], patience: Duration) -> (Vec<Reply>, Result<NextHop, HopError>) {
     let name = Arc::clone(hop.name());
-    let answer = hop.commands(commands, patience).await;
-    if let Err(error) = &answer {
+    let (replies, hop) = hop.commands(commands, patience).await;
+    if let Err(error) = &hop {
         tracing::warn!(next_hop = &*name, error = error.without_words(), "next hop: no replies");
     }
-    answer
+    (replies, hop)
 }
 
 /// A mail was not sent because no transaction is open.

@@ -19,7 +19,11 @@ use super::{
     next_hop::{HopError, NextHop},
     pool::{Pool, Starving},
 };
-use crate::{failures::Failures, limits, smtp::config::Config};
+use crate::{
+    failures::Failures,
+    limits,
+    smtp::{codec::extensions::Extensions, config::Config},
+};
 
 /// How `HOST:PORT` becomes addresses.
 pub trait Resolve: Send + Sync {
@@ -86,19 +90,28 @@ impl Route {
     /// # Errors
     /// That of the last one tried. None is tried once four times `deadlines.connect` are over.
     pub async fn connect(&self, config: &Config, tls: Option<&Arc<ClientConfig>>) -> Result<NextHop, HopError> {
-        self.find(config, tls, Parked::None).await
+        self.find(config, tls, Parked::None, Extensions::default()).await
     }
 
-    /// The same, where connections may wait in a pool.
+    /// The same, where connections may wait in a pool, and the upstream was `offered` these extensions. Of several addresses of a
+    /// name the first that announces them is taken; where none does, one that does not.
     ///
     /// # Errors
     /// As [`Self::connect`].
-    pub(super) async fn find(&self, config: &Config, tls: Option<&Arc<ClientConfig>>, parked: Parked<'_>) -> Result<NextHop, HopError> {
+    pub(super) async fn find(
+        &self,
+        config: &Config,
+        tls: Option<&Arc<ClientConfig>>,
+        parked: Parked<'_>,
+        offered: Extensions,
+    ) -> Result<NextHop, HopError> {
         let mut search = Search {
             route: self,
             config,
             tls,
             parked,
+            offered,
+            misfit: None,
             // The upstream waits for its answer to MAIL, five minutes at most (RFC 5321 section 4.5.3.2.2).
             end: Instant::now() + config.deadlines.connect * 4,
             tried: HashSet::new(),
@@ -109,7 +122,7 @@ impl Route {
             config.next_hops.iter().map(String::as_str).partition(|name| dead.contains(&Target::Name((*name).to_owned())));
         let mut addresses_for_later = Vec::new();
         for name in names {
-            if let Some(hop) = self.take(parked, name, config) {
+            if let Some(hop) = self.take(&search, name) {
                 return Ok(hop);
             }
             for address in search.resolve(name).await {
@@ -119,6 +132,10 @@ impl Route {
                     return Ok(hop);
                 }
             }
+            // Another name is for when this one cannot be reached.
+            if let Some(hop) = search.misfit.take() {
+                return Ok(hop);
+            }
         }
         for (name, address) in addresses_for_later {
             if let Some(hop) = search.connect(name, address).await {
@@ -126,7 +143,7 @@ impl Route {
             }
         }
         for name in names_for_later {
-            if let Some(hop) = self.take(parked, name, config) {
+            if let Some(hop) = self.take(&search, name) {
                 return Ok(hop);
             }
             for address in search.resolve(name).await {
@@ -135,12 +152,12 @@ impl Route {
                 }
             }
         }
-        Err(search.last)
+        search.misfit.ok_or(search.last)
     }
 
     /// A connection that waits: its next hop is there.
-    fn take(&self, parked: Parked<'_>, name: &str, config: &Config) -> Option<NextHop> {
-        let found = parked.take(name, config)?;
+    fn take(&self, search: &Search<'_>, name: &str) -> Option<NextHop> {
+        let found = search.parked.take(name, search.config, search.offered)?;
         if let Some(failures) = &self.failures {
             failures.works();
         }
@@ -179,9 +196,9 @@ pub(super) enum Parked<'p> {
 }
 
 impl<'p> Parked<'p> {
-    fn take(self, name: &str, config: &Config) -> Option<NextHop> {
+    fn take(self, name: &str, config: &Config, offered: Extensions) -> Option<NextHop> {
         match self {
-            Self::Wanted(pool) => pool.take(name, config),
+            Self::Wanted(pool) => pool.take(name, config, offered),
             Self::Unwanted(_) | Self::None => None,
         }
     }
@@ -216,6 +233,10 @@ struct Search<'a> {
     config: &'a Config,
     tls: Option<&'a Arc<ClientConfig>>,
     parked: Parked<'a>,
+    /// What the upstream was offered.
+    offered: Extensions,
+    /// The first that greets and does not announce it.
+    misfit: Option<NextHop>,
     /// The time after which none is tried.
     end: Instant,
     tried: HashSet<SocketAddr>,
@@ -248,7 +269,7 @@ impl Search<'_> {
         })
     }
 
-    /// A session with this address; none where it fails, the time is over, or it was tried before.
+    /// A session with this address; none where it fails, the time is over, it was tried before, or does not announce what was offered.
     async fn connect(&mut self, next_hop: &str, address: SocketAddr) -> Option<NextHop> {
         if Instant::now() >= self.end || !self.tried.insert(address) {
             return None;
@@ -271,7 +292,11 @@ impl Search<'_> {
                 if let Some(failures) = &self.route.failures {
                     failures.worked();
                 }
-                Some(hop)
+                if hop.extensions().covers(self.offered) {
+                    return Some(hop);
+                }
+                self.misfit.get_or_insert(hop);
+                None
             }
             Err(error) => {
                 self.route.failed(&format_args!("{next_hop} ({address}): {error}"));
@@ -302,10 +327,11 @@ mod tests {
     };
 
     use super::*;
+    use crate::smtp::codec::extensions::Extension;
 
     /// A resolver for tests: names with these addresses, and a name that hangs; the names asked for are kept.
     struct Names {
-        names: HashMap<&'static str, SocketAddr>,
+        names: HashMap<&'static str, Vec<SocketAddr>>,
         asked: Arc<Mutex<Vec<String>>>,
     }
 
@@ -314,7 +340,7 @@ mod tests {
             self.asked.lock().unwrap().push(next_hop.to_owned());
             Box::pin(async move {
                 match self.names.get(next_hop) {
-                    Some(address) => Ok(vec![*address]),
+                    Some(addresses) => Ok(addresses.clone()),
                     None if next_hop.starts_with("hangs.") => std::future::pending().await,
                     None => Err(io::ErrorKind::NotFound.into()),
                 }
@@ -324,6 +350,11 @@ mod tests {
 
     /// A next hop that greets so and replies 250 to everything; its address, and the number of connections it accepted.
     async fn next_hop(greeting: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
+        announcing(greeting, b"250\r\n").await
+    }
+
+    /// The same with another reply to everything.
+    async fn announcing(greeting: &'static [u8], reply: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -336,7 +367,7 @@ mod tests {
                     let mut line = String::new();
                     let _ = stream.write_all(greeting).await;
                     while stream.read_line(&mut line).await.is_ok_and(|read| read > 0) {
-                        let _ = stream.write_all(b"250\r\n").await;
+                        let _ = stream.write_all(reply).await;
                     }
                 });
             }
@@ -357,7 +388,7 @@ mod tests {
         async fn of(next_hops: &[&str]) -> Self {
             let (refuses, refused) = next_hop(b"554 5.7.1 no\r\n").await;
             let (lives, lives2) = (next_hop(b"220\r\n").await.0, next_hop(b"220\r\n").await.0);
-            let names = HashMap::from([("lives.test:25", lives), ("lives2.test:25", lives2), ("refuses.test:25", refuses)]);
+            let names = HashMap::from([("lives.test:25", vec![lives]), ("lives2.test:25", vec![lives2]), ("refuses.test:25", vec![refuses])]);
             let asked = Arc::default();
             let mut config = Config::relay("hop.test", next_hops.iter().map(|name| (*name).to_owned()).collect());
             config.deadlines.connect = Duration::from_millis(300);
@@ -401,6 +432,23 @@ mod tests {
         case.config.deadlines.dead_hop = Duration::ZERO;
         for _ in 0..2 {
             assert_eq!(case.connect().await.1, ["unknown.test:25", "lives.test:25"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_several_addresses_the_one_that_announces_what_was_offered() {
+        let (plain, eight) = (next_hop(b"220\r\n").await.0, announcing(b"220\r\n", b"250-h\r\n250 8BITMIME\r\n").await.0);
+        let names = HashMap::from([("both.test:25", vec![plain, eight]), ("other.test:25", vec![eight])]);
+        let route = Route::resolving(Box::new(Names { names, asked: Arc::default() }));
+        let config = Config::relay("hop.test", vec!["both.test:25".into(), "other.test:25".into()]);
+        for (offered, found) in [
+            (Extensions::default(), plain),
+            (Extensions::default().with(Extension::EightBitMime), eight),
+            // Nobody does: it is the first's to say so, and no other name's.
+            (Extensions::default().with(Extension::Smtputf8), plain),
+        ] {
+            let hop = route.find(&config, None, Parked::None, offered).await.unwrap();
+            assert_eq!((&**hop.name(), hop.key().address), ("both.test:25", found), "{offered:?}");
         }
     }
 

@@ -27,8 +27,10 @@ pub(crate) struct Rules {
     pub mails: usize,
     /// Whether it says 421 as soon as there may be no more mails, to no command.
     pub closes_unasked: bool,
-    /// The reply to one MAIL too many; 421 closes the connection.
+    /// The reply to one mail too many; 421 closes the connection.
     pub mails_over: &'static str,
+    /// The command that gets it.
+    pub over_at: &'static str,
     /// Connections at one time.
     pub connections: usize,
     /// Connections that are served at one time; others wait for their greeting.
@@ -48,6 +50,7 @@ impl Default for Rules {
             mails: usize::MAX,
             closes_unasked: false,
             mails_over: "421 4.7.0 too many mails",
+            over_at: "MAIL",
             connections: usize::MAX,
             served: usize::MAX,
             frozen: false,
@@ -230,10 +233,12 @@ impl Connection {
                         self.client = line.clone();
                         "250 2.0.0 ok".into()
                     }
-                    "MAIL" if self.mails >= rules.mails && rules.mails_over.starts_with("421") => {
-                        return self.over(stream, format!("{}\r\n", rules.mails_over).as_bytes()).await;
+                    verb if verb == rules.over_at && self.mails >= rules.mails => {
+                        if rules.mails_over.starts_with("421") {
+                            return self.over(stream, format!("{}\r\n", rules.mails_over).as_bytes()).await;
+                        }
+                        rules.mails_over.into()
                     }
-                    "MAIL" if self.mails >= rules.mails => rules.mails_over.into(),
                     "MAIL" | "RCPT" if line.contains("<no") => "550 5.1.1 no".into(),
                     "DATA" => {
                         in_data = true;

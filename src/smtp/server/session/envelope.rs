@@ -4,9 +4,10 @@ use tokio::time::Instant;
 
 use super::{Greeted, Next, OpenTransaction, Session, State, destination};
 use crate::{
+    limits,
     pipeline::{RefusedBy, Stage},
     smtp::{
-        client::relay::{Beginning, MailOutcome},
+        client::relay::{Group, MailOutcome},
         codec::{
             attributes::Attributes,
             command::{Command, PathCommand},
@@ -25,26 +26,19 @@ impl Session {
         if let Some(reply) = refused_by_parameter(&mail, &self.snapshot.config) {
             return (State::Greeted(greeted), self.idle(RefusedBy::Hop, &reply));
         }
-        let recipients = self.recipients_of_the_group(greeted.announced).await;
-        let client = self.client_info.client(&greeted.helo);
-        let client = Attributes { protocol: client.protocol.or(Some(greeted.protocol)), ..client };
-        let beginning = Beginning { client: &client, mail: &mail, recipients: &recipients };
-        match self.relay.begin(destination(&self.server, &self.snapshot), greeted.announced, beginning).await {
+        let recipients = self.recipients_behind(Vec::new(), self.snapshot.config.bounds.recipients, greeted.announced).await;
+        let client = self.client(&greeted);
+        let group = Group { client: &client, mail: &mail, recipients: &recipients };
+        match self.relay.begin(destination(&self.server, &self.snapshot), greeted.announced, group).await {
             MailOutcome::Changed => {
                 let reply = Reply::new(421, "4.3.2 the next hop's extensions have changed, please say EHLO again");
                 self.answer(RefusedBy::Hop, &reply);
                 (State::Greeted(greeted), Next::HangUp)
             }
             MailOutcome::Failed(reply) => {
-                let mut next = self.idle(RefusedBy::Hop, &reply);
+                let next = self.idle(RefusedBy::Hop, &reply);
                 self.stage = Stage::Recipient;
-                for _ in &recipients {
-                    if matches!(next, Next::HangUp) {
-                        break;
-                    }
-                    next = self.idle(RefusedBy::Hop, &reply);
-                }
-                (State::Greeted(greeted), next)
+                (State::Greeted(greeted), self.idle_each(next, recipients.len(), &reply))
             }
             MailOutcome::Replied { mail: reply, recipients: replies } => {
                 self.answer(RefusedBy::NextHop, &reply);
@@ -69,47 +63,76 @@ impl Session {
         }
     }
 
-    /// The RCPTs that have come behind MAIL already, where the upstream was offered PIPELINING (RFC 2920).
-    async fn recipients_of_the_group(&mut self, announced: Extensions) -> Vec<PathCommand> {
-        let most = if announced.has(Extension::Pipelining) { GROUP.min(self.snapshot.config.bounds.recipients) } else { 0 };
-        let mut recipients = Vec::new();
-        while recipients.len() < most {
+    /// Adds the RCPTs that have come behind already, where the upstream was offered PIPELINING (RFC 2920): no more than `most` in all,
+    /// nor than it may guess.
+    async fn recipients_behind(&mut self, mut group: Vec<PathCommand>, most: usize, announced: Extensions) -> Vec<PathCommand> {
+        let guesses = self.snapshot.config.bounds.idle_commands.saturating_sub(self.idle) + 1;
+        let most = if announced.has(Extension::Pipelining) { most.min(guesses).min(limits::RECIPIENTS_AT_ONCE) } else { 0 };
+        while group.len() < most {
             let Some(Ok(Command::Rcpt(recipient))) = self.connection.peek().map(Command::parse) else { break };
             // The line has come already, so reading it does not wait.
             if self.connection.line(Instant::now()).await.is_err() {
                 break;
             }
-            recipients.push(recipient);
+            group.push(recipient);
         }
-        recipients
+        group
     }
 
-    /// RCPT in an open transaction.
-    pub(super) async fn recipient(&mut self, recipient: PathCommand, greeted: Greeted, mut open: OpenTransaction) -> (State, Next) {
-        if open.recipients.len() >= self.snapshot.config.bounds.recipients {
+    /// RCPT in an open transaction, and those that have come behind it.
+    pub(super) async fn recipients(&mut self, first: PathCommand, greeted: Greeted, mut open: OpenTransaction) -> (State, Next) {
+        let room = self.snapshot.config.bounds.recipients.saturating_sub(open.recipients.len());
+        if room == 0 {
             let reply = Reply::new(452, "4.5.3 too many recipients, send the rest in another mail");
             return (State::InTransaction(greeted, open), self.idle(RefusedBy::Hop, &reply));
         }
-        let next = match self.relay.recipient(&recipient).await {
-            Ok(reply) if reply.is_accepted() => {
-                self.answer(RefusedBy::NextHop, &reply);
-                open.recipients.push(recipient.path);
-                Next::Go
+        let recipients = self.recipients_behind(vec![first], room, greeted.announced).await;
+        let client = self.client(&greeted);
+        let group = Group { client: &client, mail: &open.mail, recipients: &recipients };
+        let (replies, lost) = self.relay.recipients(destination(&self.server, &self.snapshot), greeted.announced, group).await;
+        let unanswered = recipients.len().saturating_sub(replies.len());
+        let mut next = Next::Go;
+        for (recipient, reply) in recipients.into_iter().zip(&replies) {
+            next = match reply.code() {
+                200..=299 => {
+                    self.answer(RefusedBy::NextHop, reply);
+                    open.recipients.push(recipient.path);
+                    Next::Go
+                }
+                421 => {
+                    self.answer(RefusedBy::NextHop, reply);
+                    Next::HangUp
+                }
+                _ => self.idle(RefusedBy::NextHop, reply),
+            };
+            if matches!(next, Next::HangUp) {
+                break;
             }
-            Ok(reply) if reply.code() == 421 => {
-                self.answer(RefusedBy::NextHop, &reply);
-                Next::HangUp
-            }
-            Ok(reply) => self.idle(RefusedBy::NextHop, &reply),
+        }
+        match lost {
             // What the next hop accepted before is lost with its connection.
-            Err(reply) => return (State::LostTransaction(greeted), self.idle(RefusedBy::Hop, &reply)),
-        };
-        (State::InTransaction(greeted, open), next)
+            Some(reply) => (State::LostTransaction(greeted), self.idle_each(next, unanswered, &reply)),
+            None => (State::InTransaction(greeted, open), next),
+        }
+    }
+
+    /// Answers as many recipients alike, unless the session ends before.
+    fn idle_each(&mut self, mut next: Next, recipients: usize, reply: &Reply) -> Next {
+        for _ in 0..recipients {
+            if matches!(next, Next::HangUp) {
+                break;
+            }
+            next = self.idle(RefusedBy::Hop, reply);
+        }
+        next
+    }
+
+    /// The client of the next mail, for XFORWARD.
+    fn client(&self, greeted: &Greeted) -> Attributes {
+        let client = self.client_info.client(&greeted.helo);
+        Attributes { protocol: client.protocol.or(Some(greeted.protocol)), ..client }
     }
 }
-
-/// RCPTs that are sent on in one group at most.
-const GROUP: usize = 100;
 
 /// The octets that MAIL announces (RFC 1870 section 6).
 pub(super) fn announced_size(mail: &PathCommand) -> Option<usize> {

@@ -207,7 +207,7 @@ impl Session {
             (Command::StartTls, state) => self.start_tls(state).await?,
             (command @ (Command::Xclient(_) | Command::Xforward(_)), state) => self.speak_for(command, state),
             (Command::Mail(mail), State::Greeted(greeted)) => self.mail(mail, greeted).await,
-            (Command::Rcpt(recipient), State::InTransaction(greeted, open)) => self.recipient(recipient, greeted, open).await,
+            (Command::Rcpt(recipient), State::InTransaction(greeted, open)) => self.recipients(recipient, greeted, open).await,
             (Command::Rcpt(_), state @ State::LostTransaction(_)) => (state, self.idle(RefusedBy::Hop, &relay::lost())),
             (Command::Data, State::LostTransaction(greeted)) => (State::Greeted(greeted), self.idle(RefusedBy::Hop, &relay::lost())),
             (Command::Data, State::InTransaction(greeted, open)) if open.recipients.is_empty() => {
