@@ -115,7 +115,9 @@ impl Relay {
         {
             return extensions;
         }
-        let Ok((connected, _)) = self.checkout(to, Parked::Wanted(to.pool), Extensions::default()).await else { return Extensions::of_an_unknown_next_hop() };
+        let Ok((connected, _)) = self.checkout(to, Parked::Wanted(to.pool), Extensions::default()).await else {
+            return Extensions::of_an_unknown_next_hop();
+        };
         let extensions = connected.hop.extensions();
         self.0 = Some(connected);
         extensions
@@ -123,12 +125,7 @@ impl Relay {
 
     /// Takes a connection for a transaction: the session's own, one that waits in the pool, or a new one. Only a new one may not
     /// announce what was `offered`.
-    async fn checkout(
-        &mut self,
-        to: Destination<'_>,
-        parked: Parked<'_>,
-        offered: Extensions,
-    ) -> Result<(Connected, Origin), HopError> {
+    async fn checkout(&mut self, to: Destination<'_>, parked: Parked<'_>, offered: Extensions) -> Result<(Connected, Origin), HopError> {
         if let Some(connected) = self.0.take() {
             let hop = &connected.hop;
             if hop.suits(to.config) && to.pool.is_home_of(hop) && hop.extensions().covers(offered) {

@@ -388,7 +388,8 @@ mod tests {
         async fn of(next_hops: &[&str]) -> Self {
             let (refuses, refused) = next_hop(b"554 5.7.1 no\r\n").await;
             let (lives, lives2) = (next_hop(b"220\r\n").await.0, next_hop(b"220\r\n").await.0);
-            let names = HashMap::from([("lives.test:25", vec![lives]), ("lives2.test:25", vec![lives2]), ("refuses.test:25", vec![refuses])]);
+            let names =
+                HashMap::from([("lives.test:25", vec![lives]), ("lives2.test:25", vec![lives2]), ("refuses.test:25", vec![refuses])]);
             let asked = Arc::default();
             let mut config = Config::relay("hop.test", next_hops.iter().map(|name| (*name).to_owned()).collect());
             config.deadlines.connect = Duration::from_millis(300);
