@@ -96,8 +96,10 @@ async fn talk(mut stream: TcpStream, counts: &Counts, extensions: &str, says: Sa
     Ok(())
 }
 
-fn every_seventh_refused(number: usize) -> Option<String> {
-    Some(if number.is_multiple_of(7) { "550 5.1.1 no" } else { "250 2.1.5 ok" }.to_owned())
+const SEVENTH_REFUSED: Says = |number| Some(reply(number).to_owned());
+
+fn reply(number: usize) -> &'static str {
+    if number.is_multiple_of(7) { "550 5.1.1 no" } else { "250 2.1.5 ok" }
 }
 
 /// MAIL and RCPT for so many, in one write; the replies to RCPT.
@@ -115,10 +117,10 @@ async fn ask(client: &mut Client, recipients: usize) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_go_on_in_groups_and_each_has_its_own_reply() {
-    let next = Counting::start("250-PIPELINING\r\n", every_seventh_refused).await;
+    let next = Counting::start("250-PIPELINING\r\n", SEVENTH_REFUSED).await;
     let hop = hop().next_hop_at(next.address).with(|config| config.bounds.idle_commands = 1_000).start().await;
     let mut client = hop.client().await;
-    let expected: Vec<String> = (1..=1_000).map(|number| format!("{} {number}", every_seventh_refused(number).unwrap())).collect();
+    let expected: Vec<String> = (1..=1_000).map(|number| format!("{} {number}", reply(number))).collect();
     assert_eq!(ask(&mut client, 1_000).await, expected);
     let (recipients, flights, largest) = next.counted();
     assert_eq!(recipients, 1_000);
@@ -131,9 +133,9 @@ async fn a_thousand_go_on_in_groups_and_each_has_its_own_reply() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_by_one_where_the_next_hop_takes_no_groups() {
-    let next = Counting::start("", every_seventh_refused).await;
+    let next = Counting::start("", SEVENTH_REFUSED).await;
     let hop = hop().next_hop_at(next.address).with(|config| config.bounds.idle_commands = 1_000).start().await;
-    let expected: Vec<String> = (1..=200).map(|number| format!("{} {number}", every_seventh_refused(number).unwrap())).collect();
+    let expected: Vec<String> = (1..=200).map(|number| format!("{} {number}", reply(number))).collect();
     assert_eq!(ask(&mut hop.client().await, 200).await, expected);
     assert_eq!(next.counted(), (200, 200, 1));
 }
@@ -186,7 +188,7 @@ async fn a_group_brings_no_more_guesses() {
 /// The bound on recipients counts those that are accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_goes_up_to_the_bound_and_the_rest_gets_452() {
-    let next = Counting::start("250-PIPELINING\r\n", every_seventh_refused).await;
+    let next = Counting::start("250-PIPELINING\r\n", SEVENTH_REFUSED).await;
     let hop = hop().next_hop_at(next.address).with(|config| config.bounds.recipients = 120).start().await;
     let replies = ask(&mut hop.client().await, 150).await;
     assert_eq!(replies.iter().filter(|reply| reply.starts_with("250")).count(), 120);
