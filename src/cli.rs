@@ -359,13 +359,41 @@ pub enum Senders {
 
 /// `setup`.
 #[derive(Debug, Args)]
+#[command(after_help = SETUP_EXAMPLES)]
 pub struct Setup {
-    /// The scanner: defender
+    /// The scanner, by a word for it; without it, list those that are known
     pub scanner: Option<String>,
     /// The address from which the scanner sees the hop; may be given several times
     #[arg(long = "hop", value_name = "IP")]
     pub hops: Vec<IpAddr>,
+    /// As what; a ticket (md, html) gets no tokens
+    #[arg(long, value_enum, default_value_t = RecipeFormat::Text)]
+    pub format: RecipeFormat,
+    /// In place of the recipe, what to tell the security team
+    #[arg(long)]
+    pub paper: bool,
 }
+
+/// What a recipe is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecipeFormat {
+    /// For a terminal, with tokens
+    Text,
+    /// Markdown, without tokens
+    Md,
+    /// A page, without tokens
+    Html,
+    /// One JSON object, with tokens
+    Json,
+}
+
+const SETUP_EXAMPLES: &str = "\
+Examples:
+  firstclick setup
+  firstclick setup defender --hop 192.0.2.25
+  firstclick setup safelinks --hop 192.0.2.25 --format md > ticket.md
+Exit codes: 0 printed; 1 printed, and something is missing in the configuration that it needs; 2 the scanner is not known, or the
+configuration has mistakes.";
 
 /// `unwrap`.
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@
 //! - beside them [`settings`], what the admin wrote, [`regular`], how files are opened that may be no files, [`limits`], every bound with its reason, [`clock`], the only reader of
 //!   the time of day, [`typed_time`], [`log`], [`printable`], [`tls`], [`metrics`], what fails and who mends it ([`failures`],
 //!   [`readiness`], [`remedy`]), and the macro behind the closed vocabularies;
+//! - [`setup`]: the recipes that scanners are told by;
 //! - [`digest`]: what owners of entries and the operator are told by mail;
 //! - above them [`commands`] and [`cli`], what can be typed; [`testbed`] is what the demo and the tests run on.
 //!
@@ -43,6 +44,7 @@ pub mod regular;
 pub mod remedy;
 pub mod service;
 pub mod settings;
+pub mod setup;
 pub mod smtp;
 pub mod testbed;
 pub mod tls;

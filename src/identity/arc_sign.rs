@@ -37,7 +37,10 @@ use crate::{
 
 /// Seals mails in the name of a domain.
 #[derive(Clone)]
-pub struct ArcSigner(Arc<ArcSealer<RsaKey<Sha256>, Ready>>);
+pub struct ArcSigner {
+    domain: Box<str>,
+    sealer: Arc<ArcSealer<RsaKey<Sha256>, Ready>>,
+}
 
 impl fmt::Debug for ArcSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,7 +76,13 @@ impl ArcSigner {
     pub fn new(domain: &str, selector: &str, pem: &str) -> Result<Self, ArcSignError> {
         let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| ArcSignError::Key)?;
         let key = RsaKey::<Sha256>::from_key_der(der).map_err(|_| ArcSignError::Key)?;
-        Ok(Self(Arc::new(ArcSealer::from_key(key).domain(domain).selector(selector).headers(FIELDS))))
+        Ok(Self { domain: domain.into(), sealer: Arc::new(ArcSealer::from_key(key).domain(domain).selector(selector).headers(FIELDS)) })
+    }
+
+    /// The domain in whose name it seals.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        &self.domain
     }
 }
 
@@ -185,7 +194,7 @@ impl Authenticator {
         results.set_dmarc_result(&dmarc);
         // RFC 8617 section 4.1.1: the state of the chain as it came, beside the other results.
         results.set_arc_result(&chain, client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-        let set = signer.0.seal(&after, &results, &chain).map_err(ArcSignError::Mail)?;
+        let set = signer.sealer.seal(&after, &results, &chain).map_err(ArcSignError::Mail)?;
         Ok(format!("{}{}", set.to_header(), results.to_header()).into_bytes())
     }
 }

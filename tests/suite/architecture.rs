@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "commands",
         &[
             "cli",
+            "setup",
             "settings",
             "testbed",
             "digest",
@@ -43,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &[]),
+    ("setup", &["settings", "allowlist", "edit", "printable"]),
     (
         "settings",
         &[
@@ -129,6 +131,7 @@ const PURE: &[&str] = &[
     "smtp/codec/",
     "milter/assembly.rs",
     "pipeline/record.rs",
+    "setup/",
     "digest/facts.rs",
     "digest/letter.rs",
     "digest/schedule.rs",

@@ -62,6 +62,7 @@ mod saved_mails;
 mod second_day;
 mod senders;
 mod service;
+mod setup;
 mod shapes;
 mod shipped;
 mod short_links;

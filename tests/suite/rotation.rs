@@ -87,7 +87,7 @@ fn printed(folder: &Folder) -> Vec<String> {
     let words: Vec<&str> =
         said.lines().filter_map(|line| line.split_once("-HeaderContainsWords ")).map(|(_, words)| words.trim_end_matches(" `")).collect();
     assert!(words.iter().all(|other| Some(other) == words.first()), "one list: {said}");
-    words[0].split(", ").map(|word| word.trim_matches('"').to_owned()).collect()
+    words[0].split(", ").map(|word| word.trim_matches('\'').to_owned()).collect()
 }
 
 fn learn(rule: &Rule, tokens: &[String]) {

@@ -208,8 +208,8 @@ fn setup_defender_prints_the_rule_with_the_token() {
     assert_eq!(code, Some(0));
     for words in [
         "New-TransportRule",
-        "-SenderIpRanges \"192.0.2.25\"",
-        "-HeaderContainsMessageHeader \"X-Firstclick\"",
+        "-SenderIpRanges '192.0.2.25'",
+        "-HeaderContainsMessageHeader 'X-Firstclick'",
         token.trim(),
         "SkipSafeLinksProcessing",
         "-EFSkipIPs",

@@ -1,0 +1,1 @@
+//! The table of docs/scanners.md, written from the files of `config/scanners/`.
