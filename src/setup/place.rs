@@ -82,13 +82,12 @@ pub fn place_after(language: Language, code: &str) -> Place {
             Some('\n') if letter == '\n' => open = None,
             Some('/') if letter == '\\' => drop(letters.next()),
             Some(quote) if letter == quote => open = None,
-            Some(_) => {}
             None if language.quotes().contains(&letter) => open = Some(letter),
             None if language.comment().is_some_and(|mark| code.get(at..).is_some_and(|rest| rest.starts_with(mark))) => open = Some('\n'),
             None if language == Language::SpamAssassin && letter == '/' && code.get(..at).is_some_and(|before| before.ends_with("=~ ")) => {
                 open = Some('/');
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
     match open {
