@@ -29,15 +29,20 @@ fn passed_on(bare: BareLineEndings, wire: &[u8], cut: usize) -> (Vec<u8>, Option
     let (mut passage, mut onward, mut waiting) = (Passage::new(bare), Vec::new(), Vec::new());
     for piece in wire.chunks(cut) {
         waiting.extend_from_slice(piece);
-        let (taken, end) = passage.next(&waiting);
-        onward.extend(passage.block(&waiting).concat());
-        waiting.drain(..taken);
-        if end.is_some() {
-            onward.extend_from_slice(END);
-            let (kept, ended, taken) = read(BareLineEndings::Reject, &onward, onward.len());
-            assert!(ended.is_some() && taken == onward.len(), "one end and no other");
-            assert_eq!(kept.len(), passage.size());
-            return (kept, end);
+        loop {
+            let (taken, end) = passage.next(&waiting);
+            onward.extend(passage.block(&waiting).concat());
+            waiting.drain(..taken);
+            if end.is_some() {
+                onward.extend_from_slice(END);
+                let (kept, ended, taken) = read(BareLineEndings::Reject, &onward, onward.len());
+                assert!(ended.is_some() && taken == onward.len(), "one end and no other");
+                assert_eq!(kept.len(), passage.size());
+                return (kept, end);
+            }
+            if taken == 0 {
+                break;
+            }
         }
     }
     (Vec::new(), None)

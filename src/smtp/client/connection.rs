@@ -17,11 +17,12 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncBufRead as _, AsyncBufReadExt as _, AsyncWrite as _, AsyncWriteExt as _, BufReader},
     task::coop::unconstrained,
-    time::timeout,
+    time::Instant,
 };
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::{
+    clock::Alarm,
     smtp::codec::reply::{NoReply, Reply, ReplyReader},
     tls::Channel,
 };
@@ -29,11 +30,15 @@ use crate::{
 /// A connection on which replies are read. No method is cancel-safe: whoever gives up a call half-way must drop the connection.
 pub(super) struct Connection {
     stream: BufReader<Channel>,
+    alarm: Alarm,
 }
 
-/// Why no reply was read.
+/// Why a command was not sent, or no reply read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
+    /// It was not done in time.
+    #[error("timed out")]
+    TimedOut,
     /// What came is no reply (RFC 5321 section 4.2).
     #[error(transparent)]
     NoReply(#[from] NoReply),
@@ -59,13 +64,16 @@ pub enum WriteError {
 impl Connection {
     /// A connection of which nothing was read.
     pub(super) fn new(channel: Channel) -> Self {
-        Self { stream: BufReader::with_capacity(READ_AHEAD, channel) }
+        Self { stream: BufReader::with_capacity(READ_AHEAD, channel), alarm: Alarm::new() }
     }
 
-    /// Sends command lines with their line ends.
-    pub(super) async fn send(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.stream.write_all(lines).await?;
-        self.stream.flush().await
+    /// Sends command lines with their line ends; `patience` is for the next hop to take them.
+    pub(super) async fn send(&mut self, lines: &[u8], patience: Duration) -> Result<(), ReadError> {
+        let send = async {
+            self.stream.write_all(lines).await?;
+            Ok(self.stream.flush().await?)
+        };
+        self.alarm.within(Instant::now() + patience, send).await.unwrap_or(Err(ReadError::TimedOut))
     }
 
     /// Writes octets of a mail's data, as long as the next hop says nothing; `patience` is for it to take some of them.
@@ -78,12 +86,13 @@ impl Connection {
                 }
                 Pin::new(self.stream.get_mut()).poll_write_vectored(context, slices).map_err(WriteError::NotTheEnd)
             });
-            match timeout(patience, write).await.unwrap_or_else(|_| Err(WriteError::NotTheEnd(io::ErrorKind::TimedOut.into())))? {
+            let written = self.alarm.within(Instant::now() + patience, write).await;
+            match written.unwrap_or_else(|_| Err(WriteError::NotTheEnd(io::ErrorKind::TimedOut.into())))? {
                 0 => return Err(WriteError::NotTheEnd(io::ErrorKind::WriteZero.into())),
                 written => IoSlice::advance_slices(&mut slices, written),
             }
         }
-        let flushed = timeout(patience, self.stream.flush()).await;
+        let flushed = self.alarm.within(Instant::now() + patience, self.stream.flush()).await;
         flushed.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(WriteError::PerhapsTheEnd)
     }
 
@@ -93,21 +102,25 @@ impl Connection {
         let _ = self.stream.fill_buf().await;
     }
 
-    /// Reads the next reply, of one line or several. Not cancel-safe: the lines read so far are lost.
-    pub(super) async fn reply(&mut self) -> Result<Reply, ReadError> {
-        let mut reader = ReplyReader::default();
-        loop {
-            let available = self.stream.fill_buf().await?;
-            if available.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "connection closed").into());
+    /// Reads the next reply, of one line or several, all of it within `patience`. Not cancel-safe: the lines read so far are lost.
+    pub(super) async fn reply(&mut self, patience: Duration) -> Result<Reply, ReadError> {
+        let Self { stream, alarm } = self;
+        let read = async {
+            let mut reader = ReplyReader::default();
+            loop {
+                let available = stream.fill_buf().await?;
+                if available.is_empty() {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "connection closed").into());
+                }
+                let end = memchr::memchr(b'\n', available).map_or(available.len(), |feed| feed + 1);
+                let found = reader.take(available.get(..end).unwrap_or_default())?;
+                stream.consume(end);
+                if let Some(reply) = found {
+                    return Ok(reply);
+                }
             }
-            let end = memchr::memchr(b'\n', available).map_or(available.len(), |feed| feed + 1);
-            let found = reader.take(available.get(..end).unwrap_or_default())?;
-            self.stream.consume(end);
-            if let Some(reply) = found {
-                return Ok(reply);
-            }
-        }
+        };
+        alarm.within(Instant::now() + patience, read).await.unwrap_or(Err(ReadError::TimedOut))
     }
 
     /// Puts TLS underneath. Octets that came in the clear behind the reply to STARTTLS are an error: anybody may have put them

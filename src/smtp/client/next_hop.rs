@@ -17,7 +17,11 @@ use tokio::{
 };
 use tokio_rustls::rustls::ClientConfig;
 
-use super::{connection::Connection, pool::Pool, sending::Sending};
+use super::{
+    connection::{Connection, ReadError},
+    pool::Pool,
+    sending::Sending,
+};
 use crate::{
     limits,
     smtp::{
@@ -135,6 +139,15 @@ pub enum HopError {
     /// The next hop offers no TLS, or not the TLS that the configuration requires.
     #[error("no TLS: {0}")]
     Tls(String),
+}
+
+impl From<ReadError> for HopError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::TimedOut => Self::TimedOut,
+            error => Self::Broken(error.to_string()),
+        }
+    }
 }
 
 impl HopError {
@@ -399,7 +412,7 @@ impl NextHop {
     /// The same, and waits until the next hop has closed the connection, two seconds more at most: only then it counts for nothing.
     pub(super) async fn leave(mut self) {
         if self.exchange(&Command::Quit, LAST_WORDS).await.is_ok() {
-            let _ = timeout(LAST_WORDS, self.connection.reply()).await;
+            let _ = self.connection.reply(LAST_WORDS).await;
         }
     }
 
@@ -423,17 +436,12 @@ impl NextHop {
     }
 
     pub(super) async fn next_reply(&mut self, patience: Duration) -> Result<Reply, HopError> {
-        timeout(patience, self.reply()).await.map_err(|_| HopError::TimedOut)?
-    }
-
-    async fn reply(&mut self) -> Result<Reply, HopError> {
-        self.connection.reply().await.map_err(|error| HopError::Broken(error.to_string()))
+        Ok(self.connection.reply(patience).await?)
     }
 
     /// Sends the command lines.
     async fn send(&mut self) -> Result<(), HopError> {
-        let sent = timeout(self.deadlines.reply, self.connection.send(&self.lines)).await.map_err(|_| HopError::TimedOut)?;
-        sent.map_err(|error| HopError::Broken(error.to_string()))
+        Ok(self.connection.send(&self.lines, self.deadlines.reply).await?)
     }
 }
 

@@ -5,8 +5,6 @@
 
 use std::io::IoSlice;
 
-use tokio::time::timeout;
-
 use super::{
     connection::WriteError,
     next_hop::{HopError, LAST_WORDS, NextHop, Sent},
@@ -122,8 +120,8 @@ impl Sending {
 
     /// The refusal by which the next hop broke off before the final dot, where it said one.
     pub async fn last_words(mut self, error: WriteError) -> Sent {
-        match timeout(LAST_WORDS, self.0.connection.reply()).await {
-            Ok(Ok(reply)) if reply.code() >= 400 => Sent::Replied { reply, hop: None },
+        match self.0.connection.reply(LAST_WORDS).await {
+            Ok(reply) if reply.code() >= 400 => Sent::Replied { reply, hop: None },
             _ => Sent::NotSent(HopError::Broken(error.to_string())),
         }
     }

@@ -164,6 +164,12 @@ impl DataReader {
         }
     }
 
+    /// Whether the next octet begins a line.
+    #[must_use]
+    pub fn is_at_line_start(&self) -> bool {
+        self.inside == Inside::LineStart
+    }
+
     /// The line ends so far.
     #[must_use]
     pub const fn line_endings(&self) -> LineEndings {

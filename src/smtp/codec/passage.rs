@@ -2,7 +2,7 @@
 //! written anew.
 
 use super::{
-    data::{DataReader, LineEndings, Lines},
+    data::{DataReader, END, LineEndings, Lines},
     stuffing::Stuffing,
 };
 use crate::smtp::config::BareLineEndings;
@@ -57,19 +57,35 @@ impl Passage {
         })
     }
 
-    /// Takes the next block of `input`, which starts where the last call left off. Returns how many octets were taken, and the
-    /// line ends once the end of data has come.
+    /// Takes the next block of `input`, which starts where the last call left off. Returns how many octets were taken, none where
+    /// more must come first, and the line ends once the end of data has come.
     pub fn next(&mut self, input: &[u8]) -> (usize, Option<LineEndings>) {
         let (clean, dots) = self.reader.clean_lines(input);
         self.clean = clean.len();
         self.size += clean.len() - dots;
         self.rewritten.written();
         let rest = input.get(self.clean..).unwrap_or_default();
-        let (taken, end) = self.reader.read(rest, &mut |octets| {
+        let piece = rest.get(..self.piece(rest)).unwrap_or_default();
+        let (taken, end) = self.reader.read(piece, &mut |octets| {
             self.size += octets.len();
             self.rewritten.push(octets);
         });
         (self.clean + taken, end)
+    }
+
+    /// Octets that are read and written anew, behind what goes on as it came: the end of data, or whole lines, so that those
+    /// behind them go on as they come again. The beginning of a line waits for its end, unless the line is long.
+    fn piece(&self, rest: &[u8]) -> usize {
+        if rest.starts_with(END) {
+            return END.len();
+        }
+        let most = rest.get(..PIECE).unwrap_or(rest);
+        match memchr::memrchr(b'\n', most) {
+            _ if self.clean > 0 => 0,
+            Some(feed) => feed + 1,
+            None if most.len() == PIECE || !self.reader.is_at_line_start() => most.len(),
+            None => 0,
+        }
     }
 
     /// The last block as it goes over the wire, dots stuffed, of the same input.
@@ -79,12 +95,14 @@ impl Passage {
     }
 }
 
+/// Octets that are read and written anew at once: what they are written to takes memory beside the block.
+const PIECE: usize = 32 * 1024;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::smtp::codec::data::END;
 
     /// What a reader keeps of data, what else it says, and how many octets it takes.
     fn read(bare: BareLineEndings, wire: &[u8]) -> (Vec<u8>, Option<LineEndings>, usize) {
@@ -98,19 +116,45 @@ mod tests {
         let (mut passage, mut onward, mut waiting, mut total) = (Passage::new(bare), Vec::new(), Vec::new(), 0);
         for piece in wire.chunks(cut) {
             waiting.extend_from_slice(piece);
-            let (taken, end) = passage.next(&waiting);
-            onward.extend(passage.block(&waiting).concat());
-            waiting.drain(..taken);
-            total += taken;
-            if let Some(end) = end {
-                onward.extend_from_slice(END);
-                let (kept, end_of_onward, taken) = read(BareLineEndings::Reject, &onward);
-                assert!(end_of_onward.is_some() && taken == onward.len(), "one end: {}", onward.escape_ascii());
-                assert_eq!(passage.size(), kept.len());
-                return (kept, Some(end), total);
+            loop {
+                let (taken, end) = passage.next(&waiting);
+                onward.extend(passage.block(&waiting).concat());
+                assert!(passage.rewritten.ready().len() <= PIECE * 2, "what is written anew is bounded");
+                waiting.drain(..taken);
+                total += taken;
+                if let Some(end) = end {
+                    onward.extend_from_slice(END);
+                    let (kept, end_of_onward, taken) = read(BareLineEndings::Reject, &onward);
+                    assert!(end_of_onward.is_some() && taken == onward.len(), "one end: {}", onward.escape_ascii());
+                    assert_eq!(passage.size(), kept.len());
+                    return (kept, Some(end), total);
+                }
+                if taken == 0 {
+                    break;
+                }
             }
+            assert!(waiting.len() <= PIECE, "and so is what waits for the end of its line");
         }
         (Vec::new(), None, total)
+    }
+
+    /// However the blocks end, nothing of an ordinary mail is written anew, and behind an odd line nothing more than it.
+    #[test]
+    fn lines_go_on_as_they_came() {
+        let lines = b"a line\r\n..dots\r\n".repeat(5_000);
+        for (wire, anew) in [(lines.clone(), 0), ([&lines[..], b"bare\nfeed\r\n", &lines].concat(), 2 * PIECE)] {
+            let (mut passage, mut waiting, mut written) = (Passage::new(BareLineEndings::Normalize), Vec::new(), 0);
+            for block in wire.chunks(10_007) {
+                waiting.extend_from_slice(block);
+                while let (taken, None) = passage.next(&waiting)
+                    && taken > 0
+                {
+                    written += passage.rewritten.ready().len();
+                    waiting.drain(..taken);
+                }
+            }
+            assert!(written <= anew, "{written} of {}", wire.len());
+        }
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! SMTP replies (RFC 5321 section 4.2), read and written: the hop's own, and the next hop's that are relayed.
 
-use std::fmt;
+use std::{fmt, io::Write as _};
 
 use crate::limits;
 
@@ -83,7 +83,8 @@ impl Reply {
         let last = self.lines.len().saturating_sub(1);
         for (at, line) in self.lines.iter().enumerate() {
             let mark = if at == last { ' ' } else { '-' };
-            out.extend_from_slice(format!("{}{mark}{line}\r\n", self.code).as_bytes());
+            // To memory, so it cannot fail.
+            let _ = write!(out, "{}{mark}{line}\r\n", self.code);
         }
     }
 }

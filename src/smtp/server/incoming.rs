@@ -149,7 +149,7 @@ impl Incoming {
         let Some(body) = body.filter(|end| *end <= bounds::HEADER_BLOCK.min(self.inspect_limit)) else {
             return Ok(Err(Refusal::HeaderTooLarge));
         };
-        let room = self.memory.grow_to(bounds::BLOCK);
+        let room = self.memory.grow_to(bounds::STREAMED);
         Ok(room.map(|()| Arrived::Beginning { data, body }).map_err(|_| Refusal::MemoryFull))
     }
 
@@ -157,7 +157,7 @@ impl Incoming {
     /// no whole line has come.
     pub fn next(&mut self, input: &[u8]) -> usize {
         // From here on a block of it is in memory.
-        self.memory.shrink_to(bounds::BLOCK);
+        self.memory.shrink_to(bounds::STREAMED);
         let (taken, end) = self.passage.next(input);
         self.has_ended = end.is_some();
         taken
@@ -182,7 +182,7 @@ impl Incoming {
     /// # Errors
     /// As [`Incoming::arrive`].
     pub async fn skip(&mut self, connection: &mut Connection) -> Result<(), ConnectionError> {
-        self.memory.shrink_to(bounds::BLOCK);
+        self.memory.shrink_to(bounds::STREAMED);
         loop {
             if self.has_ended {
                 return Ok(());

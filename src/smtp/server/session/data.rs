@@ -50,7 +50,7 @@ impl Session {
         self.answer(RefusedBy::Hop, &Reply::new(354, "end with CR LF . CR LF"));
         self.flush().await?;
         let client = self.client_info.counted(config);
-        let memory = self.server.memory.share(mail::Protocol::Smtp, client, config.inspect_limit.max(limits::BLOCK));
+        let memory = self.server.memory.share(mail::Protocol::Smtp, client, config.inspect_limit.max(limits::STREAMED));
         let announced = announced_size(&open.mail).unwrap_or_default();
         let mut incoming = Incoming::new(config, announced, memory);
         let arrived = incoming.arrive(&mut self.connection).await?;
