@@ -132,15 +132,15 @@ fn mac_of(newest: &Checkpoint, reach: Reach, key: &Key) -> String {
 #[derive(Debug)]
 pub(super) struct HeadFile {
     path: PathBuf,
-    /// The folder of the records.
-    folder: PathBuf,
+    /// The folder of the records, as it is named in the file.
+    folder: String,
     /// What it names, where it was written here.
     written: Option<(Checkpoint, Reach)>,
 }
 
 impl HeadFile {
-    pub(super) const fn at(path: PathBuf, folder: PathBuf) -> Self {
-        Self { path, folder, written: None }
+    pub(super) fn at(path: PathBuf, folder: &Path) -> Self {
+        Self { path, folder: named(folder), written: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -170,7 +170,7 @@ impl HeadFile {
             return Ok(());
         }
         let mac = key.map(|key| mac_of(newest, reach, key));
-        let folder = Some(named(&self.folder));
+        let folder = Some(self.folder.clone());
         let mut text = serde_json::to_string(&Written { n: newest.n, hash: newest.hash.clone(), folder, reach, mac })?;
         text.push('\n');
         let (beside, mut file) = self.beside()?;
@@ -202,7 +202,7 @@ mod tests {
         let key = |letter: u8| Key::parse(&BASE64.encode([letter; 32])).unwrap();
         let point = Checkpoint { n: 7, hash: "ab".repeat(32) };
         assert!(Head::read(&path, &[]).unwrap().is_none());
-        let mut head = HeadFile::at(path.clone(), folder.path().into());
+        let mut head = HeadFile::at(path.clone(), folder.path());
         head.write(&point, Reach::AtLeast, None).unwrap();
         assert_eq!(Head::read(&path, &[]).unwrap(), Some(Head { newest: point.clone(), reach: Reach::AtLeast, by: None }));
         assert_eq!(Head::read(&path, &[key(1)]).unwrap(), Some(Head { newest: point.clone(), reach: Reach::AtLeast, by: None }));
@@ -225,7 +225,7 @@ mod tests {
         let path = state.path().join(NAME);
         assert!(!is_of(&path, one.path()), "none");
         let point = Checkpoint { n: 7, hash: "ab".repeat(32) };
-        HeadFile::at(path.clone(), one.path().into()).write(&point, Reach::AtLeast, None).unwrap();
+        HeadFile::at(path.clone(), one.path()).write(&point, Reach::AtLeast, None).unwrap();
         assert!(is_of(&path, one.path()) && is_of(&path, &one.path().join("../").join(one.path())));
         assert!(!is_of(&path, other.path()));
         for unnamed in ["x", "{\"n\":7,\"hash\":\"ab\"}"] {

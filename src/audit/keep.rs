@@ -13,15 +13,10 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
-use aws_lc_rs::digest;
-use flate2::{Compression, GzBuilder, bufread::MultiGzDecoder};
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use tokio::sync::oneshot;
-
 use super::{
     AuditConfig, Handle, chain,
     files::{self, AuditFile, Packing},
+    queue,
 };
 use crate::{
     clock,
@@ -31,6 +26,10 @@ use crate::{
     },
     regular,
 };
+use arc_swap::ArcSwapOption;
+use aws_lc_rs::digest;
+use flate2::{Compression, GzBuilder, bufread::MultiGzDecoder};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 /// Looks after the files of a folder.
 pub(super) struct Keeper {
@@ -100,14 +99,14 @@ impl Keeper {
 
     /// Puts on record that a file goes, and removes it.
     fn retire(&self, file: &AuditFile, range: Range, now: Timestamp) -> io::Result<()> {
-        let Some(queue) = self.queue.upgrade() else { return Ok(()) };
+        let Some(handle) = self.queue.upgrade() else { return Ok(()) };
         let Range { first, last, hash } = range;
         let record = Record::Retired(RetiredRecord { v: record::VERSION, time: now, file: file.name().to_owned(), first, last, hash });
-        let (sender, done) = oneshot::channel();
-        queue.0.put(Some(&record), 0, Some(sender));
+        let (answer, waiter) = queue::answer();
+        handle.0.put(Some(&record), 0, Some(answer));
         // The handle must not keep the audit open.
-        drop(queue);
-        done.blocking_recv().map_err(io::Error::other)?.map_err(io::Error::other)?;
+        drop(handle);
+        waiter.block().map_err(io::Error::other)?;
         fs::remove_file(file.path())?;
         File::open(&self.folder)?.sync_all()?;
         tracing::info!(file = file.name(), first, last, "an audit file was retired: its time is over");
@@ -311,7 +310,7 @@ mod tests {
             let mut keeper = Keeper::new(&config, writer.live(), Arc::downgrade(&handle));
             let writing = thread::spawn(move || {
                 let mut batch = Batch::default();
-                while taking.take(&mut batch, Duration::from_mins(1), clock::Stopwatch::start()) {
+                while taking.take(&mut batch, Duration::from_mins(1)) {
                     writer.append_lines(at(day), batch.records()).unwrap();
                     batch.answer(&Ok(()));
                     taking.done(&mut batch);

@@ -27,12 +27,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 use self::{
     keep::Keeper,
     meters::Meters,
-    queue::{Batch, Queue, STEP, steps},
+    queue::{Batch, Queue, STEP, Waiter, steps},
     writer::Writer,
 };
 use crate::{
@@ -87,6 +87,17 @@ impl Drop for Handle {
     }
 }
 
+/// Says that an exemption is being decided on: those that are committed meanwhile wait for it, two milliseconds at most, to share
+/// what the disk costs. It ends when this is dropped.
+#[must_use]
+pub struct Announced(Arc<Handle>);
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        self.0.0.came();
+    }
+}
+
 /// A place in the queue for one record. Dropped, it gives the place back, and nothing is written.
 #[must_use]
 pub struct Slot {
@@ -98,27 +109,27 @@ pub struct Slot {
 impl Slot {
     /// Puts the record into the queue, at once. From then on it is written, whether or not the result is waited for.
     pub fn append_durable(self) -> Durable {
-        let (sender, done) = oneshot::channel();
+        let (answer, waiter) = queue::answer();
         let steps = self.share.num_permits();
         self.share.forget();
-        self.queue.0.put(Some(&self.record), steps, Some(sender));
-        Durable(done)
+        self.queue.0.put(Some(&self.record), steps, Some(answer));
+        Durable(waiter)
     }
 }
 
 /// A record in the queue, which will be on disk. Dropped, the record is written all the same.
 #[must_use]
-pub struct Durable(oneshot::Receiver<Result<(), AuditError>>);
+pub struct Durable(Waiter);
 
 impl Durable {
     /// Waits until the record is on disk, [`limits::AUDIT_WAIT`] at most. Dropping this future takes nothing back: the record is
-    /// in the queue.
+    /// in the queue, and is written.
     ///
     /// # Errors
-    /// [`AuditError::Write`] where it is not on disk, [`AuditError::Busy`] where that is unknown in time: it may still be
-    /// written.
+    /// [`AuditError::Write`] where it is not on disk, [`AuditError::Busy`] where that is unknown in time: then it is taken back,
+    /// and written only where the disk has it in hand.
     pub async fn done(self) -> Result<(), AuditError> {
-        tokio::time::timeout(limits::AUDIT_WAIT, self.0).await.map_err(|_| AuditError::Busy)?.map_err(|_| AuditError::Busy)?
+        self.0.wait(limits::AUDIT_WAIT).await
     }
 }
 
@@ -235,9 +246,9 @@ impl Audit {
     /// [`AuditError::Busy`] and [`AuditError::Write`].
     pub async fn settle(&self) -> Result<(), AuditError> {
         self.wait_for_room(limits::AUDIT_QUEUE).await?;
-        let (sender, done) = oneshot::channel();
-        self.queue.0.put(None, 0, Some(sender));
-        Durable(done).done().await
+        let (answer, waiter) = queue::answer();
+        self.queue.0.put(None, 0, Some(answer));
+        Durable(waiter).done().await
     }
 
     /// Octets of the records that wait to be written now, roughly.
@@ -263,6 +274,12 @@ impl Audit {
         }
         let room = tokio::time::timeout(limits::AUDIT_WAIT, room.acquire_many(steps)).await;
         room.ok().and_then(Result::ok).map(drop).ok_or(AuditError::Busy)
+    }
+
+    /// Says that an exemption is being decided on, until the result is dropped.
+    pub fn announce(&self) -> Announced {
+        self.queue.0.announce();
+        Announced(Arc::clone(&self.queue))
     }
 
     /// Waits for a place in the queue, [`limits::AUDIT_WAIT`] at most. Dropped, it has taken nothing, and the record is not
@@ -317,16 +334,12 @@ impl Audit {
 /// Writes what comes until all handles are dropped. Between records, and at least once in [`TICK`], it looks after the rest.
 fn run(mut writer: Writer, queue: &Queue, failures: &OnceLock<Arc<Failures>>) {
     let _end = End(queue);
-    let (mut batch, mut committed, mut watch) = (Batch::default(), Stopwatch::start(), Watch::start());
-    while queue.take(&mut batch, TICK, committed) {
+    let (mut batch, mut watch) = (Batch::default(), Watch::start());
+    while queue.take(&mut batch, TICK) {
         if !batch.is_empty() {
-            let is_awaited = batch.awaited > 0;
-            batch.leave_out_abandoned();
+            batch.leave_out_withdrawn();
             take(&mut writer, &mut batch, failures.get());
             queue.done(&mut batch);
-            if is_awaited {
-                committed = Stopwatch::start();
-            }
         }
         watch.look(&mut writer, failures.get());
     }
@@ -462,31 +475,36 @@ mod tests {
         assert!(text.contains("\nx\n{\"type\":\"file\"") && broken.is_some(), "{text}");
     }
 
-    /// Whoever waited too long has passed the mail as an ordinary one: its exemption must not stand in the audit.
-    #[test]
-    fn what_nobody_waits_for_any_more_is_not_written() {
+    /// Whoever waited too long has passed the mail as an ordinary one: its exemption must not stand in the audit. Whoever was cut
+    /// while he waited has not, and writes an outcome: its record must.
+    #[tokio::test]
+    async fn a_record_is_left_out_where_it_was_withdrawn_and_nowhere_else() {
         let folder = TempDir::new().unwrap();
         let writer = Writer::open(&AuditConfig::new(folder.path().into()), Arc::default(), clock::now()).unwrap();
         let queue = Queue::new();
         let permits = queue.room.available_permits();
-        for (number, keeps) in [true, false, true, false].into_iter().enumerate() {
-            let (sender, receiver) = oneshot::channel();
-            let outcome = Record::outcome(clock::now(), format!("mail-{number}"), crate::mail::Outcome::cancelled());
-            queue.room.try_acquire().unwrap().forget();
-            queue.put(Some(&outcome), 1, Some(sender));
-            if keeps {
-                std::mem::forget(receiver);
-            }
-        }
+        let mut waiters: Vec<Waiter> = (0..3)
+            .map(|number| {
+                let (answer, waiter) = queue::answer();
+                let outcome = Record::outcome(clock::now(), format!("mail-{number}"), crate::mail::Outcome::cancelled());
+                queue.room.try_acquire().unwrap().forget();
+                queue.put(Some(&outcome), 1, Some(answer));
+                waiter
+            })
+            .collect();
+        drop(waiters.pop());
+        let (late, waits) = (waiters.pop().unwrap(), waiters.pop().unwrap());
+        assert!(matches!(late.wait(Duration::ZERO).await, Err(AuditError::Busy)));
         queue.close();
         run(writer, &queue, &OnceLock::new());
+        waits.wait(Duration::from_secs(1)).await.unwrap();
         let text = fs::read_to_string(only_file(folder.path())).unwrap();
-        let written: Vec<bool> = (0..4).map(|number| text.contains(&format!("mail-{number}"))).collect();
-        assert_eq!(written, [true, false, true, false], "{text}");
+        let written: Vec<bool> = (0..3).map(|number| text.contains(&format!("mail-{number}"))).collect();
+        assert_eq!(written, [true, false, true], "{text}");
         assert_eq!(queue.room.available_permits(), permits);
     }
 
-    /// Those who come at once share what the disk costs, and each is on disk when it is told so.
+    /// Those who come at once share what the disk costs, and each is on disk when it is told so. One by itself waits for nobody.
     #[tokio::test(flavor = "multi_thread")]
     async fn exemptions_that_come_at_once_share_a_commit() {
         let folder = TempDir::new().unwrap();
@@ -495,7 +513,15 @@ mod tests {
             audit.append_durable(record()).await.unwrap();
         }
         assert_eq!(audit.meters().commits(), 3, "one by one");
-        let appended = (0..50).map(|_| audit.append_durable(record()));
+        let announced: Vec<Announced> = (0..50).map(|_| audit.announce()).collect();
+        let appended = announced.into_iter().map(|announced| {
+            let audit = audit.clone();
+            async move {
+                let written = audit.slot(record()).await.unwrap().append_durable();
+                drop(announced);
+                written.done().await
+            }
+        });
         for outcome in futures_util::future::join_all(appended).await {
             outcome.unwrap();
         }

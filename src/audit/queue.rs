@@ -1,19 +1,22 @@
 //! Records on their way to the writer: they are serialised by whoever has them, into one buffer, and taken all at once.
 //!
 //! Ordinary records gather for [`GATHER`], so that under load one waking of the thread, and one write, serves many mails. A record
-//! that somebody waits for is taken at once; where several are on their way, or one was just written, they gather for [`COMMIT`], so
-//! that they share what the disk costs.
+//! that somebody waits for is taken at once, unless another such is on its way ([`Queue::announce`]): those gather for [`COMMIT`] at
+//! most, so that they share what the disk costs.
 
 use std::{
     mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use tokio::sync::{Semaphore, oneshot};
 
 use super::AuditError;
-use crate::{clock::Stopwatch, limits, mail::Record};
+use crate::{limits, mail::Record};
 
 /// Octets of the queue's bound for one permit.
 pub(super) const STEP: usize = 1024;
@@ -23,8 +26,43 @@ pub(super) fn steps(weight: usize) -> u32 {
     u32::try_from(weight.div_ceil(STEP).clamp(1, limits::AUDIT_QUEUE / STEP)).unwrap_or(u32::MAX)
 }
 
-/// What becomes of a record that somebody waits for.
-pub(super) type Answer = oneshot::Sender<Result<(), AuditError>>;
+/// Where it is told what becomes of a record that somebody waits for.
+#[derive(Debug)]
+pub(super) struct Answer {
+    told: oneshot::Sender<Result<(), AuditError>>,
+    is_withdrawn: Arc<AtomicBool>,
+}
+
+/// What becomes of it is told here. Dropped, the record is written all the same.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    told: oneshot::Receiver<Result<(), AuditError>>,
+    is_withdrawn: Arc<AtomicBool>,
+}
+
+/// Both ends.
+pub(super) fn answer() -> (Answer, Waiter) {
+    let ((told, waiting), is_withdrawn) = (oneshot::channel(), Arc::<AtomicBool>::default());
+    (Answer { told, is_withdrawn: Arc::clone(&is_withdrawn) }, Waiter { told: waiting, is_withdrawn })
+}
+
+impl Waiter {
+    /// Waits so long. Then the record is withdrawn: it is not written, unless the writer has it in hand.
+    pub(super) async fn wait(self, patience: Duration) -> Result<(), AuditError> {
+        tokio::time::timeout(patience, self.told).await.map_or_else(
+            |_| {
+                self.is_withdrawn.store(true, Relaxed);
+                Err(AuditError::Busy)
+            },
+            |told| told.map_err(|_| AuditError::Busy)?,
+        )
+    }
+
+    /// Waits on a thread of its own, as long as it takes.
+    pub(super) fn block(self) -> Result<(), AuditError> {
+        self.told.blocking_recv().map_err(|_| AuditError::Busy)?
+    }
+}
 
 /// The queue.
 #[derive(Debug)]
@@ -39,6 +77,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     batch: Batch,
+    /// Records that will be waited for, and are not in the batch yet.
+    announced: usize,
     /// Whether the last handle is gone.
     is_closed: bool,
     /// Whether the writer's thread is gone.
@@ -59,7 +99,7 @@ pub(super) struct Batch {
 #[derive(Debug)]
 struct Job {
     length: usize,
-    /// Whether the record is left out: nobody waits for it any more.
+    /// Whether the record is left out: it was withdrawn.
     is_abandoned: bool,
     /// Its share of the bound.
     steps: usize,
@@ -99,6 +139,22 @@ impl Queue {
         }
     }
 
+    /// A record that will be waited for is on its way.
+    pub(super) fn announce(&self) {
+        self.lock().announced += 1;
+    }
+
+    /// One that was announced is here, or does not come.
+    pub(super) fn came(&self) {
+        let mut waiting = self.lock();
+        waiting.announced = waiting.announced.saturating_sub(1);
+        let wakes = waiting.announced == 0 && waiting.batch.awaited > 0;
+        drop(waiting);
+        if wakes {
+            self.come.notify_one();
+        }
+    }
+
     /// Has [`Queue::take`] end once the queue is empty.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
@@ -113,22 +169,22 @@ impl Queue {
         self.room.close();
     }
 
-    /// Takes what has come, into a batch that is empty; `committed` is when the disk was last waited for. Nothing where nothing
-    /// comes for this time. False once the queue is closed and empty.
-    pub(super) fn take(&self, into: &mut Batch, patience: Duration, committed: Stopwatch) -> bool {
-        let wait = |waiting, time, holds: &dyn Fn(&Batch) -> bool| {
-            let holds = |waiting: &mut Waiting| !waiting.is_closed && holds(&waiting.batch);
+    /// Takes what has come, into a batch that is empty. Nothing where nothing comes for this time. False once the queue is closed
+    /// and empty.
+    pub(super) fn take(&self, into: &mut Batch, patience: Duration) -> bool {
+        let wait = |waiting, time, holds: &dyn Fn(&Waiting) -> bool| {
+            let holds = |waiting: &mut Waiting| !waiting.is_closed && holds(waiting);
             self.come.wait_timeout_while(waiting, time, holds).unwrap_or_else(PoisonError::into_inner).0
         };
-        let mut waiting = wait(self.lock(), patience, &|batch| batch.jobs.is_empty());
+        let mut waiting = wait(self.lock(), patience, &|waiting| waiting.batch.jobs.is_empty());
         if waiting.batch.jobs.is_empty() {
             return !waiting.is_closed;
         }
         if waiting.batch.awaited == 0 {
-            waiting = wait(waiting, GATHER, &|batch| batch.awaited == 0 && batch.octets.len() < ENOUGH);
+            waiting = wait(waiting, GATHER, &|waiting| waiting.batch.awaited == 0 && waiting.batch.octets.len() < ENOUGH);
         }
-        if waiting.batch.awaited > 1 || waiting.batch.awaited == 1 && committed.elapsed() < BUSY {
-            waiting = wait(waiting, COMMIT, &|_| true);
+        if waiting.batch.awaited > 0 {
+            waiting = wait(waiting, COMMIT, &|waiting| waiting.announced > 0 && waiting.batch.octets.len() < ENOUGH);
         }
         mem::swap(&mut waiting.batch, into);
         true
@@ -149,10 +205,10 @@ impl Batch {
         self.jobs.is_empty()
     }
 
-    /// Leaves out what nobody waits for any more: he has passed the mail as an ordinary one, and writes that instead.
-    pub(super) fn leave_out_abandoned(&mut self) {
+    /// Leaves out what was withdrawn: who waited too long has passed the mail as an ordinary one, and writes that instead.
+    pub(super) fn leave_out_withdrawn(&mut self) {
         for job in &mut self.jobs {
-            job.is_abandoned = job.answer.as_ref().is_some_and(Answer::is_closed);
+            job.is_abandoned = job.answer.as_ref().is_some_and(|answer| answer.is_withdrawn.load(Relaxed));
         }
     }
 
@@ -180,17 +236,15 @@ impl Batch {
     pub(super) fn answer(&mut self, outcome: &Result<(), AuditError>) {
         for answer in self.jobs.iter_mut().filter_map(|job| job.answer.take()) {
             // The receiver may have been dropped.
-            let _ = answer.send(outcome.clone());
+            let _ = answer.told.send(outcome.clone());
         }
     }
 }
 
 /// How long ordinary records gather.
 const GATHER: Duration = Duration::from_millis(20);
-/// How long records that are waited for gather, where they are several.
+/// How long records that are waited for gather, where others are on their way.
 const COMMIT: Duration = Duration::from_millis(2);
-/// Who comes so soon after another that was waited for probably has company.
-const BUSY: Duration = Duration::from_millis(10);
 /// Octets of records that gather no longer.
 const ENOUGH: usize = limits::AUDIT_QUEUE / 4;
 
@@ -202,9 +256,9 @@ mod tests {
     fn where_the_writer_has_ended_nobody_waits() {
         let queue = Queue::new();
         let put = || {
-            let (answer, told) = oneshot::channel();
+            let (answer, waiter) = answer();
             queue.put(None, 1, Some(answer));
-            told
+            waiter.told
         };
         let mut before = put();
         assert!(matches!(before.try_recv(), Err(oneshot::error::TryRecvError::Empty)));

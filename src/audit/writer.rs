@@ -126,7 +126,7 @@ impl Writer {
                 "the newest audit record was written with a key that is not in the key file: `audit verify` will not hold; put the old key below the new one"
             );
         }
-        let head = HeadFile::at(config.head.clone().unwrap_or_else(|| folder.join(head::NAME)), folder.clone());
+        let head = HeadFile::at(config.head.clone().unwrap_or_else(|| folder.join(head::NAME)), folder);
         if let Some(folder) = head.path().parent() {
             fs::create_dir_all(folder).map_err(|error| AuditError::Head(error.to_string(), Remedy::of(&error)))?;
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     allowlist::{Decision, Entry, Finding, Mode, Reason},
-    audit::pseudonym::Mask,
+    audit::{Announced, Audit, pseudonym::Mask},
     clock,
     edit::Patch,
     mail::{Delivery, Outcome, Record, VerdictKind, record::MailRecord},
@@ -59,6 +59,8 @@ struct OpenRecord {
     stands: Stands,
     /// Hides the readers wherever the record goes.
     mask: Mask,
+    /// Tells the audit that an exemption may come, until it is in its queue or does not come.
+    announced: Option<Announced>,
 }
 
 /// Whether the audit holds a record of the mail already.
@@ -145,14 +147,23 @@ impl Decided {
             reservation: Reservation::default(),
             stands: Stands::Nowhere,
             mask,
+            announced: None,
         };
         Self { record, removals, exemption: None, others: VecDeque::new() }
+    }
+
+    /// An exemption may come of it.
+    pub(super) fn may_be_exempted(&mut self) {
+        self.record.announced = self.record.shared.audit.as_ref().map(Audit::announce);
     }
 
     /// Decides by the first of these ways; the others stand behind it.
     pub(super) fn decide(&mut self, ways: VecDeque<(Description, Option<Exemption>)>) {
         self.others = ways;
         self.go_by_next();
+        if self.exemption.is_none() {
+            self.record.announced = None;
+        }
     }
 
     /// Takes the next way; whether there was one.
@@ -183,6 +194,7 @@ impl Decided {
                 self.record.revoke(&finding);
             }
         }
+        self.record.announced = None;
         Ready { record: self.record, patches: self.removals }
     }
 
@@ -219,6 +231,7 @@ impl Decided {
         durable.reasons.push(reason(&Finding::holds(Reason::Audit, "on record")));
         let slot = audit.slot(Record::Mail(Box::new(durable))).await.map_err(&withheld)?;
         let written = slot.append_durable();
+        self.record.announced = None;
         // From here on the record may be on disk, so what follows is written as its outcome.
         self.record.stands = Stands::WithoutOutcome;
         if let Err(error) = written.done().await {

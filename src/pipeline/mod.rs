@@ -247,6 +247,9 @@ impl Pipeline {
         let record = record::begin(transaction, &message, author.as_ref(), &self.config.policy, now);
         let mask = self.config.pseudonyms.mask(transaction.envelope.recipients);
         let mut decided = Decided::begin(Arc::clone(&self.shared), record, removals, mask);
+        if found.as_ref().is_ok_and(|author| self.config.allowlist.may_name(author)) {
+            decided.may_be_exempted();
+        }
         let deciding = async {
             let ways = self.decide(transaction, &message, found, now, Thoroughness::Candidates).await;
             let key = self.link_hashes.as_ref();

@@ -1,8 +1,9 @@
 //! Who is exempted, and who is not: each refusal beside its genuine twin, through the real hop.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use firstclick::{
+    mail::{Client, Envelope, Held, LineRepair, Peer, Protocol, Transaction},
     message::Message,
     testbed::{Signer, Zone},
 };
@@ -362,4 +363,40 @@ async fn near_misses_are_told_with_what_would_make_them_match() {
         assert!(said.contains(&format!("    near_miss by {check}: 1\n")), "{said}");
     }
     assert!(said.contains("    the newest, 20") && said.contains(": identity: DMARC passes, but not by"), "{said}");
+}
+
+/// A session that is cut while its exemption is committed, wherever that stands: its mail has one record, and one outcome.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_is_cut_while_it_is_committed_has_one_record_and_one_outcome() {
+    let zone = Zone::serve().await.unwrap();
+    let vendor = Signer::publish(&zone, "vendor.test").unwrap();
+    let hop = hop().allow("vendor", &format!("limit = \"unlimited\"\n{VENDOR}")).asking(&zone).start().await;
+    let pipeline = std::sync::Arc::clone(&hop.server.snapshot().pipeline);
+    let recipients = vec!["<bob@corp.example>".to_owned()];
+    for number in 0..40_u64 {
+        let (id, mail) = (format!("cut{number}"), reset_mail().replace("reset-1", &format!("reset-{number}")));
+        let data = vendor.sign(&mail).unwrap();
+        let transaction = Transaction {
+            id: &id,
+            protocol: Protocol::Smtp,
+            client: Client { peer: Peer::Host(Ipv4Addr::LOCALHOST.into()), helo: "mx.vendor.test" },
+            envelope: Envelope { reverse_path: BOUNCE, recipients: &recipients },
+            data: data.as_bytes(),
+            held: Held::Whole,
+            size: data.len(),
+            repair: LineRepair::None,
+        };
+        let decided = pipeline.process(&transaction).await.unwrap();
+        // It is polled once, and cut then or a little later.
+        let _ = tokio::time::timeout(Duration::from_micros(number * 50), decided.commit()).await;
+    }
+    let audit = pipeline.shared.audit.as_ref().unwrap();
+    audit.settle().await.unwrap();
+    let records = crate::hop::read_records(&hop.audit);
+    for number in 0..40 {
+        let of_mail: Vec<_> = records.iter().filter(|record| record["id"] == format!("cut{number}")).collect();
+        let types: Vec<_> = of_mail.iter().map(|record| record["type"].as_str().unwrap()).collect();
+        assert_eq!(types, ["mail", "outcome"], "{of_mail:?}");
+        assert_eq!((of_mail[0]["decision"].as_str(), of_mail[1]["reply"].as_str()), (Some("act"), Some("cancelled")), "{of_mail:?}");
+    }
 }
