@@ -51,6 +51,12 @@ impl Blank {
         ("comment", Self::Comment),
     ];
 
+    /// Its name, as in `header`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, blank)| *blank == self).map_or("", |(word, _)| word)
+    }
+
     /// Whether it stands for several values.
     #[must_use]
     pub const fn is_list(self) -> bool {

@@ -166,7 +166,7 @@ fn words(tokens: Vec<String>, secrets: Secrets, mut notes: Vec<String>) -> Resul
 
 fn pattern(tokens: &[String]) -> Result<Values, String> {
     let escaped: Option<Vec<String>> = tokens.iter().map(|token| escaped(token)).collect();
-    let escaped = escaped.ok_or_else(|| Unwritable::Text(tokens.join(" "), "a regular expression").to_string())?;
+    let escaped = escaped.ok_or_else(|| Unwritable::Text("a regular expression").to_string())?;
     Ok(one(match escaped.as_slice() {
         [token] => format!("^{token}$"),
         several => format!("^(?:{})$", several.join("|")),

@@ -39,8 +39,8 @@ pub struct Recipe {
     pub missing: Vec<String>,
     /// Its parts, in their order.
     pub chapters: Vec<Chapter>,
-    /// What the scanner does with a link.
-    pub behaviour: Vec<Statement>,
+    /// What it can be told, and what it does with a link.
+    pub known: Vec<Statement>,
 }
 
 /// A part of a recipe.
@@ -63,6 +63,8 @@ pub struct Filled {
     pub code: Option<Block>,
     /// Why the code, or the whole step, is left out.
     pub left_out: Option<String>,
+    /// Whether the recipe is whole without it.
+    pub is_optional: bool,
     /// What to know about the values in it.
     pub notes: Vec<String>,
     /// How sure it is, and where it was read.
@@ -149,7 +151,8 @@ impl Recipe {
     #[must_use]
     pub fn new(template: &Template, facts: &Facts, shown: Shown) -> Self {
         let telling = template.telling();
-        let guard = template::guard(&mut Problems::default()).filter(|_| telling != Telling::Header && shown == Shown::Recipe);
+        let is_guarded = shown == Shown::Recipe && matches!(telling, Telling::Address | Telling::Urls | Telling::Nothing);
+        let guard = template::guard(&mut Problems::default()).filter(|_| is_guarded);
         let of = |steps: &[Step], part: Part| -> Vec<Filled> {
             steps.iter().filter(|step| step.part == part).map(|step| filled(step, facts)).collect()
         };
@@ -165,10 +168,8 @@ impl Recipe {
         }
         chapters.extend(parts.iter().map(|(part, code, title)| Chapter { part: code, title, steps: of(&template.steps, *part) }));
         chapters.retain(|chapter| !chapter.steps.is_empty());
-        let needed = template.steps.iter().filter(|step| shown == Shown::Paper || step.part != Part::Paper);
-        let needed = needed.chain(guard.iter().flat_map(|guard| &guard.steps)).filter(|step| !step.is_optional);
-        let mut missing: Vec<String> =
-            needed.flat_map(Step::blanks).filter_map(|blank| facts.get(blank).err().map(str::to_owned)).collect();
+        let lacking = chapters.iter().flat_map(|chapter| &chapter.steps).filter(|step| !step.is_optional);
+        let mut missing: Vec<String> = lacking.filter_map(|step| step.left_out.clone()).collect();
         missing.sort();
         missing.dedup();
         Self {
@@ -178,7 +179,7 @@ impl Recipe {
             verdict: verdict(telling, shown),
             missing,
             chapters,
-            behaviour: if shown == Shown::Recipe { behaviour(template) } else { Vec::new() },
+            known: if shown == Shown::Recipe { known(template) } else { Vec::new() },
         }
     }
 
@@ -206,6 +207,7 @@ fn verdict(telling: Telling, shown: Shown) -> Vec<Span> {
             "It can be told by our header: it leaves alone the mails that firstclick proved and tagged, and no other. Whoever has a token \
              and a way around the hop is exempt, too: a token is a secret."
         }
+        (_, Telling::Needless) => "It opens no link, so for one-time links nothing needs to be told.",
         (_, Telling::Address) => {
             "It knows senders and addresses, and no header. By the hop's address it would leave alone every mail that comes through the hop, \
              so that is no recipe. A source address of their own for exempted mails, which such a scanner could be told, is not built \
@@ -220,8 +222,8 @@ fn verdict(telling: Telling, shown: Shown) -> Vec<Span> {
     vec![Span::Words(text.to_owned())]
 }
 
-fn behaviour(template: &Template) -> Vec<Statement> {
-    let claims = template::DOES.iter().filter_map(|(key, about)| Some((*about, template.does.iter().find(|claim| claim.key == *key)?)));
+fn known(template: &Template) -> Vec<Statement> {
+    let claims = template::TOLD.iter().chain(&template::DOES).filter_map(|(key, about)| Some((*about, template.claim(key)?)));
     let statement = |(about, claim): (&'static str, &template::Claim)| {
         let note = if claim.note.is_empty() { String::new() } else { format!(": {}", claim.note) };
         let mark = claim.sure.map(|sure| Mark { sure: sure.says(), sources: claim.sources.clone() });
@@ -248,7 +250,7 @@ fn filled(step: &Step, facts: &Facts) -> Filled {
         }
     });
     let mark = Mark { sure: step.sure.says(), sources: step.sources.clone() };
-    Filled { say: said(&step.say, facts), code, left_out, notes, mark }
+    Filled { say: said(&step.say, facts), code, left_out, is_optional: step.is_optional, notes, mark }
 }
 
 /// Prose with its blanks filled in; a blank that stands for nothing is three dots, and the step says why.
@@ -294,5 +296,5 @@ fn block(code: &Code, facts: &Facts) -> Result<Block, String> {
 
 fn literal(code: &Code, blank: Blank, place: Place, facts: &Facts) -> Result<String, String> {
     let values = facts.get(blank).map_err(str::to_owned)?;
-    written(code.language, place, &values.texts, blank.is_list()).map_err(|error| error.to_string())
+    written(code.language, place, &values.texts, blank.is_list()).map_err(|error| format!("{}: {error}", blank.word()))
 }

@@ -100,11 +100,11 @@ pub fn place_after(language: Language, code: &str) -> Place {
 /// Why a value cannot be written somewhere, as the end of a sentence about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritable {
-    /// The language has no way to write this text.
-    #[error("{0:?} cannot be written into {1} so that it means itself")]
-    Text(String, &'static str),
+    /// The language has no way to write this text, which is not repeated: it may be a token.
+    #[error("what it is cannot be written into {0} so that it means itself")]
+    Text(&'static str),
     /// The place takes one value, and there are several.
-    #[error("there are {0} of them, and {1} takes one here: run setup once for each, and make one of each")]
+    #[error("there are {0} addresses, and {1} takes one: run `firstclick setup` with one `--hop` for each, and make one of each")]
     Several(usize, &'static str),
 }
 
@@ -113,12 +113,12 @@ pub enum Unwritable {
 /// # Errors
 /// [`Unwritable`]: where the language has no way to write one of them, nothing is written.
 pub fn written(language: Language, place: Place, values: &[String], is_list: bool) -> Result<String, Unwritable> {
-    let refused = |value: &String| Unwritable::Text(printable(value), language.code());
-    if let Some(value) = values.iter().find(|value| value.is_empty() || printable(value) != **value || place == Place::Closed) {
-        return Err(refused(value));
+    let refused = Unwritable::Text(language.code());
+    if place == Place::Closed || values.iter().any(|value| value.is_empty() || printable(value) != *value) {
+        return Err(refused);
     }
     let each = |write: fn(Language, &str) -> Option<String>| -> Result<Vec<String>, Unwritable> {
-        values.iter().map(|value| write(language, value).ok_or_else(|| refused(value))).collect()
+        values.iter().map(|value| write(language, value).ok_or_else(|| refused.clone())).collect()
     };
     if place == Place::Pattern {
         return Ok(each(|_, value| escaped(value))?.join("|"));

@@ -49,9 +49,9 @@ fn whole(recipe: &Recipe, format: &impl Format) -> String {
     for chapter in &recipe.chapters {
         out.push_str(&chapter_of(chapter, format));
     }
-    if !recipe.behaviour.is_empty() {
-        out.push_str(&format.heading(2, "What it does with a link"));
-        for statement in &recipe.behaviour {
+    if !recipe.known.is_empty() {
+        out.push_str(&format.heading(2, "What is known of it"));
+        for statement in &recipe.known {
             out.push_str(&format.paragraph(&[Span::Words(format!("{}: {}", statement.about, statement.is))]));
             if let Some(mark) = &statement.mark {
                 out.push_str(&format.aside(&marked(mark)));

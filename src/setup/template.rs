@@ -36,10 +36,20 @@ pub struct Template {
 }
 
 impl Template {
+    /// What is known of it about this key of `told` or `does`.
+    #[must_use]
+    pub fn claim(&self, key: &str) -> Option<&Claim> {
+        self.told.iter().chain(&self.does).find(|claim| claim.key == key)
+    }
+
     /// The best that it can be told by.
     #[must_use]
     pub fn telling(&self) -> Telling {
-        let can = |key: &str| self.told.iter().any(|claim| claim.key == key && matches!(claim.is, Is::Yes | Is::Some));
+        let is = |key: &str, answers: &[Is]| self.claim(key).is_some_and(|claim| answers.contains(&claim.is));
+        if is("before_delivery", &[Is::No]) && is("at_click", &[Is::No]) {
+            return Telling::Needless;
+        }
+        let can = |key: &str| is(key, &[Is::Yes, Is::Some]);
         [("header", Telling::Header), ("address", Telling::Address), ("urls", Telling::Urls)]
             .into_iter()
             .find_map(|(key, telling)| can(key).then_some(telling))
@@ -50,6 +60,8 @@ impl Template {
 /// What a scanner can be told to leave alone, the best of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Telling {
+    /// It opens no link: nothing needs to be told.
+    Needless,
     /// Mails with our header.
     Header,
     /// Mails from an address only: it would leave all of the hop's mails alone.
@@ -65,6 +77,7 @@ impl Telling {
     #[must_use]
     pub const fn says(self) -> &'static str {
         match self {
+            Self::Needless => "opens no link: nothing needs to be told",
             Self::Header => "told by our header",
             Self::Address => "knows senders and addresses, no header: guard",
             Self::Urls => "knows lists of URLs only: guard",

@@ -1,11 +1,13 @@
 //! `setup`: every scanner has a recipe that says what it needs, what is done, how that is seen and taken back; whatever the
 //! configuration holds stands in it as a value, and as nothing else.
 
+mod hostile;
+
 use std::{fs, net::IpAddr, path::PathBuf};
 
 use firstclick::{
     settings::{Problems, Settings},
-    setup::{Facts, Recipe, Secrets, Shown, find, render, template},
+    setup::{Facts, Recipe, Secrets, Shown, find, render, table, template},
 };
 
 use crate::hop::{dkim, process::Folder};
@@ -69,7 +71,7 @@ fn every_template_reads_and_has_what_a_recipe_needs() {
     for template in templates.iter().chain(&guard) {
         let has = |part| template.steps.iter().any(|step| step.part == part);
         let name = &template.name;
-        if template.telling() == template::Telling::Header || name == "guard" {
+        if matches!(template.telling(), template::Telling::Header | template::Telling::Needless) || name == "guard" {
             assert!([template::Part::Do, template::Part::Verify, template::Part::Undo].into_iter().all(has), "{name}");
         } else {
             assert!(!has(template::Part::Do), "{name}: it cannot be told by our header, and has steps for that");
@@ -136,6 +138,77 @@ fn recipes_are_as_they_were() {
     assert_eq!(files, wanted.len(), "a file of tests/recipes belongs to no scanner");
 }
 
+/// `UPDATE=1 cargo suite --test suite setup::the_page` writes docs/scanners.md.
+#[test]
+fn the_page_of_scanners_says_what_their_files_say() {
+    let text = table::markdown(&template::all(&mut Problems::default()));
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/scanners.md");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let there = fs::read_to_string(&path).unwrap_or_default();
+    let differing = text.lines().zip(there.lines()).find(|(wanted, found)| wanted != found);
+    assert!(there == text, "docs/scanners.md is not what config/scanners says (UPDATE=1 writes it): {differing:?}");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| [")).collect();
+    assert!(rows.iter().all(|row| row.replace("\\|", "").matches('|').count() == 10), "{rows:?}");
+}
+
+/// Every scanner that was looked at has a file, and so is found, listed and compared.
+#[test]
+fn no_scanner_is_forgotten() {
+    for word in [
+        "defender",
+        "outlook",
+        "mimecast",
+        "proofpoint",
+        "proofpoint-essentials",
+        "barracuda",
+        "cisco",
+        "trend-micro",
+        "trend-ddei",
+        "fortimail",
+        "sophos",
+        "check-point",
+        "hornetsecurity",
+        "symantec",
+        "symantec-gateway",
+        "trellix",
+        "mcafee",
+        "cloudflare",
+        "censornet",
+        "rspamd",
+        "spamassassin",
+        "amavis",
+        "mailscanner",
+        "proxmox",
+        "zscaler",
+        "abnormal",
+        "ironscales",
+        "darktrace",
+        "avanan",
+        "fireeye",
+        "broadcom",
+    ] {
+        assert!(find(word).is_ok(), "{word}");
+    }
+}
+
+/// Where a scanner cannot be told by our header there is no recipe that pretends so; guard is what is printed.
+#[test]
+fn who_cannot_be_told_is_answered_with_guard() {
+    let folder = rich();
+    let facts = facts(&folder, &["192.0.2.25"], Secrets::Shown);
+    for template in template::all(&mut Problems::default()) {
+        let (recipe, text) = (recipe(&template.name, &facts), render::text(&recipe(&template.name, &facts)));
+        let has = |part: &str| recipe.chapters.iter().any(|chapter| chapter.part == part);
+        let is_told = matches!(template.telling(), template::Telling::Header | template::Telling::Needless);
+        assert_eq!((has("do"), has("guard"), recipe.is_whole()), (is_told, !is_told, true), "{}: {:?}", template.name, recipe.missing);
+        assert!(is_told || text.contains("https://links.corp.example"), "{text}");
+        assert!(template.telling() != template::Telling::Address || text.contains("not built yet"), "{text}");
+        assert!(text.contains("checked = 2026-"), "{text}");
+    }
+}
+
 /// Nothing is guessed: what is missing is named by its key, and no command has a hole in it.
 #[test]
 fn what_is_missing_is_said_with_the_keys_name() {
@@ -145,6 +218,7 @@ fn what_is_missing_is_said_with_the_keys_name() {
         ("defender", &["2001:db8::1"], "IPv4 addresses only"),
         ("defender", &["10.0.0.5"], "no public address"),
         ("rspamd", &[], "`--hop IP`"),
+        ("mimecast", &[], "`guard.url`"),
     ];
     for (scanner, hops, says) in cases {
         let recipe = recipe(scanner, &facts(&folder, hops, Secrets::Shown));
@@ -165,6 +239,9 @@ fn what_is_missing_is_said_with_the_keys_name() {
     fs::write(folder.path("tag.token"), format!("fc-uOGQ4bkD-0123456789abcdefABCDEFGHI\nnext {STAGED}\n")).unwrap();
     let text = render::text(&recipe("defender", &facts(&folder, &["192.0.2.25"], Secrets::Shown)));
     assert!(text.contains(&format!(", '{STAGED}'")) && text.contains("1 of the tokens may never match"), "{text}");
+    // What takes one value is not given two.
+    let cisco = recipe("cisco", &facts(&folder, &["192.0.2.25", "192.0.2.26"], Secrets::Shown));
+    assert!(cisco.missing.iter().any(|missing| missing.contains("one `--hop` for each")), "{:?}", cisco.missing);
     // And without a tag there is nothing that a rule could look for.
     let bare = Folder::new("next_hop = \"127.0.0.1:1\"", "");
     let text = fs::read_to_string(bare.path("firstclick.toml")).unwrap();
