@@ -197,7 +197,7 @@ fn markdown(recipe: &Recipe) -> Vec<String> {
     let mut found = Vec::new();
     for event in Parser::new(&text) {
         match event {
-            Event::Text(_) | Event::SoftBreak => {}
+            Event::Text(_) | Event::SoftBreak | Event::End(_) => {}
             Event::Code(_) => found.push("code".into()),
             Event::Html(html) | Event::InlineHtml(html) => panic!("HTML within Markdown: {html}\n{text}"),
             Event::Start(Tag::Link { dest_url, .. }) => {
@@ -206,7 +206,6 @@ fn markdown(recipe: &Recipe) -> Vec<String> {
             }
             Event::Start(Tag::Image { .. }) => panic!("a picture: {text}"),
             Event::Start(tag) => found.push(format!("{tag:?}")),
-            Event::End(_) => {}
             other => found.push(format!("{other:?}")),
         }
     }
