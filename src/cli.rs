@@ -372,6 +372,9 @@ pub struct Setup {
     /// In place of the recipe, what to tell the security team
     #[arg(long)]
     pub paper: bool,
+    /// In place of the recipe, what of it is in these exports, and what else there exempts mails; files, or folders of them
+    #[arg(long, value_name = "EXPORT", num_args = 1.., requires = "scanner", conflicts_with = "paper")]
+    pub check: Vec<PathBuf>,
 }
 
 /// What a recipe is written as.
@@ -392,8 +395,10 @@ Examples:
   firstclick setup
   firstclick setup defender --hop 192.0.2.25
   firstclick setup safelinks --hop 192.0.2.25 --format md > ticket.md
+  firstclick setup defender --hop 192.0.2.25 --check firstclick-export.json
 Exit codes: 0 printed; 1 printed, and something is missing in the configuration that it needs; 2 the scanner is not known, or the
-configuration has mistakes.";
+configuration has mistakes.
+With --check: 0 all is as the recipe has it; 1 something is not; 2 something could not be judged, or not be read.";
 
 /// `unwrap`.
 #[derive(Debug, Args)]

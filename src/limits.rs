@@ -415,3 +415,9 @@ pub const CERTIFICATES_TOLD: Duration = Duration::from_hours(24);
 pub const KEYGEN_TRIES: usize = 500;
 /// See [`KEYGEN_TRIES`].
 pub const KEYGEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// Octets of one file that `setup --check` reads. A tenant may have 300 mail-flow rules, each of some 20 KiB as JSON.
+pub const EXPORT: u64 = 32 << 20;
+
+/// Files that `setup --check` reads: a folder of configuration has some dozens.
+pub const EXPORTS: usize = 500;

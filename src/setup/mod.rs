@@ -5,6 +5,7 @@
 //! text, Markdown, HTML or JSON ([`render`]); the claims of all files make the table of docs/scanners.md ([`table`]).
 
 pub mod blank;
+pub mod check;
 pub mod facts;
 pub mod place;
 pub mod render;

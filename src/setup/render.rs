@@ -1,6 +1,9 @@
 //! A recipe as text, Markdown or HTML. Whatever it holds, what is shown is what is meant: each format escapes all that it is given.
 
-use super::{Block, Chapter, Filled, Mark, Recipe, Span};
+use super::{
+    Block, Chapter, Filled, Mark, Recipe, Span,
+    check::{Conclusion, Finding, Report},
+};
 
 /// Columns of text.
 const COLUMNS: usize = 110;
@@ -29,11 +32,54 @@ pub fn markdown(recipe: &Recipe) -> String {
 /// A recipe as a page of HTML.
 #[must_use]
 pub fn html(recipe: &Recipe) -> String {
-    let body = whole(recipe, &Html);
-    let title = html_escaped(&recipe.title);
+    page(&recipe.title, &whole(recipe, &Html))
+}
+
+fn page(title: &str, body: &str) -> String {
+    let title = html_escaped(title);
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body>\n{body}</body>\n</html>\n"
     )
+}
+
+/// What was found in exports, as text for a terminal.
+#[must_use]
+pub fn report_text(report: &Report) -> String {
+    report_of(report, &Text)
+}
+
+/// The same in Markdown.
+#[must_use]
+pub fn report_markdown(report: &Report) -> String {
+    report_of(report, &Markdown)
+}
+
+/// The same as a page of HTML.
+#[must_use]
+pub fn report_html(report: &Report) -> String {
+    page(&report.title, &report_of(report, &Html))
+}
+
+fn report_of(report: &Report, format: &impl Format) -> String {
+    let mut out = format.heading(1, &format!("{} ({}): what was exported", report.title, report.scanner));
+    out.push_str(&format.aside(&format!("checked = {}: the day on which the documents named here were read last", report.checked)));
+    let answer = match report.answer {
+        Conclusion::Right => "All that was judged is as the recipe has it.",
+        Conclusion::Wrong => "Not all is as the recipe has it.",
+        Conclusion::CannotJudge => "Not all could be judged, so nothing here says that it is right.",
+    };
+    out.push_str(&format.paragraph(&[Span::Words(answer.into())]));
+    for finding in &report.findings {
+        out.push_str(&found(finding, format));
+    }
+    out
+}
+
+fn found(finding: &Finding, format: &impl Format) -> String {
+    let field = if finding.field.is_empty() { String::new() } else { format!(": {}", finding.field) };
+    let head =
+        vec![Span::Words(format!("{}: ", finding.verdict.says())), Span::Code(format!("{}{field}", finding.at)), Span::Words(": ".into())];
+    format.paragraph(&[head, sentence(&finding.what)].concat()) + &format.aside(finding.source)
 }
 
 fn whole(recipe: &Recipe, format: &impl Format) -> String {

@@ -63,6 +63,7 @@ mod second_day;
 mod senders;
 mod service;
 mod setup;
+mod setup_check;
 mod shapes;
 mod shipped;
 mod short_links;

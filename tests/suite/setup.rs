@@ -13,22 +13,22 @@ use firstclick::{
 use crate::hop::{dkim, process::Folder};
 
 /// Tokens as `keygen` writes them: the current one, an older one, and one that is staged.
-const CURRENT: &str = "fcaaaabbbbccccddddeeeeffffgggghhhh22";
-const OLDER: &str = "fcaaaabbbbccccddddeeeeffffgggghhhh33";
-const STAGED: &str = "fcaaaabbbbccccddddeeeeffffgggghhhh44";
+pub(crate) const CURRENT: &str = "fcaaaabbbbccccddddeeeeffffgggghhhh22";
+pub(crate) const OLDER: &str = "fcaaaabbbbccccddddeeeeffffgggghhhh33";
+pub(crate) const STAGED: &str = "fcaaaabbbbccccddddeeeeffffgggghhhh44";
 
 const ENTRY: &str = "from = [\"no-reply@vendor.example\"]\nowner = \"it-security@corp.example\"\nreason = \"CHG-1\"\n\
                      expires = 2027-06-30\naction = \"tag\"\n[links]\npassword_reset = [\"login.vendor.example/reset/{token}\"]\n";
 
 /// A configuration with no more than the tag.
-fn small() -> Folder {
+pub(crate) fn small() -> Folder {
     let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");
     fs::write(folder.path("tag.token"), format!("{CURRENT}\n")).unwrap();
     folder
 }
 
 /// A configuration with everything that a recipe can need, in the middle of a rotation.
-fn rich() -> Folder {
+pub(crate) fn rich() -> Folder {
     let folder = small();
     fs::write(folder.path("tag.token"), format!("{CURRENT}\n{OLDER}\nnext {STAGED}\n")).unwrap();
     fs::write(folder.path("arc.pem"), dkim::Key::make().pem()).unwrap();
