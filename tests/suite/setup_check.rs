@@ -6,7 +6,11 @@ use firstclick::{
     settings::{Problems, Settings},
     setup::{
         Facts, Recipe, Secrets, Shown,
-        check::{Conclusion, Export, Report, Verdict, report},
+        check::{
+            Conclusion, Export, Report,
+            Verdict::{self, CannotJudge, Expiring, Missing, NotOurs, TooWide, WrongOrder},
+            report,
+        },
         find, template,
     },
 };
@@ -113,7 +117,7 @@ fn rule(name: &str, priority: u32) -> Map<String, Value> {
     rule.as_object().unwrap().clone()
 }
 
-fn with(mut object: Map<String, Value>, changes: Value) -> Value {
+fn with(mut object: Map<String, Value>, changes: &Value) -> Value {
     object.extend(changes.as_object().unwrap().clone());
     Value::Object(object)
 }
@@ -134,7 +138,7 @@ fn right() -> Value {
         "FromScope": "NotInOrganization", "PrependSubject": "EXTERNAL: ", "Conditions": ["Microsoft.Exchange.MessagingPolicies.Rules.Tasks.FromScopePredicate"],
     });
     json!({
-        "TransportRule": [with(rule(OURS, 0), ours), with(rule("External", 1), external)],
+        "TransportRule": [with(rule(OURS, 0), &ours), with(rule("External", 1), &external)],
         "InboundConnector": [{
             "Enabled": true, "ConnectorType": "Partner", "ConnectorSource": "Default", "Comment": null, "SenderIPAddresses": [HOP],
             "SenderDomains": ["smtp:*;1"], "TrustedOrganizations": [], "ClientHostNames": [], "AssociatedAcceptedDomains": [], "RequireTls": true,
@@ -192,7 +196,6 @@ fn what_is_wrong_with_an_export_is_said() {
     let rule = |key: &str, value: Value| changed(&format!("/TransportRule/0/{key}"), value);
     let lock = |key: &str, value: Value| changed(&format!("/InboundConnector/0/{key}"), value);
     let many = |count: usize| json!((0..count).map(|at| format!("t{at}@corp.example")).collect::<Vec<_>>());
-    use Verdict::{CannotJudge, Expiring, Missing, NotOurs, TooWide, WrongOrder};
     for (export, verdict, words) in [
         (rule("SenderIpRanges", json!([])), TooWide, "takes mails from everywhere"),
         (rule("SenderIpRanges", Value::Null), TooWide, "takes mails from everywhere"),
@@ -359,7 +362,6 @@ fn rspamd() {
     assert_eq!(report.answer, Conclusion::Right, "{:#?}", report.findings);
     let dump = |settings: &str| format!("settings {{\n{settings}\n}}\narc {{\n{arc}\n}}\noptions {{ dns {{ timeout = 1; }} }}\n");
     assert_eq!(judged_files("rspamd", &facts, &[("dump", dump(&settings).as_bytes())]).answer, Conclusion::Right);
-    use Verdict::{CannotJudge, Missing, NotOurs, TooWide, WrongOrder};
     for (from, to, verdict, words) in [
         (HOP, "192.0.2.0/24", TooWide, "more than the hop"),
         (HOP, "198.51.100.7", Missing, "not among them"),
@@ -411,7 +413,6 @@ fn rspamd() {
 #[test]
 fn spamassassin_and_amavis() {
     let facts = facts(&small());
-    use Verdict::{CannotJudge, Missing, NotOurs, TooWide, WrongOrder};
     let stock = "use strict;\n@bypass_spam_checks_maps = (\n   \\%bypass_spam_checks, \\@bypass_spam_checks_acl, \\$bypass_spam_checks_re);\n\
                  $sa_local_tests_only = 0;    # only tests which do not require internet access?\n\
                  $policy_bank{'AM.PDP-SOCK'} = {\n  protocol => 'AM.PDP',  # select\n  auth_required_release => 0, # don't require secret-id\n};\n1;\n";

@@ -78,9 +78,9 @@ fn judge_skip_listing(lock: &Object<'_>, hops: &[String], findings: &mut Finding
     let mut judged = |field: &str, outcome: Outcome| findings.judged(&lock.at, field, SKIPPED, outcome);
     let last = (Verdict::Missing, "only while it is false do the addresses of EFSkipIPs count");
     judged("EFSkipLastIP", must(lock, "EFSkipLastIP", false, last));
-    let skipped = lock.texts("EFSkipIPs").and_then(|found| match found.is_empty() {
-        true => Ok(vec![(Verdict::Missing, "skip listing is off: the hop's address is taken for the sender's, and SPF fails".into())]),
-        false => compare::sources(&found, hops),
+    let skipped = lock.texts("EFSkipIPs").and_then(|found| {
+        let off = "skip listing is off: the hop's address is taken for the sender's, and SPF fails";
+        if found.is_empty() { Ok(vec![(Verdict::Missing, off.into())]) } else { compare::sources(&found, hops) }
     });
     judged("EFSkipIPs", skipped);
     let users = lock.texts("EFUsers").map(|found| match found.len() {
@@ -89,9 +89,9 @@ fn judge_skip_listing(lock: &Object<'_>, hops: &[String], findings: &mut Finding
     });
     judged("EFUsers", users);
     judged("EFTestMode", must(lock, "EFTestMode", false, (Verdict::Missing, "skip listing is being tested only")));
-    let gateway = lock.texts("EFSkipMailGateway").and_then(|found| match found.is_empty() {
-        true => Ok(Vec::new()),
-        false => Err("gateways are named to be skipped, and what that does is not documented".into()),
+    let gateway = lock.texts("EFSkipMailGateway").and_then(|found| {
+        let unclear = "gateways are named to be skipped, and what that does is not documented";
+        if found.is_empty() { Ok(Vec::new()) } else { Err(unclear.into()) }
     });
     judged("EFSkipMailGateway", gateway);
 }

@@ -115,7 +115,9 @@ pub(super) fn judge(exports: &[Export], facts: &Facts, now: Timestamp, findings:
         }
     }
     let mut read = Read::default();
-    values.iter().for_each(|(name, value)| read.add(name, value, findings));
+    for (name, value) in &values {
+        read.add(name, value, findings);
+    }
     for (kind, noun, _) in Kind::ALL {
         // Nobody's links are replaced where nobody vouches for it.
         let is_needed = kind != Kind::ArcConfig || facts.get(Blank::ArcDomain).is_ok();

@@ -103,7 +103,9 @@ pub(super) fn judge(rules: &[&Object<'_>], facts: &Facts, now: Timestamp, findin
     let wanted = header.zip(words).zip(hops).map(|((header, words), hops)| Wanted { header, words, hops, expires });
     let header = wanted.as_ref().map(|wanted| wanted.header.as_str());
     let (ours, others): (Vec<&&Object<'_>>, Vec<&&Object<'_>>) = rules.iter().partition(|rule| is_ours(rule, header));
-    others.iter().for_each(|rule| judge_other(rule, header, findings));
+    for rule in &others {
+        judge_other(rule, header, findings);
+    }
     let Some(wanted) = wanted else { return };
     if ours.is_empty() {
         findings.add(
@@ -225,7 +227,7 @@ fn judge_ours(rule: &Object<'_>, wanted: &Wanted, now: Timestamp, findings: &mut
     judged("Exceptions", CONDITIONS, exceptions);
     for (key, value) in rule.properties() {
         let is = |known: &&str| known.eq_ignore_ascii_case(key);
-        if !JUDGED.iter().chain(NEUTRAL).any(|known| is(known)) && !is_empty(value) {
+        if !JUDGED.iter().chain(NEUTRAL).any(is) && !is_empty(value) {
             let outcome = if key.to_ascii_lowercase().starts_with("exceptif") {
                 Ok(vec![(Verdict::Missing, "an exception takes mails out of it".to_owned())])
             } else {
