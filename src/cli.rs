@@ -1,4 +1,6 @@
-//! What can be typed. Help comes from here.
+//! What can be typed. Help, man pages and completions come from here.
+
+mod help;
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -9,9 +11,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// firstclick is an SMTP hop in front of a link scanner. It recognises mails with one-time links from allowlisted,
 /// proven senders and tags them, so that the scanner leaves the link to its reader.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(version, propagate_version = true, after_help = help::FIRSTCLICK)]
 pub struct Cli {
-    /// The configuration file; without it, /etc/firstclick/firstclick.toml
+    /// The configuration file; without it, /etc/firstclick/firstclick.toml. demo, keygen, manual, senders and unwrap read none
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What to do
@@ -19,17 +21,17 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "\
-Exit codes: 0 done, or yes; 1 no: what was asked for does not hold, or is not there; 2 what was typed or written must be mended.
-`run` ends with 2, too, where a person must mend something, and with 75 where trying again later may help.";
-
 /// The configuration file where none is named.
 pub const DEFAULT_CONFIG: &str = "/etc/firstclick/firstclick.toml";
+
+/// The day of this version, as CHANGELOG.md has it.
+pub const RELEASED: &str = "2026-11-26";
 
 /// A command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the service that the configuration describes
+    #[command(after_help = help::RUN)]
     Run,
     /// Validate the configuration and every allowlist file, and say what each entry lets through
     ///
@@ -47,9 +49,10 @@ pub enum Command {
     /// Write an entry for a mail's sender, ready to paste into a file of the allowlist
     Draft(Draft),
     /// Look into the audit
-    #[command(subcommand)]
+    #[command(subcommand, after_help = help::AUDIT)]
     Audit(Audit),
     /// Show the built-in catalogue of services that send one-time links
+    #[command(after_help = help::SENDERS)]
     Senders {
         /// List, or show one; without it, list
         #[command(subcommand)]
@@ -66,7 +69,15 @@ pub enum Command {
     Digest(Digest),
     /// Write a key, or a token, as the configuration wants it
     Keygen(Keygen),
+    /// Write man pages and completions, as DIR/share/man and as bash, zsh and fish look for them below DIR/share
+    #[command(after_help = help::MANUAL)]
+    Manual {
+        /// The folder, as in /usr or ~/.local; folders in it are made
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Show the product at work, all on this machine
+    #[command(after_help = help::DEMO)]
     Demo {
         /// Stay up afterwards and say how to send a mail by hand
         #[arg(long)]
@@ -76,6 +87,7 @@ pub enum Command {
 
 /// `check`.
 #[derive(Debug, Args)]
+#[command(after_help = help::CHECK)]
 pub struct Check {
     /// Exit 1 where there are dangers or warnings; notes are left to you
     #[arg(long)]
@@ -90,7 +102,7 @@ pub struct Check {
 
 /// `explain`.
 #[derive(Debug, Args)]
-#[command(after_help = EXPLAIN_EXAMPLES)]
+#[command(after_help = help::EXPLAIN)]
 pub struct Explain {
     /// One JSON object a line
     #[arg(long)]
@@ -140,17 +152,9 @@ pub struct Shown {
     pub show_links: bool,
 }
 
-const EXPLAIN_EXAMPLES: &str = "\
-Examples:
-  firstclick explain --rcpt bob@corp.example reset.eml
-  firstclick explain --at \"2026-11-24 10:00\" --rcpt bob@corp.example reset.eml    # saved a while ago
-  firstclick explain --as-proven ~/Maildir                                        # saved behind the scanner
-  firstclick explain --json archive.mbox | jq -r .decision | sort | uniq -c
-Exit codes: 0 told; 2 an input is no mail, or the configuration has mistakes.";
-
 /// `ask`.
 #[derive(Debug, Args)]
-#[command(after_help = ASK_EXAMPLES)]
+#[command(after_help = help::ASK)]
 pub struct Ask {
     /// The address in From
     #[arg(long, value_name = "ADDRESS")]
@@ -166,14 +170,9 @@ pub struct Ask {
     pub json: bool,
 }
 
-const ASK_EXAMPLES: &str = "\
-Example:
-  firstclick ask --from no-reply@acme-hr.example --link https://login.acme-hr.example/reset/6d0f6b2f9c1e4a7f8b3d
-Exit codes: 0 the list would exempt it, if the sender proves itself; 1 it would not.";
-
 /// `draft`.
 #[derive(Debug, Args)]
-#[command(after_help = DRAFT_EXAMPLES)]
+#[command(after_help = help::DRAFT)]
 pub struct Draft {
     /// The mail, or - for standard input
     #[arg(value_name = "MAIL")]
@@ -182,11 +181,6 @@ pub struct Draft {
     #[arg(long)]
     pub name: Option<String>,
 }
-
-const DRAFT_EXAMPLES: &str = "\
-Example:
-  firstclick draft reset.eml > /etc/firstclick/allow.d/acme-hr.toml
-Exit codes: 0 drafted; 1 no entry can take mails like this one, and why; 2 it is no mail.";
 
 /// `audit`.
 #[derive(Debug, Subcommand)]
@@ -224,6 +218,7 @@ pub struct Times {
 
 /// `audit tail`.
 #[derive(Debug, Args)]
+#[command(after_help = help::TAIL)]
 pub struct Tail {
     /// The audit folder; without it, the configuration's
     #[arg(long, value_name = "DIR")]
@@ -244,6 +239,7 @@ pub struct Tail {
 
 /// `audit report`.
 #[derive(Debug, Args)]
+#[command(after_help = help::REPORT)]
 pub struct Report {
     /// The audit folder; without it, the configuration's
     #[arg(long, value_name = "DIR")]
@@ -261,6 +257,7 @@ pub struct Report {
 
 /// `audit verify`.
 #[derive(Debug, Args)]
+#[command(after_help = help::VERIFY)]
 pub struct Verify {
     /// The audit folder; without it, the configuration's
     #[arg(long, value_name = "DIR")]
@@ -284,7 +281,7 @@ pub struct Verify {
 
 /// `audit find`. All that is given must match.
 #[derive(Debug, Args)]
-#[command(after_help = FIND_EXAMPLES)]
+#[command(after_help = help::FIND)]
 pub struct Find {
     /// The audit folder; without it, the configuration's
     #[arg(long, value_name = "DIR")]
@@ -315,15 +312,9 @@ pub struct Find {
     pub json: bool,
 }
 
-const FIND_EXAMPLES: &str = "\
-Examples:
-  firstclick audit find --to bob@corp.example --since yesterday
-  firstclick audit find --from acme-hr.example --decision near_miss --since \"3 days ago\"
-  firstclick audit find --entry acme-hr --since 2026-11-24 --until 2026-11-24 --json | jq -r .id
-Exit codes: 0 found; 1 no record matches.";
-
 /// `digest`.
 #[derive(Debug, Args)]
+#[command(after_help = help::DIGEST)]
 pub struct Digest {
     /// Show them, and send nothing; they are sent by `run`
     #[arg(long, required = true)]
@@ -349,8 +340,10 @@ pub enum Decision {
 #[derive(Debug, Subcommand)]
 pub enum Senders {
     /// List all
+    #[command(after_help = help::SENDERS)]
     List,
     /// Show one
+    #[command(after_help = help::SENDERS)]
     Show {
         /// Its name
         name: String,
@@ -359,7 +352,7 @@ pub enum Senders {
 
 /// `setup`.
 #[derive(Debug, Args)]
-#[command(after_help = SETUP_EXAMPLES)]
+#[command(after_help = help::SETUP)]
 pub struct Setup {
     /// The scanner, by a word for it; without it, list those that are known
     pub scanner: Option<String>,
@@ -390,18 +383,9 @@ pub enum RecipeFormat {
     Json,
 }
 
-const SETUP_EXAMPLES: &str = "\
-Examples:
-  firstclick setup
-  firstclick setup defender --hop 192.0.2.25
-  firstclick setup safelinks --hop 192.0.2.25 --format md > ticket.md
-  firstclick setup defender --hop 192.0.2.25 --check firstclick-export.json
-Exit codes: 0 printed; 1 printed, and something is missing in the configuration that it needs; 2 the scanner is not known, or the
-configuration has mistakes.
-With --check: 0 all is as the recipe has it; 1 something is not; 2 something could not be judged, or not be read.";
-
 /// `unwrap`.
 #[derive(Debug, Args)]
+#[command(after_help = help::UNWRAP)]
 pub struct Unwrap {
     /// One JSON object a line
     #[arg(long)]
@@ -413,7 +397,7 @@ pub struct Unwrap {
 
 /// `keygen`.
 #[derive(Debug, Args)]
-#[command(after_help = KEYGEN_EXAMPLES)]
+#[command(after_help = help::KEYGEN)]
 pub struct Keygen {
     /// A token for the scanner's rule instead of a key
     #[arg(long)]
@@ -442,13 +426,3 @@ pub struct Rotation {
     #[arg(long, requires_all = ["token", "out"], group = "step")]
     pub retire: bool,
 }
-
-const KEYGEN_EXAMPLES: &str = "\
-Examples:
-  firstclick keygen --out /etc/firstclick/tag.key
-  firstclick keygen --token --out /etc/firstclick/tag.token
-A rotation that exempts without a gap:
-  firstclick keygen --token --stage --out /etc/firstclick/tag.token
-  firstclick setup defender            # and let the scanner's rule take what it prints
-  firstclick keygen --token --activate --out /etc/firstclick/tag.token
-  firstclick keygen --token --retire --out /etc/firstclick/tag.token     # a day later";

@@ -11,6 +11,7 @@ mod explain;
 mod explained;
 mod keygen;
 mod mails;
+mod manual;
 mod policy;
 mod reload;
 mod run;
@@ -69,6 +70,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Setup(arguments) => setup::setup(&config, &arguments),
         Command::Unwrap(arguments) => unwrap::run(&arguments),
         Command::Keygen(arguments) => keygen::keygen(&arguments),
+        Command::Manual { folder } => manual::manual(&folder),
         Command::Demo { keep } => demo::demo(if keep { demo::After::Stay } else { demo::After::Leave }),
     };
     match outcome {

@@ -1,6 +1,8 @@
-//! config/firstclick.toml and docs/reference.md, written from the table of keys.
+//! config/firstclick.toml, docs/reference.md and firstclick.toml(5), written from the table of keys.
 //!
-//! Both are files of the repository, and a test holds them to what stands here; `UPDATE=1` has it write them (CONTRIBUTING.md).
+//! The first two are files of the repository, and a test holds them to what stands here; `UPDATE=1` has it write them (CONTRIBUTING.md).
+
+use clap_mangen::roff::{Roff, bold, italic, roman};
 
 use super::keys::{self, Key, Preset, Restart, SECTIONS, SectionKeys, Shipped};
 
@@ -111,6 +113,40 @@ fn row(key: &Key) -> String {
     let cell = |text: &str| text.replace('|', "\\|");
     format!("| `{}` | {} | {} | {} | {restart} |\n", key.name(), cell(&key.kind.expects()), cell(&default), cell(key.doc))
 }
+
+/// firstclick.toml(5), of this day.
+#[must_use]
+pub fn man(released: &str) -> String {
+    let mut roff = Roff::new();
+    roff.control("TH", ["firstclick.toml", "5", released, concat!("firstclick ", env!("CARGO_PKG_VERSION")), "firstclick"]);
+    roff.control("SH", ["NAME"]).text([roman("firstclick.toml - configuration of the hop in front of the link scanner")]);
+    roff.control("SH", ["SYNOPSIS"]).text([bold("/etc/firstclick/firstclick.toml")]);
+    roff.control("SH", ["DESCRIPTION"]).text([roman(DESCRIPTION)]);
+    for section in SECTIONS {
+        let title = if section.path.is_empty() { "TOP LEVEL".to_owned() } else { format!("[{}]", section.path) };
+        roff.control("SH", [title.as_str()]).text([roman(section.doc)]);
+        for key in keys::of_section(section.path) {
+            roff.control("TP", []).text([bold(key.name()), roman(" = "), italic(key.kind.expects())]).text([roman(doc(key))]);
+            let (says, value) = match key.preset {
+                Preset::Default(text) => ("Default: ", text),
+                Preset::Unset(text) => ("Nothing by default; as in ", text),
+                Preset::Required(text) => ("Must be written, as in ", text),
+            };
+            roff.control("br", []).text([roman(says), bold(value)]);
+        }
+    }
+    roff.control("SH", ["FILES"]).control("TP", []).text([bold("allow.d/*.toml")]).text([roman(ALLOW_FILES)]);
+    roff.control("SH", ["SEE ALSO"]).text([bold("firstclick"), roman("(1), "), bold("firstclick-check"), roman("(1)")]);
+    roff.render()
+}
+
+const DESCRIPTION: &str = "TOML. A change takes effect within seconds, unless a key says that it needs a restart; a file with a mistake changes nothing, \
+and firstclick check says what is wrong with it. Files and folders are relative to the folder of this file. Each key can be given by the \
+environment, too: FIRSTCLICK_ and its name in capitals, with two underscores for each dot and commas in a list, as in \
+FIRSTCLICK_SMTP__NEXT_HOP=scanner.corp.example:25.";
+
+const ALLOW_FILES: &str =
+    "the allowlist, where allow names this folder: a file for each sender. docs/allowlist.md says how they are written.";
 
 #[cfg(test)]
 mod tests {

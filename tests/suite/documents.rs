@@ -10,7 +10,7 @@ use firstclick::{cli::Cli, settings::keys::KEYS};
 fn documents() -> Vec<(String, String)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let mut paths = vec![root.join("README.md"), root.join("CONTRIBUTING.md"), root.join("config/firstclick.toml")];
-    for folder in ["docs", "deploy/systemd", "deploy/postfix", "deploy/sendmail", "deploy/container"] {
+    for folder in ["docs", "deploy/systemd", "deploy/postfix", "deploy/sendmail", "deploy/exim", "deploy/rspamd", "deploy/container"] {
         paths.extend(fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
     }
     paths.sort();
@@ -24,7 +24,7 @@ fn documents() -> Vec<(String, String)> {
 }
 
 /// The words of a command line, as a shell splits them; none where it does more than name a program and its arguments.
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for letter in line.chars() {
         match (quote, letter) {

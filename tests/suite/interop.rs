@@ -5,15 +5,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use firstclick::{
-    identity::Network,
-    testbed::{Signer, Zone},
-    tls::ClientTls,
-};
+use firstclick::{identity::Network, tls::ClientTls};
 
 use crate::hop::{Sink, certificate::Authority, hop, needs, poll, programs::Program, stuffed};
 
-fn loopback() -> Vec<Network> {
+pub(crate) fn loopback() -> Vec<Network> {
     vec![Network::parse("127.0.0.0/8").unwrap()]
 }
 
@@ -181,41 +177,6 @@ async fn dsn_and_smtputf8_end_to_end() {
         assert!(mail.to[0].contains(word), "{}", mail.to[0]);
     }
     assert!(mail.data.ends_with("Subject: grüß\r\n\r\nüöä\r\n".as_bytes()) || String::from_utf8_lossy(&mail.data).contains("üöä\r\n"));
-}
-
-/// deploy/postfix as it is shipped: a signed reset mail from an allowlisted sender comes in from outside and is tagged, and
-/// the client that SPF and the audit see is the one that spoke to Postfix.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_shipped_postfix_lines_work() {
-    let shipped =
-        |name: &str| std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/postfix").join(name)).unwrap();
-    let zone = Zone::serve().await.unwrap();
-    let vendor = Signer::publish(&zone, "vendor.test").unwrap();
-    let sink = Sink::start().await;
-    let hop = hop()
-        .allow("vendor", crate::hop::VENDOR)
-        .asking(&zone)
-        .next_hop(&sink)
-        .tracing()
-        .with(|config| config.trusted_upstreams = loopback())
-        .start()
-        .await;
-    let main = shipped("main.cf");
-    assert!(main.contains("[127.0.0.1]:2525"));
-    let main = main.replace("[127.0.0.1]:2525", &format!("[127.0.0.1]:{}", hop.address.port()));
-    // Whatever does not go to the hop would go nowhere.
-    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-    let Some(postfix) = Program::postfix_with(nowhere, &main, &shipped("master.cf")).await else { return };
-    let mut client = crate::hop::Client::from([127, 0, 0, 77], postfix.address).await.unwrap();
-    client.greet().await;
-    let mail = vendor.sign(&crate::hop::reset_mail()).unwrap();
-    assert!(client.send("<bounce@vendor.test>", &["<bob@corp.example>"], mail.as_bytes()).await.starts_with("250"));
-    let arrived = sink.mail(1).await.data;
-    assert!(crate::hop::is_tagged(&arrived), "{}", hop.record(1).await);
-    assert!(arrived.ends_with(mail.as_bytes()), "Postfix and the hop left the mail's octets as they came");
-    let record = hop.record(1).await;
-    assert_eq!(record["client"], "127.0.0.77", "XFORWARD: {record}");
-    assert_eq!(record["upstream"], "127.0.0.1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

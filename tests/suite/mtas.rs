@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     fs,
-    path::Path,
     process::Command,
     sync::{
         Arc,
@@ -28,10 +27,8 @@ async fn postfix_with_our_milter() {
     let (hop, signer, _zone) = vendor().await;
     let address = hop.milter().await;
     let sink = Sink::start().await;
-    let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/postfix/milter.cf")).unwrap();
-    let lines = shipped.replace("\nsmtpd_milters = inet:127.0.0.1:8891\n", &format!("\nsmtpd_milters = inet:{address}\n"));
-    assert_ne!(lines, shipped);
-    let Some(postfix) = Program::postfix(sink.address, &lines).await else { return };
+    let Some(postfix) = Program::postfix(sink.address, "").await else { return };
+    postfix.postfix_admin(&format!("MILTER=inet:{address} deploy/postfix/add-milter"));
     let plain_sink = Sink::start().await;
     let Some(plain) = Program::postfix(plain_sink.address, "").await else { return };
     let reset = signer.sign(&reset_mail()).unwrap();

@@ -72,6 +72,24 @@ impl Program {
         ["log", "maillog", "mainlog"].iter().filter_map(|name| fs::read_to_string(self.folder.path().join(name)).ok()).collect()
     }
 
+    /// What stands in a file of its folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs what an admin types to change this Postfix; `postfix` and `postconf` are its own then.
+    pub(crate) fn postfix_admin(&self, shell: &str) -> String {
+        let output = Command::new("sh")
+            .args(["-ec", shell])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("MAIL_CONFIG", self.folder.path().join("etc"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{shell}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Postfix that sends everything on to `onward`; `no@d.test` it refuses.
     pub(crate) async fn postfix(onward: SocketAddr, more: &str) -> Option<Self> {
         Self::postfix_with(onward, more, "").await
@@ -126,6 +144,15 @@ impl Program {
     }
 
     pub(crate) async fn exim(onward: SocketAddr) -> Option<Self> {
+        let onward = format!(
+            "onward:\n  driver = smtp\n  user = nobody\n  port = {}\n  allow_localhost = true\n  hosts_try_fastopen =\n",
+            onward.port()
+        );
+        Self::exim_with("onward:\n  driver = manualroute\n  route_list = * 127.0.0.1\n  transport = onward\n  self = send\n", &onward).await
+    }
+
+    /// The same with these routers and transports.
+    pub(crate) async fn exim_with(routers: &str, transports: &str) -> Option<Self> {
         let binary = laid_out("exim4-daemon-light/usr/sbin/exim4")?;
         if !is_root() {
             return None;
@@ -140,10 +167,8 @@ impl Program {
                  log_file_path = {here}/%slog\nexim_user = root\nexim_group = root\nnever_users =\ntls_advertise_hosts =\nsmtputf8_advertise_hosts = *\n\
                  dsn_advertise_hosts = *\nacl_smtp_rcpt = rcpt\nacl_smtp_data = all\nacl_smtp_mail = all\n\
                  begin acl\nrcpt:\n  deny local_parts = no\n       message = no such user\n  accept\nall:\n  accept\n\
-                 begin routers\nonward:\n  driver = manualroute\n  route_list = * 127.0.0.1\n  transport = onward\n  self = send\n\
-                 begin transports\nonward:\n  driver = smtp\n  user = nobody\n  port = {}\n  allow_localhost = true\n  hosts_try_fastopen =\nbegin retry\n* * F,1h,1s\n",
+                 begin routers\n{routers}begin transports\n{transports}begin retry\n* * F,1h,1s\n",
                 binary.display(),
-                onward.port()
             ),
         )
         .unwrap();
@@ -180,6 +205,12 @@ impl Program {
 
     /// Sendmail that asks a milter, and then sends everything on.
     pub(crate) async fn sendmail(onward: SocketAddr, milter: SocketAddr) -> Option<Self> {
+        let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/sendmail/firstclick.mc")).unwrap();
+        Self::sendmail_with(onward, &shipped.replace("inet:8891@127.0.0.1", &format!("inet:{}@127.0.0.1", milter.port()))).await
+    }
+
+    /// Sendmail with these lines in sendmail.mc that sends on all that they say nothing about.
+    pub(crate) async fn sendmail_with(onward: SocketAddr, more: &str) -> Option<Self> {
         let binary = laid_out("sendmail-bin/usr/libexec/sendmail/sendmail")?;
         let macros = laid_out("sendmail-cf/usr/share/sendmail/cf")?;
         needs("m4")?;
@@ -188,15 +219,13 @@ impl Program {
         }
         let (folder, port) = (TempDir::new().unwrap(), free_port());
         let here = folder.path().display();
-        let shipped = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/sendmail/firstclick.mc")).unwrap();
-        let shipped = shipped.replace("inet:8891@127.0.0.1", &format!("inet:{}@127.0.0.1", milter.port()));
         let source = format!(
             "divert(0)dnl\nOSTYPE(`linux')dnl\ndefine(`confDOMAIN_NAME', `sendmail.test')dnl\ndefine(`QUEUE_DIR', `{here}/queue')dnl\n\
              define(`confPID_FILE', `{here}/pid')dnl\ndefine(`confRUN_AS_USER', `root')dnl\ndefine(`confDELIVERY_MODE', `background')dnl\n\
              define(`ALIAS_FILE', `')dnl\nFEATURE(`nocanonify')dnl\nFEATURE(`promiscuous_relay')dnl\nFEATURE(`accept_unqualified_senders')dnl\n\
              FEATURE(`accept_unresolvable_domains')dnl\nFEATURE(`no_default_msa')dnl\ndefine(`SMART_HOST', `relay:[127.0.0.1]')dnl\n\
              define(`RELAY_MAILER_ARGS', `TCP $h {}')dnl\nDAEMON_OPTIONS(`Family=inet, Name=MTA, Addr=127.0.0.1, Port={port}')dnl\n\
-             {shipped}MAILER(`smtp')dnl\n",
+             {more}MAILER(`smtp')dnl\n",
             onward.port()
         );
         fs::create_dir(folder.path().join("queue")).unwrap();
@@ -214,6 +243,47 @@ impl Program {
         let mut command = Command::new("unshare");
         command.args(["--uts", "sh", "-c", r#"hostname sendmail.test && exec "$1" -bD -C "$2""#, "sh"]);
         Some(Self::start("sendmail", port, folder, command.arg(binary).arg(config)).await)
+    }
+
+    /// Debian's rspamd, as a milter that adds its results, with further files in local.d.
+    pub(crate) async fn rspamd(local: &[(&str, &str)]) -> Option<Self> {
+        needs("rspamd")?;
+        if !is_root() {
+            return None;
+        }
+        let (folder, port) = (TempDir::new().unwrap(), free_port());
+        let here = folder.path().display();
+        fs::create_dir(folder.path().join("local.d")).unwrap();
+        let own = [
+            (
+                "worker-proxy.inc",
+                format!("bind_socket = \"127.0.0.1:{port}\";\nupstream \"local\" {{ default = yes; self_scan = yes; }}\n"),
+            ),
+            ("worker-normal.inc", "enabled = false;\n".into()),
+            ("worker-controller.inc", "enabled = false;\n".into()),
+            ("worker-fuzzy.inc", "enabled = false;\n".into()),
+            // Nobody is asked outside of this machine.
+            ("rbl.conf", "enabled = false;\n".into()),
+            ("fuzzy_check.conf", "enabled = false;\n".into()),
+            (
+                "options.inc",
+                format!(
+                    "dns {{ nameserver = [\"127.0.0.1:1\"]; timeout = 0.1s; retransmits = 1; }}\ncontrol_socket = \"{here}/control mode=0600\";\nurl_tld = \"{here}/suffixes\";\n"
+                ),
+            ),
+            ("logging.inc", "type = \"console\";\nlevel = \"info\";\n".into()),
+            ("milter_headers.conf", "use = [\"x-spamd-bar\"];\nskip_local = false;\n".into()),
+        ];
+        fs::write(folder.path().join("suffixes"), "test\nexample\n").unwrap();
+        for (name, text) in own.iter().map(|(name, text)| (*name, text.as_str())).chain(local.iter().copied()) {
+            fs::write(folder.path().join("local.d").join(name), text).unwrap();
+        }
+        let mut command = Command::new("rspamd");
+        command.args(["-f", "-i", "-c", "/etc/rspamd/rspamd.conf"]);
+        for place in ["LOCAL_CONFDIR", "DBDIR", "RUNDIR", "LOGDIR"] {
+            command.arg(format!("--var={place}={here}"));
+        }
+        Some(Self::start("rspamd", port, folder, &mut command).await)
     }
 
     pub(crate) async fn haraka(onward: SocketAddr) -> Option<Self> {

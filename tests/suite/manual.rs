@@ -1,0 +1,122 @@
+//! Help, man pages and completions: what an admin reads before he asks anybody.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use clap::{CommandFactory as _, Parser as _};
+use firstclick::{
+    cli::{Cli, DEFAULT_CONFIG},
+    settings::keys::KEYS,
+};
+use tempfile::TempDir;
+
+use crate::{documents::words, hop::needs};
+
+/// Every command with all its words, as in `firstclick audit find`.
+fn commands() -> Vec<clap::Command> {
+    fn of(command: &clap::Command, found: &mut Vec<clap::Command>) {
+        found.push(command.clone());
+        command.get_subcommands().for_each(|command| of(command, found));
+    }
+    let mut all = Cli::command().disable_help_subcommand(true);
+    all.build();
+    let mut found = Vec::new();
+    of(&all, &mut found);
+    found
+}
+
+#[test]
+fn the_help_of_every_command_has_examples_exit_codes_and_the_configurations_place() {
+    let commands = commands();
+    assert!(commands.len() > 15);
+    for mut command in commands {
+        let name = command.get_bin_name().unwrap_or_else(|| command.get_name()).to_owned();
+        for help in [command.render_long_help().to_string(), command.render_help().to_string()] {
+            for wanted in ["Example", "\nExit codes: 0 ", DEFAULT_CONFIG] {
+                assert!(help.contains(wanted), "{name} --help: no {wanted:?}\n{help}");
+            }
+            for argument in command.get_arguments().filter(|argument| argument.get_num_args().is_some_and(|number| number.takes_values())) {
+                for value in argument.get_possible_values() {
+                    assert!(help.contains(value.get_name()), "{name} --help: {argument}: no {:?}\n{help}", value.get_name());
+                }
+            }
+        }
+        let below = command.get_after_help().unwrap().to_string();
+        let examples: Vec<&str> = below.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+        assert!(!examples.is_empty(), "{name}");
+        for example in examples {
+            let ours = example.rsplit(" | ").find(|part| part.starts_with("firstclick ")).unwrap_or_else(|| panic!("{name}: {example}"));
+            Cli::try_parse_from(words(ours)).unwrap_or_else(|error| panic!("{name}: {example}\n{error}"));
+        }
+    }
+}
+
+/// What `firstclick manual` writes.
+fn manual() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_firstclick")).arg("manual").arg(folder.path()).status().unwrap();
+    assert!(status.success());
+    folder
+}
+
+fn pages(folder: &Path) -> Vec<PathBuf> {
+    let sections = ["share/man/man1", "share/man/man5"].map(|section| fs::read_dir(folder.join(section)).unwrap());
+    sections.into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn every_command_and_every_key_has_its_place_in_the_man_pages() {
+    let folder = manual();
+    let names: BTreeSet<String> = pages(folder.path()).iter().map(|page| page.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    let wanted = commands().iter().map(|command| format!("{}.1", command.get_display_name().unwrap_or("firstclick"))).collect();
+    assert_eq!(names, BTreeSet::from_iter(["firstclick.toml.5".to_owned()]).union(&wanted).cloned().collect());
+    for page in pages(folder.path()).iter().filter(|page| page.extension().unwrap() == "1") {
+        let text = fs::read_to_string(page).unwrap();
+        for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "EXIT STATUS", "FILES", "SEE ALSO"] {
+            assert!(text.contains(section), "{}: {section}", page.display());
+        }
+    }
+    let text = fs::read_to_string(folder.path().join("share/man/man5/firstclick.toml.5")).unwrap();
+    for key in KEYS {
+        assert!(text.contains(&format!("\n\\fB{}\\fR = ", key.name())), "{}", key.path);
+    }
+}
+
+#[test]
+fn man_and_mandoc_have_nothing_to_say_about_the_man_pages() {
+    if needs("man").is_none() || needs("mandoc").is_none() {
+        return;
+    }
+    let folder = manual();
+    for page in pages(folder.path()) {
+        let shown = Command::new("man").args(["--warnings", "--local-file", "--ascii"]).arg(&page).env("MANWIDTH", "100").output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&shown.stderr), "", "{}", page.display());
+        assert!(shown.status.success() && shown.stdout.len() > 300, "{}", page.display());
+        let checked = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output().unwrap();
+        let said = String::from_utf8_lossy(&checked.stdout);
+        // clap_mangen leaves more room around possible values than mandoc likes.
+        let said: Vec<&str> = said.lines().filter(|line| !line.contains("skipping paragraph macro: br ")).collect();
+        assert!(said.is_empty(), "{}", said.join("\n"));
+    }
+}
+
+#[test]
+fn bash_completes_commands_and_options() {
+    let folder = manual();
+    let script = folder.path().join("share/bash-completion/completions/firstclick");
+    for (typed, wanted) in
+        [("firstclick au", "audit"), ("firstclick audit find --dec", "--decision"), ("firstclick audit find --decision n", "near_miss")]
+    {
+        let typed: Vec<&str> = typed.split(' ').collect();
+        let run = r#". "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _firstclick firstclick "${!#}" "${COMP_WORDS[COMP_CWORD - 1]}"; echo "${COMPREPLY[@]}""#;
+        let said = Command::new("bash").args(["-c", run, "bash"]).arg(&script).args(&typed).output().unwrap();
+        assert!(String::from_utf8_lossy(&said.stdout).split_whitespace().any(|word| word == wanted), "{typed:?}: {said:?}");
+    }
+    for other in ["share/zsh/site-functions/_firstclick", "share/fish/vendor_completions.d/firstclick.fish"] {
+        assert!(fs::read_to_string(folder.path().join(other)).unwrap().contains("near_miss"), "{other}");
+    }
+}
