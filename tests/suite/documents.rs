@@ -6,12 +6,15 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use clap::Parser as _;
 use firstclick::{cli::Cli, settings::keys::KEYS};
 
+use crate::hop::process::Folder;
+
 /// README.md, docs/*.md and what stands in deploy/, each with its text.
 fn documents() -> Vec<(String, String)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = vec![root.join("README.md"), root.join("CONTRIBUTING.md"), root.join("config/firstclick.toml")];
+    let mut paths: Vec<_> =
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "config/firstclick.toml"].map(|name| root.join(name)).into();
     for folder in ["docs", "deploy/systemd", "deploy/postfix", "deploy/sendmail", "deploy/exim", "deploy/rspamd", "deploy/container"] {
-        paths.extend(fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+        paths.extend(fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()));
     }
     paths.sort();
     let read = |path: PathBuf| {
@@ -120,6 +123,123 @@ fn every_key_in_the_documents_is_one_that_firstclick_toml_has() {
     }
     assert!(seen > 10, "{seen}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Every block of TOML in a document, with the document's name.
+fn toml_blocks() -> Vec<(String, String)> {
+    let of = |(name, text): (String, String)| {
+        let blocks: Vec<_> =
+            text.split("```toml\n").skip(1).filter_map(|rest| Some((name.clone(), rest.split("```").next()?.to_owned()))).collect();
+        blocks
+    };
+    documents().into_iter().filter(|(name, _)| name.ends_with(".md")).flat_map(of).collect()
+}
+
+/// Every block of TOML is taken by `check`: what is of firstclick.toml in the place of those sections, what is an entry as a file of the
+/// allowlist. Only files that it names may be missing.
+#[test]
+fn every_configuration_in_the_documents_is_one_that_check_takes() {
+    let base: toml::Table = "mode = \"observe\"\nallow = \"allow.d\"\n[smtp]\nlisten = [\"127.0.0.1:2525\"]\nnext_hop = \"127.0.0.1:2526\"\nhostname = \"hop.test\"\n[tag]\ntoken_file = \"tag.token\"\nkey_file = \"tag.key\"\n[audit]\ndirectory = \"audit\"\n".parse().unwrap();
+    let sections: BTreeSet<&str> = KEYS.iter().map(|key| key.path.split('.').next().unwrap()).collect();
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for (name, block) in toml_blocks() {
+        let written: toml::Table = block.parse().unwrap_or_else(|error| panic!("{name}: {error}\n{block}"));
+        let folder = Folder::new("", "");
+        let (mut config, mut entry) = (base.clone(), toml::Table::new());
+        for (key, value) in written {
+            match (sections.contains(key.as_str()), value, config.get_mut(&key)) {
+                (true, toml::Value::Table(new), Some(toml::Value::Table(old))) => old.extend(new),
+                (true, value, _) => drop(config.insert(key, value)),
+                (false, value, _) => drop(entry.insert(key, value)),
+            }
+        }
+        // Where a piece of an entry stands there, the rest is the least that an entry needs.
+        if !entry.is_empty() && !["from", "sender", "product"].iter().any(|key| entry.contains_key(*key)) {
+            entry.insert("from".into(), vec!["no-reply@acme.example"].into());
+        }
+        if !entry.is_empty() && !["sender", "product", "action"].iter().any(|key| entry.contains_key(*key)) {
+            entry.insert("action".into(), "tag".into());
+        }
+        let is_named = entry.contains_key("sender") || entry.contains_key("product") || entry.contains_key("decide_by");
+        if !entry.is_empty() && !is_named && !entry.contains_key("links") {
+            entry.insert("links".into(), toml::Table::from_iter([("invite".into(), vec!["acme.example/join/{token}"].into())]).into());
+        }
+        fs::write(folder.path("firstclick.toml"), toml::to_string(&config).unwrap()).unwrap();
+        if !entry.is_empty() {
+            fs::write(folder.path("allow.d/it.toml"), toml::to_string(&entry).unwrap()).unwrap();
+        }
+        let (said, complained, _) = folder.command(&["check", "--json"]);
+        let answer: serde_json::Value =
+            serde_json::from_str(&said).unwrap_or_else(|error| panic!("{name}: {error}: {said}{complained}\n{block}"));
+        let mistakes = answer["mistakes"].as_array().unwrap().iter().map(|mistake| mistake["text"].as_str().unwrap());
+        let real: Vec<&str> = mistakes
+            .filter(|text| !["cannot be read", "is not there", "that this system has"].iter().any(|missing| text.contains(missing)))
+            .collect();
+        if !real.is_empty() {
+            wrong.push(format!("{name}: {}\n{block}", real.join("; ")));
+        }
+        seen += 1;
+    }
+    assert!(seen > 12, "{seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Where a document links to: a file, or a heading of one.
+fn links(text: &str) -> Vec<String> {
+    let mut in_block = false;
+    let prose: String = text
+        .lines()
+        .filter(|line| {
+            let is_fence = line.trim_start().starts_with("```");
+            in_block ^= is_fence;
+            !in_block && !is_fence
+        })
+        .map(|line| line.split('`').step_by(2).collect::<Vec<_>>().join("x") + "\n")
+        .collect();
+    prose.split("](").skip(1).filter_map(|rest| Some(rest.split(')').next()?.to_owned())).collect()
+}
+
+/// The names by which headings are linked to, as GitHub and mdBook make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let heading = |line: &str| line.starts_with('#').then(|| line.trim_start_matches('#').trim().to_lowercase());
+    let name = |heading: String| {
+        let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
+        kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+    };
+    text.lines().filter_map(heading).map(name).collect()
+}
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for (name, text) in documents().into_iter().filter(|(name, _)| name.ends_with(".md")) {
+        for link in links(&text).into_iter().filter(|link| !link.starts_with("http")) {
+            seen += 1;
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let file = if path.is_empty() { root.join(&name) } else { root.join(&name).parent().unwrap().join(path) };
+            let is_there = file.exists() && (anchor.is_empty() || anchors(&fs::read_to_string(&file).unwrap()).contains(anchor));
+            if !is_there {
+                wrong.push(format!("{name}: {link}"));
+            }
+        }
+    }
+    assert!(seen > 100, "{seen}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// docs/SUMMARY.md is the book's table of contents: each page stands in it, once.
+#[test]
+fn every_document_is_a_chapter_of_the_book() {
+    let summary = documents().into_iter().find(|(name, _)| name == "docs/SUMMARY.md").unwrap().1;
+    let mut chapters: Vec<String> = links(&summary)
+        .into_iter()
+        .map(|link| if let Some(above) = link.strip_prefix("../") { above.to_owned() } else { format!("docs/{link}") })
+        .collect();
+    chapters.sort();
+    let pages: Vec<String> =
+        documents().into_iter().map(|(name, _)| name).filter(|name| name.ends_with(".md") && name != "docs/SUMMARY.md").collect();
+    assert_eq!(chapters, pages);
 }
 
 /// docs/operations.md has a row for each line of `/readyz`, and none for another.

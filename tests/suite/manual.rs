@@ -9,7 +9,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser as _};
 use firstclick::{
-    cli::{Cli, DEFAULT_CONFIG},
+    cli::{Cli, DEFAULT_CONFIG, RELEASED},
     settings::keys::KEYS,
 };
 use tempfile::TempDir;
@@ -119,4 +119,11 @@ fn bash_completes_commands_and_options() {
     for other in ["share/zsh/site-functions/_firstclick", "share/fish/vendor_completions.d/firstclick.fish"] {
         assert!(fs::read_to_string(folder.path().join(other)).unwrap().contains("near_miss"), "{other}");
     }
+}
+
+#[test]
+fn the_changelog_begins_with_this_version() {
+    let changes = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("CHANGELOG.md")).unwrap();
+    let newest = changes.lines().find(|line| line.starts_with("## ") && *line != "## Unreleased");
+    assert_eq!(newest, Some(format!("## {} ({RELEASED})", env!("CARGO_PKG_VERSION")).as_str()));
 }
