@@ -26,6 +26,11 @@ fn documents() -> Vec<(String, String)> {
     paths.into_iter().map(read).collect()
 }
 
+/// Whether it is prose.
+fn is_page(name: &str) -> bool {
+    PathBuf::from(name).extension().is_some_and(|end| end == "md")
+}
+
 /// The words of a command line, as a shell splits them; none where it does more than name a program and its arguments.
 pub(crate) fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
@@ -132,7 +137,7 @@ fn toml_blocks() -> Vec<(String, String)> {
             text.split("```toml\n").skip(1).filter_map(|rest| Some((name.clone(), rest.split("```").next()?.to_owned()))).collect();
         blocks
     };
-    documents().into_iter().filter(|(name, _)| name.ends_with(".md")).flat_map(of).collect()
+    documents().into_iter().filter(|(name, _)| is_page(name)).flat_map(of).collect()
 }
 
 /// Every block of TOML is taken by `check`: what is of firstclick.toml in the place of those sections, what is an entry as a file of the
@@ -213,7 +218,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 fn every_link_in_the_documents_leads_somewhere() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let (mut seen, mut wrong) = (0, Vec::new());
-    for (name, text) in documents().into_iter().filter(|(name, _)| name.ends_with(".md")) {
+    for (name, text) in documents().into_iter().filter(|(name, _)| is_page(name)) {
         for link in links(&text).into_iter().filter(|link| !link.starts_with("http")) {
             seen += 1;
             let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
@@ -238,7 +243,7 @@ fn every_document_is_a_chapter_of_the_book() {
         .collect();
     chapters.sort();
     let pages: Vec<String> =
-        documents().into_iter().map(|(name, _)| name).filter(|name| name.ends_with(".md") && name != "docs/SUMMARY.md").collect();
+        documents().into_iter().map(|(name, _)| name).filter(|name| is_page(name) && name != "docs/SUMMARY.md").collect();
     assert_eq!(chapters, pages);
 }
 
