@@ -32,7 +32,17 @@ pub const RELEASED: &str = "2026-11-26";
 pub enum Command {
     /// Run the service that the configuration describes
     #[command(after_help = help::RUN)]
-    Run,
+    Run {
+        /// First make tag.token and tag.key in this folder, where they are not there: for a container, which has no shell
+        #[arg(long, value_name = "DIR")]
+        make_keys: Option<PathBuf>,
+    },
+    /// Ask the running service whether it takes mails: exit 0, or 1 and why not
+    ///
+    /// For health checks and monitoring. Where the configuration has an admin page its /readyz is asked, else whether all listeners answer;
+    /// `proxies` of [smtp] must not name this machine then.
+    #[command(after_help = help::HEALTH)]
+    Health,
     /// Validate the configuration and every allowlist file, and say what each entry lets through
     ///
     /// Exit 0: it can run; there may be advice. 1: --strict, and there are dangers or warnings. 2: mistakes. Root is told too what the
@@ -76,6 +86,12 @@ pub enum Command {
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
+    /// Convert files of an earlier version: a copy beside each, and what is different; nothing is changed in place
+    ///
+    /// It reads the configuration and its folder of entries, and writes FILE.converted where FILE has something to convert. Exit 0: all is
+    /// converted, or nothing was to be; 1: something is left to a person, which it names.
+    #[command(after_help = help::MIGRATE)]
+    Migrate,
     /// Show the product at work, all on this machine
     #[command(after_help = help::DEMO)]
     Demo {
@@ -414,7 +430,7 @@ pub struct Keygen {
 }
 
 /// The steps of a token's rotation; one at a time.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Rotation {
     /// Add a token that no mail carries yet, so that the scanner's rule can learn it (`setup` prints it)
     #[arg(long, requires_all = ["token", "out"], group = "step")]

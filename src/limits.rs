@@ -421,3 +421,8 @@ pub const EXPORT: u64 = 32 << 20;
 
 /// Files that `setup --check` reads: a folder of configuration has some dozens.
 pub const EXPORTS: usize = 500;
+
+/// How long `health` waits for each answer: less than the 30 seconds of Docker's and the interval of most monitors.
+pub const HEALTH: Duration = Duration::from_secs(5);
+/// Octets of a greeting that `health` reads: a reply line has 512 at most.
+pub const GREETING: u64 = 512;

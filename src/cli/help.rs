@@ -15,6 +15,16 @@ Example:
 Exit codes: 0 ended by TERM or INT, mails in flight done; 2 a person must mend something; 75 trying again later may help.
 HUP has every file read again, as a change of one does.";
 
+pub(super) const HEALTH: &str = "\
+Example:
+  firstclick health || echo \"firstclick takes no mails\"
+Exit codes: 0 it takes mails; 1 it does not, or does not answer within 5 seconds.";
+
+pub(super) const MIGRATE: &str = "\
+Example:
+  firstclick migrate
+Exit codes: 0 all is converted, or nothing was to be; 1 something is left to a person, and is named; 2 the configuration cannot be read.";
+
 pub(super) const CHECK: &str = "\
 Examples:
   firstclick check

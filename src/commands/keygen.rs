@@ -13,7 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{Answer, printable};
 use crate::{
-    cli::Keygen,
+    cli::{Keygen, Rotation},
     edit::{
         tag::Key,
         token::{Token, TokenFile},
@@ -48,6 +48,17 @@ pub(super) fn keygen(arguments: &Keygen) -> anyhow::Result<Answer> {
     let readers = fs::metadata(&target).ok().filter(|_| is_new).map(|about| readers(about.gid())).unwrap_or_default();
     writeln!(out, "{}: {told}{readers}", printable(&path.display().to_string()))?;
     Ok(Answer::Yes)
+}
+
+/// Makes the token and the key of a hop in a folder, where they are not there.
+pub(super) fn make_missing(folder: &Path) -> anyhow::Result<()> {
+    for (name, token) in [("tag.token", true), ("tag.key", false)] {
+        let out = folder.join(name);
+        if !out.exists() {
+            keygen(&Keygen { token, out: Some(out), step: Rotation::default(), now: false })?;
+        }
+    }
+    Ok(())
 }
 
 /// The folder of a file.
@@ -145,7 +156,7 @@ fn on_top(old: &str, fresh: &str) -> anyhow::Result<(String, String)> {
 
 /// Puts a new file in the place of another in one step, so that no reader sees half of it. It keeps its owner and who may read
 /// it; a new one only its owner may read, and the group of its folder, which in /etc/firstclick is the service's.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let folder = folder(path);
     let mut file = tempfile::Builder::new().prefix(".firstclick-").tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;

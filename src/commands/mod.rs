@@ -9,9 +9,11 @@ mod digest;
 mod draft;
 mod explain;
 mod explained;
+mod health;
 mod keygen;
 mod mails;
 mod manual;
+mod migrate;
 mod policy;
 mod reload;
 mod run;
@@ -57,9 +59,11 @@ enum Answer {
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let config = Config(cli.config);
-    let runs = matches!(cli.command, Command::Run);
+    let runs = matches!(cli.command, Command::Run { .. });
     let outcome = match cli.command {
-        Command::Run => run::run(&config),
+        Command::Run { make_keys } => make_keys.map_or(Ok(()), |folder| keygen::make_missing(&folder)).and_then(|()| run::run(&config)),
+        Command::Health => health::health(&config),
+        Command::Migrate => migrate::migrate(&config),
         Command::Check(how) => check::check(&config, &how),
         Command::Explain(arguments) => explain::explain(&config, &arguments),
         Command::Ask(arguments) => ask::ask(&config, &arguments),

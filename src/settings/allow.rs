@@ -436,17 +436,19 @@ fn whole_names(tenants: &[Found<String>], all: &Written, problems: &mut Problems
 }
 
 /// Keys of the first edition, each with what to write instead.
+pub(super) const OLD_KEYS: [(&str, &str); 2] = [
+    (
+        "expanded_recipients",
+        "this key is gone; where lists and aliases lead to is said once, in firstclick.toml: [readers] with domains and aliases. For a sender that writes to lists, lists = true",
+    ),
+    (
+        "unsigned_content_type",
+        "this key is gone; a signature that leaves MIME fields out is taken where the signed body agrees with them. Take the line out",
+    ),
+];
+
 fn old_keys(root: &mut Section<'_, '_>, problems: &mut Problems) {
-    for (key, instead) in [
-        (
-            "expanded_recipients",
-            "this key is gone; where lists and aliases lead to is said once, in firstclick.toml: [readers] with domains and aliases. For a sender that writes to lists, lists = true",
-        ),
-        (
-            "unsigned_content_type",
-            "this key is gone; a signature that leaves MIME fields out is taken where the signed body agrees with them. Take the line out",
-        ),
-    ] {
+    for (key, instead) in OLD_KEYS {
         root.gone(key, instead, problems);
     }
 }

@@ -22,6 +22,7 @@ pub mod lint;
 mod listeners;
 mod log;
 mod mail;
+pub mod migration;
 mod milter;
 #[cfg(test)]
 mod mistake_tests;

@@ -48,6 +48,7 @@ mod milter;
 mod mtas;
 mod mutations;
 mod outcomes;
+mod packages;
 mod policy_records;
 mod pool;
 mod properties;

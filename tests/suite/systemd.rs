@@ -1,4 +1,4 @@
-//! The units under a systemd that was booted for it, in an overlay of this machine's root that vanishes with it.
+//! Units and packages under a systemd that was booted for them, in an overlay of a root that vanishes with it.
 
 use std::{
     fs,
@@ -20,23 +20,27 @@ fn remove_groups(folder: &Path) {
     let _ = fs::remove_dir(folder);
 }
 
-/// What the steps said, or none where no machine can be booted here.
-fn booted() -> Option<String> {
+/// What the steps said on a machine that was booted from this root, or none where no machine can be booted here. `prepare` puts into the
+/// folder that is the machine's /out what the steps need.
+pub(crate) fn booted(base: &Path, steps: &str, prepare: impl FnOnce(&Path)) -> Option<String> {
     needs("systemd-nspawn")?;
     if !rustix::process::geteuid().is_root() {
         missing("root, to boot a machine by systemd-nspawn");
         return None;
     }
     let room = tempfile::TempDir::new().unwrap();
-    let name = format!("firstclick-{}", std::process::id());
+    let name = format!("firstclick-{}-{steps}", std::process::id());
+    fs::create_dir(room.path().join("out")).unwrap();
+    prepare(&room.path().join("out"));
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let log = fs::File::create(room.path().join("log")).unwrap();
     let mut machine = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "bash"])
         .arg(here.join("tests/tools/systemd-boot.sh"))
+        .arg(base)
         .arg(fs::canonicalize(program()).unwrap())
         .arg(here)
-        .arg(here.join("tests/tools/systemd-steps.sh"))
+        .arg(here.join(format!("tests/tools/{steps}-steps.sh")))
         .arg(room.path())
         .arg(&name)
         .stdin(Stdio::null())
@@ -71,12 +75,12 @@ fn booted() -> Option<String> {
 
 #[test]
 fn the_units_under_a_booted_systemd() {
-    let Some(said) = booted() else { return };
+    let Some(said) = booted(Path::new("/"), "systemd", |_| ()) else { return };
     for words in [
-        // The README's first deployment, by its own commands.
-        "readme: 0 active",
-        "readme: check 0 root:firstclick:640",
-        "readme: tail 0",
+        // The installation from source, by the documentation's own commands.
+        "source: 0 active",
+        "source: check 0 root:firstclick:640",
+        "source: tail 0",
         // The units are what systemd understands.
         "verify 0",
         // A package is installed before it is configured: `systemctl start` returns, and the status says what is missing.

@@ -1,14 +1,14 @@
 #!/bin/bash
-# systemd-boot.sh PROGRAM PROJECT STEPS ROOM NAME: boots an overlay of / and runs STEPS in it, whose /out is ROOM/out and whose /src is
-# the project, with PROGRAM as it was built by the README's command. Every mount is
+# systemd-boot.sh BASE PROGRAM PROJECT STEPS ROOM NAME: boots an overlay of BASE and runs STEPS in it, whose /out is ROOM/out and whose
+# /src is the project, with PROGRAM as it was built by the README's command. Every mount is
 # in a namespace of its own (run it by `unshare --mount`), every process in the control group NAME. Exit code 77: it cannot.
 set -eu
-program=$1 project=$2 steps=$3 room=$4 name=$5
+base=$1 program=$2 project=$3 steps=$4 room=$5 name=$6
 mkdir -p "$room/out" "$room/disk" /run/systemd
 mount -t tmpfs tmpfs /run/systemd || exit 77
 mount -t tmpfs tmpfs "$room/disk" || exit 77
 mkdir "$room"/disk/{upper,work,root}
-mount -t overlay overlay -o "lowerdir=/,upperdir=$room/disk/upper,workdir=$room/disk/work" "$room/disk/root" || exit 77
+mount -t overlay overlay -o "lowerdir=$base,upperdir=$room/disk/upper,workdir=$room/disk/work" "$room/disk/root" || exit 77
 for tree in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
     if [ -f "$tree/cgroup.procs" ]; then
         mkdir "$tree/$name" && echo $$ > "$tree/$name/cgroup.procs" || exit 77
@@ -16,7 +16,7 @@ for tree in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
 done
 root=$room/disk/root
 mkdir -p "$root/src/target/release"
-cp -r "$project/README.md" "$project/config" "$project/deploy" "$root/src/"
+cp -r "$project/README.md" "$project/docs" "$project/config" "$project/deploy" "$root/src/"
 touch "$root/src/target/release/firstclick"
 install -m 755 "$steps" "$root/usr/local/bin/steps"
 rm -f "$root/usr/bin/firstclick"

@@ -9,22 +9,21 @@ until_active() { for _ in $(seq 300); do [ "$(state ActiveState)" = active ] && 
 finish() { systemctl status firstclick --no-pager -l; journalctl -u firstclick --no-pager | tail -50; say end; systemctl poweroff --force --no-block; }
 trap finish EXIT
 
-# The README's first deployment, by its own commands: the block behind each step. What is built is there; a bare machine has no sudo.
+# The installation from source, by the documentation's own commands: the block behind each step. What is built is there; a bare
+# machine has no sudo.
 sudo() { "$@"; }
 cargo() { :; }
-block() { awk -v step="**$1. " 'index($0, step) == 1 { on = 1 } on && /^```$/ { inside = !inside; if (!inside) exit; next } on && inside' /src/README.md; }
+block() { awk -v step="**$1. " 'index($0, step) == 1 { on = 1 } on && /^```$/ { inside = !inside; if (!inside) exit; next } on && inside' /src/docs/deployment.md; }
 cd /src
 userdel firstclick; rm -rf /etc/firstclick /var/log/firstclick
 wrong=0
-commands() { block "$1" > /out/block; [ -s /out/block ] || wrong=1; while read -r line; do eval "$line" || { say "readme: $line: exit $?"; wrong=1; }; done < /out/block; }
+commands() { block "$1" > /out/block; [ -s /out/block ] || wrong=1; while read -r line; do eval "$line" || { say "source: $line: exit $?"; wrong=1; }; done < /out/block; }
 commands 1
+sed -i 's/^#next_hop = .*/next_hop = "127.0.0.1:1"/' /etc/firstclick/firstclick.toml
 commands 2
-sed -i 's/^next_hop = .*/next_hop = "127.0.0.1:1"/' /etc/firstclick/firstclick.toml
-sed -i 's/^tenant = .*/tenant = ["corp"]/' /etc/firstclick/allow.d/salesforce.toml
-commands 4
-say "readme: $wrong $(state ActiveState)"
-say "readme: check $(firstclick check --strict --as firstclick > /out/check 2>&1; echo $?) $(stat -c %U:%G:%a /etc/firstclick/tag.token)"
-say "readme: tail $(firstclick audit tail > /out/tail; echo $?)"
+say "source: $wrong $(state ActiveState)"
+say "source: check $(firstclick check --strict --as firstclick > /out/check 2>&1; echo $?) $(stat -c %U:%G:%a /etc/firstclick/tag.token)"
+say "source: tail $(firstclick audit tail > /out/tail; echo $?)"
 systemctl stop firstclick; rm -f /etc/firstclick/allow.d/*
 cp /src/deploy/systemd/firstclick.socket /etc/systemd/system/
 groupadd --system mta

@@ -1,0 +1,104 @@
+//! `health`: whether the service that runs by this configuration takes mails, for whoever checks on it from outside.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+};
+
+use anyhow::{Context as _, bail};
+
+use super::{Answer, Config, printable};
+use crate::{limits, milter::Address, settings::Settings};
+
+/// The admin page tells most, and is asked where there is one; else each listener is.
+pub(super) fn health(config: &Config) -> anyhow::Result<Answer> {
+    let settings = config.load()?;
+    let answered = match settings.admin {
+        Some(address) => ready(at_hand(address)),
+        None => listens(&settings),
+    };
+    let mut out = io::stdout().lock();
+    match answered {
+        Ok(said) => {
+            writeln!(out, "{}", printable(said.trim_end()))?;
+            Ok(Answer::Yes)
+        }
+        Err(error) => {
+            writeln!(out, "{}", printable(&format!("{error:#}")))?;
+            Ok(Answer::No)
+        }
+    }
+}
+
+/// What `/readyz` says; an error where it is that no mails are taken.
+fn ready(page: SocketAddr) -> anyhow::Result<String> {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(limits::HEALTH));
+    let agent = ureq::Agent::new_with_config(config.build());
+    let mut answer = agent.get(format!("http://{page}/readyz")).call().with_context(|| format!("admin.listen: {page}"))?;
+    let said = answer.body_mut().read_to_string().with_context(|| format!("admin.listen: {page}"))?;
+    if !answer.status().is_success() {
+        bail!("{}", said.trim_end());
+    }
+    Ok(said)
+}
+
+/// Whether each listener answers: by SMTP with its greeting, else by taking the connection.
+fn listens(settings: &Settings) -> anyhow::Result<String> {
+    let mut asked = Vec::new();
+    let mut ask = |key: &str, address: &dyn std::fmt::Display, answer: io::Result<()>| {
+        asked.push(format!("{key} {address}"));
+        answer.with_context(|| format!("{key}: {address}"))
+    };
+    if let Some(smtp) = &settings.smtp {
+        for address in &smtp.listen {
+            ask("smtp.listen", address, greets(at_hand(*address)))?;
+        }
+        for address in &smtp.listen_tls {
+            ask("smtp.listen_tls", address, connects(at_hand(*address)))?;
+        }
+    }
+    for address in settings.milter.iter().flat_map(|milter| &milter.listen) {
+        match address {
+            Address::Inet(address) => ask("milter.listen", address, connects(at_hand(*address)))?,
+            Address::Unix(path) => ask("milter.listen", &path.display(), UnixStream::connect(path).map(drop))?,
+        }
+    }
+    if let Some(guard) = &settings.guard {
+        ask("guard.listen", &guard.listen, connects(at_hand(guard.listen)))?;
+    }
+    if asked.is_empty() {
+        bail!("nothing listens by this configuration");
+    }
+    Ok(format!("listens: {}", asked.join(", ")))
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, limits::HEALTH)?;
+    stream.set_read_timeout(Some(limits::HEALTH))?;
+    Ok(stream)
+}
+
+fn connects(address: SocketAddr) -> io::Result<()> {
+    connect(address).map(drop)
+}
+
+fn greets(address: SocketAddr) -> io::Result<()> {
+    let mut stream = connect(address)?;
+    let mut greeting = String::new();
+    BufReader::new((&stream).take(limits::GREETING)).read_line(&mut greeting)?;
+    if !greeting.starts_with("220") {
+        return Err(io::Error::other(format!("the greeting is {:?}", greeting.trim_end())));
+    }
+    stream.write_all(b"QUIT\r\n")
+}
+
+/// Where what listens on all addresses of this machine is reached from it.
+fn at_hand(address: SocketAddr) -> SocketAddr {
+    let here = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(here, address.port())
+}

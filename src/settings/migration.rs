@@ -1,0 +1,190 @@
+//! What files of an earlier version become: changes of their text, which somebody looks at before they count.
+//!
+//! What is converted means the same or less than before. What only a person can decide is left as it is, and said.
+
+use std::{
+    fs, io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    allow::{self, OLD_KEYS},
+    files,
+    keys::GONE,
+    schema::Problems,
+    written,
+};
+use crate::{
+    allowlist::{Mode, Shape},
+    recognition::Kind,
+};
+
+/// A file, and what becomes of it.
+#[derive(Debug)]
+pub struct Migration {
+    /// The file.
+    pub file: PathBuf,
+    /// Its text in this version's format; none where it has nothing to convert.
+    pub text: Option<String>,
+    /// What changes, in the manner of `diff`.
+    pub diff: String,
+    /// What to know about keys that are taken out.
+    pub notes: Vec<String>,
+    /// The mistakes that are left for a person.
+    pub left: Vec<String>,
+}
+
+/// A piece of a text, and what stands in its place.
+struct Edit {
+    range: Range<usize>,
+    new: String,
+}
+
+/// What becomes of a configuration and of the files in its folder of entries.
+///
+/// # Errors
+/// Where the configuration cannot be read, or is no TOML.
+pub fn of_configuration(path: &Path) -> io::Result<Vec<Migration>> {
+    let text = files::text(path)?;
+    let (root, mistakes) = DeTable::parse_recoverable(&text);
+    if let Some(mistake) = mistakes.first() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is no TOML: {}", mistake.message())));
+    }
+    let mut all = vec![configuration(path, &text, root.get_ref())];
+    let allow = root.get_ref().get("allow").and_then(|value| value.get_ref().as_str().map(str::to_owned));
+    if let Some(folder) = allow.map(|name| path.parent().unwrap_or(Path::new("")).join(name))
+        && fs::metadata(&folder).is_ok()
+    {
+        for file in files::entries(&folder) {
+            let text = files::text(&file)?;
+            all.push(entry(&file, &text));
+        }
+    }
+    Ok(all)
+}
+
+/// Takes out what sets nothing any more.
+fn configuration(file: &Path, text: &str, root: &DeTable<'_>) -> Migration {
+    let (mut edits, mut notes) = (Vec::new(), Vec::new());
+    for (path, why) in GONE {
+        let (section, key) = path.split_once('.').unwrap_or(("", path));
+        let table = if section.is_empty() { Some(root) } else { root.get(section).and_then(|value| value.get_ref().as_table()) };
+        if let Some(range) = table.and_then(|table| lines(text, table, key)) {
+            edits.push(Edit { range, new: String::new() });
+            notes.push(format!("{path}: {why}"));
+        }
+    }
+    migration(file, text, edits, notes)
+}
+
+/// Converts an entry of the first edition, and says what is wrong with it then.
+fn entry(file: &Path, text: &str) -> Migration {
+    let (root, _) = DeTable::parse_recoverable(text);
+    let root = root.get_ref();
+    let (mut edits, mut notes) = (links(text, root).unwrap_or_default(), Vec::new());
+    for (key, instead) in OLD_KEYS {
+        if let Some(range) = lines(text, root, key) {
+            edits.push(Edit { range, new: String::new() });
+            notes.push(format!("{key}: {instead}"));
+        }
+    }
+    let mut migration = migration(file, text, edits, notes);
+    let (source, stem) = (file.display().to_string(), file.file_stem().unwrap_or_default().to_string_lossy());
+    let mut problems = Problems::default();
+    allow::compile(&source, &stem, migration.text.as_deref().unwrap_or(text), Mode::Observe, &mut Vec::new(), &mut problems);
+    migration.left = problems.0.iter().map(ToString::to_string).collect();
+    migration
+}
+
+/// `mails` and `links`, two lists, as the section `[links]` by kind. None where it is that already, or where nobody can tell which link is
+/// of which kind, or which part of it is the token.
+fn links(text: &str, root: &DeTable<'_>) -> Option<Vec<Edit>> {
+    let texts = |key: &str| -> Option<Vec<String>> {
+        root.get(key)?.get_ref().as_array()?.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
+    };
+    let (mails, links) = (texts("mails")?, texts("links")?);
+    let [mail] = mails.as_slice() else { return None };
+    let kind: Kind = written::kind(mail)?;
+    let shapes: Vec<String> = links.iter().map(|link| shape(link)).collect::<Option<_>>()?;
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    Some(vec![
+        Edit { range: lines(text, root, "mails")?, new: String::new() },
+        Edit { range: lines(text, root, "links")?, new: String::new() },
+        Edit { range: text.len()..text.len(), new: format!("{end}\n[links]\n{} = {shapes:?}\n", kind.code()) },
+    ])
+}
+
+/// The shape of a link in which `*` was a whole part of the path, or a whole value.
+fn shape(link: &str) -> Option<String> {
+    let (before, behind) = link.split_once('?').map_or((link, None), |(before, behind)| (before, Some(behind)));
+    let part = |part: &str| if part == "*" { "{token}".to_owned() } else { part.to_owned() };
+    let path = before.split('/').map(part).collect::<Vec<_>>().join("/");
+    let field = |field: &str| field.split('=').map(part).collect::<Vec<_>>().join("=");
+    let query = behind.map(|query| query.split('&').map(field).collect::<Vec<_>>().join("&"));
+    let shape = query.map_or(path.clone(), |query| format!("{path}?{query}"));
+    Shape::parse(&shape).is_ok().then_some(shape)
+}
+
+/// The whole lines on which a key and its value stand.
+fn lines(text: &str, table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
+    let (name, value): (_, &toml::Spanned<DeValue<'_>>) = table.iter().find(|(name, _)| name.get_ref() == key)?;
+    let start = text.get(..name.span().start)?.rfind('\n').map_or(0, |at| at + 1);
+    let end = text.get(value.span().end..)?.find('\n').map_or(text.len(), |at| value.span().end + at + 1);
+    Some(start..end)
+}
+
+fn migration(file: &Path, text: &str, mut edits: Vec<Edit>, notes: Vec<String>) -> Migration {
+    edits.sort_by_key(|edit| edit.range.start);
+    let (mut new, mut diff, mut from) = (String::new(), String::new(), 0);
+    for edit in &edits {
+        let before = text.get(..edit.range.start).unwrap_or_default();
+        new.push_str(text.get(from..edit.range.start).unwrap_or_default());
+        new.push_str(&edit.new);
+        from = edit.range.end;
+        diff.push_str(&format!("@@ line {}\n", before.matches('\n').count() + 1));
+        let old = text.get(edit.range.clone()).unwrap_or_default();
+        old.lines().for_each(|line| diff.push_str(&format!("-{line}\n")));
+        edit.new.trim_start_matches('\n').lines().for_each(|line| diff.push_str(&format!("+{line}\n")));
+    }
+    new.push_str(text.get(from..).unwrap_or_default());
+    Migration { file: file.to_owned(), text: (!edits.is_empty()).then_some(new), diff, notes, left: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = "name = \"acme-hr\"\nowner = \"hr@corp.example\"\nfrom = [\"acme-hr.example\"]\nmails = [\"password_reset\"]\n\
+                         # Where it may point.\nlinks = [\n  \"login.acme-hr.example/reset/*\",\n  \"login.acme-hr.example/join?code=*\",\n]\n\
+                         unsigned_content_type = true\naction = \"tag\"";
+
+    #[test]
+    fn an_entry_of_the_first_edition() {
+        let made = entry(Path::new("/nowhere/acme-hr.toml"), FIRST);
+        assert_eq!(made.left, Vec::<String>::new(), "{:?}", made.text);
+        let text = made.text.unwrap();
+        assert!(text.ends_with("action = \"tag\"\n\n[links]\npassword_reset = [\"login.acme-hr.example/reset/{token}\", \"login.acme-hr.example/join?code={token}\"]\n"));
+        assert!(!text.contains("mails") && !text.contains("unsigned_content_type"), "{text}");
+        assert!(made.diff.contains("@@ line 4\n-mails = [\"password_reset\"]\n") && made.notes.len() == 1, "{}", made.diff);
+        assert!(entry(Path::new("/nowhere/acme-hr.toml"), &text).text.is_none(), "once is enough");
+    }
+
+    #[test]
+    fn what_nobody_can_tell_is_left_and_said() {
+        for (old, new) in [("[\"password_reset\"]", "[\"password_reset\", \"invite\"]"), ("/reset/*", "/reset*")] {
+            let made = entry(Path::new("/nowhere/acme-hr.toml"), &FIRST.replace(old, new));
+            assert!(made.text.is_some_and(|text| text.contains("mails =")) && made.left.iter().any(|left| left.contains("links")), "{new}");
+        }
+    }
+
+    #[test]
+    fn keys_of_the_configuration_that_set_nothing() {
+        let text = "[smtp]\nlisten = [\"127.0.0.1:25\"]\ntemporary_directory = \"/var/tmp\" # large\ntrace = true\n";
+        let (root, _) = DeTable::parse_recoverable(text);
+        let made = configuration(Path::new("firstclick.toml"), text, root.get_ref());
+        assert_eq!(made.text.as_deref(), Some("[smtp]\nlisten = [\"127.0.0.1:25\"]\ntrace = true\n"));
+    }
+}

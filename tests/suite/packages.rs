@@ -1,0 +1,216 @@
+//! The packages: from a bare Debian to mails, an upgrade and nothing left behind; the image; what they are built from.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    hop::{missing, needs, process::program},
+    systemd::booted,
+};
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The program without debug symbols, as packages hold it.
+fn stripped(folder: &Path) -> PathBuf {
+    let stripped = folder.join("firstclick");
+    run(Command::new("objcopy").arg("--strip-all").arg(program()).arg(&stripped));
+    stripped
+}
+
+/// The package of this kind in a folder.
+fn built(folder: &Path, kind: &str) -> PathBuf {
+    let mut files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    files.find(|path| path.extension().is_some_and(|end| end == kind)).unwrap()
+}
+
+/// Runs a command that must succeed.
+fn run(command: &mut Command) -> String {
+    let output = command.env("COMPRESSION", "gzip").output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {said}");
+    said
+}
+
+#[test]
+fn from_a_bare_debian_to_mails_an_upgrade_and_nothing_left_behind() {
+    let bare = project().join("target/bare");
+    if !bare.join("usr/bin/dpkg").exists() {
+        return missing("target/bare, which `sudo .ci/bare` lays out");
+    }
+    let Some(said) = booted(&bare, "package", |out| {
+        let build = |version: &str, folder: &str| {
+            let build = project().join("deploy/debian/build");
+            run(Command::new(build).arg(stripped(out)).arg(out.join(folder)).arg(version));
+        };
+        build("0.1.0-1", "packages");
+        build("0.1.1-1", "packages/next");
+    }) else {
+        return;
+    };
+    for words in [
+        // It asks nothing, and says what it waits for.
+        "readme 1: 0",
+        "installed: active enabled, takes no mails: next_hop: none is set",
+        "owners: /etc/firstclick root:firstclick:750 /etc/firstclick/allow.d root:firstclick:750 \
+         /etc/firstclick/firstclick.toml root:firstclick:640 /etc/firstclick/tag.key root:firstclick:640 \
+         /etc/firstclick/tag.token root:firstclick:640 /var/log/firstclick firstclick:firstclick:750",
+        "hostname: hostname = \"mx.corp.example\"",
+        "service may write: .",
+        "verify: .",
+        "security: firstclick below 2.0",
+        "security: firstclick-keys below 2.0",
+        // The README's way to the first line of the audit.
+        "readme 2: 0",
+        "readme 3: 0",
+        "readme 4: 0",
+        "check: 0",
+        "status: takes mails",
+        "health: listens: smtp.listen 127.0.0.1:2525",
+        "mail: 1 pass entry=salesforce",
+        // Twice is as once; an upgrade leaves alone what is the admin's.
+        "again: 0",
+        "upgrade: 0 active 0.1.1-1",
+        "restarted: yes unchanged",
+        "mail: 1",
+        // What the other version cannot read does not stop this one.
+        "downgrade: 0 active the one before 1 warning",
+        "mended: active holds",
+        "disabled: disabled inactive",
+        // The configuration survives a removal, and the audit everything.
+        "removed: 0 inactive 0 4",
+        "and back: active unchanged",
+        "purged: 0 inactive 0",
+        "kept: 1 1 /var/lib/firstclick /var/log/firstclick",
+        "without an audit: 0 0",
+    ] {
+        assert!(said.lines().any(|line| line.starts_with(words)), "{words}:\n{said}");
+    }
+}
+
+#[test]
+fn the_debian_package_is_one_that_lintian_takes() {
+    if needs("lintian").is_none() {
+        return;
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    run(Command::new(project().join("deploy/debian/build")).arg(stripped(folder.path())).arg(folder.path()));
+    let package = built(folder.path(), "deb");
+    let said = Command::new("lintian").args(["--fail-on", "error,warning"]).arg(package).output().unwrap();
+    let said_text = String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success(), "{said_text}{}", String::from_utf8_lossy(&said.stderr));
+}
+
+/// Unpacks an image as a container runtime does, into `ROOM/root`; returns what it says of itself.
+fn unpacked(room: &Path) -> serde_json::Value {
+    let (image, layout, root) = (room.join("image"), room.join("layout"), room.join("root"));
+    run(Command::new(project().join("deploy/container/build")).arg(stripped(room)).arg(&image).env("LEVEL", "-1"));
+    let archive = fs::read_dir(&image).unwrap().next().unwrap().unwrap().path();
+    fs::create_dir(&layout).unwrap();
+    fs::create_dir(&root).unwrap();
+    run(Command::new("tar").arg("-C").arg(&layout).arg("-xf").arg(archive));
+    let blob = |digest: &serde_json::Value| layout.join("blobs").join(digest["digest"].as_str().unwrap().replace(':', "/"));
+    let read = |path: PathBuf| serde_json::from_slice::<serde_json::Value>(&fs::read(path).unwrap()).unwrap();
+    let manifest = read(blob(&read(layout.join("index.json"))["manifests"][0]));
+    for layer in manifest["layers"].as_array().unwrap() {
+        let sum = run(Command::new("sha256sum").arg(blob(layer)));
+        assert!(layer["digest"].as_str().unwrap().ends_with(&sum[..64]) && layer["size"] == fs::metadata(blob(layer)).unwrap().len());
+        run(Command::new("tar").arg("-C").arg(&root).args(["--numeric-owner", "-xpzf"]).arg(blob(layer)));
+    }
+    let config = read(blob(&manifest["config"]));
+    assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), manifest["layers"].as_array().unwrap().len());
+    config["config"].clone()
+}
+
+#[test]
+fn the_image_listens_outside_as_any_user_on_a_read_only_root_and_drains() {
+    if needs("pgrep").is_none() || needs("ip").is_none() {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        return missing("root, to run an image as a container runtime does");
+    }
+    let room = tempfile::TempDir::new().unwrap();
+    let config = unpacked(room.path());
+    let lines = |keys: &[&str]| {
+        keys.iter().flat_map(|key| config[key].as_array().unwrap()).fold(String::new(), |mut all, word| {
+            writeln!(all, "{}", word.as_str().unwrap()).unwrap();
+            all
+        })
+    };
+    fs::write(room.path().join("environment"), lines(&["Env"])).unwrap();
+    fs::write(room.path().join("command"), lines(&["Entrypoint", "Cmd"])).unwrap();
+    let steps = project().join("tests/tools/image-steps.sh");
+    let mut command = Command::new("timeout");
+    command.args(["-k", "1", "120", "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "bash"]);
+    let status = command.arg(steps).arg(room.path()).status().unwrap();
+    let read = |name: &str| fs::read_to_string(room.path().join(name)).unwrap_or_default();
+    let (said, log) = (read("said"), read("log"));
+    assert!(status.success() && said.ends_with("end\n"), "{status}: {said}{log}");
+    for words in [
+        "health before: admin.listen: 127.0.0.1:9925: ",
+        "health: ready",
+        "keys: lib/tag.key 4711:0:640 lib/tag.token 4711:0:640",
+        "read-only: 1",
+        "session: 220 250 250 250 354",
+        "in the middle of a stop: 250",
+        "exit: 0",
+        "audit: 1",
+    ] {
+        assert!(said.lines().any(|line| line.starts_with(words)), "{words}:\n{said}{log}");
+    }
+}
+
+#[test]
+fn the_rpm_says_what_it_does() {
+    if needs("rpmbuild").is_none() {
+        return;
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    let build = project().join("deploy/rpm/build");
+    run(Command::new(build).arg(stripped(folder.path())).arg(folder.path()).env("PAYLOAD", "w1.gzdio"));
+    let package = built(folder.path(), "rpm");
+    let said = run(Command::new("rpm").args(["-qlp", "--scripts", "--requires"]).arg(package));
+    for words in [
+        "/usr/bin/firstclick",
+        "/usr/lib/systemd/system/firstclick-keys.service",
+        "/usr/share/firstclick/firstclick.toml",
+        "systemd-sysusers firstclick.conf",
+        "systemctl try-restart firstclick.service",
+        "libc.so.6(GLIBC_2.34)(64bit)",
+    ] {
+        assert!(said.lines().any(|line| line.starts_with(words)), "{words}:\n{said}");
+    }
+    assert!(!said.contains('@') && !said.lines().any(|line| line.starts_with("/etc")), "nothing of the admin's is the package's: {said}");
+}
+
+/// Or all dependencies are built once more for them.
+#[test]
+fn the_fuzz_targets_are_built_with_the_same_versions() {
+    let versions = |file: &str| {
+        let lock: toml::Table = fs::read_to_string(project().join(file)).unwrap().parse().unwrap();
+        let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for package in lock["package"].as_array().unwrap() {
+            let text = |key: &str| package[key].as_str().unwrap().to_owned();
+            found.entry(text("name")).or_default().insert(text("version"));
+        }
+        found
+    };
+    let (ours, theirs) = (versions("Cargo.lock"), versions("fuzz/Cargo.lock"));
+    let differ: Vec<String> = theirs
+        .iter()
+        .filter_map(|(name, versions)| {
+            let own = ours.get(name)?;
+            let help =
+                || format!("cargo update --manifest-path fuzz/Cargo.toml -p {name} --precise {}", Vec::from_iter(own.clone()).join(" "));
+            (!versions.is_subset(own)).then(help)
+        })
+        .collect();
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+}
