@@ -11,14 +11,22 @@ use anyhow::{Context as _, bail};
 use super::{Answer, Config, printable};
 use crate::{limits, milter::Address, settings::Settings};
 
-/// The admin page tells most, and is asked where there is one; else each listener is.
+/// The admin page tells most, and is asked where there is one; else each listener is. A configuration with mistakes is a no, too: 2 means
+/// nothing to a container runtime.
 pub(super) fn health(config: &Config) -> anyhow::Result<Answer> {
-    let settings = config.load()?;
+    let mut out = io::stdout().lock();
+    let settings = match config.load() {
+        Ok(settings) => settings,
+        Err(error) => {
+            // Its lines escape what they repeat.
+            writeln!(out, "{error:#}")?;
+            return Ok(Answer::No);
+        }
+    };
     let answered = match settings.admin {
         Some(address) => ready(at_hand(address)),
         None => listens(&settings),
     };
-    let mut out = io::stdout().lock();
     match answered {
         Ok(said) => {
             writeln!(out, "{}", printable(said.trim_end()))?;

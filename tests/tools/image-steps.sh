@@ -1,6 +1,6 @@
 #!/bin/bash
 # image-steps.sh ROOM: runs the image that is unpacked in ROOM/root as a container runtime does, with a read-only root, as a user of no
-# name, in namespaces of its own (run it by `unshare --mount --net --pid --fork --kill-child`). ROOM/environment and ROOM/command have
+# name, in namespaces of its own (run it by `unshare --mount-proc --net --pid --fork --kill-child`). ROOM/environment and ROOM/command have
 # what the image says of both. Every line of ROOM/said is one that the test looks for.
 room=$1
 exec > "$room/log" 2>&1
@@ -11,11 +11,13 @@ mapfile -t command < "$room/command"
 root=$room/root
 ip link set lo up; ip address add 192.0.2.1/32 dev lo
 mount --make-rprivate /
+# As a runtime does.
+printf 'nameserver 127.0.0.1\n' > "$root/etc/resolv.conf"
 mount --bind "$root" "$root"; mount -o remount,bind,ro "$root"
 for volume in lib log; do
     # A new volume is as the image's folder.
-    cp -a "$root/var/$volume/firstclick" "$room/$volume"
-    mount --bind "$room/$volume" "$root/var/$volume/firstclick"
+    cp -a "$root/var/$volume/firstclick" "$room/volume-$volume"
+    mount --bind "$room/volume-$volume" "$root/var/$volume/firstclick"
 done
 mount -t proc proc "$root/proc"
 in_image() { exec env -i "${environment[@]}" FIRSTCLICK_SMTP__NEXT_HOP=127.0.0.3:25 /usr/bin/unshare --pid --fork --kill-child /usr/sbin/chroot --userspec=4711:0 --groups= "$root" "$@"; }
@@ -37,11 +39,11 @@ while (my $client = $listener->accept) {
 END
 perl "$room/scanner.pl" &
 
-say "health before: $(health)"
+(in_image /usr/bin/firstclick health); say "health before: exit $?"
 in_image "${command[@]}" & runtime=$!
 for _ in $(seq 300); do [[ "$(health)" = ready ]] && break; sleep 0.1; done
 say "health: $(health)"
-say "keys: $(stat -c '%n %u:%g:%a' "$room"/lib/tag.* | sed "s|$room/||" | tr '\n' ' ')"
+say "keys: $(stat -c '%n %u:%g:%a' "$room"/volume-lib/tag.* | sed "s|$room/||" | tr '\n' ' ')"
 say "read-only: $(touch "$root/x" 2>&1 | grep -c 'Read-only')"
 
 # From outside; and SIGTERM comes in the middle of the mail.
@@ -59,5 +61,5 @@ tell hello .
 say "in the middle of a stop: $(heard)"
 exec 3>&-
 wait "$runtime"; say "exit: $?"
-say "audit: $(grep -c '"type":"mail"' "$room"/log/*.jsonl)"
+say "audit: $(grep -c '"type":"mail"' "$room"/volume-log/*.jsonl)"
 say end
