@@ -27,16 +27,14 @@ pub(super) fn health(config: &Config) -> anyhow::Result<Answer> {
         Some(address) => ready(at_hand(address)),
         None => listens(&settings),
     };
-    match answered {
-        Ok(said) => {
-            writeln!(out, "{}", printable(said.trim_end()))?;
-            Ok(Answer::Yes)
-        }
-        Err(error) => {
-            writeln!(out, "{}", printable(&format!("{error:#}")))?;
-            Ok(Answer::No)
-        }
+    let (said, answer) = match answered {
+        Ok(said) => (said, Answer::Yes),
+        Err(error) => (format!("{error:#}"), Answer::No),
+    };
+    for line in said.lines() {
+        writeln!(out, "{}", printable(line))?;
     }
+    Ok(answer)
 }
 
 /// What `/readyz` says; an error where it is that no mails are taken.
