@@ -144,7 +144,9 @@ pub fn find(word: &str) -> Result<Template, String> {
         templates.iter().flat_map(|known| std::iter::once(known.name.as_str()).chain(known.aliases.iter().map(String::as_str))).collect();
     let near = nearest(&lower, &words).map(|near| format!("did you mean {near:?}? ")).unwrap_or_default();
     let found = templates.iter().find(|known| known.name == lower || known.aliases.contains(&lower));
-    found.cloned().ok_or_else(|| format!("{word:?} is not known; {near}`firstclick setup` lists the scanners that are"))
+    found.cloned().ok_or_else(|| {
+        format!("{word:?} is not known; {near}`firstclick setup` lists the scanners that are, and guard (docs/guard.md) works before any")
+    })
 }
 
 impl Recipe {
@@ -210,15 +212,17 @@ fn verdict(telling: Telling, shown: Shown) -> Vec<Span> {
         }
         (_, Telling::Needless) => "It opens no link, so for one-time links nothing needs to be told.",
         (_, Telling::Address) => {
-            "It knows senders and addresses, and no header. By the hop's address it would leave alone every mail that comes through the hop, \
+            "It can be told by addresses, and by no header that is known. By the hop's address it would leave alone every mail that comes through the hop, \
              so that is no recipe. A source address of their own for exempted mails, which such a scanner could be told, is not built \
              yet. What works today is the guard page."
         }
         (_, Telling::Urls) => {
-            "It knows lists of URLs, and no header: what is on such a list is left alone whoever sends it, a forger too. What works without \
+            "It can be told by lists of URLs, and by no header that is known: what is on such a list is left alone whoever sends it, a forger too. What works without \
              that is the guard page."
         }
-        (_, Telling::Nothing) => "Nothing is known by which it could be told to leave a mail alone. What works today is the guard page.",
+        (_, Telling::Nothing) => {
+            "Nothing is known by which it could be told to leave these mails alone and no others. What works today is the guard page."
+        }
     };
     vec![Span::Words(text.to_owned())]
 }

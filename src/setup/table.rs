@@ -9,7 +9,7 @@ This page is written from `config/scanners/`; a test holds it to that. `firstcli
 prints the recipe for one, filled in from your configuration: what to do, how to see that it works, how to take it back.
 
 How sure each answer is: **A** the vendor's current document or the program's source says so; **B** a document of the vendor's that is old or was read
-in part, or several customers say the same; **C** one customer's or another vendor's word. Nothing was tried against a live cloud; rspamd, SpamAssassin
+in part, or several customers say the same; **C** one customer's or another vendor's word; **?** nobody has confirmed it. Nothing was tried against a live cloud; rspamd, SpamAssassin
 and amavis run in tests. *not known* means that nobody was found who says so, and is no *no*.
 
 *by header*: can it be told to leave alone the mails with our tag, and no others? *by address*: by the hop's address; that alone would spare all mail, and a
@@ -49,8 +49,9 @@ fn cell(claim: &Claim) -> String {
 fn line(head: &str, claim: &Claim) -> String {
     let note = if claim.note.is_empty() { String::new() } else { format!(": {}", escaped(&claim.note)) };
     let source = |source: &String| if source.starts_with("https://") { format!("<{source}>") } else { escaped(source) };
-    let sources: Vec<String> = claim.sources.iter().map(source).collect();
-    let known = claim.sure.map_or_else(String::new, |sure: Sure| format!(" ({}: {})", sure.letter(), sources.join(", ")));
+    let sources = claim.sources.iter().map(source).collect::<Vec<_>>().join(", ");
+    let from = if sources.is_empty() { sources } else { format!(": {sources}") };
+    let known = claim.sure.map_or_else(String::new, |sure: Sure| format!(" ({}{from})", sure.letter()));
     format!("- {head}: {}{note}{known}\n", claim.is.says())
 }
 

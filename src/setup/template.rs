@@ -49,11 +49,11 @@ impl Template {
         if is("before_delivery", &[Is::No]) && is("at_click", &[Is::No]) {
             return Telling::Needless;
         }
-        let can = |key: &str| is(key, &[Is::Yes, Is::Some]);
-        [("header", Telling::Header), ("address", Telling::Address), ("urls", Telling::Urls)]
-            .into_iter()
-            .find_map(|(key, telling)| can(key).then_some(telling))
-            .unwrap_or(Telling::Nothing)
+        // What an address spares in part is spam scoring or a sender's mails: it is no way to have links left alone.
+        let ways = [("header", Telling::Header), ("address", Telling::Address), ("urls", Telling::Urls)];
+        let can =
+            |(key, telling): (&str, Telling)| (is(key, &[Is::Yes]) || telling == Telling::Urls && is(key, &[Is::Some])).then_some(telling);
+        ways.into_iter().find_map(can).unwrap_or(Telling::Nothing)
     }
 }
 
@@ -79,8 +79,8 @@ impl Telling {
         match self {
             Self::Needless => "opens no link: nothing needs to be told",
             Self::Header => "told by our header",
-            Self::Address => "knows senders and addresses, no header: guard",
-            Self::Urls => "knows lists of URLs only: guard",
+            Self::Address => "told by address, and by no header that is known: guard",
+            Self::Urls => "told by lists of URLs, and by no header that is known: guard",
             Self::Nothing => "can be told nothing that is known: guard",
         }
     }

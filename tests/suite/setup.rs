@@ -269,6 +269,33 @@ fn scanners_are_found_by_the_words_that_people_type_and_listed() {
     }
 }
 
+/// No recipe says more than is known, and what is pasted as a whole does one thing.
+#[test]
+fn recipes_claim_and_undo_no_more_than_they_say() {
+    for (name, telling) in [
+        ("mimecast", template::Telling::Address),
+        // What their pages say of addresses is about spam scoring, or senders.
+        ("barracuda", template::Telling::Urls),
+        ("symantec", template::Telling::Urls),
+        ("sophos", template::Telling::Urls),
+        ("trellix", template::Telling::Nothing),
+    ] {
+        assert_eq!(find(name).unwrap().telling(), telling, "{name}");
+    }
+    assert!(find("inky").unwrap_err().contains("docs/guard.md"), "a scanner that nobody described is answered, too");
+    let facts = facts(&rich(), &["192.0.2.25"], Secrets::Shown);
+    let steps = recipe("defender", &facts).chapters.into_iter().flat_map(|chapter| chapter.steps);
+    let blocks: Vec<String> = steps.filter_map(|step| Some(step.code?.text)).collect();
+    let has = |text: &String, word: &str| text.contains(word);
+    assert!(blocks.iter().any(|text| has(text, "Remove-TransportRule")), "{blocks:?}");
+    assert!(!blocks.iter().any(|text| has(text, "Disable-TransportRule") && has(text, "Remove-TransportRule")), "{blocks:?}");
+    // The mail filter of Proxmox comes after SpamAssassin, whose plugins open links.
+    let proxmox = render::text(&recipe("proxmox", &facts));
+    assert!(proxmox.contains("/etc/mail/spamassassin/custom.cf") && proxmox.contains("shortcircuit FIRSTCLICK_TAG on"), "{proxmox}");
+    let guard = render::text(&recipe("mimecast", &facts));
+    assert!(["[guard]", "[arc]", "chgrp firstclick", "_domainkey"].iter().all(|word| guard.contains(word)), "{guard}");
+}
+
 /// What is for a ticket has no token in it; what is for the terminal, and for programs, has them.
 #[test]
 fn a_ticket_has_no_token() {
