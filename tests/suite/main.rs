@@ -63,6 +63,7 @@ mod reload;
 mod rotation;
 mod said;
 mod saved_mails;
+mod scanners;
 mod second_day;
 mod senders;
 mod service;

@@ -10,6 +10,7 @@ mod needs;
 pub(crate) mod page;
 pub(crate) mod process;
 pub(crate) mod programs;
+pub(crate) mod scanners;
 pub(crate) mod sink;
 pub(crate) mod strict;
 

@@ -32,11 +32,11 @@ impl Drop for Program {
 }
 
 /// Nobody listens here now.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         missing("root, to start other mail servers");
@@ -55,7 +55,7 @@ fn laid_out(path: &str) -> Option<PathBuf> {
 }
 
 impl Program {
-    async fn start(name: &'static str, port: u16, folder: TempDir, command: &mut Command) -> Self {
+    pub(super) async fn start(name: &'static str, port: u16, folder: TempDir, command: &mut Command) -> Self {
         let log = fs::File::create(folder.path().join("log")).unwrap();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
