@@ -3,7 +3,7 @@
 
 use std::{fs, net::SocketAddr, process::Command};
 
-use firstclick::testbed::{Signer, Site, Zone};
+use firstclick::testbed::{Signer, Site, Zone, post};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -92,39 +92,66 @@ async fn rspamd_asks_for_every_link_but_that_of_the_tagged_mail() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn spamassassin_asks_for_every_link_but_that_of_the_tagged_mail() {
-    if needs("spamassassin").is_none() {
-        return;
-    }
-    let (zone, site, folder) = (Zone::serve().await.unwrap(), Site::serve().await.unwrap(), TempDir::new().unwrap());
+/// A folder of configuration with a recipe, and with the plugin that opens links.
+fn rules(scanner: &str, zone: &Zone) -> TempDir {
+    let folder = TempDir::new().unwrap();
     for entry in fs::read_dir("/etc/spamassassin").unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|end| end == "pre") {
             fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
         }
     }
-    for (name, text) in recipe("spamassassin") {
-        fs::write(folder.path().join(name), text).unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    for (name, text) in recipe(scanner) {
+        write(&name, &text);
     }
-    fs::write(folder.path().join("user_prefs"), "").unwrap();
-    fs::write(folder.path().join("short.pre"), "loadplugin Mail::SpamAssassin::Plugin::DecodeShortURLs\n").unwrap();
+    write("user_prefs", "");
+    write("short.pre", "loadplugin Mail::SpamAssassin::Plugin::DecodeShortURLs\n");
     let dns = zone.address().port();
-    fs::write(
-        folder.path().join("local.cf"),
-        format!("dns_server [127.0.0.1]:{dns}\nuse_bayes 0\nurl_shortener {HOST}\nbody HAS_SHORT_URL eval:short_url()\n"),
-    )
-    .unwrap();
+    write("local.cf", &format!("dns_server [127.0.0.1]:{dns}\nuse_bayes 0\nurl_shortener {HOST}\nbody HAS_SHORT_URL eval:short_url()\n"));
+    folder
+}
+
+/// A mail as the MTA behind the hop has it.
+fn traced(client: &str, mail: &[u8]) -> Vec<u8> {
+    let trace = format!(
+        "Received: from hop.test (hop.test [{client}]) by mx.corp.example (Postfix) with ESMTP id 4X1;\r\n Thu, 26 Nov 2026 07:00:00 +0000 (UTC)\r\n"
+    );
+    [trace.as_bytes(), mail].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spamassassin_asks_for_every_link_but_that_of_the_tagged_mail() {
+    if needs("spamassassin").is_none() {
+        return;
+    }
+    let (zone, site) = (Zone::serve().await.unwrap(), Site::serve().await.unwrap());
+    let folder = rules("spamassassin", &zone);
     let proxy = SocketAddr::from(([127, 0, 0, 1], site.port()));
     for (token, client, mail) in mails(&zone, "").await {
-        // As the MTA behind the hop has it.
-        let trace = format!(
-            "Received: from hop.test (hop.test [{client}]) by mx.corp.example (Postfix) with ESMTP id 4X1;\r\n Thu, 26 Nov 2026 07:00:00 +0000 (UTC)\r\n"
-        );
-        let (path, mail) = (folder.path().to_owned(), [trace.as_bytes(), &mail].concat());
+        let (path, mail) = (folder.path().to_owned(), traced(client, &mail));
         let said = tokio::task::spawn_blocking(move || spamassassin(&path, proxy, &mail)).await.unwrap().unwrap();
         assert!(said.contains("X-Spam-Status:"), "{said}");
         assert_eq!(said.contains("FIRSTCLICK_TAG"), token == PROVEN, "{said}");
         assert_eq!(site.visits(token), usize::from(token != PROVEN), "{token}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn amavis_asks_for_every_link_but_that_of_the_tagged_mail() {
+    if needs("amavisd").is_none() {
+        return;
+    }
+    let (zone, site, sink) = (Zone::serve().await.unwrap(), Site::serve().await.unwrap(), Sink::start().await);
+    let folder = rules("amavis", &zone);
+    let proxy = SocketAddr::from(([127, 0, 0, 1], site.port()));
+    let Some(amavis) = Program::amavis(folder.path(), sink.address, proxy).await else { return };
+    for (at, (token, client, mail)) in mails(&zone, "").await.into_iter().enumerate() {
+        let mail = String::from_utf8(traced(client, &mail)).unwrap();
+        post(&amavis.address.to_string(), "bounce@vendor.test", &["bob@corp.example"], &mail).await.unwrap();
+        let arrived = String::from_utf8(sink.mail(at + 1).await.data).unwrap();
+        assert!(arrived.contains("X-Spam-Status:"), "{arrived}");
+        assert_eq!(arrived.contains("FIRSTCLICK_TAG="), token == PROVEN, "{arrived}");
+        assert_eq!(site.visits(token), usize::from(token != PROVEN), "{token}: {arrived}");
     }
 }
