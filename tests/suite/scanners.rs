@@ -82,7 +82,7 @@ async fn rspamd_asks_for_every_link_but_that_of_the_tagged_mail() {
     let mut local: Vec<(&str, &str)> = vec![("url_redirector.conf", &redirector)];
     local.extend(files.iter().map(|(name, text)| (name.as_str(), text.as_str())));
     assert_eq!(files.len(), 1, "settings.conf alone, where nothing is sealed");
-    let Some(rspamd) = Program::rspamd(zone.address(), redis.address, &local).await else { return };
+    let Some(rspamd) = Program::rspamd_asking(zone.address(), redis.address, &local).await else { return };
     for (token, client, mail) in mails(&zone, &format!(":{}", site.port())).await {
         let mut command = Command::new(&rspamc);
         command.args(["-h", &rspamd.address.to_string(), "--ip", client, "symbols"]);

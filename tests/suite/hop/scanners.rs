@@ -27,7 +27,7 @@ impl Program {
     }
 
     /// Debian's rspamd as it is shipped, with these files in `local.d`; it asks this DNS and no other.
-    pub(crate) async fn rspamd(dns: SocketAddr, redis: SocketAddr, local: &[(&str, &str)]) -> Option<Self> {
+    pub(crate) async fn rspamd_asking(dns: SocketAddr, redis: SocketAddr, local: &[(&str, &str)]) -> Option<Self> {
         let binary = needs("rspamd").filter(|_| is_root())?;
         let (folder, port) = (TempDir::new().unwrap(), free_port());
         let root = folder.path();
