@@ -11,7 +11,7 @@ use base64::{
 };
 use percent_encoding::percent_decode_str;
 
-use crate::limits;
+use crate::{limits, message::suffix::suffix};
 
 /// Something that a link carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,7 +178,7 @@ fn is_host(name: &str) -> bool {
     let labels = || ascii.split('.');
     let is_ipv4 = labels().count() == 4 && labels().all(|label| label.parse::<u8>().is_ok());
     // A name is one that has all its labels, the last of them at home in the list.
-    is_ipv4 || (labels().all(|label| !label.is_empty()) && psl::suffix(ascii.as_bytes()).is_some_and(|suffix| suffix.is_known()))
+    is_ipv4 || (labels().all(|label| !label.is_empty()) && suffix(&ascii).is_some_and(|suffix| suffix.is_known()))
 }
 
 /// Searches the parts of a link. `path` is what of it the entry does not spell out.

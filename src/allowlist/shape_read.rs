@@ -6,7 +6,10 @@ use super::{
     placeholder::Placeholder,
     shape::{Atom, Field, FragmentShape, HostShape, Piece, Scheme},
 };
-use crate::{limits, message::Domain};
+use crate::{
+    limits,
+    message::{Domain, suffix::suffix},
+};
 
 /// Why a text is no [`super::Shape`] or no [`super::OtherLink`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -167,7 +170,7 @@ fn read_host(host: &str) -> Result<HostShape, ShapeError> {
     let key = tail.split_once('.').and_then(|(_, key)| Domain::parse(key).ok()).ok_or(ShapeError::PublicSuffix)?;
     // A tenant is named by the admin, so it may be what its owner registered below a suffix that a service opened
     // (`{tenant}.firebaseapp.com`); a number may be anybody's.
-    let is_service = psl::suffix(key.as_str().as_bytes()).is_some_and(|suffix| suffix.typ() == Some(psl::Type::Private));
+    let is_service = suffix(key.as_str()).is_some_and(|suffix| suffix.typ() == Some(psl::Type::Private));
     let by_tenant =
         is_service && piece.placeholders().all(|placeholder| placeholder == Placeholder::Tenant) && filled.registered().is_some();
     if key.registered().is_none() && !by_tenant {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::suffix;
+
 /// A domain name as A-labels in lower case, without a trailing dot (RFC 5890 section 2.3.2.1).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Domain(Box<str>);
@@ -79,7 +81,7 @@ impl Domain {
     /// public suffix itself.
     #[must_use]
     pub fn registered(&self) -> Option<&str> {
-        psl::domain_str(&self.0)
+        suffix::registered(&self.0)
     }
 
     /// Whether one owner registered both. Two names under a public suffix never belong together, by whatever DMARC record of the

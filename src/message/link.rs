@@ -7,7 +7,7 @@ use std::fmt;
 
 use url::{Host, Url};
 
-use super::Domain;
+use super::{Domain, suffix};
 use crate::limits;
 use crate::mail::Flaw;
 
@@ -69,7 +69,7 @@ fn reads_one_way(written: &str, url: &Url) -> bool {
     (authority.eq_ignore_ascii_case(&expected) || usual.is_some_and(|port| authority.eq_ignore_ascii_case(&format!("{host}:{port}"))))
         && !host.ends_with('.')
         && !host.is_empty()
-        && (!host.contains('_') || !psl::domain_str(host).unwrap_or(host).contains('_'))
+        && (!host.contains('_') || !suffix::registered(host).unwrap_or(host).contains('_'))
         && !host.starts_with(['-', '_'])
         && !["-.", ".-", ".."].iter().any(|pair| host.contains(pair))
         && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte))

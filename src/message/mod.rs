@@ -21,6 +21,7 @@ mod pictures;
 pub mod running_text;
 mod schemes;
 mod sniffed;
+pub mod suffix;
 mod tables;
 mod unsigned_mime;
 pub mod unwrap;

@@ -86,6 +86,7 @@ fn from_a_bare_debian_to_mails_an_upgrade_and_nothing_left_behind() {
         // The configuration survives a removal, and the audit everything.
         "removed: 0 inactive 0 4",
         "and back: active unchanged",
+        "taken out of Postfix: 0",
         "purged: 0 inactive 0",
         "kept: 1 1 /var/lib/firstclick /var/log/firstclick",
         "without an audit: 0 0",

@@ -95,6 +95,7 @@ systemctl enable --now firstclick
 
 dpkg --remove firstclick; say "removed: $? $(systemctl is-active firstclick) $(ls /usr/bin/firstclick /usr/lib/systemd/system/firstclick* 2>/dev/null | wc -l) $(ls /etc/firstclick | wc -l)"
 dpkg -i firstclick_*.deb; say "and back: $(state ActiveState) $(md5sum -c --quiet /out/before && echo unchanged)"
+/usr/share/firstclick/postfix/remove; say "taken out of Postfix: $? $(postconf -h transport_maps)"
 dpkg --purge firstclick > /out/purged 2>&1; say "purged: $? $(systemctl is-active firstclick) $(ls -d /etc/firstclick 2>/dev/null | wc -l)"
 say "kept: $(ls /var/log/firstclick/*.jsonl | wc -l) $(grep -c 'the audit is kept' /out/purged) $(find / -xdev \( -path /out -o -path /proc -o -path /src -o -path /tmp -o -path /usr/local \) -prune -o -name '*firstclick*' ! -path '/var/spool/*' -print | sort | tr '\n' ' ')"
 dpkg -i firstclick_*.deb; rm -r /var/log/firstclick /var/lib/firstclick; systemctl stop firstclick; rm -rf /var/log/firstclick
