@@ -250,6 +250,15 @@ fn what_is_wrong_with_an_export_is_said() {
         (lock("EFUsers", many(2)), Missing, "2 testers"),
         (lock("Name", json!("Another")), Missing, "none is named"),
         (lock("EFSkipMailGateway", json!(["x"])), CannotJudge, "gateways"),
+        (lock("AssociatedAcceptedDomains", json!(["other.example"])), TooWide, "some of your domains"),
+        (lock("ScanAndDropRecipients", json!(["x"])), CannotJudge, "ScanAndDropRecipients"),
+        (
+            changed("/TransportRule/1/SetHeaderName", json!("x-ms-exchange-organization-skipsafeattachmentprocessing")),
+            NotOurs,
+            "leaves mails alone",
+        ),
+        (changed("/TransportRule/1/SetHeaderName", json!(format!("{SKIP}\u{200b}"))), NotOurs, "leaves mails alone"),
+        (changed("/TransportRule/1/SetHeaderName", json!(format!(" {SKIP}"))), CannotJudge, "no header's name"),
         (changed("/ArcConfig/0/ArcTrustedSealers", json!("other.example")), Missing, "corp.example is not among them"),
         (changed("/SafeLinksPolicy/0/DoNotRewriteUrls", json!(["*.vendor.example/*"])), TooWide, "login.vendor.example"),
         (changed("/HostedConnectionFilterPolicy/0/IPAllowList", json!(["192.0.2.0/24"])), TooWide, "no mail that comes through it"),
@@ -263,6 +272,13 @@ fn what_is_wrong_with_an_export_is_said() {
         let wanted =
             if report.findings.iter().any(|finding| finding.verdict == CannotJudge) { Conclusion::CannotJudge } else { Conclusion::Wrong };
         assert_eq!(report.answer, wanted, "{words}");
+    }
+    // Of a key that stands twice one value is hidden.
+    let text = right().to_string();
+    let twice = [text.replace("\"SetSCL\":null", "\"SetSCL\":-1,\"SetSCL\":null"), text.replacen('{', "{\"TransportRule\":[],", 1)];
+    for text in twice {
+        let report = judged_files("defender", &facts, &[("export.json", text.as_bytes())]);
+        assert!(says(&report, CannotJudge, "stands twice"), "{:#?}", report.findings);
     }
     // One that ends the rules before ours; and it does not matter behind it.
     for (ours, answer) in [(1, Conclusion::Wrong), (0, Conclusion::Right)] {
@@ -447,6 +463,10 @@ fn spamassassin_and_amavis() {
             ("loadplugin", "include other.cf\nloadplugin", CannotJudge, "not seen"),
             ("loadplugin", "shortcircuit OTHER ham\nloadplugin", NotOurs, "none of the recipe's"),
             ("loadplugin", "welcomelist_from *@*\nloadplugin", NotOurs, "every sender"),
+            ("loadplugin", "whitelist-from bob@vendor.example *@*.com\nloadplugin", NotOurs, "every sender"),
+            ("loadplugin", "clear-trusted-networks\nloadplugin", CannotJudge, "not seen"),
+            ("loadplugin", "lang en shortcircuit OTHER ham\nloadplugin", NotOurs, "none of the recipe's"),
+            ("loadplugin", "header MINE ALL =~ /^x\\-firstclick:/mi\nloadplugin", NotOurs, "looks at our header"),
             ("loadplugin", "header MINE X-Firstclick =~ /./\nloadplugin", NotOurs, "looks at our header"),
             ("loadplugin", "header MINE exists:X-Firstclick\nloadplugin", NotOurs, "looks at our header"),
             ("loadplugin", "score FIRSTCLICK_TAG -99\nloadplugin", CannotJudge, "twice"),
@@ -458,6 +478,12 @@ fn spamassassin_and_amavis() {
             assert!(says(&report, verdict, words), "{scanner} {to}: {:#?}", report.findings);
             assert_ne!(report.answer, Conclusion::Right, "{to}");
         }
+    }
+    // SpamAssassin reads no file of another name, so what stands there alone is missing.
+    let rules = printed("spamassassin", &facts, "firstclick.cf");
+    for name in ["firstclick.cf.off", "firstclick.cf~", "firstclick"] {
+        let report = judged_files("spamassassin", &facts, &[(name, rules.as_bytes())]);
+        assert!(says(&report, Missing, "no such rule"), "{name}: {:#?}", report.findings);
     }
     let rules = printed("amavis", &facts, "firstclick.cf");
     for (own, verdict) in [

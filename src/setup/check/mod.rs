@@ -7,6 +7,7 @@ mod amavis;
 mod compare;
 mod decoded;
 mod exchange;
+mod json;
 mod rspamd;
 mod spamassassin;
 mod ucl;

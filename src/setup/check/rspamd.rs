@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Export, Facts, Findings, Outcome, Verdict, compare, decoded, ucl};
+use super::{Export, Facts, Findings, Outcome, Verdict, compare, decoded, json, ucl};
 use crate::{printable::printable, setup::blank::Blank};
 
 /// The name that the recipe gives to its settings.
@@ -30,7 +30,8 @@ pub(super) fn judge(exports: &[Export], facts: &Facts, _: Timestamp, findings: &
     for export in exports {
         let name = printable(&export.name);
         let read = decoded::text(&export.bytes).and_then(|text| {
-            let json = serde_json::from_str::<Value>(&text).ok().and_then(|value| value.as_object().cloned());
+            // A key that stands twice is refused as JSON, and is a list of both as UCL.
+            let json = json::parse(&text).ok().and_then(|value| value.as_object().cloned());
             json.map_or_else(|| ucl::parse(&text), Ok)
         });
         match read {
@@ -184,7 +185,9 @@ fn judge_other(at: &str, rule: &str, section: &Map<String, Value>, findings: &mu
     let apply = section.get("apply").and_then(Value::as_object);
     let wide = ["whitelist", "want_spam"].into_iter().find(|key| section.contains_key(*key));
     let narrowed = apply.and_then(|apply| {
-        ["symbols_enabled", "groups_enabled", "whitelist", "flags", "plugins_disabled"].into_iter().find(|key| apply.contains_key(*key))
+        ["symbols_enabled", "groups_enabled", "groups_disabled", "whitelist", "flags", "plugins_disabled"]
+            .into_iter()
+            .find(|key| apply.contains_key(*key))
     });
     let disabled = match texts(apply.and_then(|apply| apply.get("symbols_disabled"))) {
         Ok(found) => found,

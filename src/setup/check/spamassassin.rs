@@ -53,7 +53,9 @@ pub(super) fn judge(exports: &[Export], facts: &Facts, _: Timestamp, findings: &
     let mut lines = Vec::new();
     for export in exports {
         let name = printable(&export.name);
+        let is_read = [".cf", ".pre"].iter().any(|end| export.name.to_ascii_lowercase().ends_with(end));
         match decoded::text(&export.bytes) {
+            _ if !is_read => findings.add(Verdict::Note, &name, "", "SpamAssassin reads files in .cf and .pre only", CONF),
             Ok(text) => read(&name, &text, &wanted, &mut lines),
             Err(why) => findings.add(Verdict::CannotJudge, &name, "", why, CONF),
         }
@@ -72,8 +74,12 @@ fn read(file: &str, text: &str, wanted: &Wanted, lines: &mut Vec<Line>) {
     let mut depth = 0_usize;
     for (at, line) in text.lines().enumerate() {
         let line = uncommented(line).trim();
+        // What is for one language only is read as if it were for all.
+        let behind = line.strip_prefix("lang").filter(|rest| rest.starts_with(char::is_whitespace)).map(str::trim_start);
+        let line = behind.and_then(|rest| rest.split_once(char::is_whitespace)).map_or(line, |(_, rest)| rest.trim_start());
         let (directive, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let directive = directive.to_ascii_lowercase();
+        // Hyphens are underscores to SpamAssassin.
+        let directive = directive.to_ascii_lowercase().replace('-', "_");
         match directive.as_str() {
             "if" | "ifplugin" => depth += 1,
             "endif" => depth = depth.saturating_sub(1),
@@ -96,9 +102,9 @@ fn uncommented(line: &str) -> &str {
     end.map_or(line, |(at, _)| line.get(..at).unwrap_or_default())
 }
 
-/// Whether a header is named, as in `X-A`, `X-A:raw` or `exists:X-A`.
+/// Whether a header is named: as in `X-A:raw` or `exists:X-A`, or in a pattern over all headers.
 fn looks_at(rest: &str, header: &str) -> bool {
-    rest.split(|letter: char| letter.is_whitespace() || letter == ':').any(|word| word.eq_ignore_ascii_case(header))
+    rest.replace('\\', "").to_ascii_lowercase().contains(&header.to_ascii_lowercase())
 }
 
 /// The one line of this directive for this rule.
@@ -210,6 +216,12 @@ fn trusted(lines: &[Line], hops: &[String]) -> Outcome {
     Ok(wide.chain(missing).collect())
 }
 
+/// Whether a pattern of addresses names no domain of somebody's: `*`, `*@*.com`.
+fn is_nearly_everybody(pattern: &str) -> bool {
+    let domain = pattern.rsplit('@').next().unwrap_or_default();
+    domain.split('.').filter(|label| !label.is_empty() && !label.contains(['*', '?'])).count() < 2
+}
+
 /// Other lines: none may exempt, or look at our header.
 fn judge_others(lines: &[Line], wanted: &Wanted, findings: &mut Findings) {
     for line in lines {
@@ -218,11 +230,8 @@ fn judge_others(lines: &[Line], wanted: &Wanted, findings: &mut Findings) {
             "shortcircuit" if !is_ours && ["on", "ham"].contains(&line.value()) => {
                 "this rule, too, ends all other tests, and is none of the recipe's"
             }
-            directive
-                if directive.ends_with("list_from")
-                    && line.rest.split_whitespace().any(|pattern| ["*", "*@*", "*@*.*"].contains(&pattern)) =>
-            {
-                "every sender is welcome"
+            directive if directive.ends_with("list_from") && line.rest.split_whitespace().any(is_nearly_everybody) => {
+                "every sender is welcome, or nearly"
             }
             directive if !is_ours && directive != "trusted_networks" && looks_at(&line.rest, &wanted.header) => {
                 "another rule looks at our header"

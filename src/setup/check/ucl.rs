@@ -41,6 +41,10 @@ impl Reader<'_> {
                 Some('#') => while self.next().is_some_and(|letter| letter != '\n') {},
                 Some('/') if self.rest.starts_with("/*") => {
                     let end = self.rest.get(2..).and_then(|rest| rest.find("*/")).ok_or("a comment has no end")?;
+                    // rspamd looks for the end outside of quotes, and of comments within.
+                    if self.rest.get(2..end + 2).is_some_and(|inner| inner.contains('"') || inner.contains("/*")) {
+                        return Err("a comment with quotes or another comment in it: where it ends is not understood".into());
+                    }
                     for _ in 0..self.rest.get(..end + 4).unwrap_or_default().chars().count() {
                         self.next();
                     }
@@ -222,6 +226,8 @@ mod tests {
     fn what_would_have_to_be_carried_out_is_refused() {
         for text in [
             ".include \"x\"",
+            "/* \" */ a = 1; /* \" */",
+            "/* /* */ a = 1; */",
             "a { .include(try=true) \"x\" }",
             "a = \"${DBDIR}/x\"",
             "a = $X;",

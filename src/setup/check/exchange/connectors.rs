@@ -3,8 +3,9 @@
 use super::{
     super::{Facts, Findings, Outcome, Verdict, compare},
     Object,
+    object::is_empty,
 };
-use crate::setup::blank::Blank;
+use crate::{printable::printable, setup::blank::Blank};
 
 /// The name that the recipe gives to the connector.
 const NAME: &str = "Only through firstclick";
@@ -34,6 +35,7 @@ pub(super) fn judge(connectors: &[&Object<'_>], facts: &Facts, findings: &mut Fi
     for lock in ours {
         judge_lock(lock, &hops, hostname, findings);
         judge_skip_listing(lock, &hops, findings);
+        judge_rest(lock, findings);
     }
 }
 
@@ -94,6 +96,63 @@ fn judge_skip_listing(lock: &Object<'_>, hops: &[String], findings: &mut Finding
         if found.is_empty() { Ok(Vec::new()) } else { Err(unclear.into()) }
     });
     judged("EFSkipMailGateway", gateway);
+}
+
+/// Properties that are judged by themselves, or say nothing about which mails the connector takes.
+const KNOWN: &[&str] = &[
+    "Name",
+    "Enabled",
+    "ConnectorType",
+    "SenderDomains",
+    "RequireTls",
+    "RestrictDomainsToIPAddresses",
+    "RestrictDomainsToCertificate",
+    "TlsSenderCertificateName",
+    "SenderIPAddresses",
+    "TreatMessagesAsInternal",
+    "CloudServicesMailEnabled",
+    "EFSkipLastIP",
+    "EFSkipIPs",
+    "EFUsers",
+    "EFTestMode",
+    "EFSkipMailGateway",
+    "AdminDisplayName",
+    "Comment",
+    "ConnectorSource",
+    "DistinguishedName",
+    "ExchangeObjectId",
+    "ExchangeVersion",
+    "Guid",
+    "Id",
+    "Identity",
+    "IsValid",
+    "ObjectCategory",
+    "ObjectClass",
+    "ObjectState",
+    "OrganizationId",
+    "OrganizationalUnitRoot",
+    "OriginatingServer",
+    "PSComputerName",
+    "PSShowComputerName",
+    "RunspaceId",
+    "WhenChanged",
+    "WhenChangedUTC",
+    "WhenCreated",
+    "WhenCreatedUTC",
+];
+
+/// What else is set on the lock: it may take mails out of it.
+fn judge_rest(lock: &Object<'_>, findings: &mut Findings) {
+    for (key, _) in lock.properties().filter(|(_, value)| !is_empty(value)) {
+        if !KNOWN.iter().any(|known| known.eq_ignore_ascii_case(key)) {
+            let outcome = if key.eq_ignore_ascii_case("AssociatedAcceptedDomains") {
+                Ok(vec![(Verdict::TooWide, "it is for some of your domains: mails to the others come in from anywhere".to_owned())])
+            } else {
+                Err("this property is set, and what it does to the lock is not known here".to_owned())
+            };
+            findings.judged(&lock.at, &printable(key), CONNECTOR, outcome);
+        }
+    }
 }
 
 /// Another way into the tenant.

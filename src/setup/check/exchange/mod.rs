@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use self::object::{Object, list};
-use super::{Export, Facts, Findings, Verdict, decoded};
+use super::{Export, Facts, Findings, Verdict, decoded, json};
 use crate::{printable::printable, setup::blank::Blank};
 
 /// What is exported, by the noun of its command.
@@ -108,7 +108,7 @@ pub(super) fn judge(exports: &[Export], facts: &Facts, now: Timestamp, findings:
     for export in exports {
         let name = printable(&export.name);
         let text = decoded::text(&export.bytes);
-        let value = text.and_then(|text| serde_json::from_str(&text).map_err(|error| format!("it is no whole JSON: {error}")));
+        let value = text.and_then(|text| json::parse(&text));
         match value {
             Ok(value) => values.push((name, value)),
             Err(why) => cannot(findings, &name, &why),

@@ -17,6 +17,8 @@ use crate::setup::blank::Blank;
 const NAME: &str = "firstclick: leave one-time links to their readers";
 /// What Exchange writes into a mail that Safe Links shall leave alone.
 const SKIP: &str = "X-MS-Exchange-Organization-SkipSafeLinksProcessing";
+/// How such headers of others of its scanners begin.
+const SKIPS: &str = "X-MS-Exchange-Organization-Skip";
 /// Time in which somebody can still renew it.
 const SOON: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// A day is written without an offset: what comes back may be the day before or after.
@@ -142,9 +144,16 @@ fn judge_other(rule: &Object<'_>, header: Option<&str>, findings: &mut Findings)
             let what = format!("this rule, too, has Safe Links leave mails alone, and is none of this configuration's{state}");
             findings.add(Verdict::NotOurs, &rule.at, "SetHeaderName", what, ORCA);
         }
+        Ok(Some(name)) if name.get(..SKIPS.len()).is_some_and(|start| start.eq_ignore_ascii_case(SKIPS)) => {
+            let what = format!("this rule sets {name}, by which another of Microsoft's scanners leaves mails alone{state}");
+            findings.add(Verdict::NotOurs, &rule.at, "SetHeaderName", what, ACTIONS);
+        }
         Ok(Some(name)) if header.is_some_and(|header| name.eq_ignore_ascii_case(header)) => {
             let what = format!("this rule writes our header into mails, which none but the hop may{state}");
             findings.add(Verdict::NotOurs, &rule.at, "SetHeaderName", what, ACTIONS);
+        }
+        Ok(Some(name)) if !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') => {
+            findings.judged(&rule.at, "SetHeaderName", ACTIONS, Err("it is no header's name".into()));
         }
         Ok(_) => {}
     }
