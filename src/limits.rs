@@ -426,3 +426,6 @@ pub const EXPORTS: usize = 500;
 pub const HEALTH: Duration = Duration::from_secs(5);
 /// Octets of a greeting that `health` reads: a reply line has 512 at most.
 pub const GREETING: u64 = 512;
+
+/// Findings that `setup --check` tells: past it an export is no export of rules, and what is left out is said to be.
+pub const FINDINGS: usize = 5_000;

@@ -280,6 +280,9 @@ fn what_is_wrong_with_an_export_is_said() {
         let report = judged_files("defender", &facts, &[("export.json", text.as_bytes())]);
         assert!(says(&report, CannotJudge, "stands twice"), "{:#?}", report.findings);
     }
+    // What is said has an end, and says so.
+    let many = judged_files("defender", &facts, &[("export.json", format!("[{}0]", "0,".repeat(20_000)).as_bytes())]);
+    assert!(many.findings.len() == 5_001 && says(&many, CannotJudge, "nothing more is told"), "{}", many.findings.len());
     // One that ends the rules before ours; and it does not matter behind it.
     for (ours, answer) in [(1, Conclusion::Wrong), (0, Conclusion::Right)] {
         let mut export = changed("/TransportRule/1/StopRuleProcessing", json!(true));

@@ -20,6 +20,7 @@ use super::{
     blank::Blank,
     template::{Telling, Template},
 };
+use crate::limits;
 
 /// A file that an admin exported.
 #[derive(Clone, Debug)]
@@ -120,7 +121,12 @@ type Outcome = Result<Vec<(Verdict, String)>, String>;
 
 impl Findings {
     fn add(&mut self, verdict: Verdict, at: &str, field: &str, what: impl Into<String>, source: &'static str) {
-        self.0.push(Finding { verdict, at: at.to_owned(), field: field.to_owned(), what: what.into(), source });
+        let finding = |verdict, what| Finding { verdict, at: at.to_owned(), field: field.to_owned(), what, source };
+        match self.0.len() {
+            ..limits::FINDINGS => self.0.push(finding(verdict, what.into())),
+            limits::FINDINGS => self.0.push(finding(Verdict::CannotJudge, "from here on nothing more is told: too much was found".into())),
+            _ => {}
+        }
     }
 
     fn judged(&mut self, at: &str, field: &str, source: &'static str, outcome: Outcome) {
