@@ -44,7 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &[]),
-    ("setup", &["settings", "allowlist", "edit", "printable"]),
+    ("setup", &["settings", "allowlist", "edit", "printable", "limits"]),
     (
         "settings",
         &[
