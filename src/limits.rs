@@ -69,6 +69,14 @@ pub const RECIPIENTS: usize = 1_000;
 /// before it reads on, and that many of 2 KiB fit.
 pub const RECIPIENTS_AT_ONCE: usize = 100;
 
+/// RCPTs of a session's first group. The upstream hears of none before the next hop has answered all, and waits five minutes for a
+/// reply (RFC 5321 section 4.5.3.2.3): at half a minute each these are answered in time. Each group is twice the one before, or
+/// half of it where that took longer than [`SLOW_GROUP`].
+pub const RECIPIENTS_AT_FIRST: usize = 5;
+
+/// Time for a group of RCPTs after which the next group is smaller.
+pub const SLOW_GROUP: Duration = Duration::from_secs(1);
+
 /// Commands that make no progress (errors, NOOP, RSET) before a session is closed.
 pub const IDLE_COMMANDS: usize = 100;
 

@@ -360,6 +360,9 @@ impl Drop for End<'_> {
 /// Writes what was taken from the queue, and tells whoever waits.
 fn take(writer: &mut Writer, batch: &mut Batch, failures: Option<&Arc<Failures>>) {
     let mut outcome = writer.append_lines(clock::now(), batch.records());
+    if outcome.is_err() {
+        writer.meters.lost(batch.unawaited());
+    }
     if outcome.is_ok() && batch.awaited > 0 {
         writer.meters.committed();
         outcome = writer.secure().and_then(|()| writer.is_in_place());
@@ -372,7 +375,6 @@ fn take(writer: &mut Writer, batch: &mut Batch, failures: Option<&Arc<Failures>>
         let _ = writer.secure();
     }
     if let Err(error) = &outcome {
-        writer.meters.lost(batch.unawaited());
         if let Some(failures) = failures {
             failures.failed(error);
         }

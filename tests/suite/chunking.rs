@@ -173,7 +173,9 @@ async fn binarymime_is_not_taken() {
     let hop = build(&sink).start().await;
     let mut client = hop.client().await;
     client.greet().await;
-    assert!(client.say("MAIL FROM:<a@b.test> body=BinaryMime").await.starts_with("555 5.5.4"));
+    for body in ["body=BinaryMime", "BODY=8BITMIME BODY=BINARYMIME", "BODY=\"BINARYMIME\""] {
+        assert!(client.say(&format!("MAIL FROM:<a@b.test> {body}")).await.starts_with("555 5.5.4"), "{body}");
+    }
     assert!(client.say("MAIL FROM:<a@b.test> BODY=8BITMIME").await.starts_with("250"));
 }
 

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use firstclick::{
@@ -182,6 +183,56 @@ async fn a_next_hop_that_takes_few_mails_of_a_connection_gets_all() {
         assert!(strict.taken().iter().all(|taken| taken.mails < 3));
         assert!(strict.connections().0 < 20, "{:?}", strict.connections());
     }
+}
+
+/// A session keeps a connection on which it was refused something itself: that others have used it before still is not told to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_a_session_keeps_may_have_had_enough_of_others() {
+    for mails_over in ["421 4.7.0 too many mails", "450 4.7.0 slow down", "452 4.5.3 too many", "550 5.7.1 enough"] {
+        let strict = Strict::start(Rules { mails: 5, mails_over, ..Rules::default() }).await;
+        let hop = start(&strict).await;
+        for number in 0..4 {
+            assert!(send(&hop, &number.to_string()).await.starts_with("250"));
+        }
+        let mut client = hop.client().await;
+        client.greet().await;
+        for number in 4..10 {
+            client.say("MAIL FROM:<a@b.test>").await;
+            assert!(client.say("RCPT TO:<no@d.test>").await.starts_with("550"));
+            for line in ["RCPT TO:<c@d.test>", "DATA"] {
+                client.say(line).await;
+            }
+            client.raw(&stuffed(&mail(&number.to_string()))).await;
+            assert!(client.reply().await.starts_with("250"), "{number}: {mails_over}");
+        }
+        assert_eq!(strict.taken().len(), 10);
+        // What a connection of its own says is its own.
+        if !mails_over.starts_with("421") {
+            assert_eq!(client.say("MAIL FROM:<a@b.test>").await.trim_end(), mails_over);
+        }
+    }
+}
+
+/// One that froze after it accepted MAIL is given as little time as one that froze before.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_freezes_before_the_first_recipient_is_replaced() {
+    let strict = Strict::start(Rules::default()).await;
+    let patience = Duration::from_millis(300);
+    let hop = hop()
+        .next_hop_at(strict.address)
+        .with(|config| (config.deadlines.connect, config.deadlines.reply) = (patience, PATIENCE))
+        .start()
+        .await;
+    assert!(send(&hop, "first").await.starts_with("250"));
+    let mut client = hop.client().await;
+    client.greet().await;
+    assert!(client.say("MAIL FROM:<a@b.test>").await.starts_with("250"));
+    strict.now(|rules| rules.frozen = true);
+    client.raw(b"RCPT TO:<c@d.test>\r\n").await;
+    poll("RCPT is asked on a new connection", || (strict.connections().0 == 2).then_some(())).await;
+    strict.now(|rules| rules.frozen = false);
+    // The new one's EHLO may have met the frost, too.
+    assert!(matches!(client.reply().await.get(..3), Some("250" | "451")));
 }
 
 /// MAIL and RCPT in one group, or one by one.

@@ -140,6 +140,57 @@ async fn one_by_one_where_the_next_hop_takes_no_groups() {
     assert_eq!(next.counted(), (200, 200, 1));
 }
 
+/// A next hop that takes its time for each: those that it has answered are answered, and what it has not been asked yet waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_do_not_wait_for_later_groups() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hop = hop().next_hop_at(listener.local_addr().unwrap()).start().await;
+    let mut client = hop.client().await;
+    let (asked, mut told) = (tokio::spawn(async move { ask_some(&mut client).await }), 0);
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.write_all(b"220 slow.test\r\n").await.unwrap();
+    let mut input = Vec::new();
+    // It answers five recipients, and then no more.
+    while told < 5 {
+        while let Some(end) = input.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = input.drain(..=end).collect();
+            if line.starts_with(b"RCPT") {
+                told += 1;
+            }
+            let reply: &[u8] = if line.starts_with(b"EHLO") { b"250-slow.test\r\n250 PIPELINING\r\n" } else { b"250 2.0.0 ok\r\n" };
+            stream.write_all(reply).await.unwrap();
+        }
+        if told < 5 {
+            stream.read_buf(&mut input).await.unwrap();
+        }
+    }
+    assert_eq!(asked.await.unwrap(), 5, "replies to recipients while the sixth waits");
+}
+
+/// Asks for 40 recipients at once; counts what is answered until five are.
+async fn ask_some(client: &mut Client) -> usize {
+    client.greet().await;
+    let lines: String = (1..=40).map(|number| format!("RCPT TO:<r{number}@d.test>\r\n")).collect();
+    client.raw(format!("MAIL FROM:<a@b.test>\r\n{lines}").as_bytes()).await;
+    assert!(client.reply().await.starts_with("250"));
+    let mut replies = 0;
+    while replies < 5 && client.reply().await.starts_with("250") {
+        replies += 1;
+    }
+    replies
+}
+
+/// The bound on commands without a mail, where MAIL is one of them: it is said, however they come.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_mails_end_the_session_with_421() {
+    let next = Counting::start("250-PIPELINING\r\n", |_| Some("550 5.1.1 no".to_owned())).await;
+    let hop = hop().next_hop_at(next.address).with(|config| config.bounds.idle_commands = 3).start().await;
+    let mut client = hop.client().await;
+    let replies = ask(&mut client, 6).await;
+    assert_eq!(replies.iter().filter(|reply| reply.starts_with("550")).count(), 4);
+    assert_eq!(replies[4], "421 4.7.0 too many commands without a mail");
+}
+
 /// In the second group, so that the first's recipients are accepted already.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ends_a_group_ends_it_at_its_place() {

@@ -49,6 +49,7 @@ pub struct NextHop {
     /// Transactions that were begun on it.
     transactions: usize,
     standing: Standing,
+    users: Users,
     /// The pool of the configuration by which it was opened; none while it waits there.
     pub(super) home: Option<Arc<Pool>>,
     /// Command lines on their way out.
@@ -103,6 +104,15 @@ enum Standing {
     Spotless,
     /// It replied 4xx or 5xx, or a transaction was given up. Servers count either, until they slow down or hang up.
     Blemished,
+}
+
+/// Whose mails a connection has carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Users {
+    /// One session's.
+    One,
+    /// Perhaps others', too: it has waited in the pool.
+    Several,
 }
 
 impl Key {
@@ -234,6 +244,7 @@ impl NextHop {
             since: Instant::now(),
             transactions: 0,
             standing: Standing::Spotless,
+            users: Users::One,
             home: None,
             lines: Vec::new(),
         };
@@ -317,6 +328,16 @@ impl NextHop {
     #[must_use]
     pub const fn is_used(&self) -> bool {
         self.transactions > 0
+    }
+
+    /// Whether other sessions may have used it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.users == Users::Several
+    }
+
+    /// Notes that it goes from one session to another.
+    pub(super) const fn is_passed_on(&mut self) {
+        self.users = Users::Several;
     }
 
     /// Counts a transaction that begins on it.

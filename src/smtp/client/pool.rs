@@ -111,6 +111,7 @@ impl Pool {
             self.metrics.unparked(1);
             if end > Instant::now() && hop.is_quiet() {
                 self.metrics.pooled(Pooled::Reused);
+                hop.is_passed_on();
                 return Some(hop);
             }
             self.metrics.pooled(Pooled::Closed);

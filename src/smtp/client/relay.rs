@@ -51,7 +51,7 @@ struct Connected {
 enum Transaction {
     /// No transaction.
     None,
-    /// The next hop has accepted MAIL on a connection that waited in the pool, and was asked for no recipient yet: a new
+    /// The next hop has accepted MAIL on a connection that others used, and was asked for no recipient yet: a new
     /// connection may still take its place.
     Replaceable,
     /// The next hop has accepted MAIL, and perhaps recipients.
@@ -68,8 +68,9 @@ enum Origin {
     New,
     /// The session had it. The next hop may have closed it meanwhile, so a new one may replace it.
     Kept,
-    /// It waited in the pool. Whatever has become of it meanwhile is not this mail's, so a new one may replace it.
-    Parked,
+    /// Others have used it: it waited in the pool, for this mail or for one of this session's before. Whatever has become of it is
+    /// not this mail's, so a new one may replace it.
+    Shared,
 }
 
 impl Transaction {
@@ -129,13 +130,14 @@ impl Relay {
         if let Some(connected) = self.0.take() {
             let hop = &connected.hop;
             if hop.suits(to.config) && to.pool.is_home_of(hop) && hop.extensions().covers(offered) {
-                return Ok((connected, Origin::Kept));
+                let origin = if hop.is_shared() { Origin::Shared } else { Origin::Kept };
+                return Ok((connected, origin));
             }
             // It was opened by a configuration that a reload has replaced, or the session has heard of another next hop.
             connected.hop.leave().await;
         }
         let mut hop = to.route.find(to.config, to.tls, parked, offered).await?;
-        let origin = if hop.is_used() { Origin::Parked } else { Origin::New };
+        let origin = if hop.is_shared() { Origin::Shared } else { Origin::New };
         if origin == Origin::New {
             tracing::debug!(next_hop = &**hop.name(), tls = hop.is_encrypted(), "next hop: connected");
             to.pool.learn(&hop);
@@ -193,13 +195,12 @@ impl Relay {
     /// Where the connection, and with it the transaction, is lost: the reply for those without one, too.
     pub(crate) async fn recipients(&mut self, to: Destination<'_>, announced: Extensions, group: Group<'_>) -> (Vec<Reply>, Option<Reply>) {
         let Some(Connected { hop, transaction }) = self.open_transaction() else { return (Vec::new(), Some(lost())) };
-        let patience = hop.deadlines.reply;
+        let patience = if transaction == Transaction::Replaceable { patience_with_shared(&hop) } else { hop.deadlines.reply };
         let steps: Vec<Step<'_>> = group.recipients.iter().map(Step::Recipient).collect();
         let (replies, hop) = tell(hop, &steps, patience).await;
-        let may_be_its_past = match (replies.first(), &hop) {
-            (Some(first), _) => is_enough(first),
-            (None, Err(error)) => matches!(error, HopError::Broken(_)),
-            (None, Ok(_)) => false,
+        let may_be_its_past = match &hop {
+            Ok(_) => replies.iter().any(is_enough),
+            Err(error) => replies.iter().any(is_enough) || (replies.is_empty() && is_its_past(Origin::Shared, error)),
         };
         if transaction == Transaction::Replaceable && may_be_its_past {
             to.pool.replaced();
@@ -316,8 +317,7 @@ async fn start(connected: Connected, origin: Origin, group: Group<'_>) -> Result
     let before = commands.len();
     commands.push(Step::Mail(group.mail));
     commands.extend(group.recipients.iter().map(Step::Recipient));
-    // One that has waited may have been frozen since; a new one is told of within the time for it.
-    let patience = if origin == Origin::Parked { hop.deadlines.connect.min(hop.deadlines.reply) } else { hop.deadlines.reply };
+    let patience = if origin == Origin::Shared { patience_with_shared(&hop) } else { hop.deadlines.reply };
     let (replies, hop) = tell(hop, &commands, patience).await;
     let hop = hop?;
     // A next hop that closes a session that it has had enough of replies 421, and means the session, not this mail.
@@ -326,8 +326,8 @@ async fn start(connected: Connected, origin: Origin, group: Group<'_>) -> Result
         return Err(HopError::Broken("closed with 421".into()));
     }
     // It may have had enough of a connection that others used, or answer one of their commands late.
-    let (mail, first) = (replies.get(before), replies.get(before + 1));
-    if origin == Origin::Parked && (mail.is_some_and(|mail| !mail.is_accepted()) || first.is_some_and(is_enough)) {
+    let mut told = replies.iter().skip(before);
+    if origin == Origin::Shared && (told.next().is_some_and(|mail| !mail.is_accepted()) || told.any(is_enough)) {
         return Err(HopError::Broken("refused on a connection that others used".into()));
     }
     // The next hop would go on with what it was told of the client before.
@@ -338,8 +338,8 @@ async fn start(connected: Connected, origin: Origin, group: Group<'_>) -> Result
     let mail = replies.next().ok_or_else(|| HopError::Broken("connection closed".into()))?;
     let transaction = match origin {
         _ if !mail.is_accepted() => Transaction::Abandoned,
-        Origin::Parked if group.recipients.is_empty() => Transaction::Replaceable,
-        Origin::New | Origin::Kept | Origin::Parked => Transaction::Open,
+        Origin::Shared if group.recipients.is_empty() => Transaction::Replaceable,
+        Origin::New | Origin::Kept | Origin::Shared => Transaction::Open,
     };
     Ok((Connected { hop, transaction }, mail, replies.collect()))
 }
@@ -349,14 +349,19 @@ fn is_its_past(origin: Origin, error: &HopError) -> bool {
     match origin {
         Origin::New => false,
         Origin::Kept => matches!(error, HopError::Broken(_)),
-        Origin::Parked => matches!(error, HopError::Broken(_) | HopError::TimedOut),
+        Origin::Shared => matches!(error, HopError::Broken(_) | HopError::TimedOut),
     }
 }
 
-/// Whether a reply to a transaction's first RCPT may be about the connection: it has carried as many mails or recipients as the
+/// Time for each reply on a connection that others used: it may have been frozen since, and what a new one says is told.
+fn patience_with_shared(hop: &NextHop) -> Duration {
+    hop.deadlines.connect.min(hop.deadlines.reply)
+}
+
+/// Whether a reply to RCPT may be about the connection: it has carried as many mails or recipients as the
 /// next hop takes on one, or the next hop closes it.
-fn is_enough(first: &Reply) -> bool {
-    matches!(first.code(), 421 | 452)
+fn is_enough(reply: &Reply) -> bool {
+    matches!(reply.code(), 421 | 452)
 }
 
 /// Sends commands, with this patience for each reply; logs why there are no replies.

@@ -172,7 +172,12 @@ impl PathCommand {
     /// The value of a parameter, by its keyword in any case.
     #[must_use]
     pub fn parameter(&self, keyword: &str) -> Option<&str> {
-        self.parameters.split(' ').find_map(|word| {
+        self.values_of(keyword).next()
+    }
+
+    /// The same of one that stands there several times, which RFC 5321 does not allow: servers differ in which one counts.
+    pub fn values_of(&self, keyword: &str) -> impl Iterator<Item = &str> {
+        self.parameters.split(' ').filter_map(move |word| {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
             name.eq_ignore_ascii_case(keyword).then_some(value)
         })

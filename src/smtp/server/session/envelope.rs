@@ -4,6 +4,7 @@ use tokio::time::Instant;
 
 use super::{Greeted, Next, OpenTransaction, Session, State, destination};
 use crate::{
+    clock::Stopwatch,
     limits,
     pipeline::{RefusedBy, Stage},
     smtp::{
@@ -29,7 +30,10 @@ impl Session {
         let recipients = self.recipients_behind(Vec::new(), self.snapshot.config.bounds.recipients, greeted.announced).await;
         let client = self.client(&greeted);
         let group = Group { client: &client, mail: &mail, recipients: &recipients };
-        match self.relay.begin(destination(&self.server, &self.snapshot), greeted.announced, group).await {
+        let watch = Stopwatch::start();
+        let outcome = self.relay.begin(destination(&self.server, &self.snapshot), greeted.announced, group).await;
+        self.pace(recipients.len(), watch);
+        match outcome {
             MailOutcome::Changed => {
                 let reply = Reply::new(421, "4.3.2 the next hop's extensions have changed, please say EHLO again");
                 self.answer(RefusedBy::Hop, &reply);
@@ -42,23 +46,18 @@ impl Session {
             }
             MailOutcome::Replied { mail: reply, recipients: replies } => {
                 self.answer(RefusedBy::NextHop, &reply);
+                let refused_mail = if reply.is_accepted() { Next::Go } else { self.idles() };
                 self.stage = Stage::Recipient;
-                for reply in &replies {
-                    // Guesses in a group count as those one by one do.
-                    self.idle += usize::from(!reply.is_accepted());
-                    self.answer(RefusedBy::NextHop, reply);
-                }
-                let closing = std::iter::once(&reply).chain(&replies).any(|reply| reply.code() == 421);
+                // Guesses in a group count as those one by one do.
+                let next = self.answer_each(refused_mail, &replies);
                 let state = if reply.is_accepted() {
                     let accepted = recipients.into_iter().zip(&replies).filter(|(_, reply)| reply.is_accepted());
                     let recipients = accepted.map(|(recipient, _)| recipient.path).collect();
                     State::InTransaction(greeted, OpenTransaction { mail, recipients })
                 } else {
-                    self.idle += 1;
                     State::Greeted(greeted)
                 };
-                let over = closing || self.idle > self.snapshot.config.bounds.idle_commands;
-                (state, if over { Next::HangUp } else { Next::Go })
+                (state, if reply.code() == 421 { Next::HangUp } else { next })
             }
         }
     }
@@ -67,7 +66,7 @@ impl Session {
     /// nor than it may guess.
     async fn recipients_behind(&mut self, mut group: Vec<PathCommand>, most: usize, announced: Extensions) -> Vec<PathCommand> {
         let guesses = self.snapshot.config.bounds.idle_commands.saturating_sub(self.idle) + 1;
-        let most = if announced.has(Extension::Pipelining) { most.min(guesses).min(limits::RECIPIENTS_AT_ONCE) } else { 0 };
+        let most = if announced.has(Extension::Pipelining) { most.min(guesses).min(self.group) } else { 0 };
         while group.len() < most {
             let Some(Ok(Command::Rcpt(recipient))) = self.connection.peek().map(Command::parse) else { break };
             // The line has come already, so reading it does not wait.
@@ -89,14 +88,29 @@ impl Session {
         let recipients = self.recipients_behind(vec![first], room, greeted.announced).await;
         let client = self.client(&greeted);
         let group = Group { client: &client, mail: &open.mail, recipients: &recipients };
+        let watch = Stopwatch::start();
         let (replies, lost) = self.relay.recipients(destination(&self.server, &self.snapshot), greeted.announced, group).await;
+        self.pace(recipients.len(), watch);
         let unanswered = recipients.len().saturating_sub(replies.len());
-        let mut next = Next::Go;
-        for (recipient, reply) in recipients.into_iter().zip(&replies) {
+        let next = self.answer_each(Next::Go, &replies);
+        let accepted = recipients.into_iter().zip(&replies).filter(|(_, reply)| reply.is_accepted());
+        open.recipients.extend(accepted.map(|(recipient, _)| recipient.path));
+        match lost {
+            // What the next hop accepted before is lost with its connection.
+            Some(reply) => (State::LostTransaction(greeted), self.idle_each(next, unanswered, &reply)),
+            None => (State::InTransaction(greeted, open), next),
+        }
+    }
+
+    /// Answers recipients with the next hop's replies, up to one that ends the session.
+    fn answer_each(&mut self, mut next: Next, replies: &[Reply]) -> Next {
+        for reply in replies {
+            if matches!(next, Next::HangUp) {
+                break;
+            }
             next = match reply.code() {
                 200..=299 => {
                     self.answer(RefusedBy::NextHop, reply);
-                    open.recipients.push(recipient.path);
                     Next::Go
                 }
                 421 => {
@@ -105,14 +119,16 @@ impl Session {
                 }
                 _ => self.idle(RefusedBy::NextHop, reply),
             };
-            if matches!(next, Next::HangUp) {
-                break;
-            }
         }
-        match lost {
-            // What the next hop accepted before is lost with its connection.
-            Some(reply) => (State::LostTransaction(greeted), self.idle_each(next, unanswered, &reply)),
-            None => (State::InTransaction(greeted, open), next),
+        next
+    }
+
+    /// Chooses how many go on in the next group, by how long the next hop took for this one.
+    fn pace(&mut self, recipients: usize, watch: Stopwatch) {
+        if watch.elapsed() >= limits::SLOW_GROUP {
+            self.group = (self.group / 2).max(1);
+        } else if recipients >= self.group {
+            self.group = (self.group * 2).min(limits::RECIPIENTS_AT_ONCE);
         }
     }
 
@@ -146,7 +162,7 @@ fn refused_by_parameter(mail: &PathCommand, config: &Config) -> Option<Reply> {
         return Some(Reply::new(552, format!("5.3.4 the mail is larger than {most} octets")));
     }
     // Lines are what DATA carries, and what the edits read (RFC 3030 section 3).
-    if mail.parameter("BODY").is_some_and(|body| body.eq_ignore_ascii_case("BINARYMIME")) {
+    if mail.values_of("BODY").any(|body| body.trim_matches('"').eq_ignore_ascii_case("BINARYMIME")) {
         return Some(Reply::new(555, "5.5.4 BINARYMIME is not offered here"));
     }
     // RFC 8689 binds every hop; this one does not promise it, so it must not take the mail.

@@ -44,6 +44,7 @@ pub(super) async fn serve(accepted: Accepted<TcpStream>, start: Start, server: &
         snapshot: server.snapshot(),
         relay: Relay::default(),
         idle: 0,
+        group: limits::RECIPIENTS_AT_FIRST,
         stage: Stage::Command,
         shutdown: accepted.shutdown,
     };
@@ -76,6 +77,8 @@ struct Session {
     relay: Relay,
     /// Commands so far that began or continued no mail.
     idle: usize,
+    /// RCPTs that the next group has at most.
+    group: usize,
     /// The stage of the command that is being answered, for the count of refusals.
     stage: Stage,
     shutdown: Shutdown,
@@ -207,7 +210,11 @@ impl Session {
             (Command::StartTls, state) => self.start_tls(state).await?,
             (command @ (Command::Xclient(_) | Command::Xforward(_)), state) => self.speak_for(command, state),
             (Command::Mail(mail), State::Greeted(greeted)) => self.mail(mail, greeted).await,
-            (Command::Rcpt(recipient), State::InTransaction(greeted, open)) => self.recipients(recipient, greeted, open).await,
+            (Command::Rcpt(recipient), State::InTransaction(greeted, open)) => {
+                // The replies to those before do not wait for the next hop's to these.
+                self.flush().await?;
+                self.recipients(recipient, greeted, open).await
+            }
             (Command::Rcpt(_), state @ State::LostTransaction(_)) => (state, self.idle(RefusedBy::Hop, &relay::lost())),
             (Command::Data, State::LostTransaction(greeted)) => (State::Greeted(greeted), self.idle(RefusedBy::Hop, &relay::lost())),
             (Command::Data, State::InTransaction(greeted, open)) if open.recipients.is_empty() => {
@@ -242,8 +249,13 @@ impl Session {
 
     /// Answers a command that begins or continues no mail; too many of them end the session with 421.
     fn idle(&mut self, by: RefusedBy, reply: &Reply) -> Next {
-        self.idle += 1;
         self.answer(by, reply);
+        self.idles()
+    }
+
+    /// Counts a command that began or continued no mail, and was answered.
+    fn idles(&mut self) -> Next {
+        self.idle += 1;
         if self.idle <= self.snapshot.config.bounds.idle_commands {
             return Next::Go;
         }
