@@ -454,7 +454,7 @@ async fn a_next_hop_that_freezes_costs_no_mail() {
     replace(&hop, |config| {
         config.next_hops = vec![first.address.to_string(), second.address.to_string()];
         // The reply's deadline is minutes.
-        config.deadlines.connect = std::time::Duration::from_secs(1);
+        config.deadlines.connect = Duration::from_secs(1);
     });
     assert!(send(&hop, "first").await.starts_with("250"));
     assert_eq!(metric(&hop, PARKED), 1);
@@ -556,7 +556,7 @@ async fn while_the_next_hop_is_down_sessions_open_and_mails_wait() {
     let offered = async || hop.client().await.greet().await;
     let all = async {
         while !offered().await.contains("SMTPUTF8") {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(PATIENCE, all).await.expect("everything is offered");
