@@ -40,7 +40,7 @@ pub enum Command {
     /// Ask the running service whether it takes mails: exit 0, or 1 and why not
     ///
     /// For health checks and monitoring. Where the configuration has an admin page its /readyz is asked, else whether all listeners answer;
-    /// `proxies` of [smtp] must not name this machine then.
+    /// `smtp.proxies` must not name this machine then.
     #[command(after_help = help::HEALTH)]
     Health,
     /// Validate the configuration and every allowlist file, and say what each entry lets through
