@@ -18,6 +18,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    hop::needs,
     hop::process::Folder,
     setup::{CURRENT, OLDER, STAGED, rich, small},
 };
@@ -497,6 +498,17 @@ fn spamassassin_and_amavis() {
         ("$x = 'a;\n@bypass_spam_checks_maps\n= (1) if 1;\n", CannotJudge),
         ("push @{\"bypass_spam_checks_maps\"}, 1;\n", CannotJudge),
         ("do '/etc/amavis/other';\n", CannotJudge),
+        ("1; do \"/etc/evil.pl\";\n", CannotJudge),
+        ("my $x = do('/etc/evil.pl');\n", CannotJudge),
+        ("$x = 1; eval 'anything';\n", CannotJudge),
+        ("${\"bypass_s\".\"pam_checks_maps\"} = 1;\n", CannotJudge),
+        ("use Evil;\n", CannotJudge),
+        ("*x = \\@y;\n", CannotJudge),
+        ("$x = 1; *{\"a\"} = [];\n", CannotJudge),
+        ("$x = \"a;#\"; @bypass_spam_checks_maps = (1);\n", CannotJudge),
+        ("$x = 'a;#'; do '/etc/evil.pl';\n", CannotJudge),
+        ("$x = `cat /etc/evil.pl`;\n", CannotJudge),
+        ("push @x, 1;\n", CannotJudge),
         ("include_config_files('/x');\n", CannotJudge),
         ("=pod\n@bypass_spam_checks_maps = ();\n=cut\n", CannotJudge),
     ] {
@@ -505,6 +517,14 @@ fn spamassassin_and_amavis() {
         assert_ne!(report.answer, Conclusion::Right, "{own}");
     }
     assert_eq!(judged_files("amavis", &facts, &[("firstclick.cf", rules.as_bytes())]).answer, Conclusion::CannotJudge);
+    // Debian's own files hold more than assignments, and change nothing.
+    if needs("amavisd").is_some() {
+        for file in fs::read_dir("/etc/amavis/conf.d").unwrap() {
+            let (name, text) = (file.as_ref().unwrap().file_name(), fs::read(file.unwrap().path()).unwrap());
+            let report = judged_files("amavis", &facts, &[("firstclick.cf", rules.as_bytes()), (name.to_str().unwrap(), &text)]);
+            assert_eq!(report.answer, Conclusion::Right, "{name:?}: {:#?}", report.findings);
+        }
+    }
 }
 
 #[test]

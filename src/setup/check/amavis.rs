@@ -36,16 +36,15 @@ fn judge_perl(name: &str, text: &str, findings: &mut Findings) {
     let before = findings.0.len();
     let mut statement = String::new();
     for (at, line) in text.lines().enumerate() {
-        let line = uncommented(line.trim());
+        let whole = line.trim();
+        let line = uncommented(whole);
         if line.is_empty() {
             continue;
         }
-        // What follows brings other files in, or hides what stands there.
-        let opaque =
-            ["=", "include_config_files", "do ", "require ", "eval", "read_hash", "<<"].iter().find(|word| line.starts_with(**word));
-        if let Some(word) = opaque {
-            let what = "what this brings in, or hides, is not seen";
-            findings.add(Verdict::CannotJudge, &format!("{name}:{}", at + 1), word.trim(), what, DOC);
+        let comment = whole.get(line.len()..).unwrap_or_default();
+        if let Some(word) = opaque(line).or_else(|| ends_a_text(comment)) {
+            let what = "what this brings in, does or hides is not seen";
+            findings.add(Verdict::CannotJudge, &format!("{name}:{}", at + 1), word, what, DOC);
         }
         statement.push_str(line);
         statement.push(' ');
@@ -59,6 +58,66 @@ fn judge_perl(name: &str, text: &str, findings: &mut Findings) {
         findings.add(Verdict::Right, name, "bypass_spam_checks_maps, policy_bank", "nothing in it leaves mails out of the check", DOC);
     }
 }
+
+/// What in a line is more than an assignment: it brings other files in, runs code, or names by an expression what it assigns to.
+fn opaque(line: &str) -> Option<&'static str> {
+    if DEBIAN.contains(&line) || line.starts_with('=') {
+        return line.starts_with('=').then_some("=");
+    }
+    let mut words = line.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    // A glob assigns to all variables of a name.
+    let is_glob = |(at, _): (usize, &str)| {
+        let (before, behind) = (line.get(..at).unwrap_or_default().trim_end(), line.as_bytes().get(at + 1));
+        let begins_a_statement = before.is_empty() || before.ends_with([';', '{', '}']);
+        begins_a_statement && behind.is_some_and(|letter| letter.is_ascii_alphabetic() || matches!(letter, b'_' | b'{'))
+    };
+    let word = words.find_map(|word| CODE.iter().find(|code| **code == word));
+    let sign = SIGNS.iter().find(|sign| line.contains(**sign));
+    word.or(sign).copied().filter(|_| line != "use strict;").or_else(|| line.match_indices('*').any(is_glob).then_some("*"))
+}
+
+/// A comment that may be none: the `#` stands in a text that ends behind it, and a statement follows.
+fn ends_a_text(comment: &str) -> Option<&'static str> {
+    let behind = comment.split_once(['"', '\'', '`']).map(|(_, behind)| behind)?;
+    behind.contains(';').then_some("#")
+}
+
+/// Words of Perl that are no assignment.
+const CODE: [&str; 21] = [
+    "do",
+    "eval",
+    "evalbytes",
+    "require",
+    "use",
+    "package",
+    "sub",
+    "BEGIN",
+    "INIT",
+    "END",
+    "__END__",
+    "__DATA__",
+    "include_config_files",
+    "read_hash",
+    "open",
+    "system",
+    "exec",
+    "tie",
+    "push",
+    "unshift",
+    "splice",
+    "local",
+];
+
+/// Signs of it.
+const SIGNS: [&str; 6] = ["`", "${", "@{", "%{", "<<", "=~"];
+
+/// Lines of Debian's own files that are more than an assignment, and change no switch.
+const DEBIAN: [&str; 4] = [
+    "chomp($mydomain = `head -n 1 /etc/mailname`);",
+    "chomp($myhostname = `hostname --fqdn`);",
+    "sub {chdir('/opt/AVP') or die \"Can't chdir to AVP: $!\"},",
+    "sub {chdir($TEMPBASE) or die \"Can't chdir back to $TEMPBASE $!\"},",
+];
 
 /// A line without the comment that is plainly one: behind what ends there, or as the whole line.
 fn uncommented(line: &str) -> &str {
