@@ -105,7 +105,6 @@ const CODE: [&str; 21] = [
     "push",
     "unshift",
     "splice",
-    "local",
 ];
 
 /// Signs of it.
