@@ -8,6 +8,7 @@ mod compare;
 mod decoded;
 mod exchange;
 mod json;
+mod perl;
 mod rspamd;
 mod spamassassin;
 mod ucl;
