@@ -474,7 +474,8 @@ mod tests {
                 Self::Remove(from, many) => drop(lines.drain(from % count..(from % count + 1 + many % 5).min(count))),
                 Self::Insert(at, which) => lines.insert(at % (count + 1), lines[which % count].clone()),
                 Self::Replay(from) => {
-                    let rest = others[from % count..].to_vec();
+                    // Lines that were inserted make it longer than the other one.
+                    let rest = others.get(from % count..).unwrap_or_default().to_vec();
                     lines.splice(from % count.., rest);
                 }
                 Self::Split(line, at) => {

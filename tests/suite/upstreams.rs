@@ -1,12 +1,12 @@
 //! deploy/ and docs/upstreams.md with the mail servers themselves: firstclick is put into a configuration that has routes and filters of its
 //! own, these go on as before, and taken out again everything is as it was.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr, path::Path, process::Command, thread};
 
 use firstclick::testbed::{Signer, Zone};
 
 use crate::{
-    hop::{Client, Hop, Sink, VENDOR, hop, is_tagged, poll, programs::Program, reset_mail},
+    hop::{Client, Hop, Sink, VENDOR, hop, is_tagged, needs, poll, programs::Program, reset_mail},
     interop::loopback,
 };
 
@@ -109,6 +109,75 @@ async fn postfixs_queue_goes_the_old_way_once_the_hop_is_taken_out() {
     poll("the mail waits", || postfix.log().contains("status=deferred").then_some(())).await;
     postfix.postfix_admin("deploy/postfix/remove; postqueue -f || true");
     assert!(scanner.mail(1).await.data.ends_with(b"Hello.\r\n"));
+}
+
+/// Whatever routes and milters are there, `add`, `add-milter` and `remove` leave them as they were, each in its order.
+#[test]
+fn postfixs_lists_are_as_before() {
+    if needs("postconf").is_none() {
+        return;
+    }
+    // Postfix waits a second for a file that was just written: side by side.
+    thread::scope(|scope| {
+        for (maps, milters) in [
+            ("", ""),
+            ("hash:/etc/postfix/transport", "inet:127.0.0.1:11332"),
+            // Of a similar name, twice.
+            ("texthash:FOLDER/firstclick2, texthash:FOLDER/firstclick.old", "unix:/run/firstclick/milter.socket"),
+            ("proxy:pgsql:/etc/a hash:/b,regexp:/c", "unix:a, { inet:127.0.0.1:11332, default_action=tempfail },unix:b"),
+            ("inline:{ { a.example = smtp:[b] }, { c.example = d } },\n  # said below\n  $relay_maps", "$other_milters"),
+        ] {
+            scope.spawn(|| in_and_out(maps, milters));
+        }
+    });
+}
+
+/// What [`postfixs_lists_are_as_before`] says, for `transport_maps` and `smtpd_milters`, without a Postfix that runs.
+fn in_and_out(maps: &str, milters: &str) {
+    let folder = tempfile::TempDir::new().unwrap();
+    let map = folder.path().join("firstclick");
+    let run = |command: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).current_dir(env!("CARGO_MANIFEST_DIR")).env("MAIL_CONFIG", folder.path());
+        let output = shell.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let own = format!("texthash:{}", map.display());
+    fs::copy("/usr/share/postfix/master.cf.dist", folder.path().join("master.cf")).unwrap();
+    let list = |name: &str, list: &str| if list.is_empty() { String::new() } else { format!("{name} = {list}\n") };
+    let main = format!("compatibility_level = 3.6\n{}{}", list("transport_maps", maps), list("smtpd_milters", milters));
+    fs::write(folder.path().join("main.cf"), main.replace("FOLDER", &folder.path().display().to_string())).unwrap();
+    let all = "postconf -n; postconf -M; postconf -P";
+    let before = run(all);
+
+    // One domain is a pattern of another. The last word counts for where it goes; an address is for trying.
+    assert!(run("deploy/postfix/add corp.example corpXexample bob@corp.eu && HOP=[::1]:26 deploy/postfix/add corp.example").0);
+    assert!(run("deploy/postfix/add-milter && deploy/postfix/add-milter").0);
+    assert!(!run("MILTER=unix:/run/other deploy/postfix/add-milter").0, "twice");
+    for (domain, hop) in [("corp.example", "[::1]:26"), ("corpxexample", "[127.0.0.1]:2525"), ("bob@corp.eu", "[127.0.0.1]:2525")] {
+        assert_eq!(run(&format!("postmap -q {domain} {own}")).1, format!("firstclick:{hop}\n"), "{domain}");
+    }
+    let value = |name: &str| run(&format!("postconf -h {name}")).1;
+    let maps = value("transport_maps");
+    assert_eq!(maps.split([',', ' ', '\n']).filter(|map| *map == own).count(), 1, "{maps}");
+    assert!(maps.starts_with(&own), "{maps}");
+    assert_eq!(value("smtpd_milters").matches("inet:127.0.0.1:8891").count(), 1);
+
+    // Its deadlines may have been changed.
+    run("postconf -e \"smtpd_milters = $(postconf -h smtpd_milters | sed s/content_timeout=60s/content_timeout=90s/)\"");
+    assert!(run("deploy/postfix/remove && deploy/postfix/remove").0);
+    assert_eq!(run(all), before);
+    assert!(!map.exists());
+}
+
+/// What is no domain changes nothing.
+#[test]
+fn postfix_is_given_domains_only() {
+    for domain in ["", "two words", "-x", "/etc/passwd", "a;b"] {
+        let mut add = Command::new("deploy/postfix/add");
+        let output = add.arg(domain).current_dir(env!("CARGO_MANIFEST_DIR")).env("MAIL_CONFIG", "/nonexistent").output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stderr).contains("is no domain"), "{output:?}");
+    }
 }
 
 /// A filter on the same machine, as amavis is one: the hop goes between Postfix and the filter.
