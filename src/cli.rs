@@ -36,6 +36,9 @@ pub enum Command {
         /// First make tag.token and tag.key in this folder, where they are not there: for a container, which has no shell
         #[arg(long, value_name = "DIR")]
         make_keys: Option<PathBuf>,
+        /// Say only whether it would start: read all that a start reads, open and change nothing; exit 0 or 2
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Ask the running service whether it takes mails: exit 0, or 1 and why not
     ///

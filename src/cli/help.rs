@@ -6,11 +6,12 @@ Examples:
   firstclick check
   firstclick audit tail --follow
   firstclick --config ./firstclick.toml run
+  firstclick run --dry-run && systemctl restart firstclick
 Exit codes: 0 done, or yes; 1 no: what was asked for does not hold, or is not there; 2 what was typed or written must be mended.
 `run` ends with 2, too, where a person must mend something, and with 75 where trying again later may help.";
 
 pub(super) const RUN: &str = "\
-Example:
+Examples:
   firstclick --config ./firstclick.toml run
 Exit codes: 0 ended by TERM or INT, mails in flight done; 2 a person must mend something; 75 trying again later may help.
 HUP has every file read again, as a change of one does.";

@@ -61,7 +61,8 @@ pub fn run(cli: Cli) -> ExitCode {
     let config = Config(cli.config);
     let runs = matches!(cli.command, Command::Run { .. });
     let outcome = match cli.command {
-        Command::Run { make_keys } => make_keys.map_or(Ok(()), |folder| keygen::make_missing(&folder)).and_then(|()| run::run(&config)),
+        Command::Run { dry_run: true, .. } => run::dry_run(&config),
+        Command::Run { make_keys, .. } => make_keys.map_or(Ok(()), |folder| keygen::make_missing(&folder)).and_then(|()| run::run(&config)),
         Command::Health => health::health(&config),
         Command::Migrate => migrate::migrate(&config),
         Command::Check(how) => check::check(&config, &how),

@@ -3,7 +3,10 @@
 //! The configuration is read, the servers are bound, systemd is notified, and then the hop serves until SIGTERM or SIGINT, or
 //! until a listener fails. SIGHUP, or a changed file, reads the configuration again.
 
-use std::{io, sync::Arc};
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
 
 use anyhow::bail;
 use arc_swap::ArcSwap;
@@ -50,11 +53,30 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(of_cause).unwrap_or(Remedy::Mend).exit_code()
 }
 
-pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
-    let settings = config.load()?;
-    if let Some(what) = settings.nothing_to_run() {
-        bail!("{}: {what}", config.path().display());
+/// Whether a start would get as far as its sockets; a file of entries that would be left out is said.
+pub(super) fn dry_run(config: &Config) -> anyhow::Result<Answer> {
+    let settings = to_run(config)?;
+    let mut out = io::stdout().lock();
+    for left_out in &settings.left_out {
+        writeln!(out, "{left_out}\n{}", left_out.problems)?;
     }
+    for warning in &settings.warnings {
+        writeln!(out, "{warning}")?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// The configuration, if there is something to run by it.
+fn to_run(config: &Config) -> anyhow::Result<Settings> {
+    let settings = config.load()?;
+    match settings.nothing_to_run() {
+        Some(what) => bail!("{}: {what}", config.path().display()),
+        None => Ok(settings),
+    }
+}
+
+pub(super) fn run(config: &Config) -> anyhow::Result<Answer> {
+    let settings = to_run(config)?;
     let hostname = settings.hostname().unwrap_or_default().to_owned();
     // Dropped last, and before an error is printed.
     let _log = settings.log.start();

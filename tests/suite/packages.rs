@@ -79,12 +79,17 @@ fn from_a_bare_debian_to_mails_an_upgrade_and_nothing_left_behind() {
         "upgrade: 0 active 0.1.1-1",
         "restarted: yes unchanged",
         "mail: 1",
+        "with a wrong entry and an environment: 0 active restarted /etc/firstclick root:firstclick:751 \
+         /etc/firstclick/allow.d root:firstclick:2770 /root/etc/firstclick.toml",
+        "stopped: 0 enabled inactive",
         // What the other version cannot read does not stop this one.
         "downgrade: 0 active the one before 1 warning",
         "mended: active holds",
         "disabled: disabled inactive",
         // The configuration survives a removal, and the audit everything.
+        "routed: 1 : > /etc/postfix/firstclick && postfix reload && postqueue -f",
         "removed: 0 inactive 0 4",
+        "the socket: active listens: smtp.listen 127.0.0.1:2525",
         "and back: active unchanged",
         "taken out of Postfix: 0",
         "purged: 0 inactive 0",
@@ -92,6 +97,54 @@ fn from_a_bare_debian_to_mails_an_upgrade_and_nothing_left_behind() {
         "without an audit: 0 0",
     ] {
         assert!(said.lines().any(|line| line.starts_with(words)), "{words}:\n{said}");
+    }
+}
+
+/// A machine's name goes into the configuration that the package makes, where it is one that the program takes and others may know.
+#[test]
+fn the_configuration_is_made_with_a_name_that_is_one() {
+    let read = |name: &str| fs::read_to_string(project().join("deploy/files").join(name)).unwrap();
+    for (name, taken) in [
+        ("mx.corp.example", true),
+        ("MX-1.corp.example", true),
+        ("a.b.c.xn--p1ai", true),
+        ("", false),
+        ("vm", false),
+        ("localhost", false),
+        ("localhost.localdomain", false),
+        ("1", false),
+        ("192.0.2.1", false),
+        ("::1", false),
+        ("mx_1.corp.example", false),
+        ("-mx.corp.example", false),
+        ("mx.corp.example.", false),
+        ("mx..example", false),
+        ("m\u{fc}x.corp.example", false),
+        ("a/b&c.example", false),
+        (&format!("{}.example", "a".repeat(64)), false),
+    ] {
+        let folder = tempfile::TempDir::new().unwrap();
+        let etc = folder.path().join("firstclick");
+        let files = project().join("deploy/files");
+        let script = read("prepare.sh")
+            .replace("/etc/firstclick", &etc.display().to_string())
+            .replace("/usr/share/firstclick", &files.display().to_string())
+            .replace("-o root -g firstclick", "")
+            .replace("systemd-sysusers firstclick.conf", "");
+        let script = format!("set -e\nhostname() {{ printf '%s' \"$NAME\"; }}\n{script}");
+        for _ in 0..2 {
+            run(Command::new("sh").args(["-c", &script]).env("NAME", name));
+        }
+        let file = etc.join("firstclick.toml");
+        let made = fs::read_to_string(&file).unwrap();
+        let expected = if taken { name } else { "firstclick.localdomain" };
+        assert_eq!(made, read("firstclick.toml").replace("firstclick.localdomain", expected), "{name:?}");
+        assert_eq!(fs::read_dir(&etc).unwrap().count(), 2);
+        // The rest of the configuration is for a machine with keys.
+        let told = format!("[smtp]\n{}\n", made.lines().find(|line| line.starts_with("hostname")).unwrap());
+        fs::write(&file, told).unwrap();
+        let said = Command::new(program()).arg("--config").arg(&file).arg("check").output().unwrap();
+        assert!(!String::from_utf8_lossy(&said.stderr).contains("hostname"), "{name:?}: {said:?}");
     }
 }
 

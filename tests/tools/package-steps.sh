@@ -84,6 +84,21 @@ sudo dpkg -i /out/packages/next/firstclick_*.deb; say "upgrade: $? $(state Activ
 say "restarted: $([ "$was" != "$(state MainPID)" ] && echo yes) $(md5sum -c --quiet /out/before && echo unchanged)"
 printf 'Subject: again\n\nhello\n' | sendmail -f alice@else.example bob@corp.example
 until_said alice@else.example; say "mail: $(grep -c '^Subject: again' /out/mails)"
+# What is whole by the unit's environment alone, and an entry with a mistake, are no reason to leave an old program running; what the
+# admin made of folders and links stays.
+mkdir -p /etc/systemd/system/firstclick.service.d /root/etc
+mv /etc/firstclick/firstclick.toml /root/etc/ && sed -i 's/^hostname = /#&/' /root/etc/firstclick.toml && ln -s /root/etc/firstclick.toml /etc/firstclick/
+chmod 755 /root /root/etc; chmod 644 /root/etc/firstclick.toml; chmod 2770 /etc/firstclick/allow.d; chmod 751 /etc/firstclick
+printf '[Service]\nEnvironment=FIRSTCLICK_SMTP__HOSTNAME=mx.corp.example "OTHER=two words"\nProtectHome=no\n' > /etc/systemd/system/firstclick.service.d/own.conf
+echo 'sender = "nobody-knows"' > /etc/firstclick/allow.d/wrong.toml
+systemctl daemon-reload; systemctl restart firstclick; was=$(state MainPID)
+dpkg -i firstclick_*.deb; say "with a wrong entry and an environment: $? $(state ActiveState) $([ "$was" != "$(state MainPID)" ] && echo restarted) $(about /etc/firstclick /etc/firstclick/allow.d)$(readlink /etc/firstclick/firstclick.toml)"
+systemctl stop firstclick; dpkg -i /out/packages/next/firstclick_*.deb; say "stopped: $? $(state UnitFileState) $(state ActiveState)"
+rm -r /etc/systemd/system/firstclick.service.d /etc/firstclick/allow.d/wrong.toml /etc/firstclick/firstclick.toml
+sed 's/^#hostname/hostname/' /root/etc/firstclick.toml > /etc/firstclick/firstclick.toml; chgrp firstclick /etc/firstclick/firstclick.toml; chmod 640 /etc/firstclick/firstclick.toml
+chmod 750 /etc/firstclick /etc/firstclick/allow.d; chmod 700 /root; rm -r /root/etc
+md5sum /etc/firstclick/*.* > /out/before
+systemctl daemon-reload; systemctl start firstclick
 # What the new version cannot read does not stop the old one.
 was=$(state MainPID)
 cp /etc/firstclick/firstclick.toml /root/good.toml; echo 'no_such_key = 1' >> /etc/firstclick/firstclick.toml
@@ -93,7 +108,12 @@ systemctl restart firstclick; say "mended: $(state ActiveState) $(firstclick aud
 systemctl disable --now firstclick; dpkg -i /out/packages/next/firstclick_*.deb; say "disabled: $(state UnitFileState) $(state ActiveState)"
 systemctl enable --now firstclick
 
-dpkg --remove firstclick; say "removed: $? $(systemctl is-active firstclick) $(ls /usr/bin/firstclick /usr/lib/systemd/system/firstclick* 2>/dev/null | wc -l) $(ls /etc/firstclick | wc -l)"
+dpkg --remove firstclick 2> /out/routed; say "routed: $(grep -c 'Postfix still hands over' /out/routed) $(sed -n 's/.*: : > /: > /p' /out/routed)"
+say "removed: $? $(systemctl is-active firstclick) $(ls /usr/bin/firstclick /usr/lib/systemd/system/firstclick* 2>/dev/null | wc -l) $(ls /etc/firstclick | wc -l)"
+# systemd holds the socket, and the service is for it to start.
+dpkg -i firstclick_*.deb; systemctl disable --now firstclick; systemctl enable --now firstclick.socket; dpkg --remove firstclick; dpkg -i firstclick_*.deb
+say "the socket: $(systemctl is-active firstclick.socket) $(firstclick health)"
+systemctl disable --now firstclick.socket; systemctl enable --now firstclick; dpkg --remove firstclick
 dpkg -i firstclick_*.deb; say "and back: $(state ActiveState) $(md5sum -c --quiet /out/before && echo unchanged)"
 /usr/share/firstclick/postfix/remove; say "taken out of Postfix: $? $(postconf -h transport_maps)"
 dpkg --purge firstclick > /out/purged 2>&1; say "purged: $? $(systemctl is-active firstclick) $(ls -d /etc/firstclick 2>/dev/null | wc -l)"
