@@ -25,6 +25,8 @@ pub enum Topic {
     NoEntries,
     /// A reload that was refused: the configuration from before is in force.
     Reload,
+    /// What was written and takes effect at the next start.
+    Restart,
     /// Records that cannot be written.
     Audit,
     /// Exemptions that are withheld.
@@ -44,6 +46,7 @@ impl Topic {
             Self::AllowFiles => "allow_files",
             Self::NoEntries => "entries",
             Self::Reload => "reload",
+            Self::Restart => "restart",
             Self::Audit => "audit",
             Self::Exemptions => "exemptions",
             Self::Dns => "dns",
@@ -60,6 +63,7 @@ impl Topic {
             | Self::AllowFiles
             | Self::NoEntries
             | Self::Reload
+            | Self::Restart
             | Self::Audit
             | Self::Exemptions
             | Self::Dns

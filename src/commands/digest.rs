@@ -277,7 +277,7 @@ impl Keeper {
             let whose = match topic {
                 // The digest reads the files itself.
                 Topic::Certificates => continue,
-                Topic::Reload | Topic::AllowFiles | Topic::NoEntries => Whose::Own,
+                Topic::Reload | Topic::Restart | Topic::AllowFiles | Topic::NoEntries => Whose::Own,
                 _ => Whose::Strangers,
             };
             conditions.push(Condition { word: topic.code().to_owned(), since: Some(since), sentence, whose });

@@ -194,6 +194,10 @@ impl Reload {
         let digests = Plan::of(&settings);
         let mut config = pipeline_config(&mut settings, asked, &hostname);
         config.inspect_limit = settings.inspect_limit().unwrap_or(before.config.inspect_limit);
+        if self.servers.guard.is_none() {
+            // No mail leads to a page that is not there before the next start.
+            (config.guard_links, config.link_store) = (None, None);
+        }
         let pipeline = Arc::new(Pipeline::build(config, Arc::clone(&before.shared)));
         let smtp = settings.smtp.clone().filter(|_| self.servers.smtp.is_some());
         let smtp = smtp.map(|config| Snapshot::new(config, Arc::clone(&pipeline))).transpose()?;
@@ -270,6 +274,11 @@ impl Reload {
                 tracing::warn!(key = key.path, "this key has changed and takes effect at the next start");
             }
         }
+        let new = sections.iter().filter(|(_, was, is)| *is && !was).map(|(section, ..)| format!("[{section}]"));
+        let changed = self.started.needing_restart(now).filter(|key| !is_new(key)).map(|key| key.path.to_owned());
+        let waiting: Vec<String> = new.chain(changed).collect();
+        let sentence = format!("the next start puts in force: {}", waiting.join(", "));
+        self.readiness().set(Topic::Restart, (!waiting.is_empty()).then_some(sentence));
     }
 }
 

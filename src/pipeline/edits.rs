@@ -115,7 +115,11 @@ impl Pipeline {
     /// A guard link for each one-time link, and those of them that are to be stored.
     fn guarding(&self, mail: &Guarded<'_>) -> Result<(Vec<Swap>, Vec<StoredLink>), String> {
         let Guarded { id, message, analysis, entry, recipients, now } = *mail;
-        let guard_links = self.config.guard_links.as_ref().ok_or("there is no [guard] to lead to")?;
+        let guard_links = self
+            .config
+            .guard_links
+            .as_ref()
+            .ok_or("there is no guard page to lead to: [guard] is missing, or is in force from the next start on")?;
         let content = analysis.content.as_ref().ok_or("the mail was not read")?;
         let author = message.author().map(|author| author.domain.to_string()).unwrap_or_default();
         let until = now.checked_add(guard_links.lifetime).map_err(|error| error.to_string())?;

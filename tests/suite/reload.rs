@@ -299,6 +299,8 @@ async fn keys_that_need_a_restart_are_named() {
     sorted.sort();
     reloaded_after(&process, || fs::write(folder.path("firstclick.toml"), &new).unwrap()).await;
     assert_eq!(named("takes effect at the next start"), sorted);
+    let waiting = restarts_for(&process).await;
+    assert!(changed.iter().all(|key| waiting.iter().any(|waits| waits == key)), "{waiting:?}");
     // Another change does not name them again; a mistake names nothing.
     reloaded_after(&process, || fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap()).await;
     fs::write(folder.path("firstclick.toml"), old.replace("64MiB", "16MB")).unwrap();
@@ -308,6 +310,52 @@ async fn keys_that_need_a_restart_are_named() {
     reloaded_after(&process, || fs::write(folder.path("firstclick.toml"), &old).unwrap()).await;
     assert_eq!(named("takes effect at the next start"), sorted);
     assert_eq!(named("is again what it was"), sorted);
+    assert_eq!(restarts_for(&process).await, [""; 0]);
+}
+
+/// What `/readyz` says that a restart would put in force.
+async fn restarts_for(process: &Process) -> Vec<String> {
+    let page = process.says("the admin page is there").await.split("address=").nth(1).unwrap().trim().to_owned();
+    let ready = ask("GET", &format!("http://{page}/readyz"), &[], "").await.body;
+    let said = ready.lines().find_map(|line| line.strip_prefix("restart: the next start puts in force: "));
+    said.map(|keys| keys.split(", ").map(str::to_owned).collect()).unwrap_or_default()
+}
+
+/// A page that the next start opens is one to which no mail leads before.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_mail_leads_to_a_page_that_is_not_there_yet() {
+    let (zone, sink) = (Zone::serve().await.unwrap(), Sink::start().await);
+    let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");
+    let (next_hop, rest) = (
+        format!("next_hop = \"{}\"", sink.address),
+        format!("[admin]\nlisten = \"127.0.0.1:0\"\n[identity]\ndns = [\"{}\"]\n", zone.address()),
+    );
+    folder.configure(&next_hop, &rest);
+    let process = folder.run().await;
+    let send = async |process: &Process| {
+        let count = sink.mails().len() + 1;
+        let mut client = Client::connect(process.address).await;
+        client.greet().await;
+        assert!(client.send("<a@vendor.test>", &["<bob@corp.example>"], reset_mail().as_bytes()).await.starts_with("250"));
+        String::from_utf8(sink.mail(count).await.data).unwrap()
+    };
+
+    assert_eq!(folder.command(&["keygen", "--out", folder.path("guard.key").to_str().unwrap()]).2, Some(0));
+    let terms = "require = { ip = [\"127.0.0.0/8\"], spf = false }\nlimit = \"unlimited\"\naction = \"guard\"";
+    reloaded_after(&process, || {
+        fs::write(folder.path("allow.d/vendor.toml"), VENDOR.replace("action = \"tag\"", terms)).unwrap();
+        let guard = "[guard]\nurl = \"https://links.corp.example\"\nlisten = \"127.0.0.1:0\"\nkey_file = \"guard.key\"\n";
+        folder.configure(&next_hop, &format!("{rest}{guard}"));
+    })
+    .await;
+    let arrived = send(&process).await;
+    assert!(arrived.contains("https://login.vendor.test") && !arrived.contains("links.corp.example"), "{arrived}");
+    assert_eq!(restarts_for(&process).await, ["[guard]"]);
+    drop(process);
+    let process = folder.run().await;
+    process.says("the guard page is there").await;
+    let arrived = send(&process).await;
+    assert!(arrived.contains("https://links.corp.example/c/"), "{arrived}\n{}", process.log());
 }
 
 /// A FIFO in a file's place is no reason to wait for ever: the reload says so, the one after it is taken, and SIGTERM ends the program.
