@@ -9,20 +9,21 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use super::{Answer, Config, printable};
-use crate::{limits, milter::Address, settings::Settings};
+use crate::{
+    limits,
+    milter::Address,
+    settings::{Files, Settings},
+};
 
-/// The admin page tells most, and is asked where there is one; else each listener is. A configuration with mistakes is a no, too: 2 means
-/// nothing to a container runtime.
+/// The admin page tells most, and is asked where there is one; else each listener is. With a mistake in it the configuration still says
+/// where: the service goes on by the one of before, and a container runtime that took the mistake for a no would end it.
 pub(super) fn health(config: &Config) -> anyhow::Result<Answer> {
     let mut out = io::stdout().lock();
-    let settings = match config.load() {
-        Ok(settings) => settings,
-        Err(error) => {
-            // Its lines escape what they repeat.
-            writeln!(out, "{error:#}")?;
-            return Ok(Answer::No);
-        }
-    };
+    let (settings, mistakes) = Settings::whatever_is_there(config.path(), &mut Files::default());
+    if !mistakes.0.is_empty() {
+        // Its lines escape what they repeat.
+        writeln!(out, "the configuration has mistakes\n{mistakes}")?;
+    }
     let answered = match settings.admin {
         Some(address) => ready(at_hand(address)),
         None => listens(&settings),

@@ -188,13 +188,7 @@ impl Settings {
     /// # Errors
     /// Every mistake, each with its position.
     pub fn load_noting(path: &Path, files: &mut Files) -> Result<Self, Problems> {
-        let mut problems = Problems::default();
-        files.note(path);
-        let Some(text) = read(path, &mut problems) else { return Err(problems) };
-        let mut settings = Self::compile(path, &text, Environment::process(), &mut problems);
-        files.extend(std::mem::take(&mut settings.files));
-        settings.files = files.clone();
-        settings.policy = Policy::of(path, &settings);
+        let (settings, mut problems) = Self::whatever_is_there(path, files);
         if problems.0.is_empty() {
             return Ok(settings);
         }
@@ -203,6 +197,18 @@ impl Settings {
             problems.0.extend(settings.left_out.into_iter().flat_map(|left_out| left_out.problems.0));
         }
         Err(problems)
+    }
+
+    /// What a configuration says, and its mistakes; what they are about is left out, and where there are any, nothing may run by it.
+    pub fn whatever_is_there(path: &Path, files: &mut Files) -> (Self, Problems) {
+        let mut problems = Problems::default();
+        files.note(path);
+        let Some(text) = read(path, &mut problems) else { return (Self::empty(), problems) };
+        let mut settings = Self::compile(path, &text, Environment::process(), &mut problems);
+        files.extend(std::mem::take(&mut settings.files));
+        settings.files = files.clone();
+        settings.policy = Policy::of(path, &settings);
+        (settings, problems)
     }
 
     fn compile(path: &Path, text: &str, environment: Environment, problems: &mut Problems) -> Self {

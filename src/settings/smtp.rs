@@ -21,9 +21,8 @@ use crate::{
     tls::{self, CertificateFiles, ClientTls},
 };
 
-/// Compiles the section; none where it is not there, or where it has mistakes.
+/// Compiles the section; none where it is not there. What mistakes are about is as if it were not written.
 pub(super) fn compile(file: &mut Layers<'_>, advice: &mut Vec<Advice>, problems: &mut Problems) -> Option<Config> {
-    let before = problems.0.len();
     let listen = file.take(const { List::of("smtp.listen") }, problems);
     let listen_tls = file.take(const { List::of("smtp.listen_tls") }, problems);
     let mut next_hop = file.take(const { List::of("smtp.next_hop") }, problems);
@@ -78,7 +77,7 @@ pub(super) fn compile(file: &mut Layers<'_>, advice: &mut Vec<Advice>, problems:
     next_hop_tls(file, &mut config, &place, problems);
     bounds(file, &mut config.bounds, problems);
     deadlines(file, &mut config.deadlines, problems);
-    (there && problems.0.len() == before).then_some(config)
+    there.then_some(config)
 }
 
 /// What is done with a mail while it is taken.

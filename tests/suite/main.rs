@@ -34,6 +34,7 @@ mod exempt;
 mod faults;
 mod guard;
 mod guardpage;
+mod health;
 mod hop;
 mod identity;
 mod identity_upstream;

@@ -161,6 +161,12 @@ fn in_and_out(maps: &str, milters: &str) {
     let maps = value("transport_maps");
     assert_eq!(maps.split([',', ' ', '\n']).filter(|map| *map == own).count(), 1, "{maps}");
     assert!(maps.starts_with(&own), "{maps}");
+    // Encrypted on the way to another machine as everywhere else, and never led past the scanner.
+    let client = |name: &str| run(&format!("postconf -Ph firstclick/unix/{name}; true")).1.trim().to_owned();
+    assert_eq!((client("smtp_tls_security_level"), client("smtp_fallback_relay")), ("none".into(), String::new()));
+    assert!(run("postconf -P").1.contains("firstclick/unix/smtp_fallback_relay"));
+    assert!(run("HOP=[192.0.2.1]:25 deploy/postfix/add corp.eu").0);
+    assert!(!run("postconf -P").1.contains("firstclick/unix/smtp_tls_security_level"));
     assert_eq!(value("smtpd_milters").matches("inet:127.0.0.1:8891").count(), 1);
 
     // Its deadlines may have been changed.
@@ -173,7 +179,7 @@ fn in_and_out(maps: &str, milters: &str) {
 /// What is no domain changes nothing.
 #[test]
 fn postfix_is_given_domains_only() {
-    for domain in ["", "two words", "/etc/passwd", "a;b"] {
+    for domain in ["", "two words", "/etc/passwd", "a;b", "*.corp.example", "corp.example."] {
         let mut add = Command::new("deploy/postfix/add");
         let output = add.arg(domain).current_dir(env!("CARGO_MANIFEST_DIR")).env("MAIL_CONFIG", "/nonexistent").output().unwrap();
         assert!(String::from_utf8_lossy(&output.stderr).contains("is no domain"), "{output:?}");

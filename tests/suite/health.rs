@@ -1,0 +1,65 @@
+//! `health`, as a container runtime or a monitor asks it.
+
+use std::{fs, net::TcpListener};
+
+use crate::{
+    hop::{Sink, process::Folder},
+    reload::reloaded_after,
+};
+
+/// It answers for the service, which goes on by the configuration of before while the files have a mistake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_in_the_files_is_no_reason_to_end_a_service_that_takes_mails() {
+    let sink = Sink::start().await;
+    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), "");
+    let mut process = folder.run().await;
+    let file = folder.path("firstclick.toml");
+    let good = fs::read_to_string(&file).unwrap().replace("127.0.0.1:0", &process.address.to_string());
+    reloaded_after(&process, || fs::write(&file, &good).unwrap()).await;
+    let health = || folder.command(&["health"]);
+    let here = format!("listens: smtp.listen {}\n", process.address);
+    assert_eq!(health(), (here.clone(), String::new(), Some(0)));
+
+    for (from, to, said) in [
+        ("[tag]", "[tgg]", "did you mean"),
+        ("mode = \"enforce\"", "mode = enforce", "mode"),
+        ("hostname = \"hop.test\"", "", "hostname"),
+        ("hostname = \"hop.test\"", "hostname = \"not a name\"", "hostname"),
+        ("next_hop = ", "next_hop = 25 #", "next_hop"),
+        ("tag.key\"", "no.key\"", "no.key"),
+        ("[audit]\n", "[audit\n", "audit"),
+        ("directory = \"audit\"", "directory = \"audit", "has no end"),
+    ] {
+        assert!(good.contains(from));
+        fs::write(&file, good.replacen(from, to, 1)).unwrap();
+        let (out, err, code) = health();
+        assert!(code == Some(0) && err.is_empty() && out.ends_with(&here), "{to}: {code:?} {out}{err}");
+        assert!(out.starts_with("the configuration has mistakes\n") && out.contains(said), "{to}: {out}");
+    }
+    // Where nothing says any more who is to be asked, there is no answer.
+    for text in ["", "\u{0}", "[smtp]\nlisten = 25\n"] {
+        fs::write(&file, text).unwrap();
+        assert_eq!(health().2, Some(1), "{text:?}");
+    }
+    fs::write(&file, &good).unwrap();
+    process.signal("TERM");
+    process.ended().await;
+    assert_eq!(health().2, Some(1));
+}
+
+/// Whoever has the port is asked for the greeting of a mail server.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_program_on_the_port_is_not_taken_for_the_service() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");
+    let file = folder.path("firstclick.toml");
+    let text = fs::read_to_string(&file).unwrap().replace("127.0.0.1:0", &other.local_addr().unwrap().to_string());
+    fs::write(&file, text).unwrap();
+    for answer in ["", "HTTP/1.1 400 Bad Request\r\n\r\n", "421 4.3.2 not now\r\n"] {
+        let other = other.try_clone().unwrap();
+        let served = std::thread::spawn(move || std::io::Write::write_all(&mut other.accept().unwrap().0, answer.as_bytes()));
+        let (out, _, code) = folder.command(&["health"]);
+        assert!(code == Some(1) && out.contains("smtp.listen"), "{answer}: {out}");
+        served.join().unwrap().unwrap();
+    }
+}
