@@ -1,5 +1,6 @@
 //! Failures of what mails need: DNS, the next hop, the disk of the audit. They are counted, told by `/readyz` while they last,
-//! and logged at a rate that does not drown the log: the first at once, then one line a minute.
+//! and logged at a rate that does not drown the log: the first at once, then one line a minute; and of what comes and goes no more than
+//! a few beginnings a minute.
 
 use std::{
     fmt::Display,
@@ -47,10 +48,28 @@ struct Series {
     count: u64,
     /// How many have not been logged.
     unsaid: u64,
-    /// When a line was logged; it stays over series, so that one that comes and goes is one line a minute, too.
+    /// When a line of this series was logged, so that its end is told as well.
     said: Option<Stopwatch>,
-    /// Whether a line of this series was logged, so that its end is told as well.
-    was_told: bool,
+    /// The beginnings that were logged lately; they stay over series.
+    begun: Begun,
+}
+
+/// The beginnings of series that were logged since a point of time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Begun {
+    since: Option<Stopwatch>,
+    count: u32,
+}
+
+impl Begun {
+    /// Whether one more may be logged now; counts it if so.
+    fn one_more(&mut self) -> bool {
+        if self.since.is_none_or(|since| since.elapsed() >= limits::FAILURES_LOGGED) {
+            *self = Self { since: Some(Stopwatch::start()), count: 0 };
+        }
+        self.count += 1;
+        self.count <= limits::FAILURES_BEGUN
+    }
 }
 
 impl Failures {
@@ -79,9 +98,13 @@ impl Failures {
         let (count, since) = (series.count, clock::rfc3339(since));
         let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
         self.readiness.say(self.topic, format!("{}, {times} since {since}: {error}", self.words.failing));
-        if series.said.is_none_or(|said| said.elapsed() >= limits::FAILURES_LOGGED) {
+        let is_due = match series.said {
+            None => series.begun.one_more(),
+            Some(said) => said.elapsed() >= limits::FAILURES_LOGGED,
+        };
+        if is_due {
             tracing::warn!(failures = series.unsaid, %since, %error, "{}", self.words.failing);
-            (series.said, series.unsaid, series.was_told) = (Some(Stopwatch::start()), 0, true);
+            (series.said, series.unsaid) = (Some(Stopwatch::start()), 0);
         }
     }
 
@@ -98,11 +121,12 @@ impl Failures {
         }
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         self.readiness.clear(self.topic);
-        if series.was_told {
+        if series.said.is_some() {
             let since = series.since.map(clock::rfc3339).unwrap_or_default();
             tracing::info!(failures = series.count, %since, "{}", self.words.again);
         }
-        *series = Series { said: series.said, ..Series::default() };
+        // What nobody was told of is told with the next one.
+        *series = Series { begun: series.begun, unsaid: series.unsaid, ..Series::default() };
     }
 
     /// The counters of successes and failures, for the metrics.

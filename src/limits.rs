@@ -384,6 +384,12 @@ pub const LOG_END: Duration = Duration::from_secs(5);
 /// Between two lines of the log about one thing that goes on failing: often enough for whoever looks, and no flood.
 pub const FAILURES_LOGGED: Duration = Duration::from_mins(1);
 
+/// Outages of one thing whose beginning is logged within [`FAILURES_LOGGED`]: each of a few is news; more are one thing that comes and goes.
+pub const FAILURES_BEGUN: u32 = 5;
+
+/// How often systemd is told what stands in the way, where that has changed: before a person has typed `systemctl status`.
+pub const STATUS: Duration = Duration::from_secs(2);
+
 /// How often it is looked whether a digest is due.
 pub const DIGEST_LOOK: Duration = Duration::from_secs(10);
 

@@ -131,6 +131,7 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
     keeping.spawn(digest::keep(digests, Arc::clone(&shared)));
     keeping.spawn(notify_watchdog());
     tell_ready(&shared.readiness);
+    keeping.spawn(keep_status(Arc::clone(&shared)));
 
     let failure = tokio::select! {
         () = stop.received() => None,
@@ -325,14 +326,31 @@ async fn notify_watchdog() {
 
 /// Notifies systemd that the service is ready, and of what stands in its way: `systemctl status` shows it.
 fn tell_ready(readiness: &Readiness) {
+    notify(&[NotifyState::Ready, NotifyState::Status(&status(readiness))]);
+}
+
+/// Keeps systemd told of what stands in the way, as it comes and goes.
+async fn keep_status(shared: Arc<Shared>) {
+    let mut told = status(&shared.readiness);
+    loop {
+        sleep(limits::STATUS).await;
+        let now = status(&shared.readiness);
+        if now != told {
+            notify(&[NotifyState::Status(&now)]);
+            told = now;
+        }
+    }
+}
+
+/// Whether mails are taken, and what there is to say, in one line.
+fn status(readiness: &Readiness) -> String {
     let (means, lines) = readiness.look();
     let lines = lines.trim_end().replace('\n', "; ");
-    let status = match means {
+    match means {
         Means::NoMails => format!("takes no mails: {lines}"),
         Means::Detail if lines.is_empty() => "takes mails".to_owned(),
         Means::Detail => format!("takes mails; {lines}"),
-    };
-    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    }
 }
 
 /// Notifies systemd; does nothing where there is none.

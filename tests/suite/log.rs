@@ -202,6 +202,50 @@ async fn a_next_hop_that_is_away_is_told_until_it_is_back() {
     assert_eq!((pages(&process).await.1.as_str(), sink.mails().len()), ("ready\n", 1));
 }
 
+/// Each outage is told when it begins, and systemd hears of it; one that comes and goes all the time does not fill the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_outage_is_told_at_once_and_the_tenth_is_not() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let folder = Folder::new(&format!("next_hop = \"{address}\""), ADMIN);
+    let notices = UnixDatagram::bind(folder.path("notify")).unwrap();
+    notices.set_read_timeout(Some(crate::hop::PATIENCE)).unwrap();
+    let process = folder.run_after(&format!("export NOTIFY_SOCKET={}", folder.path("notify").display())).await;
+    let hears = |words: &str| {
+        let mut buffer = [0; 4_000];
+        loop {
+            let length = notices.recv(&mut buffer).expect(words);
+            if String::from_utf8_lossy(&buffer[..length]).contains(words) {
+                break;
+            }
+        }
+    };
+    hears("STATUS=takes mails; entries: ");
+    let count = |words: &str| process.log().lines().filter(|line| line.contains(words)).count();
+    for outage in 1..=8 {
+        let mut client = Client::connect(process.address).await;
+        client.greet().await;
+        assert!(client.say("MAIL FROM:<a@b.test>").await.starts_with("451"));
+        let told = outage.min(5);
+        poll("told that it is away", || (count("next hop: cannot be reached") == told).then_some(())).await;
+        if outage == 1 {
+            hears("next_hop: next hop: cannot be reached");
+        }
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        let greeting = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            std::io::Write::write_all(&mut stream, b"220 there\r\n").unwrap();
+            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+            std::io::Write::write_all(&mut stream, b"250 there\r\n").unwrap();
+        });
+        client.say("RSET").await;
+        client.say("MAIL FROM:<a@b.test>").await;
+        greeting.join().unwrap();
+        poll("told that it is back", || (count("next hop: can be reached again") == told).then_some(())).await;
+    }
+}
+
 /// The audit's disk refuses: one warning, `/readyz` says what is withheld, and the metrics count; a mail is still taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn exemptions_that_are_withheld_are_told() {

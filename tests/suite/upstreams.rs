@@ -287,7 +287,7 @@ async fn exim_keeps_its_other_routes() {
     let client = |name: &str, sink: &Sink| {
         format!("{name}:\n  driver = smtp\n  user = nobody\n  port = {}\n  allow_localhost\n  hosts_try_fastopen =\n", sink.address.port())
     };
-    let routers = format!("{router}{}{}", route("partner", "partner.example"), route("scanner", "*"));
+    let routers = format!("{router}{}{}", route("partner", "partner.example"), route("scanner", "*\n  local_parts = bob"));
     let transports = format!("{transport}{}{}", client("partner", &partner), client("scanner", &scanner));
     let Some(exim) = Program::exim_with(&routers, &transports).await else { return };
 
@@ -301,6 +301,13 @@ async fn exim_keeps_its_other_routes() {
     assert!(!came_through_the_hop(&partner.mail(1).await.data));
     send(exim.address, "<bob@corp.eu>", &ordinary("bob@corp.eu")).await;
     assert!(came_through_the_hop(&scanner.mail(2).await.data));
+
+    // Whom nobody knows is refused, and not bounced.
+    let mut client = Client::from([127, 0, 0, 77], exim.address).await.unwrap();
+    client.greet().await;
+    client.say("MAIL FROM:<a@vendor.test>").await;
+    let replies = [client.say("RCPT TO:<bob@corp.example>").await, client.say("RCPT TO:<nobody@corp.example>").await];
+    assert!(replies[0].starts_with("250") && replies[1].starts_with("550"), "{replies:?}");
 
     // Out again, without a reload.
     fs::rename(&domains, place.path().join("firstclick.off")).unwrap();

@@ -166,7 +166,7 @@ impl Program {
                 "primary_hostname = exim.test\nexim_path = {}\nlocal_interfaces = 127.0.0.1\ndaemon_smtp_ports = {port}\nspool_directory = {here}/spool\n\
                  log_file_path = {here}/%slog\nexim_user = root\nexim_group = root\nnever_users =\ntls_advertise_hosts =\nsmtputf8_advertise_hosts = *\n\
                  dsn_advertise_hosts = *\nacl_smtp_rcpt = rcpt\nacl_smtp_data = all\nacl_smtp_mail = all\n\
-                 begin acl\nrcpt:\n  deny local_parts = no\n       message = no such user\n  accept\nall:\n  accept\n\
+                 begin acl\nrcpt:\n  deny local_parts = no\n       message = no such user\n  require verify = recipient\n  accept\nall:\n  accept\n\
                  begin routers\n{routers}begin transports\n{transports}begin retry\n* * F,1h,1s\n",
                 binary.display(),
             ),
