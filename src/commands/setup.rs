@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -24,16 +25,17 @@ use crate::{
 pub(super) fn setup(config: &Config, arguments: &Setup) -> anyhow::Result<Answer> {
     let Some(scanner) = &arguments.scanner else { return list() };
     let template = setup::find(scanner).map_err(|error| anyhow!(error))?;
+    let hops = arguments.hops.iter().map(|hop| setup::hop(*hop)).collect::<Result<Vec<_>, _>>().map_err(|error| anyhow!(error))?;
     let settings = config.load()?;
     if !arguments.check.is_empty() {
-        return check(&template, &settings, arguments);
+        return check(&template, &settings, &hops, arguments);
     }
     // A ticket goes to more people than a terminal.
     let secrets = match arguments.format {
         RecipeFormat::Text | RecipeFormat::Json => Secrets::Shown,
         RecipeFormat::Md | RecipeFormat::Html => Secrets::Named,
     };
-    let facts = Facts::of(&settings, &arguments.hops, secrets, clock::now());
+    let facts = Facts::of(&settings, &hops, secrets, clock::now());
     let recipe = Recipe::new(&template, &facts, if arguments.paper { Shown::Paper } else { Shown::Recipe });
     if arguments.paper && recipe.chapters.is_empty() {
         return Err(anyhow!("there is no paper for {}: nothing of it is a rule that a security team would find", template.name));
@@ -58,8 +60,8 @@ pub(super) fn setup(config: &Config, arguments: &Setup) -> anyhow::Result<Answer
 }
 
 /// What is in exports of the scanner. No token is printed, so that it may go anywhere.
-fn check(template: &Template, settings: &Settings, arguments: &Setup) -> anyhow::Result<Answer> {
-    let facts = Facts::of(settings, &arguments.hops, Secrets::Shown, clock::now());
+fn check(template: &Template, settings: &Settings, hops: &[IpAddr], arguments: &Setup) -> anyhow::Result<Answer> {
+    let facts = Facts::of(settings, hops, Secrets::Shown, clock::now());
     let report = check::report(template, &exports(&arguments.check)?, &facts, clock::now()).map_err(|error| anyhow!(error))?;
     let shown = match arguments.format {
         RecipeFormat::Text => render::report_text(&report),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     blank::Blank,
+    hop,
     place::{Unwritable, escaped},
 };
 use crate::{
@@ -51,9 +52,9 @@ impl Facts {
         let tokens = tag.clone().and_then(|tag| tokens(tag, secrets));
         let entries: Vec<&Entry> = settings.allowlist.entries().iter().map(AsRef::as_ref).filter(|entry| tags(entry, now)).collect();
         let mut facts = BTreeMap::new();
-        facts.insert(Blank::Hops, hop_addresses(hops));
-        facts.insert(Blank::Hop, hop_addresses(hops).map(|all| Values { texts: all.texts.into_iter().take(1).collect(), ..all }));
-        facts.insert(Blank::PublicIpv4, public_ipv4(hops));
+        facts.insert(Blank::Hops, hop::addresses(hops));
+        facts.insert(Blank::Hop, hop::addresses(hops).map(|all| Values { texts: all.texts.into_iter().take(1).collect(), ..all }));
+        facts.insert(Blank::PublicIpv4, hop::public_ipv4(hops));
         facts.insert(Blank::Header, tag.map(|tag| one(tag.header.clone())));
         let roles = settings.tag.as_ref().map(roles).unwrap_or_default();
         facts.insert(Blank::Words, tokens.clone().and_then(|tokens| words(tokens, secrets, roles.clone())));
@@ -120,31 +121,6 @@ fn roles(tag: &Tag) -> Vec<String> {
         );
     }
     roles
-}
-
-fn hop_addresses(hops: &[IpAddr]) -> Result<Values, String> {
-    if hops.is_empty() {
-        return Err("the address from which the scanner sees the hop is in no key: give it with `--hop IP`".into());
-    }
-    Ok(Values { texts: hops.iter().map(ToString::to_string).collect(), notes: Vec::new() })
-}
-
-/// The addresses that a cloud can be told: Exchange Online takes IPv4 only, and sees no private address.
-fn public_ipv4(hops: &[IpAddr]) -> Result<Values, String> {
-    hop_addresses(hops)?;
-    let (mut texts, mut notes) = (Vec::new(), Vec::new());
-    for hop in hops {
-        match hop {
-            IpAddr::V4(hop) if hop.is_private() || hop.is_loopback() || hop.is_link_local() || hop.is_unspecified() => {
-                notes.push(format!("{hop} is no public address: give the one that the cloud sees with `--hop`"));
-            }
-            IpAddr::V4(hop) => texts.push(hop.to_string()),
-            IpAddr::V6(hop) => notes.push(format!(
-                "{hop} is left out: this takes IPv4 addresses only, and mails that the hop sends by IPv6 would not be known by it; have it deliver from an IPv4 address"
-            )),
-        }
-    }
-    if texts.is_empty() { Err(notes.join(". ")) } else { Ok(Values { texts, notes }) }
 }
 
 /// The tokens, where one at least is one word to Exchange. One that is not may have worked by luck while it is rotated away: it stays,

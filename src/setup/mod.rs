@@ -7,6 +7,7 @@
 pub mod blank;
 pub mod check;
 pub mod facts;
+mod hop;
 pub mod place;
 pub mod render;
 pub mod table;
@@ -14,11 +15,14 @@ pub mod template;
 
 use serde::Serialize;
 
-pub use self::facts::{Facts, Secrets};
 use self::{
     blank::{Blank, Code, Piece, Run},
     place::{Place, written},
     template::{Part, Step, Telling, Template},
+};
+pub use self::{
+    facts::{Facts, Secrets},
+    hop::hop,
 };
 use crate::{
     printable::printable,

@@ -252,6 +252,36 @@ fn what_is_missing_is_said_with_the_keys_name() {
     assert!(complained.contains("missing: `[tag]` is not in the configuration"), "{complained}");
 }
 
+/// What can be nobody's address is refused, and what a scanner cannot know the hop by is said.
+#[test]
+fn an_address_that_can_be_no_hops() {
+    let folder = small();
+    let run = |scanner: &str, hop: &str| folder.command(&["setup", scanner, "--hop", hop]);
+    for hop in ["0.0.0.0", "0.1.2.3", "224.0.0.1", "239.9.9.9", "240.0.0.1", "255.255.255.255", "169.254.1.1", "::", "ff02::1", "fe80::1"] {
+        for hop in [hop.to_owned(), hop.parse().map_or(hop.to_owned(), |hop: std::net::Ipv4Addr| hop.to_ipv6_mapped().to_string())] {
+            let (said, complained, code) = run("rspamd", &hop);
+            assert!(code == Some(2) && said.is_empty() && complained.contains(": no hop has this address: "), "{hop}: {complained}");
+        }
+    }
+    let (said, _, code) = run("defender", "::ffff:8.8.4.4");
+    assert!(code == Some(0) && said.contains("-SenderIpRanges '8.8.4.4' `"), "{said}");
+    for hop in ["192.0.2.25", "198.51.100.1", "203.0.113.255", "2001:db8::1", "3fff:fff::1"] {
+        let (said, _, code) = run("rspamd", hop);
+        assert!(code == Some(0) && said.contains("is an example of documents"), "{hop}: {said}");
+    }
+    for hop in ["8.8.4.4", "2001:db9::1", "3fff:1000::1", "198.51.101.1", "223.255.255.255", "100.128.0.1", "169.253.0.1"] {
+        let (said, complained, code) = run("rspamd", hop);
+        assert!(code == Some(0) && !said.contains("Note: "), "{hop}: {said}{complained}");
+    }
+    // A cloud sees no private address; what stands beside the hop does.
+    for hop in ["10.0.0.5", "172.31.255.1", "192.168.1.1", "100.64.0.1", "100.127.255.255", "127.0.0.1", "fd00::1", "::1"] {
+        let (_, complained, code) = run("defender", hop);
+        assert!(code == Some(1) && complained.contains("is no public address"), "{hop}: {complained}");
+        let (said, _, code) = run("rspamd", hop);
+        assert!(code == Some(0) && !said.contains("public"), "{hop}: {said}");
+    }
+}
+
 #[test]
 fn scanners_are_found_by_the_words_that_people_type_and_listed() {
     for (word, name) in [("safelinks", "defender"), ("Safe Links", "defender"), ("Microsoft", "defender"), ("spamd", "spamassassin")] {
