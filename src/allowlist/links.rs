@@ -68,8 +68,7 @@ fn places(fitting: &[(usize, &FoundLink, Kind)]) -> String {
     if different.len() == fitting.len() {
         return format!("{} in all", fitting.len());
     }
-    let links = if different.len() == 1 { "link" } else { "links" };
-    format!("{} {links} in {} places", different.len(), fitting.len())
+    format!("{} in {}", counted(different.len(), "link"), counted(fitting.len(), "place"))
 }
 
 /// Why no link is a one-time link, by the link that comes nearest: one that carries a token before one that does not. Such a

@@ -229,9 +229,9 @@ impl Told {
             (false, 0, _) => {
                 "the chain holds, and has no key: whoever can write the files can compute it anew; see [audit] key_file\n".to_owned()
             }
-            (false, ..) => format!("the chain holds; {keyed} lines have a keyed hash, which nobody checked: there is no key here\n"),
+            (false, ..) => format!("the chain holds; nobody checked the keyed hash of {}: there is no key here\n", counted(keyed, "line")),
             (true, _, 0) => "the chain holds, and every line was written with the key\n".to_owned(),
-            (true, ..) => format!("the chain holds; the oldest {before} lines are from before there was a key\n"),
+            (true, ..) => format!("the chain holds; the oldest {} came before there was a key\n", counted(before, "line")),
         }
     }
 
@@ -270,8 +270,8 @@ impl Told {
         let count = |wanted: Found| self.report.points.iter().filter(|(_, found)| *found == wanted).count();
         let (stand, retired) = (count(Found::Stands), count(Found::Retired));
         if stand + retired > 0 {
-            let retired = if retired == 0 { String::new() } else { format!(", and {retired} are of records that were retired") };
-            text.push_str(&format!("{stand} of {} checkpoints stand in the chain{retired}\n", self.report.points.len()));
+            let retired = if retired == 0 { String::new() } else { format!("; {retired} of records that were retired") };
+            text.push_str(&format!("checkpoints that stand in the chain: {stand} of {}{retired}\n", self.report.points.len()));
         }
         match &self.of_head {
             Some(OfHead { path, says: Says::Names(..) }) => text.push_str(&format!("the head file is {}\n", path.display())),

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cli::{Explain, Terms},
     clock, edit,
-    mail::{Client, Envelope, Held, LineRepair, Peer, Protocol, Transaction},
+    mail::{Client, Envelope, Held, LineRepair, Peer, Protocol, Transaction, counted},
     message::Message,
     pipeline::{Pipeline, Preview, Proving, Refusal},
     smtp::{config::Config as SmtpConfig, server::as_kept},
@@ -145,7 +145,7 @@ impl Telling<'_> {
     fn end(mut self) -> anyhow::Result<Answer> {
         let all: usize = self.tally.values().sum();
         let each: Vec<String> = self.tally.iter().map(|(decision, count)| format!("{count} {decision}")).collect();
-        let sum = format!("{all} mails: {}", each.join(", "));
+        let sum = format!("{}: {}", counted(all, "mail"), each.join(", "));
         if self.arguments.json {
             if all > 1 {
                 writeln!(io::stderr().lock(), "{sum}")?;

@@ -13,7 +13,7 @@ use crate::{
     allowlist::LinkRules,
     edit::{Patch, tag::Tagger},
     mail::{
-        Action, Flaw, Kind, Reason, VerdictKind,
+        Action, Flaw, Kind, Reason, VerdictKind, counted,
         record::{IdentityRecord, ReasonRecord},
     },
     message::Message,
@@ -231,8 +231,8 @@ pub(super) fn diff(out: &mut impl Write, raw: &[u8], patches: &[Patch], tagger: 
     for patch in patches {
         let old = raw.get(patch.at.clone()).unwrap_or_default();
         if secrets == Secrets::Hidden && patch.at.end > body {
-            lines('-', format!("({} octets of the text; --show-links shows them)", old.len()).as_bytes())?;
-            lines('+', format!("({} octets in their place)", patch.with.len()).as_bytes())?;
+            lines('-', format!("({} of the text; --show-links shows them)", counted(old.len(), "octet")).as_bytes())?;
+            lines('+', format!("({} in their place)", counted(patch.with.len(), "octet")).as_bytes())?;
         } else {
             lines('-', old)?;
             lines('+', &patch.with)?;

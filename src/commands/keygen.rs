@@ -19,6 +19,7 @@ use crate::{
         token::{Token, TokenFile},
     },
     limits,
+    mail::counted,
     settings::users,
 };
 
@@ -107,13 +108,13 @@ fn rotate(old: &str, arguments: &Keygen, fresh: Token) -> anyhow::Result<(String
             .to_owned()
     } else if arguments.step.activate {
         file.activate()?;
-        format!("the staged token is the one that is written now; {} below it until --retire", count(file.older()))
+        format!("the staged token is the one that is written now; {} below it until --retire", counted(file.older(), "older token"))
     } else if arguments.step.retire {
         match file.retire() {
             0 => "there is no older token".to_owned(),
             gone => {
                 let them = if gone == 1 { "it" } else { "them" };
-                format!("{} taken out; take {them} out of the scanner's rule, too", count(gone))
+                format!("{} taken out; take {them} out of the scanner's rule, too", counted(gone, "older token"))
             }
         }
     } else if arguments.now {
@@ -133,11 +134,6 @@ fn readers(group: u32) -> String {
         0 => "; let the user that firstclick runs as read the file (chgrp)".to_owned(),
         group => format!("; group {} may read it", users::name_of_group(group)),
     }
-}
-
-/// A count of older tokens.
-fn count(older: usize) -> String {
-    if older == 1 { "1 older token".to_owned() } else { format!("{older} older tokens") }
 }
 
 /// A key file with a new key on top, and a line for people about it. Older keys go on verifying until they are removed.

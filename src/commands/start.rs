@@ -134,11 +134,7 @@ impl Sockets {
             tracing::info!(address = %listener.socket.local_addr()?, tls, next_hop, mode, entries, "listening");
         }
         for listener in &self.mails.milter {
-            let address = match listener {
-                milter::Listener::Inet(socket) => socket.local_addr()?.to_string(),
-                milter::Listener::Unix(_) => "a socket in the file system".to_owned(),
-            };
-            tracing::info!(%address, mode, entries, "listening for MTAs");
+            tracing::info!(address = %listener.address()?, mode, entries, "listening for MTAs");
         }
         if let Some((socket, config)) = self.mails.guard.as_ref().zip(settings.guard.as_ref()) {
             tracing::info!(page = %socket.local_addr()?, url = config.guard_links.url, "the guard page is there");

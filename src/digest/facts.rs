@@ -13,7 +13,7 @@ use super::{
     near_misses::NearMisses,
     text::{defanged, plain, wrapped},
 };
-use crate::limits;
+use crate::{limits, mail::counted};
 
 /// What is known when a digest is made.
 #[derive(Clone, Debug, Default)]
@@ -283,11 +283,11 @@ fn local(at: Timestamp, zone: &TimeZone) -> String {
 fn in_days(days: i64) -> String {
     match days {
         0 => "within a day".to_owned(),
-        1 => "in 1 day".to_owned(),
-        _ => format!("in {days} days"),
+        _ => format!("in {}", counted(usize::try_from(days).unwrap_or_default(), "day")),
     }
 }
 
+/// A count with a noun and its verb.
 fn count(how_many: usize, one: &str, several: &str) -> String {
     if how_many == 1 { format!("1 {one}") } else { format!("{how_many} {several}") }
 }
@@ -339,7 +339,7 @@ impl Draft {
         }
         self.news = News::Some;
         let title = told.last.map_or_else(|| "Near misses".to_owned(), |last| format!("Near misses since {}", local(last, zone)));
-        let subject = if all == 1 { "1 near miss".to_owned() } else { format!("{all} near misses") };
+        let subject = counted(usize::try_from(all).unwrap_or(usize::MAX), "near miss");
         self.section(&title, &subject, 1);
         let says =
             "Mails that their sender proved and that no exemption was made for, by one thing. A reader may have found the link used up.";
@@ -348,7 +348,7 @@ impl Draft {
         let things = rows.clone().count();
         for (entry, check, missed) in rows.take(limits::DIGEST_SHOWN) {
             let (entry, check, newest) = (plain(entry), plain(check), local(missed.newest, zone));
-            let mails = count(usize::try_from(missed.count).unwrap_or(usize::MAX), "mail", "mails");
+            let mails = counted(usize::try_from(missed.count).unwrap_or(usize::MAX), "mail");
             self.item(&format!("{entry}, {check}: {mails}, the newest {newest}"));
             self.lines.extend(wrapped("    ", "    ", &defanged(&missed.detail)));
         }

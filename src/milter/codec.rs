@@ -21,9 +21,9 @@ pub enum MtaCommand {
     Connect(Option<IpAddr>),
     /// The client's name in HELO or EHLO.
     Helo(Vec<u8>),
-    /// The reverse-path, with angle brackets; a transaction begins.
+    /// The reverse-path, as the MTA writes it; a transaction begins.
     Mail(Vec<u8>),
-    /// A forward-path, with angle brackets.
+    /// A forward-path, as the MTA writes it.
     Recipient(Vec<u8>),
     /// A header field: its name, and its value with what stands behind the colon.
     Header(Vec<u8>, Vec<u8>),

@@ -113,6 +113,19 @@ pub enum Listener {
     Unix(UnixSocket),
 }
 
+impl Listener {
+    /// Where MTAs find it.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> io::Result<String> {
+        match self {
+            Self::Inet(socket) => Ok(socket.local_addr()?.to_string()),
+            Self::Unix(socket) => Ok(socket.path.display().to_string()),
+        }
+    }
+}
+
 /// A socket in the file system; the file is removed when this is dropped.
 #[derive(Debug)]
 pub struct UnixSocket {

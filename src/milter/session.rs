@@ -215,12 +215,12 @@ impl Session<'_> {
                 let queue_id = self.queue_id.take();
                 self.forget();
                 self.queue_id = queue_id;
-                self.mail = Some(Box::new(OpenTransaction::begin(self.server, &self.client, text(&path))));
+                self.mail = Some(Box::new(OpenTransaction::begin(self.server, &self.client, bracketed(&path))));
             }
             MtaCommand::Recipient(path) => {
                 let mail = self.mail_in(Told::Header)?;
                 if mail.recipients.len() < limits::MILTER_RECIPIENTS {
-                    mail.recipients.push(text(&path));
+                    mail.recipients.push(bracketed(&path));
                 } else {
                     // Not all recipients are known, so the mail must not be exempted.
                     mail.body = Body::TooLarge;
@@ -440,6 +440,12 @@ fn agree(offer: Negotiation) -> Result<Negotiation, SessionError> {
 
 /// The version of the protocol: the first in which white space is kept and steps may have no reply.
 const VERSION: u32 = 6;
+
+/// A path in angle brackets, as SMTP has it: of a mail that came by no session Postfix tells it without.
+fn bracketed(path: &[u8]) -> String {
+    let path = text(path);
+    if path.starts_with('<') { path } else { format!("<{path}>") }
+}
 
 /// A text of the MTA for log, audit and judging; octets that are not UTF-8 become escapes, so that nothing matches by accident.
 fn text(bytes: &[u8]) -> String {

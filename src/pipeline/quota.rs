@@ -53,7 +53,7 @@ impl Quota {
         }
         let spent = |reader: &str| table.get(reader).filter(|spent| spent.hour == hour).map_or(0, |spent| spent.count);
         if let Some((reader, _)) = counts.iter().find(|(reader, count)| spent(reader).saturating_add(**count) > most) {
-            return Err(format!("{reader:?} had {} exemptions by this entry in this hour, and the limit is {most}", spent(reader)));
+            return Err(format!("this entry exempts {most} for a reader in an hour, and {reader:?} had {} in this one", spent(reader)));
         }
         for (reader, count) in &counts {
             let spent = table.entry(reader.clone()).or_insert(Spent { hour, count: 0 });

@@ -10,7 +10,7 @@ use firstclick::{
     message::Message,
     testbed::{Signer, Zone},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::hop::{
     Hop, SECRET, Sink, VENDOR, dkimpy_verifies, hop, is_tagged,
@@ -52,6 +52,13 @@ async fn a_proven_reset_mail_is_tagged_and_an_ordinary_one_is_let_go_after_its_h
     let record = hop.record(2).await;
     assert_eq!((record["reasons"][0]["check"].as_str(), record["reasons"][0]["ok"].as_bool()), (Some("sender"), Some(false)));
 
+    // Of a mail that came by no session Postfix tells addresses without their brackets.
+    for (from, to, record) in [("a@shop.test", "bob@corp.example", 3), ("", "<bob@corp.example>", 4)] {
+        assert_eq!(mta.mail(Way { from, to: &[to], ..BOB }, &ordinary).await.verdict, 'a');
+        let record = hop.record(record).await;
+        assert_eq!((&record["from"], &record["to"]), (&json!(format!("<{from}>")), &json!(["<bob@corp.example>"])));
+    }
+
     // Forged tags, in any case and number; the body is not needed for it.
     let forged = [
         &b"X-FIRSTCLICK: a\r\nSubject: x\r\nx-firstclick: b\r\nX-Firstclick-Signature: c\r\n\td\r\n"[..],
@@ -62,7 +69,7 @@ async fn a_proven_reset_mail_is_tagged_and_an_ordinary_one_is_let_go_after_its_h
     let told = mta.mail(BOB, &forged).await;
     assert_eq!(told.verdict, 'a');
     assert!(told.mail == [&b"Subject: x\r\n"[..], &ordinary].concat(), "{}", String::from_utf8_lossy(&told.mail));
-    assert_eq!(hop.record(3).await["removed"], 4);
+    assert_eq!(hop.record(5).await["removed"], 4);
 }
 
 /// Hung up on, an MTA would let a mail go with what its header hides: one that is too large is refused instead.
@@ -295,9 +302,11 @@ async fn a_reload_reaches_the_milter() {
     let text = fs::read_to_string(folder.path("firstclick.toml")).unwrap();
     let (head, rest) = text.split_once("[smtp]").unwrap();
     let rest = rest.split_once("[tag]").unwrap().1;
-    let milter = "[milter]\nlisten = [\"inet:127.0.0.1:0\"]\nhostname = \"hop.test\"\n[identity]\ndns = [\"127.0.0.1:1\"]\ndeadline = \"100ms\"\n[tag]";
+    let socket = folder.path("milter.sock").display().to_string();
+    let milter = "[milter]\nlisten = [\"inet:127.0.0.1:0\", \"unix:SOCKET\"]\nhostname = \"hop.test\"\n[identity]\ndns = [\"127.0.0.1:1\"]\ndeadline = \"100ms\"\n[tag]".replace("SOCKET", &socket);
     fs::write(folder.path("firstclick.toml"), format!("{head}{milter}{rest}")).unwrap();
     let process = folder.run().await;
+    assert!(process.says(&socket).await.contains("listening for MTAs"), "a socket is told by its path");
     let mut mta = Mta::connect(process.address).await;
     mta.greet("127.0.0.1").await;
     let reset = reset_mail();

@@ -114,3 +114,49 @@ fn every_reply_of_our_own_is_documented() {
     assert!(seen > 25, "{seen}");
     assert!(missing.is_empty(), "docs/operations.md has no row for these replies:\n{}", missing.join("\n"));
 }
+
+/// `1 days` is none of our words: a count that can be one goes through `counted`. What is listed here never is one.
+#[test]
+fn a_noun_follows_its_count() {
+    const NOUNS: &str = "mails links days entries lines files records hours minutes seconds times octets addresses recipients tokens keys errors \
+                         mistakes connections sessions parts words sections conditions rules readers fields headers warnings checkpoints testers \
+                         exemptions places points misses notes dangers settings certificates weeks kinds hosts domains letters clicks digests";
+    const MANY: [&str; 20] = [
+        "a frame of {0} octets",
+        "holds {1} guard links",
+        "To and Cc hold {} addresses",
+        "the envelope has {} recipients",
+        "larger than {} octets",
+        "larger than {most} octets",
+        "more than {} octets",
+        "more than {} readers",
+        "more than {} files",
+        "{count} mistakes",
+        "{count} times",
+        "{} times",
+        "there are {0} addresses",
+        "{twice} records are",
+        "waiting {left} seconds at most",
+        "audit: {} records",
+        "are {count}: address",
+        "; {retired} of records",
+        "{:44} kinds, and",
+        "no settings {NAME:?}: links",
+    ];
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//") && !MANY.iter().any(|many| line.contains(many))) {
+            for said in line.split('"').skip(1).step_by(2) {
+                let words: Vec<&str> = said.split_whitespace().collect();
+                let is_noun =
+                    |word: &&&str| NOUNS.split(' ').any(|noun| word.trim_end_matches([',', ';', ':', '.', ')', '\\', 'n']) == noun);
+                let follows = |at: usize| words.iter().skip(at + 1).take(2).find(is_noun);
+                let ends = |word: &str| word.trim_start_matches('(').starts_with('{') && word.ends_with('}');
+                if (0..words.len()).any(|at| ends(words[at]) && follows(at).is_some()) {
+                    wrong.push(format!("{name}: {said}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not by `counted`:\n{}", wrong.join("\n"));
+}

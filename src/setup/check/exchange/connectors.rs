@@ -87,7 +87,7 @@ fn judge_skip_listing(lock: &Object<'_>, hops: &[String], findings: &mut Finding
     judged("EFSkipIPs", skipped);
     let users = lock.texts("EFUsers").map(|found| match found.len() {
         0 => Vec::new(),
-        count => vec![(Verdict::Missing, format!("skip listing is for {count} testers only"))],
+        count => vec![(Verdict::Missing, format!("skip listing is for testers only: {count}"))],
     });
     judged("EFUsers", users);
     judged("EFTestMode", must(lock, "EFTestMode", false, (Verdict::Missing, "skip listing is being tested only")));

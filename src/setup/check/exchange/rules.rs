@@ -225,8 +225,8 @@ fn judge_ours(rule: &Object<'_>, wanted: &Wanted, now: Timestamp, findings: &mut
     judged("StopRuleProcessing", RULE, stops);
     let conditions = rule.count("Conditions").and_then(|count| match count {
         2 => Ok(Vec::new()),
-        0 | 1 => Ok(vec![(Verdict::TooWide, format!("it has {count} conditions: address and token are two"))]),
-        _ => Err(format!("it has {count} conditions, and two of them are understood")),
+        0 | 1 => Ok(vec![(Verdict::TooWide, format!("its conditions are {count}: address and token are two"))]),
+        _ => Err(format!("its conditions are {count}, and two of them are understood")),
     });
     judged("Conditions", CONDITIONS, conditions);
     let exceptions = rule.count("Exceptions").map(|count| match count {
