@@ -1,5 +1,6 @@
 //! What can be typed. Help, man pages and completions come from here.
 
+mod config;
 mod help;
 
 use std::{net::IpAddr, path::PathBuf};
@@ -11,13 +12,22 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// firstclick is an SMTP hop in front of a link scanner. It recognises mails with one-time links from allowlisted,
 /// proven senders and tags them, so that the scanner leaves the link to its reader.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, after_help = help::FIRSTCLICK)]
-pub struct Cli {
-    /// The configuration file; without it, /etc/firstclick/firstclick.toml. demo, keygen, manual, senders and unwrap read none
-    #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+#[command(name = "firstclick", version, propagate_version = true, after_help = help::FIRSTCLICK)]
+struct Typed {
+    /// The configuration file; without it, /etc/firstclick/firstclick.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// What to do
     #[command(subcommand)]
+    command: Command,
+}
+
+/// What was typed. Before and behind the commands that read a configuration it may be named; others take none.
+#[derive(Debug)]
+pub struct Cli {
+    /// The configuration file, where one was named.
+    pub config: Option<PathBuf>,
+    /// What to do.
     pub command: Command,
 }
 

@@ -36,7 +36,8 @@ fn the_help_of_every_command_has_examples_exit_codes_and_the_configurations_plac
     for mut command in commands {
         let name = command.get_bin_name().unwrap_or_else(|| command.get_name()).to_owned();
         for help in [command.render_long_help().to_string(), command.render_help().to_string()] {
-            for wanted in ["Example", "\nExit codes: 0 ", DEFAULT_CONFIG] {
+            assert_eq!(help.contains("--config"), !reads_none(&name), "{name}");
+            for wanted in ["Example", "\nExit codes: 0 ", if reads_none(&name) { "" } else { DEFAULT_CONFIG }] {
                 assert!(help.contains(wanted), "{name} --help: no {wanted:?}\n{help}");
             }
             for argument in command.get_arguments().filter(|argument| argument.get_num_args().is_some_and(|number| number.takes_values())) {
@@ -53,6 +54,41 @@ fn the_help_of_every_command_has_examples_exit_codes_and_the_configurations_plac
             Cli::try_parse_from(words(ours)).unwrap_or_else(|error| panic!("{name}: {example}\n{error}"));
         }
     }
+}
+
+/// Whether a command has no use for a configuration.
+fn reads_none(name: &str) -> bool {
+    ["demo", "keygen", "manual", "senders", "unwrap"].iter().any(|word| name.split(' ').nth(1) == Some(word))
+}
+
+#[test]
+fn a_configuration_is_named_before_or_behind_the_commands_that_read_one() {
+    let named = |words: &str| Cli::try_parse_from(words.split(' ')).map(|cli| cli.config);
+    for command in commands() {
+        let name = command.get_bin_name().unwrap_or("firstclick").to_owned();
+        let example = command.get_after_help().unwrap().to_string();
+        let own = format!("{name} ");
+        let Some(example) = example.lines().filter_map(|line| line.strip_prefix("  ")).find(|line| format!("{line} ").starts_with(&own))
+        else {
+            continue;
+        };
+        let (first, rest) = example.split_once(' ').unwrap_or((example, ""));
+        for typed in [format!("{first} --config x {rest}"), format!("{name} --config x{}", example.strip_prefix(&name).unwrap_or_default())]
+        {
+            let read = Cli::try_parse_from(words(&typed));
+            if reads_none(&name) {
+                let error = read.unwrap_err();
+                assert_eq!(error.kind(), clap::error::ErrorKind::UnknownArgument, "{typed}");
+                assert!(error.to_string().contains("unexpected argument '--config' found"), "{typed}: {error}");
+            } else if name != "firstclick" {
+                assert_eq!(read.unwrap_or_else(|error| panic!("{typed}: {error}")).config, Some("x".into()), "{typed}");
+            }
+        }
+    }
+    assert_eq!(named("firstclick check").unwrap(), None);
+    assert_eq!(named("firstclick audit --config x find").unwrap(), Some("x".into()));
+    assert_eq!(named("firstclick --config x audit find --config y").unwrap(), Some("y".into()), "the nearer one counts");
+    assert!(named("firstclick senders list --config x").is_err() && named("firstclick keygen --token --config=x").is_err());
 }
 
 /// What `firstclick manual` writes.
