@@ -1,6 +1,7 @@
 //! What files of an earlier version become: changes of their text, which somebody looks at before they count.
 //!
-//! What is converted means the same or less than before. What only a person can decide is left as it is, and said.
+//! What is converted lets no link through that was not let through before; that a mail's words no longer count is said. What only a person
+//! can decide is left as it is, with what to write.
 
 use std::{
     fs, io,
@@ -84,7 +85,12 @@ fn configuration(file: &Path, text: &str, root: &DeTable<'_>) -> Migration {
 fn entry(file: &Path, text: &str) -> Migration {
     let (root, _) = DeTable::parse_recoverable(text);
     let root = root.get_ref();
-    let (mut edits, mut notes) = (links(text, root).unwrap_or_default(), Vec::new());
+    let old = OldLinks::read(root);
+    let (mut edits, mut notes) = (Vec::new(), Vec::new());
+    if let Some(made) = old.as_ref().and_then(|old| old.edits(text, root)) {
+        edits = made;
+        notes.push("[links]: the link alone says now what a mail is; before, its words had to say so, too".to_owned());
+    }
     for (key, instead) in OLD_KEYS {
         if let Some(range) = lines(text, root, key) {
             edits.push(Edit { range, new: String::new() });
@@ -95,26 +101,50 @@ fn entry(file: &Path, text: &str) -> Migration {
     let (source, stem) = (file.display().to_string(), file.file_stem().unwrap_or_default().to_string_lossy());
     let mut problems = Problems::default();
     allow::compile(&source, &stem, migration.text.as_deref().unwrap_or(text), Mode::Observe, &mut Vec::new(), &mut problems);
-    migration.left = problems.0.iter().map(ToString::to_string).collect();
+    migration.left = old.and_then(|old| old.by_hand(&source)).into_iter().chain(problems.0.iter().map(ToString::to_string)).collect();
     migration
 }
 
-/// `mails` and `links`, two lists, as the section `[links]` by kind. None where it is that already, or where nobody can tell which link is
-/// of which kind, or which part of it is the token.
-fn links(text: &str, root: &DeTable<'_>) -> Option<Vec<Edit>> {
-    let texts = |key: &str| -> Option<Vec<String>> {
-        root.get(key)?.get_ref().as_array()?.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
-    };
-    let (mails, links) = (texts("mails")?, texts("links")?);
-    let [mail] = mails.as_slice() else { return None };
-    let kind: Kind = written::kind(mail)?;
-    let shapes: Vec<String> = links.iter().map(|link| shape(link)).collect::<Option<_>>()?;
-    let end = if text.ends_with('\n') { "" } else { "\n" };
-    Some(vec![
-        Edit { range: lines(text, root, "mails")?, new: String::new() },
-        Edit { range: lines(text, root, "links")?, new: String::new() },
-        Edit { range: text.len()..text.len(), new: format!("{end}\n[links]\n{} = {shapes:?}\n", kind.code()) },
-    ])
+/// `mails` and `links` of the first edition, two lists: a mail of one of these kinds had one of these links.
+struct OldLinks {
+    kinds: Vec<Kind>,
+    links: Vec<String>,
+}
+
+impl OldLinks {
+    fn read(root: &DeTable<'_>) -> Option<Self> {
+        let texts = |key: &str| -> Option<Vec<String>> {
+            root.get(key)?.get_ref().as_array()?.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
+        };
+        let mut kinds: Vec<Kind> = texts("mails")?.iter().map(|mail| written::kind(mail)).collect::<Option<_>>()?;
+        kinds.dedup();
+        Some(Self { kinds, links: texts("links")? })
+    }
+
+    /// The section `[links]` in their place. None where nobody can tell which link is of which kind, or which part of it is the token.
+    fn edits(&self, text: &str, root: &DeTable<'_>) -> Option<Vec<Edit>> {
+        let [kind] = self.kinds.as_slice() else { return None };
+        let shapes: Vec<String> = self.links.iter().map(|link| shape(link)).collect::<Option<_>>()?;
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        Some(vec![
+            Edit { range: lines(text, root, "mails")?, new: String::new() },
+            Edit { range: lines(text, root, "links")?, new: String::new() },
+            Edit { range: text.len()..text.len(), new: format!("{end}\n[links]\n{} = {shapes:?}\n", kind.code()) },
+        ])
+    }
+
+    /// What to write for several kinds. Records and the guard page say the kind, so it is no matter of chance.
+    fn by_hand(&self, source: &str) -> Option<String> {
+        if self.kinds.len() < 2 {
+            return None;
+        }
+        let shapes: Vec<String> = self.links.iter().map(|link| shape(link).unwrap_or_else(|| link.clone())).collect();
+        let lists: String = self.kinds.iter().map(|kind| format!("\n{} = {shapes:?}", kind.code())).collect();
+        Some(format!(
+            "{source}: links: only you know which link is of which kind. Take `mails` and `links` out, write this at the end of the file, and leave each link \
+             in the line of its own kind only:\n[links]{lists}"
+        ))
+    }
 }
 
 /// The shape of a link in which `*` was a whole part of the path, or a whole value.
@@ -155,7 +185,10 @@ fn migration(file: &Path, text: &str, mut edits: Vec<Edit>, notes: Vec<String>) 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::{allowlist::LinkRules, message::Target};
 
     const FIRST: &str = "name = \"acme-hr\"\nowner = \"hr@corp.example\"\nfrom = [\"acme-hr.example\"]\nmails = [\"password_reset\"]\n\
                          # Where it may point.\nlinks = [\n  \"login.acme-hr.example/reset/*\",\n  \"login.acme-hr.example/join?code=*\",\n]\n\
@@ -168,7 +201,7 @@ mod tests {
         let text = made.text.unwrap();
         assert!(text.ends_with("action = \"tag\"\n\n[links]\npassword_reset = [\"login.acme-hr.example/reset/{token}\", \"login.acme-hr.example/join?code={token}\"]\n"));
         assert!(!text.contains("mails") && !text.contains("unsigned_content_type"), "{text}");
-        assert!(made.diff.contains("@@ line 4\n-mails = [\"password_reset\"]\n") && made.notes.len() == 1, "{}", made.diff);
+        assert!(made.diff.contains("@@ line 4\n-mails = [\"password_reset\"]\n") && made.notes.len() == 2, "{}", made.diff);
         assert!(entry(Path::new("/nowhere/acme-hr.toml"), &text).text.is_none(), "once is enough");
     }
 
@@ -177,6 +210,55 @@ mod tests {
         for (old, new) in [("[\"password_reset\"]", "[\"password_reset\", \"invite\"]"), ("/reset/*", "/reset*")] {
             let made = entry(Path::new("/nowhere/acme-hr.toml"), &FIRST.replace(old, new));
             assert!(made.text.is_some_and(|text| text.contains("mails =")) && made.left.iter().any(|left| left.contains("links")), "{new}");
+        }
+    }
+
+    /// For several kinds it is said what to write, and that is an entry.
+    #[test]
+    fn several_kinds_are_left_with_what_to_write() {
+        let old = FIRST.replace("[\"password_reset\"]", "[\"password_reset\", \"invite\"]").replace("unsigned_content_type = true\n", "");
+        let made = entry(Path::new("/nowhere/acme-hr.toml"), &old);
+        let (_, section) = made.left[0].split_once(":\n").unwrap();
+        let shapes = r#"["login.acme-hr.example/reset/{token}", "login.acme-hr.example/join?code={token}"]"#;
+        assert_eq!(section, format!("[links]\npassword_reset = {shapes}\ninvite = {shapes}"));
+        let head: String = old
+            .split("# Where")
+            .next()
+            .unwrap()
+            .lines()
+            .filter(|line| !line.starts_with("mails"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let by_hand = entry(Path::new("/nowhere/acme-hr.toml"), &format!("{head}action = \"tag\"\n{section}\n"));
+        assert!(by_hand.text.is_none() && by_hand.left.is_empty(), "{:?}", by_hand.left);
+    }
+
+    /// Whether a link fits what is made of a pattern.
+    fn fits(pattern: &str, link: &str) -> bool {
+        let Target::Web(link) = Target::read(&format!("https://{link}")) else { return false };
+        let rules = |shape: String| LinkRules::new(vec![(Kind::PasswordReset, Shape::parse(&shape).unwrap())], Vec::new(), Vec::new());
+        shape(pattern).is_some_and(|shape| rules(shape).one_time(&link, &[]).is_some())
+    }
+
+    #[test]
+    fn a_link_with_a_token_stays_one() {
+        assert!(fits("h.example/reset/*", "h.example/reset/0123456789abcdefABCDEF01"));
+        assert!(fits("h.example/reset?k=*", "h.example/reset?k=Zz9Yy8Xx7Ww6Vv5Uu4Tt3"));
+    }
+
+    proptest! {
+        /// No link fits what was made of a pattern that the pattern did not take.
+        #[test]
+        fn no_link_is_let_through_that_was_not_before(
+            pattern in "h[.]example(/(a|[*]|reset|a[*])){1,3}([?](k=([*]|v|[*]x)(&m=([*]|w))?))?",
+            link in "h[.]example(/(a|b|reset|0123456789abcdefABCDEF01|Zz9Yy8Xx7Ww6Vv5Uu4Tt3)){1,3}([?](k|m)=(v|w|0123456789abcdefABCDEF01)(&(m|n)=(w|Zz9Yy8Xx7Ww6Vv5Uu4Tt3))?)?",
+        ) {
+            if fits(&pattern, &link) {
+                let glob = regex::escape(&pattern).replace("\\*", ".*");
+                // Without a query any was taken.
+                let end = if pattern.contains('?') { "" } else { "([?].*)?" };
+                prop_assert!(regex::Regex::new(&format!("^{glob}{end}$")).unwrap().is_match(&link), "{pattern} {link}");
+            }
         }
     }
 
