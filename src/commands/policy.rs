@@ -15,8 +15,10 @@ use crate::{
 pub(super) fn in_force(pipeline: &Pipeline, policy: &Policy, before: &Policy, mode: Mode, by: PolicyBy) {
     let change = policy.since(before);
     let mode = mode.code();
+    // At a start all of them are new, and a start is what takes them.
+    let files = if by == PolicyBy::Reload { policy.files_since(before) } else { Vec::new() };
     let (added, changed, gone) = (&change.added, &change.changed, &change.gone);
-    tracing::info!(policy = policy.short(), mode, entries = policy.entries.len(), ?added, ?changed, ?gone, "policy in force");
+    tracing::info!(policy = policy.short(), mode, entries = policy.entries.len(), ?added, ?changed, ?gone, ?files, "policy in force");
     if let Some(audit) = &pipeline.shared.audit {
         audit.append_now(&Record::Policy(PolicyRecord {
             v: VERSION,
@@ -29,6 +31,7 @@ pub(super) fn in_force(pipeline: &Pipeline, policy: &Policy, before: &Policy, mo
             added: change.added,
             changed: change.changed,
             gone: change.gone,
+            files,
         }));
     }
 }

@@ -129,7 +129,10 @@ impl Record {
             Self::Outcome(outcome) => outcome.outcome.reply.len(),
             Self::Refusal(refusal) => refusal.from.len() + refusal.reply.len(),
             Self::Click(click) => click.user_agent.len() + click.why.len() + click.link.as_ref().map_or(0, |link| link.link.len() + 96),
-            Self::Policy(policy) => policy.entries.keys().map(|name| name.len() * 2 + 32).sum(),
+            Self::Policy(policy) => {
+                let files = policy.files.iter().map(|name| name.len() + 4);
+                policy.entries.keys().map(|name| name.len() * 2 + 32).chain(files).sum()
+            }
             Self::PolicyRefused(refused) => refused.mistake.len(),
             Self::Refusals(_) | Self::Start(_) | Self::File(_) | Self::Rekey(_) | Self::Retired(_) | Self::Later => 0,
         };

@@ -127,8 +127,9 @@ pub(super) fn remedy_of_all<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Re
     failed.unwrap_or(Remedy::Mend)
 }
 
-/// A digest of a file's contents, as far as any file of a configuration is read.
-fn digest(path: &Path) -> Option<u64> {
+/// A digest of a file's contents, as far as any file of a configuration is read. It is for memory alone: that of a short token could
+/// be tried out.
+pub(super) fn digest(path: &Path) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     let octets = octets(path, limits::SETTINGS_FILE).ok()?;
     hasher.write(&octets);

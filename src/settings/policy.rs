@@ -30,6 +30,8 @@ pub struct Policy {
     pub hash: String,
     /// The entries in force, each with the first 16 digits of a SHA-256 of what it says.
     pub entries: BTreeMap<String, String>,
+    /// Every file that was read, secrets too, with a digest that is kept in memory alone.
+    contents: BTreeMap<String, Option<u64>>,
 }
 
 /// The entries by which one policy differs from another, by their names.
@@ -54,9 +56,11 @@ impl Policy {
             .collect();
         let secrets = secrets(settings);
         let beside = path.parent().unwrap_or(Path::new(""));
+        let name = |file: &Path| file.strip_prefix(beside).unwrap_or(file).display().to_string();
+        let contents = settings.files.paths().map(|file| (name(file), files::digest(file))).collect();
         let mut pieces: Vec<Vec<u8>> = Vec::new();
         for file in settings.files.paths().filter(|file| !secrets.contains(*file)) {
-            pieces.push(file.strip_prefix(beside).unwrap_or(file).display().to_string().into_bytes());
+            pieces.push(name(file).into_bytes());
             pieces.push(files::octets(file, limits::SETTINGS_FILE).unwrap_or_default());
         }
         for (key, value) in settings.written.iter() {
@@ -65,13 +69,20 @@ impl Policy {
         for (name, says) in &entries {
             pieces.extend([name.as_bytes().to_vec(), says.as_bytes().to_vec()]);
         }
-        Self { hash: hexadecimal(&pieces.iter().map(Vec::as_slice).collect::<Vec<_>>()), entries }
+        Self { hash: hexadecimal(&pieces.iter().map(Vec::as_slice).collect::<Vec<_>>()), entries, contents }
     }
 
     /// The hash as mails' records name it.
     #[must_use]
     pub fn short(&self) -> &str {
         self.hash.get(..DIGITS).unwrap_or(&self.hash)
+    }
+
+    /// The files that were read with another content than for the policy before, by their names.
+    #[must_use]
+    pub fn files_since(&self, before: &Self) -> Vec<String> {
+        let is_other = |(name, content): &(&String, &Option<u64>)| content.is_some() && before.contents.get(*name) != Some(*content);
+        self.contents.iter().filter(is_other).map(|(name, _)| name.clone()).collect()
     }
 
     /// What has changed since another policy.
@@ -161,7 +172,9 @@ mod tests {
         let before = policy(&folder);
         fs::write(path("tag.token"), "other-token-1234\n").unwrap();
         fs::write(path("tag.key"), "CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=\n").unwrap();
-        assert_eq!(policy(&folder), before);
+        let after = policy(&folder);
+        assert_eq!((&after.hash, &after.entries), (&before.hash, &before.entries));
+        assert_eq!(after.files_since(&before), ["tag.key", "tag.token"], "yet it is said that they were taken");
     }
 
     /// A key that names a file is a secret's until somebody has thought about it.

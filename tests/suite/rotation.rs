@@ -138,6 +138,10 @@ async fn a_token_is_rotated_under_mail_flow_and_no_mail_carries_one_that_the_rul
     reloaded_after(&process, || assert!(keygen(&folder, &["--token", "--activate"], "tag.token").contains("written now"))).await;
     flow.carries(&both[1]).await;
     assert_eq!(printed(&folder), [both[1].clone(), both[0].clone()]);
+    // Who rotates sees that it was taken, in the log and on record, by the file's name alone.
+    process.says("files=[\"tag.token\"]").await;
+    let (said, _, _) = folder.command(&["audit", "tail", "-n", "1000"]);
+    assert!(said.contains("; read anew tag.token\n") && !said.contains(&both[1]) && !process.log().contains(&both[1]), "{said}");
 
     // Keys beside it: a new one signs, and the older one goes.
     reloaded_after(&process, || assert!(keygen(&folder, &[], "tag.key").contains("on top of the older one"))).await;

@@ -127,7 +127,8 @@ fn policy_says(policy: &PolicyRecord) -> String {
     let mut said = format!("policy {} in force {since}: {}, {}", policy.short(), policy.mode, counted(policy.entries.len(), "entry"));
     // At a start all of them are new.
     if policy.by.known() != Some(PolicyBy::Start) {
-        for (what, names) in [("added", &policy.added), ("changed", &policy.changed), ("gone", &policy.gone)] {
+        for (what, names) in [("added", &policy.added), ("changed", &policy.changed), ("gone", &policy.gone), ("read anew", &policy.files)]
+        {
             if !names.is_empty() {
                 said.push_str(&format!("; {what} {}", names.join(", ")));
             }

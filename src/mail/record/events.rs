@@ -114,6 +114,9 @@ pub struct PolicyRecord {
     /// Entries that were in force before, and are not now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<String>,
+    /// Files that a reload read with another content than before, those of tokens and keys too; names alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
 }
 
 impl PolicyRecord {
