@@ -235,7 +235,7 @@ impl Facts {
         for Condition { word, since, sentence, whose } in &self.conditions {
             let since = since.map_or_else(String::new, |since| format!(" since {}", local(since, zone)));
             let sentence: String = sentence.chars().map(|letter| if letter == '\n' { ' ' } else { letter }).take(SENTENCE).collect();
-            let sentence = if *whose == Whose::Own { plain(&sentence) } else { defanged(&sentence) };
+            let sentence = if *whose == Whose::Own { plain(&sentence) } else { defanged(&sentence, "") };
             said.push(format!("{word}{since}: {sentence}"));
         }
         let Losses { withheld, records } = self.losses;
@@ -350,7 +350,8 @@ impl Draft {
             let (entry, check, newest) = (plain(entry), plain(check), local(missed.newest, zone));
             let mails = counted(usize::try_from(missed.count).unwrap_or(usize::MAX), "mail");
             self.item(&format!("{entry}, {check}: {mails}, the newest {newest}"));
-            self.lines.extend(wrapped("    ", "    ", &defanged(&missed.detail)));
+            let whole = format!(" the whole of it: `firstclick audit find --entry {entry} --decision near_miss`");
+            self.lines.extend(wrapped("    ", "    ", &defanged(&missed.detail, &whole)));
         }
         self.rest(things);
         let says = "List a link only if it is the sender's own: a stranger's link in a genuine mail is a near miss, too. Hosts and addresses are written so that no program makes links of them: evil[.]example.";

@@ -5,12 +5,15 @@ use lettre::{
     Address, Message,
     address::Envelope,
     message::{
-        Mailbox,
-        header::{ContentType, Header, HeaderName, HeaderValue, MIME_VERSION_1_0},
+        IntoBody as _, Mailbox,
+        header::{ContentTransferEncoding, ContentType, Header, HeaderName, HeaderValue, MIME_VERSION_1_0},
     },
 };
 
-use super::{Digest, key, text::wrapped};
+use super::{
+    Digest, key,
+    text::{COLUMNS, wrapped},
+};
 use crate::audit::chain;
 
 /// A mail that is ready to be sent.
@@ -78,6 +81,10 @@ pub fn letter(digest: &Digest, writer: Writer<'_>, now: Timestamp, zone: &TimeZo
     let id = format!("<digest.{}.{}@{hop}>", local.strftime("%Y%m%d"), hash.get(..24).unwrap_or(&hash));
     let seconds = std::time::Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0));
     let envelope = Envelope::new(None, vec![digest.to.clone()])?;
+    // A line may be longer than what is quoted well: it goes in pieces that its reader never sees.
+    let is_long = |line: &str| line.chars().count() > COLUMNS;
+    let encoding = Some(ContentTransferEncoding::QuotedPrintable).filter(|_| text.lines().any(is_long));
+    let body = text.clone().into_body(encoding);
     let message = Message::builder()
         .from(Mailbox::new(Some("firstclick".to_owned()), from.clone()))
         .to(Mailbox::new(None, digest.to.clone()))
@@ -88,6 +95,6 @@ pub fn letter(digest: &Digest, writer: Writer<'_>, now: Timestamp, zone: &TimeZo
         .header(MIME_VERSION_1_0)
         .header(ContentType::TEXT_PLAIN)
         .envelope(envelope.clone())
-        .body(text.clone())?;
+        .body(body)?;
     Ok(Letter { envelope, octets: message.formatted(), subject: digest.subject.clone(), text })
 }

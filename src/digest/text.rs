@@ -1,12 +1,13 @@
 //! Text of strangers in a mail to colleagues: nothing in it is a link, and nothing hides.
 
 /// Text from outside as a mail may show it: control characters, direction marks and what has no width are escaped, and hosts and
-/// addresses are written so that no program makes a link of them, as in `hxxps://evil[.]example`.
+/// addresses are written so that no program makes a link of them, as in `hxxps://evil[.]example`. What is too long ends with its last
+/// whole statement, and `elsewhere` says where the rest is.
 #[must_use]
-pub fn defanged(text: &str) -> String {
+pub fn defanged(text: &str, elsewhere: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
-    let cut: String = text.chars().take(LONGEST).collect();
-    let mut rest = cut.as_str();
+    let shown = start(text);
+    let mut rest = shown;
     let mut before = ' ';
     while let Some(letter) = rest.chars().next() {
         if let Some(scheme) = web_scheme(rest) {
@@ -29,14 +30,22 @@ pub fn defanged(text: &str) -> String {
         }
         before = letter;
     }
-    if text.chars().nth(LONGEST).is_some() {
+    if shown.len() < text.len() {
         out.push_str(" ...");
+        out.push_str(elsewhere);
     }
     out
 }
 
-/// Characters of one text of a stranger's that are shown: a link and what to write about it.
-const LONGEST: usize = 600;
+/// Characters of one text of a stranger's that are shown: a link, and the list of ten shapes to write about it.
+const LONGEST: usize = 1_100;
+
+/// As much of a text as is shown: all of it, or what stands before the last end of a statement, else of a word, in it.
+fn start(text: &str) -> &str {
+    let Some((end, _)) = text.char_indices().nth(LONGEST) else { return text };
+    let most = text.get(..end).unwrap_or(text);
+    ["; ", " "].into_iter().find_map(|end| most.rsplit_once(end)).map_or(most, |(whole, _)| whole)
+}
 
 /// The scheme of a web address at the start of a text, in lower case.
 fn web_scheme(text: &str) -> Option<&'static str> {
@@ -72,34 +81,22 @@ fn is_hidden(letter: char) -> bool {
         )
 }
 
-/// Lines of at most `COLUMNS` characters: the first starts with `first`, the others with `others`. A word that is longer is
-/// cut.
+/// Lines of at most `COLUMNS` characters: the first starts with `first`, the others with `others`. A word that is longer has a line to
+/// itself: it may be what somebody is to paste.
 #[must_use]
 pub fn wrapped(first: &str, others: &str, text: &str) -> Vec<String> {
     let (mut lines, mut line) = (Vec::new(), first.to_owned());
     let mut is_empty = true;
     for word in text.split([' ', '\n']).filter(|word| !word.is_empty()) {
-        let mut word = word;
-        loop {
-            let used = line.chars().count() + usize::from(!is_empty);
-            let room = COLUMNS.saturating_sub(used);
-            if word.chars().count() <= room {
-                if !is_empty {
-                    line.push(' ');
-                }
-                line.push_str(word);
-                is_empty = false;
-                break;
-            }
-            if is_empty {
-                let at = word.char_indices().nth(room.max(1)).map_or(word.len(), |(at, _)| at);
-                let (head, tail) = word.split_at_checked(at).unwrap_or((word, ""));
-                line.push_str(head);
-                word = tail;
-            }
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > COLUMNS {
             lines.push(std::mem::replace(&mut line, others.to_owned()));
             is_empty = true;
         }
+        if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
     }
     if !is_empty || lines.is_empty() {
         lines.push(line);
@@ -108,7 +105,7 @@ pub fn wrapped(first: &str, others: &str, text: &str) -> Vec<String> {
 }
 
 /// Characters of a line: programs quote it once more within 78 (RFC 5322 section 2.1.1).
-const COLUMNS: usize = 74;
+pub(super) const COLUMNS: usize = 74;
 
 #[cfg(test)]
 mod tests {
@@ -127,17 +124,20 @@ mod tests {
             ("<a href=\"https://evil.example\">", "<a href=\"hxxps://evil[.]example\">"),
             ("see 3 mails: one", "see 3 mails: one"),
         ] {
-            assert_eq!(defanged(text), shown);
+            assert_eq!(defanged(text, ""), shown);
         }
-        assert!(defanged(&"a.b".repeat(10_000)).chars().count() < 2_000);
+        assert!(defanged(&"a.b".repeat(10_000), "").chars().count() < 2_000);
+        let long = format!("a is not listed; {}; c", "b ".repeat(600));
+        assert_eq!(defanged(&long, " `explain` shows it"), "a is not listed ... `explain` shows it");
     }
 
     #[test]
     fn lines_are_short() {
         let text = format!("one two {} three", "x".repeat(200));
         let lines = wrapped("  - ", "    ", &text);
+        assert_eq!(lines, ["  - one two".to_owned(), format!("    {}", "x".repeat(200)), "    three".to_owned()]);
+        let lines = wrapped("- ", "  ", &"word ".repeat(100));
         assert!(lines.iter().all(|line| line.chars().count() <= COLUMNS), "{lines:?}");
-        assert_eq!(lines.concat().replace(' ', ""), format!("-onetwo{}three", "x".repeat(200)));
         assert_eq!(wrapped("", "", ""), [""]);
     }
 }

@@ -321,6 +321,33 @@ async fn the_operator_hears_of_certificates_and_of_entries_without_an_address() 
     assert!(shown.ends_with("1 to send now, 0 later, 0 with no news\n"), "{shown}");
 }
 
+/// What is to be written into an entry is read whole: no line breaks in it, and nothing of it is cut. What is too much says where it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_to_write_stands_whole() {
+    let sink = Sink::start().await;
+    let folder = folder("next_hop = \"127.0.0.1:1\"", &mail(sink.address, "tls = \"off\""));
+    let shape = |at: usize| format!("login.vendor.test/account/{at}/reset/password/of/a/reader?display=page&locale=en&token={{token}}");
+    let shapes: Vec<String> = (0..9).map(shape).collect();
+    let link = "https://login.vendor.test/account is not among the entry's other_links, and carries a token, as one-time links do";
+    let one = format!("{link}; if it is the sender's own, write password_reset = {shapes:?} under [links]");
+    missed(&folder.audit(), 2, &one);
+    let much = format!("{link}; {}", one.repeat(3));
+    let newest = fs::read_to_string(folder.path("allow.d/vendor.toml")).unwrap().replace("vendor", "other");
+    fs::write(folder.path("allow.d/other.toml"), newest).unwrap();
+    let file = fs::read_dir(folder.audit()).unwrap().next().unwrap().unwrap().path();
+    missed(&folder.audit(), 3, &much);
+    let records = fs::read_to_string(&file).unwrap();
+    let (before, last) = records.trim_end().rsplit_once('\n').unwrap();
+    fs::write(&file, format!("{before}\n{}\n", last.replace("\"entry\":\"vendor\"", "\"entry\":\"other\""))).unwrap();
+    let _process = folder.run().await;
+    let brought = mail_to(&sink, "hr@corp.example").await;
+    assert_is_a_digest(&brought);
+    let seen = text(&brought);
+    let written = shape(8).replace(".test", "[.]test").replace(".vendor", "[.]vendor");
+    assert!(seen.lines().any(|line| line.contains(&format!("\"{written}\"]"))), "{written}\n{seen}");
+    assert!(flat(&seen).contains("... the whole of it: `firstclick audit find --entry other --decision near_miss`"), "{seen}");
+}
+
 /// A digest that comes through the hop is an ordinary mail, whatever the entries say, and makes no near miss.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hop_judges_no_digest_and_a_stranger_gains_nothing() {
