@@ -70,6 +70,8 @@ pub enum Command {
     /// Say what the allowlist makes of a sender and a link, without a mail
     Ask(Ask),
     /// Write an entry for a mail's sender, ready to paste into a file of the allowlist
+    ///
+    /// Where an entry names the sender already it says which, and what that one lacks for the mail.
     Draft(Draft),
     /// Look into the audit
     #[command(subcommand, after_help = help::AUDIT)]
@@ -206,7 +208,7 @@ pub struct Draft {
     /// The mail, or - for standard input
     #[arg(value_name = "MAIL")]
     pub mail: PathBuf,
-    /// The entry's name; without it, the sender's domain
+    /// The entry's name; without it, acme-hr for an address at mail.acme-hr.example, or the catalogue's name of the service
     #[arg(long)]
     pub name: Option<String>,
 }

@@ -47,8 +47,9 @@ Exit codes: 0 the list would exempt it, if the sender proves itself; 1 it would 
 
 pub(super) const DRAFT: &str = "\
 Example:
-  firstclick draft reset.eml > /etc/firstclick/allow.d/acme-hr.toml
-Exit codes: 0 drafted; 1 no entry can take mails like this one, and why; 2 it is no mail.";
+  firstclick draft reset.eml > acme-hr.toml
+Read every line, and put the file into the folder of entries then.
+Exit codes: 0 drafted; 1 no entry takes this mail, or one names its sender already, and why; 2 it is no mail.";
 
 pub(super) const AUDIT: &str = "\
 Examples:

@@ -8,7 +8,7 @@ use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 
 use super::{
     Answer, Config,
-    explained::{list, text},
+    explained::{Paste, list, text},
     mails::{self, What},
     printable,
 };
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-pub(super) fn draft(_config: &Config, arguments: &cli::Draft) -> anyhow::Result<Answer> {
+pub(super) fn draft(config: &Config, arguments: &cli::Draft) -> anyhow::Result<Answer> {
     let raw = one(&arguments.mail)?;
     let message = Message::read(&raw);
     let author = match message.author() {
@@ -43,6 +43,14 @@ pub(super) fn draft(_config: &Config, arguments: &cli::Draft) -> anyhow::Result<
     let pattern = AddressPattern::parse_sender(&author.address);
     if let Some(why) = pattern.as_ref().ok().and_then(|pattern| danger::sender(pattern, Tenancy::Unnamed)) {
         writeln!(out, "# No entry is drafted for {}: {}", printable(&author.address), printable(&why))?;
+        return Ok(Answer::No);
+    }
+    if let Some(allowlist) = in_force(config)
+        && let Some(entry) = allowlist.naming(&author).next()
+    {
+        let decision = trial.judge(&allowlist);
+        let entry = allowlist.entries().iter().find(|one| Some(&one.name) == decision.entry.as_ref()).unwrap_or(entry);
+        show_named(&mut out, &author, entry, &decision)?;
         return Ok(Answer::No);
     }
     let name = arguments.name.clone().unwrap_or_else(|| name(&author));
@@ -71,6 +79,42 @@ fn one(path: &std::path::Path) -> anyhow::Result<Vec<u8>> {
         What::NoMail(why) => bail!("{} is no mail: {why}", found.name),
     })?;
     mail.context("there is no mail in it")
+}
+
+/// The allowlist in force; none where there is no configuration, or none that can be read, which hinders no draft.
+fn in_force(config: &Config) -> Option<Allowlist> {
+    if !config.is_there() {
+        return None;
+    }
+    match config.load() {
+        Ok(settings) => Some(settings.allowlist),
+        Err(error) => {
+            let _ = writeln!(io::stderr().lock(), "note: whether an entry names its sender already is not known: {error}");
+            None
+        }
+    }
+}
+
+/// Says which entry names the sender already, and what it lacks for this mail: a second one for it is hardly what is wanted.
+fn show_named(out: &mut impl io::Write, author: &Author, entry: &Entry, decision: &Decision) -> io::Result<()> {
+    writeln!(out, "# No entry is drafted for {}: the entry {:?} names it already.", printable(&author.address), entry.name)?;
+    if matches!(decision.verdict, Verdict::Act(_)) {
+        return writeln!(out, "# It takes this mail, if the sender proves itself; `firstclick explain` looks at that, too.");
+    }
+    writeln!(out, "# What it lacks for this mail, if the sender proves itself:")?;
+    failing(decision).try_for_each(|line| writeln!(out, "{line}"))?;
+    let paste = Paste::of(&decision.missing, Some(&entry.links)).toml();
+    if !paste.is_empty() {
+        write!(out, "# If all of these are the sender's own, into that entry, in the place of the same keys:\n{paste}")?;
+    }
+    Ok(())
+}
+
+/// The checks that fail, and links that nothing may list, as comments.
+fn failing(decision: &Decision) -> impl Iterator<Item = String> + '_ {
+    let findings = decision.findings.iter().filter(|finding| !finding.ok);
+    let findings = findings.map(|finding| format!("#   {}: {}", finding.reason.code(), printable(&finding.detail)));
+    findings.chain(decision.missing.unlistable.iter().map(|link| format!("#   not to list: {}", printable(link))))
 }
 
 /// A name for an entry: that of the organisation in the author's domain.
@@ -188,11 +232,15 @@ const ROUNDS: usize = 3;
 impl Trial<'_> {
     /// What an entry makes of the mail, were it proven.
     fn decide(&self, entry: Entry) -> Decision {
-        let allowlist = Allowlist::new(vec![entry]);
+        self.judge(&Allowlist::new(vec![entry]))
+    }
+
+    /// What a list makes of it.
+    fn judge(&self, allowlist: &Allowlist) -> Decision {
         let author = Ok(self.author.clone());
         let facts = HeaderFacts { author: &author, headers: self.message.headers(), recipients: &[], now: self.now };
         let identity = Identity::assumed(Some(&self.author.domain), None, self.now);
-        let candidates = judge::candidates(&allowlist, &facts, &identity);
+        let candidates = judge::candidates(allowlist, &facts, &identity);
         // Behind a scanner its links hide those of the sender.
         let content = self.message.content().unwrapped();
         let recognition = self.recogniser.recognise(&content, Some(&self.author.domain));
@@ -314,6 +362,7 @@ fn written(tried: &Tried, author: &Author, now: Timestamp) -> String {
     for link in &decision.missing.unlistable {
         out.push_str(&format!("#   not to list: {}\n", printable(link)));
     }
+    out.push_str("mode = \"observe\"                # it only watches; once you have read all of it, take this line out\n");
     out.push_str(&facts.keys());
     if facts.is_draft {
         out.push_str("#accept_draft = true            # the catalogue has no evidence for this service; take the mark out once you have seen its mails\n");

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::printable;
 use crate::{
-    allowlist::LinkRules,
+    allowlist::{LinkRules, suggestion::Missing},
     edit::{Patch, tag::Tagger},
     mail::{
         Action, Flaw, Kind, Reason, VerdictKind, counted,
@@ -65,8 +65,11 @@ pub(super) struct Paste {
 
 impl Paste {
     fn new(preview: &Preview) -> Self {
-        let missing = &preview.analysis.decision.missing;
-        let rules = preview.entry.as_ref().map(|entry| &entry.links);
+        Self::of(&preview.analysis.decision.missing, preview.entry.as_ref().map(|entry| &entry.links))
+    }
+
+    /// What is missing from an entry with these links.
+    pub(super) fn of(missing: &Missing, rules: Option<&LinkRules>) -> Self {
         let mut paste = Self { unlistable: missing.unlistable.clone(), ..Self::default() };
         for (kind, shape) in &missing.shapes {
             let has = rules.into_iter().flat_map(LinkRules::shapes).filter(|(known, _)| known == kind);
@@ -174,6 +177,9 @@ impl<'a> View<'a> {
         }
         for reason in self.reasons {
             show_reason(out, reason)?;
+            if !reason.ok && reason.check.known() == Some(Reason::Freshness) {
+                writeln!(out, "                     (saved a while ago? --at TIME judges it as of when it came)")?;
+            }
         }
         // Of an unlisted sender this is all there is to say: the way on.
         if self.entry.is_none() && self.reasons.iter().any(|reason| !reason.ok && reason.check.known() == Some(Reason::Sender)) {

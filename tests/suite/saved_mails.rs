@@ -288,10 +288,52 @@ fn a_draft_passes_check_and_acts_on_its_mail() {
     assert!(refused.contains("not to list") && !refused.contains("\"u1234567"), "{refused}");
 }
 
+/// Nothing that is drafted acts before somebody has read it.
+#[test]
+fn a_draft_watches_only_and_a_sender_that_an_entry_names_gets_none() {
+    let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");
+    let path = folder.path("m.eml");
+    fs::write(&path, mail(&["https://help.vendor.test/"])).unwrap();
+    let draft = || folder.command(&["draft", path.to_str().unwrap()]);
+    let (said, _, code) = draft();
+    let first = said.lines().find(|line| !line.starts_with('#')).unwrap();
+    assert!(code == Some(0) && first.starts_with("mode = \"observe\""), "{said}");
+
+    fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap();
+    let (said, _, code) = draft();
+    assert!(
+        said.starts_with("# No entry is drafted for a@vendor.test: the entry \"vendor\" names it already.\n") && code == Some(1),
+        "{said}"
+    );
+    assert!(said.contains("#   other_links: https://help.vendor.test/ is not among") && !said.contains("name ="), "{said}");
+    // What is offered is enough, pasted as it stands.
+    let keys: String = said.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+    fs::write(folder.path("allow.d/vendor.toml"), VENDOR.replace("other_links = [\"www.vendor.test\"]\n", &keys)).unwrap();
+    let (said, _, code) = draft();
+    assert!(code == Some(1) && said.contains("It takes this mail, if the sender proves itself"), "{said}");
+    // A configuration that cannot be read hinders nobody.
+    fs::write(folder.path("firstclick.toml"), "mode = ").unwrap();
+    let (said, complained, code) = draft();
+    assert!(code == Some(0) && said.contains("from = [") && complained.contains("is not known"), "{said}{complained}");
+}
+
+/// A mail that was saved a while ago is too old now, and the line that says so says what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_old_mail_explain_names_the_option() {
+    let zone = Zone::serve().await.unwrap();
+    let signer = Signer::publish(&zone, "vendor.test").unwrap();
+    let folder = Folder::new("next_hop = \"127.0.0.1:1\"", &format!("[identity]\ndns = [\"{}\"]", zone.address()));
+    fs::write(folder.path("allow.d/vendor.toml"), format!("max_age = \"1s\"\n{VENDOR}")).unwrap();
+    let signed = signer.sign(&mail(&[])).unwrap();
+    fs::write(folder.path("m.eml"), signed).unwrap();
+    let (said, _, _) = explain(&folder, &["--at", "2099-01-01"], &["m.eml"]);
+    assert!(said.contains("NO  freshness") && said.contains("--at TIME judges it as of when it came"), "{said}");
+}
+
 /// Strangers' words stay words: in the entry nothing is another key, another line or another list.
 #[test]
 fn words_of_strangers_do_not_become_toml() {
-    let folder = folder();
+    let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");
     let path = folder.path("m.eml");
     let evil = [
         "https://www.vendor.test/a\"]\nfrom=[\"x",
@@ -310,7 +352,10 @@ fn words_of_strangers_do_not_become_toml() {
             continue;
         }
         let keys: Vec<&str> = table.keys().map(String::as_str).collect();
-        assert!(keys.iter().all(|key| ["name", "from", "other_links", "expires", "action", "links", "test"].contains(key)), "{draft}");
+        assert!(
+            keys.iter().all(|key| ["mode", "name", "from", "other_links", "expires", "action", "links", "test"].contains(key)),
+            "{draft}"
+        );
         assert_eq!(table["from"].as_array().unwrap().len(), 1, "{draft}");
         assert!(!draft.chars().any(|letter| letter.is_control() && letter != '\n' || letter == '\u{202e}'), "{draft:?}");
     }
@@ -358,8 +403,9 @@ fn what_check_warns_of_is_not_offered() {
         fs::write(folder.path("allow.d/vendor.toml"), VENDOR.replace("other_links = [\"www.vendor.test\"]\n", &keys)).unwrap();
         let (checked, complained, code) = folder.command(&["check"]);
         assert!(code == Some(0) && !checked.contains("covers links like"), "{link}: {checked}{complained}");
-        fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap();
+        fs::remove_file(folder.path("allow.d/vendor.toml")).unwrap();
         let (draft, _, _) = folder.command(&["draft", folder.path("m.eml").to_str().unwrap()]);
+        fs::write(folder.path("allow.d/vendor.toml"), VENDOR).unwrap();
         let has_wildcard = draft.lines().any(|line| !line.starts_with('#') && line.contains("/*\""));
         assert_eq!(has_wildcard, link.contains("shop.vendor.test/1"), "{link}: {draft}");
     }
