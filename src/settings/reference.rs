@@ -16,7 +16,7 @@ next_hop in [smtp], and a list has commas. A change takes effect within seconds 
 named here; a key that needs a restart says so, and the log names it when it has changed (docs/operations.md).";
 
 /// Keys that the shipped file has in force though they may be left out.
-const IN_FORCE: &[&str] = &["mode", "allow", "identity.verify", "audit.directory"];
+const IN_FORCE: &[&str] = &["mode", "allow", "identity.verify", "identity.trusted_upstreams", "audit.directory"];
 
 /// config/firstclick.toml as it is shipped.
 #[must_use]
@@ -119,7 +119,9 @@ fn row(key: &Key) -> String {
 pub fn man(released: &str) -> String {
     let mut roff = Roff::new();
     roff.control("TH", ["firstclick.toml", "5", released, concat!("firstclick ", env!("CARGO_PKG_VERSION")), "firstclick"]);
-    roff.control("SH", ["NAME"]).text([roman("firstclick.toml - configuration of the hop in front of the link scanner")]);
+    roff.control("SH", ["NAME"]).text([roman(
+        "firstclick.toml - configuration of the SMTP hop and milter before a link scanner, and where that of its entries is told",
+    )]);
     roff.control("SH", ["SYNOPSIS"]).text([bold("/etc/firstclick/firstclick.toml")]);
     roff.control("SH", ["DESCRIPTION"]).text([roman(DESCRIPTION)]);
     for section in SECTIONS {
@@ -146,7 +148,7 @@ environment, too: FIRSTCLICK_ and its name in capitals, with two underscores for
 FIRSTCLICK_SMTP__NEXT_HOP=scanner.corp.example:25.";
 
 const ALLOW_FILES: &str =
-    "the allowlist, where allow names this folder: a file for each sender. docs/allowlist.md says how they are written.";
+    "the allowlist, where allow names this folder: a file for each sender. docs/allowlist.md says how they are written, key by key.";
 
 #[cfg(test)]
 mod tests {

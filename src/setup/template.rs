@@ -256,6 +256,14 @@ pub fn all(problems: &mut Problems) -> Vec<Template> {
     templates
 }
 
+/// The names of all scanners.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = SCANNERS.files().filter_map(|file| file.path().file_stem()?.to_str()).collect();
+    names.sort_unstable();
+    names
+}
+
 /// What is done where a scanner cannot be told: the guard page.
 #[must_use]
 pub fn guard(problems: &mut Problems) -> Option<Template> {

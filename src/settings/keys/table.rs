@@ -247,7 +247,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "identity.trusted_upstreams",
         Kind::List,
-        Preset::Unset("[\"10.0.0.0/8\"]"),
+        Preset::Unset("[\"127.0.0.0/8\", \"::1\"]"),
         "Hosts that may say for whom they speak (XCLIENT, XFORWARD), and whose Received field names the client.",
     ),
     Key::new(
