@@ -16,7 +16,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use super::{Answer, runtime};
 use crate::{
@@ -46,12 +49,13 @@ use crate::{
 pub(super) enum After {
     /// The command ends, and everything stops.
     Leave,
-    /// Everything stays up until Ctrl-C.
+    /// Everything stays up until TERM or INT (Ctrl-C).
     Stay,
 }
 
 pub(super) fn demo(after: After) -> anyhow::Result<Answer> {
     let runtime = runtime()?;
+    let ends = runtime.block_on(async { Ends::listened_to() })?;
     let folder = Folder::make()?;
     let shutdown = Shutdown::default();
     let stage = runtime.block_on(Stage::set(&folder, &shutdown))?;
@@ -60,10 +64,29 @@ pub(super) fn demo(after: After) -> anyhow::Result<Answer> {
     let kept = print(&rows)?;
     writeln!(io::stdout().lock(), "{}", audit_line(&rows, &folder)?)?;
     if after == After::Stay {
-        stage.stay(&runtime, &folder)?;
+        stage.stay(&runtime, &folder, ends)?;
     }
     shutdown.drain.cancel();
     Ok(if kept { Answer::Yes } else { Answer::No })
+}
+
+/// TERM and INT, which end the demo once it has played, so that it leaves nothing behind.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    fn listened_to() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn come(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// A folder for the audit, removed at the end.
@@ -80,9 +103,18 @@ impl Folder {
     }
 }
 
+/// How often a folder is tried to be removed: for a second.
+const TRIES: usize = 50;
+
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        // The audit's thread may put a file into it meanwhile.
+        for _ in 0..TRIES {
+            match fs::remove_dir_all(&self.0) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => thread::sleep(Duration::from_millis(20)),
+                _ => return,
+            }
+        }
     }
 }
 
@@ -302,7 +334,7 @@ impl Stage {
         (mail, link)
     }
 
-    fn stay(&self, runtime: &tokio::runtime::Runtime, folder: &Folder) -> anyhow::Result<()> {
+    fn stay(&self, runtime: &tokio::runtime::Runtime, folder: &Folder, ends: Ends) -> anyhow::Result<()> {
         let (mail, link) = self.reset("login.vendor.test", "vendor.test");
         let path = folder.0.join("reset.eml");
         fs::write(&path, self.vendor.sign(&mail)?)?;
@@ -313,7 +345,7 @@ impl Stage {
         writeln!(out, "Straight to the scanner, for comparison: --server {}", self.scanner.address())?;
         writeln!(out, "The audit: firstclick audit tail --follow --directory {}", folder.0.display())?;
         out.flush()?;
-        runtime.block_on(async { tokio::signal::ctrl_c().await })?;
+        runtime.block_on(ends.come());
         Ok(())
     }
 }

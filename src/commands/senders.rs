@@ -119,7 +119,7 @@ fn show_service(service: &Service) -> anyhow::Result<Answer> {
     }
     evidence(&mut out, &service.evidence)?;
     let tenant = if service.needs_tenant() {
-        format!("\n  tenant = [\"...\"]  # {}", service.tenant_hint.as_deref().unwrap_or_default())
+        format!("\n  tenant = [\"your-name\"]  # {}", service.tenant_hint.as_deref().unwrap_or_default())
     } else {
         String::new()
     };
@@ -150,9 +150,14 @@ fn show_product(product: &Product) -> anyhow::Result<Answer> {
         writeln!(out, "\n{}", product.notes.trim())?;
     }
     evidence(&mut out, &product.evidence)?;
+    let draft = if product.is_draft() {
+        "\n  accept_draft = true  # nobody has seen its links; better write them from a mail of yours"
+    } else {
+        ""
+    };
     writeln!(
         out,
-        "\nAllow it with a file in the allowlist folder:\n\n  product = \"{}\"\n  host = \"where.corp.example\"\n  from = [\"no-reply@corp.example\"]\n  owner = \"you@corp.example\"\n  reason = \"why, and which ticket\"\n  expires = 2027-06-30\n  mode = \"observe\"",
+        "\nAllow it with a file in the allowlist folder:\n\n  product = \"{}\"\n  host = \"where.corp.example\"\n  from = [\"no-reply@corp.example\"]{draft}\n  owner = \"you@corp.example\"\n  reason = \"why, and which ticket\"\n  expires = 2027-06-30\n  mode = \"observe\"",
         product.name
     )?;
     Ok(Answer::Yes)
