@@ -8,7 +8,7 @@ use std::io;
 use rustix::io::Errno;
 
 /// Who mends what stands in the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Remedy {
     /// It may pass by itself: an address that is not there yet, a port or a lock that is held, a share that is not mounted, a disk
     /// or a table that is full.

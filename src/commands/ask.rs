@@ -117,7 +117,7 @@ fn told<'a>(arguments: &'a Ask, preview: &'a Preview, link: &Link, observing: bo
         .reasons
         .iter()
         .all(|reason| reason.ok || (arguments.to.is_none() && reason.check.known() == Some(Reason::Addressees)));
-    let still_asked = preview.entry.as_ref().map(|entry| sentences(entry)).unwrap_or_default();
+    let still_asked = preview.entry.as_ref().map(|entry| sentences(entry, clock::now())).unwrap_or_default();
     Told {
         from: &arguments.from,
         to: arguments.to.as_deref(),

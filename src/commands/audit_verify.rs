@@ -285,7 +285,11 @@ impl Told {
         text.push_str(&match self.proven() {
             _ if !self.holds => "the end is not proven\n".to_owned(),
             Some(proven) if proven == newest => format!("the end is proven by {by}: record {newest} is the newest\n"),
-            Some(proven) => format!("the end is proven up to record {proven} by {by}; nothing proves that {newest} is the newest\n"),
+            // The head file lags behind ordinary records, and a checkpoint is of one moment.
+            Some(proven) => format!(
+                "the end is proven up to record {proven} by {by}. This is the usual state: what came since, up to {newest}, is in the \
+                 chain, and a cut of it shows once the next head or a newer checkpoint names it\n"
+            ),
             None => {
                 format!("the end is not proven: {newest} is the newest record here, and --at NUMBER:HASH or a head file would show a cut\n")
             }

@@ -94,7 +94,7 @@ impl Looked {
             mistakes,
             left_out: settings.left_out.clone(),
             advice,
-            entries: settings.allowlist.entries().iter().map(|entry| (entry.name.clone(), sentences(entry))).collect(),
+            entries: settings.allowlist.entries().iter().map(|entry| (entry.name.clone(), sentences(entry, clock::now()))).collect(),
             handles_mails: settings.smtp.is_some() || settings.milter.is_some(),
         })
     }

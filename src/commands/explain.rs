@@ -4,6 +4,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Write},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
 };
 
 use anyhow::{Context as _, bail};
@@ -125,7 +127,7 @@ impl Telling<'_> {
                 bail!("--out takes one mail, and there are more");
             }
             let left = edit::apply(raw, &preview.patches).context("the edits overlap")?;
-            fs::write(path, left).with_context(|| format!("{} cannot be written", path.display()))?;
+            write_private(path, &left).with_context(|| format!("{} cannot be written", path.display()))?;
         }
         Ok(())
     }
@@ -167,6 +169,15 @@ impl Telling<'_> {
             wrong => bail!("no mail: {}", wrong.join(", ")),
         }
     }
+}
+
+/// Writes what holds a live token: nobody but its owner may read it, also where a file was there before.
+fn write_private(path: &Path, octets: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    if file.metadata()?.is_file() {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    file.write_all(octets)
 }
 
 async fn preview(pipeline: &Pipeline, raw: &[u8], repair: LineRepair, arguments: &Explain, at: Timestamp) -> Result<Preview, Refusal> {

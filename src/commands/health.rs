@@ -22,7 +22,10 @@ pub(super) fn health(config: &Config) -> anyhow::Result<Answer> {
     let (settings, mistakes) = Settings::whatever_is_there(config.path(), &mut Files::default());
     if !mistakes.0.is_empty() {
         // Its lines escape what they repeat.
-        writeln!(out, "the configuration has mistakes\n{mistakes}")?;
+        writeln!(out, "{}\n{mistakes}", mistakes.headline())?;
+        if mistakes.unread().is_some() {
+            return Ok(Answer::No);
+        }
     }
     let answered = match settings.admin {
         Some(address) => ready(at_hand(address)),

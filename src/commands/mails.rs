@@ -91,8 +91,13 @@ fn is_mail_name(path: &Path) -> bool {
 
 fn file(path: &Path, with: &mut dyn FnMut(Found) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let name = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("{name} cannot be read"))?;
-    read(BufReader::new(file), &name, with).with_context(|| format!("{name} cannot be read"))
+    let file = File::open(path).with_context(|| unread(&name))?;
+    read(BufReader::new(file), &name, with)
+}
+
+/// About an input; what fails in the hands of who gets its mails is another matter.
+fn unread(name: &str) -> String {
+    format!("{name} cannot be read")
 }
 
 fn read(mut from: impl BufRead, name: &str, with: &mut dyn FnMut(Found) -> anyhow::Result<()>) -> anyhow::Result<()> {
@@ -100,7 +105,7 @@ fn read(mut from: impl BufRead, name: &str, with: &mut dyn FnMut(Found) -> anyho
     let mut raw = Vec::new();
     let first = loop {
         let start = raw.len();
-        let count = from.by_ref().take(PIECE).read_until(b'\n', &mut raw)?;
+        let count = from.by_ref().take(PIECE).read_until(b'\n', &mut raw).with_context(|| unread(name))?;
         let is_blank = raw.get(start..).is_some_and(|line| line.trim_ascii().is_empty());
         if count == 0 || !is_blank || raw.len() as u64 > PIECE {
             break start;
@@ -109,7 +114,7 @@ fn read(mut from: impl BufRead, name: &str, with: &mut dyn FnMut(Found) -> anyho
     if raw.get(first..).is_some_and(|line| line.starts_with(b"From ")) {
         return mbox(Cursor::new(raw.split_off(first)).chain(from), name, with);
     }
-    from.take(limits::SAVED_MAIL + 1).read_to_end(&mut raw)?;
+    from.take(limits::SAVED_MAIL + 1).read_to_end(&mut raw).with_context(|| unread(name))?;
     with(Found { name: name.to_owned(), what: seen(raw) })
 }
 
@@ -123,7 +128,7 @@ fn mbox(mut from: impl BufRead, name: &str, with: &mut dyn FnMut(Found) -> anyho
     loop {
         piece.clear();
         // A line without an end is read in pieces.
-        let count = from.by_ref().take(PIECE).read_until(b'\n', &mut piece)?;
+        let count = from.by_ref().take(PIECE).read_until(b'\n', &mut piece).with_context(|| unread(name))?;
         let separates =
             starts && piece.starts_with(b"From ") && (number == 0 || if behind_blank { has_time(&piece) } else { has_date(&piece) });
         if (count == 0 || separates) && number > 0 {

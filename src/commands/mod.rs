@@ -99,7 +99,11 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe))
+    error.chain().any(|cause| {
+        let of_system = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let kind = of_system.or_else(|| cause.downcast_ref::<serde_json::Error>()?.io_error_kind());
+        kind == Some(io::ErrorKind::BrokenPipe)
+    })
 }
 
 /// The configuration that was named, if one was.
@@ -144,7 +148,7 @@ impl Config {
 
 /// All mistakes of a configuration, as they are printed.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration has mistakes\n{0}")]
+#[error("{headline}\n{0}", headline = .0.headline())]
 struct Listed(Problems);
 
 /// All mistakes of a configuration, as they are printed, and the files of the allowlist that are left out for theirs.
@@ -153,7 +157,8 @@ struct Incomplete(Problems, Vec<LeftOut>);
 
 impl fmt::Display for Incomplete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration has mistakes\n{}", self.0)?;
+        let headline = if self.1.is_empty() { self.0.headline() } else { "the configuration has mistakes" };
+        write!(f, "{headline}\n{}", self.0)?;
         self.1.iter().try_for_each(|left_out| write!(f, "\n{left_out}"))
     }
 }

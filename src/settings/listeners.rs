@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::{Advice, Problems, Settings, Severity, SourceSpan};
+use super::{Advice, Problems, Settings, Severity, SourceSpan, Verify};
 use crate::milter;
 
 /// Where one section listens.
@@ -95,6 +95,26 @@ pub(super) fn advice(settings: &Settings, place: &SourceSpan, advice: &mut Vec<A
             advice.push(Advice::new(Severity::Danger, place.clone(), "smtp.next_hop", itself(hop, own)));
         }
     }
+    let Some(smtp) = settings.smtp.as_ref().filter(|smtp| is_loopback(&smtp.listen)) else { return };
+    let leads_back = |hop: &&String| addresses(hop).is_some_and(|(hosts, port)| port == 25 && hosts.iter().all(|host| host.is_loopback()));
+    if let Some(hop) = smtp.next_hops.iter().find(leads_back) {
+        let what = format!(
+            "{hop} is mostly the MTA that hands the mails over, to which they would go back, round and round; name the scanner, or a port at \
+             which that MTA takes mails and sends them to the scanner"
+        );
+        advice.push(Advice::new(Severity::Warning, place.clone(), "smtp.next_hop", what));
+    }
+    let is_here = matches!(settings.identity.verify, Verify::Here { .. });
+    if is_here && settings.identity.trusted_upstreams.is_empty() && smtp.proxies.is_empty() {
+        let what = "no upstream is trusted, so that every mail seems to come from this machine, and SPF fails; where an MTA of this machine \
+                    hands them over, write trusted_upstreams = [\"127.0.0.0/8\", \"::1\"]";
+        advice.push(Advice::new(Severity::Note, place.clone(), "identity.trusted_upstreams", what));
+    }
+}
+
+/// Whether all of these are reached from this machine alone.
+fn is_loopback(listen: &[SocketAddr]) -> bool {
+    !listen.is_empty() && listen.iter().all(|address| address.ip().is_loopback())
 }
 
 fn itself(hop: &str, own: &Listener<'_>) -> String {
@@ -114,22 +134,28 @@ enum Reach {
 
 fn leads_to(hop: &str, own: &Listener<'_>, reach: Reach) -> bool {
     let Socket::Inet(listen) = own.at else { return false };
-    let Some((host, port)) = hop.rsplit_once(':') else { return false };
-    if port.parse() != Ok(listen.port()) || listen.port() == 0 {
+    let Some((addresses, port)) = addresses(hop) else { return false };
+    if port != listen.port() || listen.port() == 0 {
         return false;
     }
-    let host = host.trim_matches(['[', ']']);
-    let addresses: Vec<IpAddr> = match (host.parse::<IpAddr>(), host) {
-        // Connected to, "every address" is this machine.
-        (Ok(address), _) if address.is_unspecified() => LOOPBACK.to_vec(),
-        (Ok(address), _) => vec![address],
-        (Err(_), "localhost") => LOOPBACK.to_vec(),
-        (Err(_), _) => return false,
-    };
     addresses.into_iter().any(|address| match reach {
         Reach::Loopback => listen.ip() == address || (address.is_loopback() && overlap(listen.ip(), address)),
         Reach::Interfaces => !address.is_loopback() && listen.ip() != address && overlap(listen.ip(), address) && is_ours(address),
     })
+}
+
+/// The addresses of a next hop that is written as one, and its port.
+fn addresses(hop: &str) -> Option<(Vec<IpAddr>, u16)> {
+    let (host, port) = hop.rsplit_once(':')?;
+    let host = host.trim_matches(['[', ']']);
+    let addresses = match (host.parse::<IpAddr>(), host) {
+        // Connected to, "every address" is this machine.
+        (Ok(address), _) if address.is_unspecified() => LOOPBACK.to_vec(),
+        (Ok(address), _) => vec![address],
+        (Err(_), "localhost") => LOOPBACK.to_vec(),
+        (Err(_), _) => return None,
+    };
+    Some((addresses, port.parse().ok()?))
 }
 
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];

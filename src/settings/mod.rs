@@ -46,6 +46,7 @@ mod written;
 
 use std::{
     collections::HashMap,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -280,6 +281,7 @@ impl Settings {
     pub fn outlook(&self, config: &Path, now: Timestamp) -> Vec<Advice> {
         let (place, mut advice) = (SourceSpan::file(config.display().to_string()), Vec::new());
         self.wanted(&place, &mut advice);
+        self.nameless(&place, &mut advice);
         self.idle(&place, &mut advice);
         self.too_open(config, &mut advice);
         listeners::advice(self, &place, &mut advice);
@@ -339,7 +341,10 @@ fn read(path: &Path, problems: &mut Problems) -> Option<String> {
         Ok(text) => Some(text),
         Err(error) => {
             let (place, what) = (SourceSpan::file(path.display().to_string()), format!("cannot be read: {error}"));
-            problems.add_unusable(place, "", what, files::remedy(path, &error));
+            let remedy = files::remedy(path, &error);
+            // What is no text was written so; all else is the system's word.
+            let mistake = if error.kind() == io::ErrorKind::InvalidData { Mistake::Wrong } else { Mistake::Unread(error.kind(), remedy) };
+            problems.0.push(Problem { place, key: String::new(), what, mistake });
             None
         }
     }

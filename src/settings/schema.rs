@@ -3,7 +3,7 @@
 //! Each key is taken on its own: a wrong one is noted and the next one is read. This reads entries, services and products;
 //! firstclick.toml is read by a table of its keys (`layers`).
 
-use std::{fmt, ops::Range, path::Path};
+use std::{fmt, io, ops::Range, path::Path};
 
 use toml::{
     Spanned,
@@ -71,6 +71,8 @@ pub enum Mistake {
     Missing,
     /// What was written may well be right: a file or a folder that it names is not there for now.
     Passing,
+    /// Nothing is known of what was written: the file cannot be read.
+    Unread(io::ErrorKind, Remedy),
     /// A line that is no TOML.
     Syntax(Spread),
 }
@@ -110,11 +112,13 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.key.is_empty() {
-            write!(f, "{}: {}", self.place, printable(&self.what))
-        } else {
-            write!(f, "{}: {}: {}", self.place, printable(&self.key), printable(&self.what))
+        write!(f, "{}: ", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", printable(&self.key))?;
         }
+        // What is to be written has lines of its own.
+        let lines: Vec<String> = self.what.split('\n').map(printable).collect();
+        f.write_str(&lines.join("\n    "))
     }
 }
 
@@ -146,7 +150,28 @@ impl Problems {
     /// Who mends all of this: time, where nothing that was written is wrong.
     #[must_use]
     pub fn remedy(&self) -> Remedy {
-        if self.0.iter().all(|problem| problem.mistake == Mistake::Passing) { Remedy::Wait } else { Remedy::Mend }
+        let passes = |problem: &Problem| matches!(problem.mistake, Mistake::Passing | Mistake::Unread(_, Remedy::Wait));
+        if self.0.iter().all(passes) { Remedy::Wait } else { Remedy::Mend }
+    }
+
+    /// A line for all of it: a file that cannot be read has no mistakes that anybody knows of.
+    #[must_use]
+    pub fn headline(&self) -> &'static str {
+        match self.unread() {
+            Some(io::ErrorKind::NotFound) => "the configuration is not there",
+            Some(io::ErrorKind::PermissionDenied) => "the configuration may not be read by this user",
+            Some(_) => "the configuration cannot be read",
+            None => "the configuration has mistakes",
+        }
+    }
+
+    /// Why the file cannot be read, where that is all there is to say.
+    #[must_use]
+    pub fn unread(&self) -> Option<io::ErrorKind> {
+        match self.0.as_slice() {
+            [Problem { mistake: Mistake::Unread(why, _), .. }] => Some(*why),
+            _ => None,
+        }
     }
 
     /// Notes a key, with its sections, that nobody knows; `near` is the known name in the same section that it resembles.
@@ -165,12 +190,19 @@ impl Problems {
     pub(super) fn drop_follow_ups(&mut self, first: usize) {
         let problems = self.0.split_off(first.min(self.0.len()));
         let follows: Vec<bool> = problems.iter().map(|problem| problems.iter().any(|cause| cause.causes(problem))).collect();
-        self.0.extend(problems.into_iter().zip(follows).filter(|(_, follows)| !follows).map(|(problem, _)| problem));
+        let mut left: Vec<Problem> =
+            problems.into_iter().zip(follows).filter(|(_, follows)| !follows).map(|(problem, _)| problem).collect();
+        // As they stand in the file; what is about all of it stays where it is, behind them.
+        left.sort_by_key(|problem| problem.place.at.filter(|_| problem.place.is_in_toml()).unwrap_or((usize::MAX, 0)));
+        self.0.extend(left);
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(_), Some(problem)) = (self.unread(), self.0.first()) {
+            return write!(f, "{problem}");
+        }
         for problem in &self.0 {
             writeln!(f, "{problem}")?;
         }

@@ -1,5 +1,7 @@
 //! An entry in sentences, as `check` prints it: what it exempts, so that an admin reads what was meant.
 
+use jiff::Timestamp;
+
 use crate::{
     allowlist::{
         Entry, Mode,
@@ -11,8 +13,8 @@ use crate::{
 
 /// One sentence for each thing that an entry lets through, the main one first. No secret.
 #[must_use]
-pub fn sentences(entry: &Entry) -> Vec<String> {
-    let mut said = vec![main(entry)];
+pub fn sentences(entry: &Entry, now: Timestamp) -> Vec<String> {
+    let mut said = vec![main(entry, now)];
     let mut say = |text: String| said.push(text);
     if let DecideBy::Shapes = entry.decide_by {
         for kind in &entry.grants {
@@ -64,7 +66,7 @@ pub fn sentences(entry: &Entry) -> Vec<String> {
     said
 }
 
-fn main(entry: &Entry) -> String {
+fn main(entry: &Entry, now: Timestamp) -> String {
     let from: Vec<String> = entry.from.iter().map(ToString::to_string).collect();
     let proven = match &entry.require {
         Require::Dmarc => "proven by DMARC with DKIM".to_owned(),
@@ -95,12 +97,15 @@ fn main(entry: &Entry) -> String {
             either(&subjects.counters.other_links().iter().map(ToString::to_string).collect::<Vec<_>>())
         ),
     };
-    let until = entry.last_day().map(|day| format!(" until {day}")).unwrap_or_default();
-    let does = match entry.mode {
-        Mode::Observe => "would be exempted".to_owned(),
-        Mode::Enforce => {
+    let has_ended = entry.expires.is_some_and(|end| end <= now);
+    let end = if has_ended { ", when the entry ended" } else { "" };
+    let until = entry.last_day().map(|day| format!(" until {day}{end}")).unwrap_or_default();
+    let does = match (entry.mode, has_ended) {
+        (Mode::Observe, false) => "would be exempted".to_owned(),
+        (Mode::Observe, true) => "would have been exempted".to_owned(),
+        (Mode::Enforce, _) => {
             let actions: Vec<&str> = entry.actions.iter().map(|action| action.code()).collect();
-            format!("are exempted ({})", actions.join(", "))
+            format!("{} exempted ({})", if has_ended { "were" } else { "are" }, actions.join(", "))
         }
     };
     format!("Mails from {}, {proven}, to {to}, {which} {does}{until}.", either(&from))

@@ -157,6 +157,9 @@ impl<'t> Source<'t> {
         let (key, value) = (key.trim(), value.trim());
         if value.starts_with('=') {
             let value = value.trim_start_matches(['=', ' ', '\t']);
+            if value.is_empty() {
+                return ("`=` stands there more than once, and no value behind it".into(), Spread::Line);
+            }
             let how = Self::line_for(key, value, &section).unwrap_or_else(|| "take one of the two out".into());
             return (format!("`=` stands there twice; {how}"), Spread::Line);
         }

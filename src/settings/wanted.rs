@@ -50,6 +50,19 @@ impl Settings {
         )
     }
 
+    /// A name of the hop's that is none.
+    pub(super) fn nameless(&self, place: &SourceSpan, advice: &mut Vec<Advice>) {
+        let of_smtp = self.smtp.as_ref().map(|smtp| ("smtp.hostname", &smtp.hostname));
+        let name = of_smtp.or_else(|| Some(("milter.hostname", &self.milter.as_ref()?.hostname)));
+        let Some((key, name)) = name.filter(|(_, name)| *name == PLACEHOLDER || !name.contains('.')) else { return };
+        let is = if name == PLACEHOLDER { "the package's placeholder" } else { "no full name" };
+        let what = format!(
+            "{name:?} is {is}: next hops hear it in EHLO, Authentication-Results carry it, and recipes for scanners name it; write the name \
+             that DNS knows this machine by, as in \"firstclick.corp.example\""
+        );
+        advice.push(Advice::new(Severity::Note, place.clone(), key, what));
+    }
+
     /// What is written and yet does nothing.
     pub(super) fn idle(&self, place: &SourceSpan, advice: &mut Vec<Advice>) {
         if self.allow.is_none() && (self.smtp.is_some() || self.milter.is_some()) {
@@ -63,6 +76,9 @@ impl Settings {
         }
     }
 }
+
+/// What the packages write where the machine has no full name (deploy/files/prepare.sh).
+const PLACEHOLDER: &str = "firstclick.localdomain";
 
 /// Files of the folder that are read by nobody, because of their name.
 fn ignored(folder: &Path, advice: &mut Vec<Advice>) {

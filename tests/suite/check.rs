@@ -16,10 +16,12 @@ use crate::hop::{
 };
 
 const NEXT_HOP: &str = "next_hop = \"127.0.0.1:1\"";
+/// As on a machine whose own MTA hands the mails over.
+const TRUSTING: &str = "[identity]\ntrusted_upstreams = [\"127.0.0.0/8\"]\n";
 
 /// A folder whose secrets are nobody else's, with one entry.
 fn folder(rest: &str) -> Folder {
-    let folder = Folder::new(NEXT_HOP, rest);
+    let folder = Folder::new(NEXT_HOP, &format!("{TRUSTING}{rest}"));
     fs::write(folder.path("allow.d/vendor.toml"), format!("expires = 2099-12-31\n{VENDOR}")).unwrap();
     // One word to Exchange, or there is advice about it.
     fs::write(folder.path("tag.token"), "fc7k2m9q4x8z1b3n5v6c\n").unwrap();
@@ -110,6 +112,66 @@ fn what_probably_is_not_meant_is_said() {
     let (said, _, _) = folder.command(&["check"]);
     assert_eq!(said.matches("note: ").count(), 2, "{said}");
     assert_eq!(folder.command(&["check", "--strict"]).2, Some(0));
+}
+
+/// What a machine that is set up for the first time often has: a name that is none, the MTA's own port as the next hop, nobody trusted.
+#[test]
+fn what_a_first_setup_often_has_is_said() {
+    let said = |prepare: &dyn Fn(&Folder)| {
+        let folder = folder("");
+        prepare(&folder);
+        let (said, complained, code) = folder.command(&["check"]);
+        assert_eq!((complained.as_str(), code), ("", Some(0)));
+        advice(&said).join("\n")
+    };
+    for (name, words) in [("firstclick.localdomain", "is the package's placeholder"), ("vm", "is no full name")] {
+        let said = said(&|folder| change(folder, "hop.test", name));
+        assert!(said.starts_with("note: ") && said.contains(&format!("smtp.hostname: \"{name}\" {words}")), "{said}");
+    }
+    assert!(!said(&|_| ()).contains("hostname"));
+    for (hop, warned) in
+        [("127.0.0.1:25", true), ("localhost:25", true), ("[::1]:25", true), ("192.0.2.1:25", false), ("127.0.0.1:26", false)]
+    {
+        let said = said(&|folder| change(folder, "127.0.0.1:1", hop));
+        let found = said.lines().any(|line| line.starts_with("warning: ") && line.contains(&format!("{hop} is mostly the MTA that hands")));
+        assert_eq!(found, warned, "{hop}: {said}");
+    }
+    let untrusted = "identity.trusted_upstreams: no upstream is trusted";
+    for nobody in ["", "[identity]\ntrusted_upstreams = []\n"] {
+        assert!(
+            said(&|folder| change(folder, TRUSTING, nobody)).lines().any(|line| line.starts_with("note: ") && line.contains(untrusted))
+        );
+    }
+    assert!(!said(&|_| ()).contains(untrusted));
+}
+
+/// Mistakes stand in the order of the lines, and what is to be written stands there as it is written.
+#[test]
+fn mistakes_are_in_the_order_of_lines_and_what_to_write_has_lines_of_its_own() {
+    let folder = folder("");
+    let old = "from = [\"vendor.test\"]\nlinks = [\"login.vendor.test/reset/*\"]\nlimt = \"20/hour\"\nmails = [\"password_reset\"]\nactoin = \"tag\"\n";
+    fs::write(folder.path("allow.d/vendor.toml"), old).unwrap();
+    let (_, said, code) = folder.command(&["check"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        !said.contains("\\n") && said.contains("\n    [links]\n    password_reset = [\"login.vendor.test/reset/{token}\"]\n"),
+        "{said}"
+    );
+    let at = |line: &str| line.split("vendor.toml:").nth(1).and_then(|rest| rest.split(':').next()?.parse::<u32>().ok());
+    let lines: Vec<u32> = said.lines().filter_map(at).collect();
+    assert!(lines.len() > 2 && lines.is_sorted(), "{said}");
+    change(&folder, "mode = \"enforce\"", "mode = \"enforce\"\ngarbage ===");
+    let (_, said, _) = folder.command(&["check"]);
+    assert!(said.contains("`=` stands there more than once, and no value behind it") && !said.contains("garbage = "), "{said}");
+}
+
+/// An entry whose time is over is told in the past.
+#[test]
+fn an_entry_that_has_ended_is_told_as_that() {
+    let folder = folder("");
+    fs::write(folder.path("allow.d/vendor.toml"), format!("expires = 2025-01-01\n{VENDOR}")).unwrap();
+    let (said, _, _) = folder.command(&["check"]);
+    assert!(said.contains("were exempted (tag) until 2025-01-01, when the entry ended."), "{said}");
 }
 
 /// Variables of ours that set nothing.

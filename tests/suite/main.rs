@@ -25,6 +25,7 @@ mod browsers;
 mod catalogue;
 mod check;
 mod chunking;
+mod commands;
 mod dependencies;
 mod dialogues;
 mod digest;

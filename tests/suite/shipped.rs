@@ -122,7 +122,7 @@ fn every_service_is_an_entry_and_drafts_only_where_they_are_accepted() {
         let (entry, advice, problems) = compile(folder.path(), &text);
         let entry = entry.unwrap_or_else(|| panic!("{}: {problems}", service.name));
         assert!(advice.iter().all(|advice| advice.severity != Severity::Danger), "{}: {advice:?}", service.name);
-        assert!(!firstclick::settings::sentences(&entry).is_empty());
+        assert!(!firstclick::settings::sentences(&entry, jiff::Timestamp::now()).is_empty());
         let (refused, advice, problems) = compile(folder.path(), &text.replace("accept_draft = true\n", ""));
         assert_eq!(problems, Problems::default(), "{}: {problems}", service.name);
         assert_eq!(refused.is_none(), service.is_draft(), "{}", service.name);
@@ -149,6 +149,25 @@ fn every_service_is_an_entry_and_drafts_only_where_they_are_accepted() {
     ] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
+}
+
+/// What `senders show` ends with is an entry that `check` takes.
+#[test]
+fn the_examples_of_the_catalogue_pass_check() {
+    let folder = installed(|text| text);
+    let names: Vec<&str> = catalogue::names().into_iter().chain(firstclick::settings::products::names()).collect();
+    let mut tried = Vec::new();
+    for name in names {
+        let (shown, _, _) = firstclick(&["senders", "show", name]);
+        let Some((_, example)) = shown.split_once("Allow it with a file in the allowlist folder:\n\n") else { continue };
+        fs::write(folder.path().join(format!("allow.d/{name}.toml")), example.replace("2027-06-30", "2099-12-31")).unwrap();
+        tried.push(name);
+    }
+    let (said, complained, code) = firstclick(&["--config", folder.path().join("firstclick.toml").to_str().unwrap(), "check"]);
+    assert_eq!((complained.as_str(), code), ("", Some(0)));
+    let is_there = |name: &&str| said.lines().any(|line| line.starts_with(&format!("{name}: Mails from ")));
+    let left_out: Vec<&str> = tried.iter().filter(|name| !is_there(name)).copied().collect();
+    assert!(tried.len() > 100 && left_out.is_empty(), "{left_out:?}: {said}");
 }
 
 #[test]

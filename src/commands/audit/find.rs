@@ -302,7 +302,7 @@ impl Found {
                      [audit] recipients_key_file, they are not found"
                 }
             };
-            format!("{} {which} hold pseudonyms, {why}", counted(count, "mail"))
+            format!("{} {which} {} pseudonyms, {why}", counted(count, "mail"), if count == 1 { "holds" } else { "hold" })
         };
         counts.into_iter().map(says).collect()
     }
