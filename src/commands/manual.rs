@@ -81,7 +81,7 @@ fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut pages = vec![("firstclick.toml.5".to_owned(), reference::man(RELEASED).into_bytes())];
     of(&command, &mut pages)?;
     for (_, page) in &mut pages {
-        *page = as_installed(page);
+        *page = as_installed(std::mem::take(page))?;
     }
     Ok(pages)
 }
@@ -90,16 +90,16 @@ fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
 const ABOUT: &str = "SMTP hop and milter before a link scanner: the first click on a one-time link is its reader's";
 
 /// A page as it stands on a machine: documents where packages put them, and no room around lists that is asked for twice.
-fn as_installed(page: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(page).replace("\n.br\n\n.br\n", "\n.sp\n");
-    text.replace("docs/", concat!("/usr/share/doc/firstclick", "/docs/")).into_bytes()
+fn as_installed(page: Vec<u8>) -> io::Result<Vec<u8>> {
+    let text = String::from_utf8(page).map_err(io::Error::other)?.replace("\n.br\n\n.br\n", "\n.sp\n");
+    Ok(text.replace("docs/", "/usr/share/doc/firstclick/docs/").into_bytes())
 }
 
 /// The synopsis, in which an option has its value, too.
 fn synopsis(man: &Man, command: &clap::Command) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     man.render_synopsis_section(&mut text)?;
-    let mut text = String::from_utf8_lossy(&text).into_owned();
+    let mut text = String::from_utf8(text).map_err(io::Error::other)?;
     for option in command.get_opts() {
         let (Some(long), Some(values)) = (option.get_long(), option.get_value_names()) else { continue };
         let long = format!("\\fB\\-\\-{}\\fR", long.replace('-', "\\-"));

@@ -96,7 +96,7 @@ pub(super) fn advice(settings: &Settings, place: &SourceSpan, advice: &mut Vec<A
         }
     }
     let Some(smtp) = settings.smtp.as_ref().filter(|smtp| is_loopback(&smtp.listen)) else { return };
-    let leads_back = |hop: &&String| addresses(hop).is_some_and(|(hosts, port)| port == 25 && hosts.iter().all(|host| host.is_loopback()));
+    let leads_back = |hop: &&String| addresses(hop).is_some_and(|(hosts, port)| port == 25 && hosts.iter().all(IpAddr::is_loopback));
     if let Some(hop) = smtp.next_hops.iter().find(leads_back) {
         let what = format!(
             "{hop} is mostly the MTA that hands the mails over, to which they would go back, round and round; name the scanner, or a port at \
