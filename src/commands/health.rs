@@ -4,6 +4,8 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
+    sync::mpsc,
+    thread,
 };
 
 use anyhow::{Context as _, bail};
@@ -27,10 +29,16 @@ pub(super) fn health(config: &Config) -> anyhow::Result<Answer> {
             return Ok(Answer::No);
         }
     }
-    let answered = match settings.admin {
-        Some(address) => ready(at_hand(address)),
-        None => listens(&settings),
-    };
+    // Whoever answers an octet a second is no answer.
+    let (answers, answered) = mpsc::channel();
+    thread::spawn(move || {
+        let said = match settings.admin {
+            Some(address) => ready(at_hand(address)),
+            None => listens(&settings),
+        };
+        answers.send(said)
+    });
+    let answered = answered.recv_timeout(limits::HEALTH).unwrap_or_else(|_| bail!("no answer within {} seconds", limits::HEALTH.as_secs()));
     let (said, answer) = match answered {
         Ok(said) => (said, Answer::Yes),
         Err(error) => (format!("{error:#}"), Answer::No),
@@ -43,11 +51,12 @@ pub(super) fn health(config: &Config) -> anyhow::Result<Answer> {
 
 /// What `/readyz` says; an error where it is that no mails are taken.
 fn ready(page: SocketAddr) -> anyhow::Result<String> {
-    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(limits::HEALTH));
+    let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).timeout_global(Some(limits::HEALTH));
     let agent = ureq::Agent::new_with_config(config.build());
     let mut answer = agent.get(format!("http://{page}/readyz")).call().with_context(|| format!("admin.listen: {page}"))?;
     let said = answer.body_mut().read_to_string().with_context(|| format!("admin.listen: {page}"))?;
-    if !answer.status().is_success() {
+    // Another program may have the port.
+    if !answer.status().is_success() || said.lines().next() != Some("ready") {
         bail!("{}", said.trim_end());
     }
     Ok(said)
@@ -70,8 +79,8 @@ fn listens(settings: &Settings) -> anyhow::Result<String> {
     }
     for address in settings.milter.iter().flat_map(|milter| &milter.listen) {
         match address {
-            Address::Inet(address) => ask("milter.listen", address, connects(at_hand(*address)))?,
-            Address::Unix(path) => ask("milter.listen", &path.display(), UnixStream::connect(path).map(drop))?,
+            Address::Inet(address) => ask("milter.listen", address, connect(at_hand(*address)).and_then(negotiates))?,
+            Address::Unix(path) => ask("milter.listen", &path.display(), UnixStream::connect(path).and_then(negotiates))?,
         }
     }
     if let Some(guard) = &settings.guard {
@@ -101,6 +110,18 @@ fn greets(address: SocketAddr) -> io::Result<()> {
         return Err(io::Error::other(format!("the greeting is {:?}", greeting.trim_end())));
     }
     stream.write_all(b"QUIT\r\n")
+}
+
+/// A kernel takes connections for a program that is stopped; only the program answers an MTA's first packet.
+fn negotiates(mut stream: impl io::Read + io::Write) -> io::Result<()> {
+    // SMFIC_OPTNEG: version 6, any action, any step; then SMFIC_QUIT.
+    stream.write_all(&[0, 0, 0, 13, b'O', 0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff])?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer)?;
+    if answer.last() != Some(&b'O') {
+        return Err(io::Error::other("it is no milter"));
+    }
+    stream.write_all(&[0, 0, 0, 1, b'Q'])
 }
 
 /// Where what listens on all addresses of this machine is reached from it.

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -14,20 +15,32 @@ use crate::settings::migration::{self, Migration};
 pub(super) fn migrate(config: &Config) -> anyhow::Result<Answer> {
     let all = migration::of_configuration(config.path()).with_context(|| config.path().display().to_string())?;
     let mut out = io::stdout().lock();
+    let mut answer = Answer::Yes;
     for made in &all {
-        show(&mut out, made)?;
+        if show(&mut out, made)? == Answer::No {
+            answer = Answer::No;
+        }
     }
     if all.iter().all(|made| made.text.is_none() && made.left.is_empty()) {
         writeln!(out, "nothing to convert")?;
     }
-    Ok(if all.iter().any(|made| !made.left.is_empty()) { Answer::No } else { Answer::Yes })
+    Ok(answer)
 }
 
-/// Writes the copy of a file that has something to convert, and says what is different and what is left.
-fn show(out: &mut impl io::Write, made: &Migration) -> anyhow::Result<()> {
-    let name = made.file.display().to_string();
+/// Writes the copy of a file that has something to convert, and says what is different and what is left; no where something is.
+fn show(out: &mut impl io::Write, made: &Migration) -> anyhow::Result<Answer> {
     if let Some(text) = &made.text {
-        let copy = beside(&made.file);
+        // Who edits a link edits what it points at.
+        let file = fs::canonicalize(&made.file).unwrap_or_else(|_| made.file.clone());
+        let (name, copy) = (file.display().to_string(), beside(&file));
+        if fs::read_to_string(&copy).is_ok_and(|there| there != *text) {
+            writeln!(
+                out,
+                "left to you: {} is there already, and is another one: take it away first",
+                printable(&copy.display().to_string())
+            )?;
+            return Ok(Answer::No);
+        }
         keygen::replace(&copy, text).with_context(|| format!("{} cannot be written", copy.display()))?;
         writeln!(out, "--- {}\n+++ {}", printable(&name), printable(&copy.display().to_string()))?;
         for line in made.diff.lines() {
@@ -41,7 +54,7 @@ fn show(out: &mut impl io::Write, made: &Migration) -> anyhow::Result<()> {
     for left in &made.left {
         writeln!(out, "left to you: {left}")?;
     }
-    Ok(())
+    Ok(if made.left.is_empty() { Answer::Yes } else { Answer::No })
 }
 
 /// The copy's name, which no folder of entries takes for an entry.

@@ -12,6 +12,7 @@ use std::{
 use toml::de::{DeTable, DeValue};
 
 use super::{
+    Environment, Settings,
     allow::{self, OLD_KEYS},
     files,
     keys::GONE,
@@ -54,14 +55,22 @@ pub fn of_configuration(path: &Path) -> io::Result<Vec<Migration>> {
     if let Some(mistake) = mistakes.first() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is no TOML: {}", mistake.message())));
     }
-    let mut all = vec![configuration(path, &text, root.get_ref())];
+    let mut converted = configuration(path, &text, root.get_ref());
+    let mut problems = Problems::default();
+    Settings::compile(path, converted.text.as_deref().unwrap_or(&text), Environment::process(), &mut problems);
+    converted.left.extend(problems.0.iter().map(ToString::to_string));
+    let mut all = vec![converted];
     let allow = root.get_ref().get("allow").and_then(|value| value.get_ref().as_str().map(str::to_owned));
     if let Some(folder) = allow.map(|name| path.parent().unwrap_or(Path::new("")).join(name))
         && fs::metadata(&folder).is_ok()
     {
         for file in files::entries(&folder) {
-            let text = files::text(&file)?;
-            all.push(entry(&file, &text));
+            all.push(match files::text(&file) {
+                Ok(text) => entry(&file, &text),
+                Err(error) => {
+                    Migration { left: vec![format!("{}: {error}", file.display())], ..migration(&file, "", Vec::new(), Vec::new()) }
+                }
+            });
         }
     }
     Ok(all)
@@ -69,30 +78,36 @@ pub fn of_configuration(path: &Path) -> io::Result<Vec<Migration>> {
 
 /// Takes out what sets nothing any more.
 fn configuration(file: &Path, text: &str, root: &DeTable<'_>) -> Migration {
-    let (mut edits, mut notes) = (Vec::new(), Vec::new());
+    let (mut edits, mut notes, mut left) = (Vec::new(), Vec::new(), Vec::new());
     for (path, why) in GONE {
         let (section, key) = path.split_once('.').unwrap_or(("", path));
         let table = if section.is_empty() { Some(root) } else { root.get(section).and_then(|value| value.get_ref().as_table()) };
-        if let Some(range) = table.and_then(|table| lines(text, table, key)) {
+        let Some(table) = table.filter(|table| table.contains_key(key)) else { continue };
+        if let Some(range) = lines(text, table, key) {
             edits.push(Edit { range, new: String::new() });
             notes.push(format!("{path}: {why}"));
+        } else {
+            left.push(format!("{}: {path}: {why}; take it out of its line", file.display()));
         }
     }
-    migration(file, text, edits, notes)
+    Migration { left, ..migration(file, text, edits, notes) }
 }
 
 /// Converts an entry of the first edition, and says what is wrong with it then.
 fn entry(file: &Path, text: &str) -> Migration {
-    let (root, _) = DeTable::parse_recoverable(text);
+    let (root, mistakes) = DeTable::parse_recoverable(text);
     let root = root.get_ref();
     let old = OldLinks::read(root);
     let (mut edits, mut notes) = (Vec::new(), Vec::new());
-    if let Some(made) = old.as_ref().and_then(|old| old.edits(text, root)) {
+    // Of what is no TOML nobody knows what else it was meant to say.
+    if let Some(made) = old.as_ref().filter(|_| mistakes.is_empty()).and_then(|old| old.edits(text, root)) {
         edits = made;
         notes.push("[links]: the link alone says now what a mail is; before, its words had to say so, too".to_owned());
     }
     for (key, instead) in OLD_KEYS {
-        if let Some(range) = lines(text, root, key) {
+        if mistakes.is_empty()
+            && let Some(range) = lines(text, root, key)
+        {
             edits.push(Edit { range, new: String::new() });
             notes.push(format!("{key}: {instead}"));
         }
@@ -126,11 +141,11 @@ impl OldLinks {
         let [kind] = self.kinds.as_slice() else { return None };
         let shapes: Vec<String> = self.links.iter().map(|link| shape(link)).collect::<Option<_>>()?;
         let end = if text.ends_with('\n') { "" } else { "\n" };
-        Some(vec![
-            Edit { range: lines(text, root, "mails")?, new: String::new() },
-            Edit { range: lines(text, root, "links")?, new: String::new() },
-            Edit { range: text.len()..text.len(), new: format!("{end}\n[links]\n{} = {shapes:?}\n", kind.code()) },
-        ])
+        let gone = [lines(text, root, "mails")?, lines(text, root, "links")?];
+        let comments: String = gone.iter().flat_map(|range| comments(text.get(range.clone()).unwrap_or_default())).collect();
+        let section = format!("{end}\n{comments}[links]\n{} = {shapes:?}\n", kind.code());
+        let gone = gone.into_iter().map(|range| Edit { range, new: String::new() });
+        Some(gone.chain([Edit { range: text.len()..text.len(), new: section }]).collect())
     }
 
     /// What to write for several kinds. Records and the guard page say the kind, so it is no matter of chance.
@@ -145,6 +160,22 @@ impl OldLinks {
              in the line of its own kind only:\n[links]{lists}"
         ))
     }
+
+/// The comments in these lines, a line each. A `#` in a string is none.
+fn comments(lines: &str) -> impl Iterator<Item = String> {
+    lines.lines().filter_map(|line| {
+        let mut quote = None;
+        let at = line.find(|letter: char| {
+            match (quote, letter) {
+                (None, '#') => return true,
+                (None, '"' | '\'') => quote = Some(letter),
+                (Some(open), letter) if open == letter => quote = None,
+                _ => {}
+            }
+            false
+        })?;
+        line.get(at..).map(|comment| format!("{comment}\n"))
+    })
 }
 
 /// The shape of a link in which `*` was a whole part of the path, or a whole value.
@@ -158,12 +189,14 @@ fn shape(link: &str) -> Option<String> {
     Shape::parse(&shape).is_ok().then_some(shape)
 }
 
-/// The whole lines on which a key and its value stand.
+/// The whole lines on which a key and its value stand; none where something else stands there, too, as in an inline table.
 fn lines(text: &str, table: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
     let (name, value): (_, &toml::Spanned<DeValue<'_>>) = table.iter().find(|(name, _)| name.get_ref() == key)?;
-    let start = text.get(..name.span().start)?.rfind('\n').map_or(0, |at| at + 1);
-    let end = text.get(value.span().end..)?.find('\n').map_or(text.len(), |at| value.span().end + at + 1);
-    Some(start..end)
+    let (begins, ends) = (name.span().start, value.span().end);
+    let start = text.get(..begins)?.rfind('\n').map_or(0, |at| at + 1);
+    let end = text.get(ends..)?.find('\n').map_or(text.len(), |at| ends + at + 1);
+    let (before, behind) = (text.get(start..begins)?, text.get(ends..end)?.trim());
+    (before.trim().is_empty() && (behind.is_empty() || behind.starts_with('#'))).then_some(start..end)
 }
 
 fn migration(file: &Path, text: &str, mut edits: Vec<Edit>, notes: Vec<String>) -> Migration {
@@ -203,6 +236,28 @@ mod tests {
         assert!(!text.contains("mails") && !text.contains("unsigned_content_type"), "{text}");
         assert!(made.diff.contains("@@ line 4\n-mails = [\"password_reset\"]\n") && made.notes.len() == 2, "{}", made.diff);
         assert!(entry(Path::new("/nowhere/acme-hr.toml"), &text).text.is_none(), "once is enough");
+    }
+
+    /// Whatever else stands on a line, and what a person wrote for the next one, stays.
+    #[test]
+    fn nothing_else_is_taken_out() {
+        for text in [
+            "smtp = { listen = [\"127.0.0.1:25\"], temporary_directory = \"/var/tmp\" }\n",
+            "smtp.temporary_directory = \"/var/tmp\"\n",
+            "[smtp]\nbounds = { recipients = 5 }\n",
+        ] {
+            let (root, mistakes) = DeTable::parse_recoverable(text);
+            assert!(mistakes.is_empty());
+            assert_eq!(configuration(Path::new("firstclick.toml"), text, root.get_ref()).text, None, "{text}");
+        }
+        let commented = FIRST
+            .replace("[\"password_reset\"]\n", "[\"password_reset\"] # no \"invite\"s\n")
+            .replace("/reset/*\",", "/reset/*\", # 'the' #1");
+        let text = entry(Path::new("/nowhere/acme-hr.toml"), &commented).text.unwrap();
+        assert!(text.contains("\n# no \"invite\"s\n# 'the' #1\n[links]\n"), "{text}");
+        let twice = format!("{FIRST}\nmails = [\"invite\"]\n");
+        let made = entry(Path::new("/nowhere/acme-hr.toml"), &twice);
+        assert!(made.text.is_none() && !made.left.is_empty(), "{made:?}");
     }
 
     #[test]

@@ -55,6 +55,9 @@ async fn another_program_on_the_port_is_not_taken_for_the_service() {
     let file = folder.path("firstclick.toml");
     let text = fs::read_to_string(&file).unwrap().replace("127.0.0.1:0", &other.local_addr().unwrap().to_string());
     fs::write(&file, text).unwrap();
+    // It is no other program that is asked, however the environment would have it.
+    let mut health = std::process::Command::new(crate::hop::process::program());
+    health.arg("--config").arg(&file).arg("health").envs([("HTTP_PROXY", "http://127.0.0.1:1"), ("ALL_PROXY", "http://127.0.0.1:1")]);
     for answer in ["", "HTTP/1.1 400 Bad Request\r\n\r\n", "421 4.3.2 not now\r\n"] {
         let other = other.try_clone().unwrap();
         let served = std::thread::spawn(move || std::io::Write::write_all(&mut other.accept().unwrap().0, answer.as_bytes()));
@@ -62,4 +65,35 @@ async fn another_program_on_the_port_is_not_taken_for_the_service() {
         assert!(code == Some(1) && out.contains("smtp.listen"), "{answer}: {out}");
         served.join().unwrap().unwrap();
     }
+    for (page, code) in [("ready\n", 0), ("<html>ready</html>", 1)] {
+        let admin = format!("\n[admin]\nlisten = \"{}\"\n", other.local_addr().unwrap());
+        fs::write(&file, fs::read_to_string(folder.path("firstclick.toml")).unwrap().replace(&admin, "") + &admin).unwrap();
+        let other = other.try_clone().unwrap();
+        let served = std::thread::spawn(move || {
+            let mut stream = other.accept().unwrap().0;
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}", page.len());
+            std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+            std::io::Read::read_to_end(&mut stream, &mut Vec::new())
+        });
+        assert_eq!(health.output().unwrap().status.code(), Some(code), "{page}");
+        let _ = served.join().unwrap();
+    }
+}
+
+/// A milter that a kernel takes connections for, and that answers nobody, is not well; one that answers is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_milter_is_asked_as_an_mta_asks_it() {
+    let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");
+    let file = folder.path("firstclick.toml");
+    let socket = folder.path("milter.sock");
+    let text = fs::read_to_string(&file).unwrap();
+    let (before, rest) = text.split_once("[smtp]").unwrap();
+    let rest = rest.split_once("[tag]").unwrap().1;
+    fs::write(&file, format!("{before}[milter]\nlisten = [\"unix:{}\"]\nhostname = \"hop.test\"\n[tag]{rest}", socket.display())).unwrap();
+    let process = folder.run_until("listening for MTAs").await;
+    assert_eq!(folder.command(&["health"]).2, Some(0));
+    process.signal("STOP");
+    let (out, _, code) = folder.command(&["health"]);
+    process.signal("CONT");
+    assert!(code == Some(1) && out.contains("no answer within 5 seconds"), "{code:?} {out}");
 }

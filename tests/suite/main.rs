@@ -46,6 +46,7 @@ mod listener;
 mod log;
 mod manual;
 mod memory;
+mod migrate;
 mod milter;
 mod mtas;
 mod mutations;

@@ -124,6 +124,7 @@ fn postfixs_lists_are_as_before() {
             ("hash:/etc/postfix/transport", "inet:127.0.0.1:11332"),
             // Of a similar name, twice.
             ("texthash:FOLDER/firstclick2, texthash:FOLDER/firstclick.old", "unix:/run/firstclick/milter.socket"),
+            ("hash:/a", "{ inet:127.0.0.1:7, default_action=accept, connect_timeout=5s, command_timeout=30s, content_timeout=60s }"),
             ("proxy:pgsql:/etc/a hash:/b,regexp:/c", "unix:a, { inet:127.0.0.1:11332, default_action=tempfail },unix:b"),
             ("inline:{ { a.example = smtp:[b] }, { c.example = d } },\n  # said below\n  $relay_maps", "$other_milters"),
         ] {
@@ -153,6 +154,7 @@ fn in_and_out(maps: &str, milters: &str) {
     // One domain is a pattern of another. The last word counts for where it goes; an address is for trying.
     assert!(run("deploy/postfix/add corp.example corpXexample bob@corp.eu && HOP=[::1]:26 deploy/postfix/add corp.example").0);
     assert!(run("deploy/postfix/add-milter && deploy/postfix/add-milter").0);
+    // A milter of the admin's with the same deadlines is the admin's.
     assert!(!run("MILTER=unix:/run/other deploy/postfix/add-milter").0, "twice");
     for (domain, hop) in [("corp.example", "[::1]:26"), ("corpxexample", "[127.0.0.1]:2525"), ("bob@corp.eu", "[127.0.0.1]:2525")] {
         assert_eq!(run(&format!("postmap -q {domain} {own}")).1, format!("firstclick:{hop}\n"), "{domain}");
@@ -174,6 +176,31 @@ fn in_and_out(maps: &str, milters: &str) {
     assert!(run("deploy/postfix/remove && deploy/postfix/remove").0);
     assert_eq!(run(all), before);
     assert!(!map.exists());
+}
+
+/// A map of patterns answers for whole addresses before ours is asked for their domain: that is said.
+#[test]
+fn a_pattern_that_has_the_domain_already_is_said() {
+    if needs("postconf").is_none() {
+        return;
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path();
+    fs::copy("/usr/share/postfix/master.cf.dist", path.join("master.cf")).unwrap();
+    fs::write(path.join("patterns"), "/@corp\\.example$/ smtp:[192.0.2.1]:25\n").unwrap();
+    let main = format!("compatibility_level = 3.6\ntransport_maps = hash:/a, regexp:{}\n", path.join("patterns").display());
+    fs::write(path.join("main.cf"), &main).unwrap();
+    let add = |domain: &str| {
+        let mut add = Command::new("deploy/postfix/add");
+        add.arg(domain).current_dir(env!("CARGO_MANIFEST_DIR")).env("MAIL_CONFIG", path).output().unwrap()
+    };
+    let refused = add("corp.example");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        refused.status.code() == Some(1) && said.contains("patterns gives every address of corp.example a route, smtp:[192.0.2.1]:25"),
+        "{said}"
+    );
+    assert!(add("corp.eu").status.success() && add("bob@corp.example").status.success());
 }
 
 /// What is no domain changes nothing.
