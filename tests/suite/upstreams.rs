@@ -172,7 +172,7 @@ fn in_and_out(maps: &str, milters: &str) {
     assert_eq!(value("smtpd_milters").matches("inet:127.0.0.1:8891").count(), 1);
 
     // Its deadlines may have been changed.
-    run("postconf -e \"smtpd_milters = $(postconf -h smtpd_milters | sed s/content_timeout=60s/content_timeout=90s/)\"");
+    run("postconf -e \"smtpd_milters = $(postconf -h smtpd_milters | sed 's/\\(8891[^}]*timeout=\\)60s/\\190s/')\"");
     assert!(run("deploy/postfix/remove && deploy/postfix/remove").0);
     assert_eq!(run(all), before);
     assert!(!map.exists());
