@@ -38,7 +38,7 @@ pub(super) fn health(config: &Config) -> anyhow::Result<Answer> {
         };
         answers.send(said)
     });
-    let answered = answered.recv_timeout(limits::HEALTH).unwrap_or_else(|_| bail!("no answer within {} seconds", limits::HEALTH.as_secs()));
+    let answered = answered.recv_timeout(limits::HEALTH).unwrap_or_else(|_| bail!("no answer within {:?}", limits::HEALTH));
     let (said, answer) = match answered {
         Ok(said) => (said, Answer::Yes),
         Err(error) => (format!("{error:#}"), Answer::No),
