@@ -160,6 +160,7 @@ impl OldLinks {
              in the line of its own kind only:\n[links]{lists}"
         ))
     }
+}
 
 /// The comments in these lines, a line each. A `#` in a string is none.
 fn comments(lines: &str) -> impl Iterator<Item = String> {
