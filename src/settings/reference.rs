@@ -80,7 +80,7 @@ fn comment(text: &str) -> String {
 #[must_use]
 pub fn markdown() -> String {
     let mut text = String::from(
-        "# Every key of firstclick.toml\n\nThis page is written from `src/settings/keys/table.rs`; a test holds it to that (CONTRIBUTING.md says how to write it again). \
+        "# Every key of firstclick.toml\n\nThis page is written from what the program reads. \
          The same stands in [config/firstclick.toml](../config/firstclick.toml), ready to be edited.\n\n\
          Each key can be given by the environment: `FIRSTCLICK_` and the name in capitals, two underscores for each dot, commas in a list: \
          `FIRSTCLICK_SMTP__LISTEN=127.0.0.1:2525,[::1]:2525`. Files and folders are relative to the folder of firstclick.toml. A change takes \

@@ -5,7 +5,7 @@ use super::template::{Claim, DOES, Sure, TOLD, Template};
 const HEAD: &str = "\
 # Scanners: what each can be told, and what it does with a link
 
-This page is written from `config/scanners/`; a test holds it to that. `firstclick setup` lists the same scanners, and `firstclick setup SCANNER`
+This page is written from what the program knows. `firstclick setup` lists the same scanners, and `firstclick setup SCANNER`
 prints the recipe for one, filled in from your configuration: what to do, how to see that it works, how to take it back.
 
 How sure each answer is: **A** the vendor's current document or the program's source says so; **B** a document of the vendor's that is old or was read
