@@ -136,10 +136,10 @@ fn help_has_help() {
 /// Also what became of the last mail is on record by then.
 #[test]
 fn the_demo_says_what_the_readme_says_of_its_audit() {
-    let readme = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let readme = fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let promised = readme.lines().find(|line| line.starts_with("audit: ")).unwrap();
     for _ in 0..3 {
-        let said = std::process::Command::new(program()).arg("demo").output().unwrap();
+        let said = Command::new(program()).arg("demo").output().unwrap();
         let said = String::from_utf8(said.stdout).unwrap();
         assert_eq!(said.lines().last(), Some(promised), "{said}");
     }
