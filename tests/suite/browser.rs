@@ -53,20 +53,29 @@ fn call(method: &str, url: &str, body: &Value) -> Value {
     serde_json::from_str::<Value>(&text).unwrap()["value"].clone()
 }
 
+/// A chromedriver and its port; none where it ended at once.
+fn driver() -> Option<(Child, u16)> {
+    let mut command = Command::new("chromedriver");
+    let mut driver = command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let port = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .find_map(|line| Some(line.split_once("successfully on port ")?.1.trim_end_matches('.').to_owned()));
+    let Some(port) = port else {
+        let _ = driver.wait();
+        return None;
+    };
+    thread::spawn(move || lines.for_each(drop));
+    Some((driver, port.parse().unwrap()))
+}
+
 impl Browser {
     fn start(language: &str) -> Option<Self> {
         needs("chromedriver")?;
         let profile = TempDir::new().unwrap();
-        let mut driver =
-            Command::new("chromedriver").arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = loop {
-            let line = lines.next().expect("chromedriver says its port").unwrap();
-            if let Some(port) = line.split("successfully on port ").nth(1) {
-                break port.trim_end_matches('.').parse::<u16>().unwrap();
-            }
-        };
-        thread::spawn(move || lines.for_each(drop));
+        // It takes any port for one family of addresses, and ends where another program has it for the other.
+        let (driver, port) = (0..5).find_map(|_| driver()).expect("chromedriver says its port");
         let base = format!("http://127.0.0.1:{port}");
         let arguments = [
             "--headless",

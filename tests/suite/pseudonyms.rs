@@ -192,7 +192,7 @@ fn assert_clear_and_hidden(folder: &Folder) {
     }
     // Of those that match otherwise.
     let (said, _, _) = folder.command(&["audit", "find", "--directory", both, "--to", "quentinzed@corp.example", "--decision", "act"]);
-    assert!(said.contains("1 mail that match otherwise hold pseudonyms, made with"), "{said}");
+    assert!(said.contains("1 mail that matches otherwise holds pseudonyms, made with"), "{said}");
     // A configuration without the key, and none that could be read.
     let find = ["audit", "find", "--directory", both, "--to", "quentinzed@corp.example"];
     folder.configure("next_hop = \"127.0.0.1:1\"", "");

@@ -289,7 +289,7 @@ impl Found {
             *counts.entry(*why).or_default() += 1;
         }
         let is_filtered = find.id.is_some() || find.from.is_some() || find.message_id.is_some() || find.entry.is_some();
-        let which = if is_filtered || find.decision.is_some() { "that match otherwise" } else { "of that time" };
+        let is_filtered = is_filtered || find.decision.is_some();
         let says = |(why, count): (Uncompared, usize)| {
             let why = match why {
                 Uncompared::Part => "which a part of an address does not find: write the whole address",
@@ -302,7 +302,9 @@ impl Found {
                      [audit] recipients_key_file, they are not found"
                 }
             };
-            format!("{} {which} {} pseudonyms, {why}", counted(count, "mail"), if count == 1 { "holds" } else { "hold" })
+            let (matches, holds) = if count == 1 { ("matches", "holds") } else { ("match", "hold") };
+            let which = if is_filtered { format!("that {matches} otherwise") } else { "of that time".to_owned() };
+            format!("{} {which} {holds} pseudonyms, {why}", counted(count, "mail"))
         };
         counts.into_iter().map(says).collect()
     }
