@@ -49,6 +49,9 @@ pub enum Command {
         /// Say only whether it would start: read all that a start reads, open and change nothing; exit 0 or 2
         #[arg(long)]
         dry_run: bool,
+        /// Say it of a start in the place of this process: with its arguments, environment, folder, user and groups
+        #[arg(long, value_name = "PID", requires = "dry_run")]
+        of: Option<u32>,
     },
     /// Ask the running service whether it takes mails: exit 0, or 1 and why not
     ///

@@ -127,13 +127,16 @@ fn become_user(name: &str) -> anyhow::Result<()> {
     if !geteuid().is_root() {
         bail!("--as {name}: only root can look as another user; call it by sudo");
     }
-    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    let groups: Vec<Gid> = user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
-    // `check` has this one thread.
-    set_thread_groups(&groups)
-        .and_then(|()| set_thread_res_gid(gid, gid, gid))
-        .and_then(|()| set_thread_res_uid(uid, uid, uid))
-        .with_context(|| format!("cannot become user {name}"))
+    become_ids(user.uid, user.gid, &user.groups).with_context(|| format!("cannot become user {name}"))
+}
+
+/// Makes root a user with these groups. A command that does this has one thread.
+pub(super) fn become_ids(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
+    let groups: Vec<Gid> = groups.iter().map(|group| Gid::from_raw(*group)).collect();
+    set_thread_groups(&groups)?;
+    set_thread_res_gid(gid, gid, gid)?;
+    Ok(set_thread_res_uid(uid, uid, uid)?)
 }
 
 /// What stands in the way of the service's user and not of root: the same look, by a process of that user.

@@ -1,5 +1,6 @@
 //! The commands, a file each. They alone know settings, and they alone print.
 
+mod as_running;
 mod ask;
 mod audit;
 mod audit_verify;
@@ -61,6 +62,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let config = Config(cli.config);
     let runs = matches!(cli.command, Command::Run { .. });
     let outcome = match cli.command {
+        Command::Run { of: Some(pid), .. } => as_running::dry_run(pid),
         Command::Run { dry_run: true, .. } => run::dry_run(&config),
         Command::Run { make_keys, .. } => make_keys.map_or(Ok(()), |folder| keygen::make_missing(&folder)).and_then(|()| run::run(&config)),
         Command::Health => health::health(&config),

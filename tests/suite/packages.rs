@@ -151,46 +151,57 @@ fn the_configuration_is_made_with_a_name_that_is_one() {
 /// Purge takes by name what the package made: an audit stays wherever it is, with what proves it, and so does whatever is the admin's.
 #[test]
 fn purge_touches_no_audit_and_nothing_of_the_admins() {
-    let made =
-        ["etc/firstclick/firstclick.toml", "etc/firstclick/tag.token", "etc/firstclick/allow.d/vendor.toml", "var/lib/firstclick/links/1"];
-    for (directory, audit, stays) in [
-        // Nothing was ever written: nothing is left.
-        ("/var/log/firstclick", None, vec![]),
-        ("/var/log/firstclick", Some("var/log/firstclick/audit-20261126.jsonl"), vec!["var/lib/firstclick/audit.head"]),
-        ("/var/lib/firstclick/audit", Some("var/lib/firstclick/audit/audit-20261126.jsonl.gz"), vec!["var/lib/firstclick/audit.head"]),
-        ("/srv/audit", Some("srv/audit/audit-20261126.jsonl"), vec!["var/lib/firstclick/audit.head", "etc/firstclick/chain.key"]),
-        (
-            "/var/log/elsewhere",
-            Some("var/log/elsewhere/audit-1.jsonl"),
-            vec!["etc/firstclick/certificate.pem", "etc/firstclick/allow.d/README"],
-        ),
+    let made = [
+        "etc/firstclick/firstclick.toml",
+        "etc/firstclick/tag.token",
+        "etc/firstclick/allow.d/vendor.toml",
+        "var/lib/firstclick/links/2026/1",
+    ];
+    for stays in [
+        &[][..],
+        &["var/log/firstclick/audit-20261126.jsonl", "var/lib/firstclick/audit.head"],
+        &["var/lib/firstclick/audit/audit-20261126.jsonl.gz", "var/lib/firstclick/audit.head"],
+        // An audit elsewhere.
+        &["var/lib/firstclick/audit.head", "etc/firstclick/chain.key"],
+        &["etc/firstclick/certificate.pem", "etc/firstclick/allow.d/README", "etc/firstclick/firstclick.toml.mine"],
     ] {
-        let root = tempfile::TempDir::new().unwrap();
+        let (root, said) = purged(&[&made[..], stays].concat(), &[]);
         let at = |name: &str| root.path().join(name);
-        let write = |name: &str| {
-            fs::create_dir_all(at(name).parent().unwrap()).unwrap();
-            fs::write(at(name), "").unwrap();
-        };
-        made.iter().copied().chain(audit).chain(stays.iter().copied()).for_each(write);
-        write("var/lib/firstclick/audit.head");
-        fs::create_dir_all(at("var/log/firstclick")).unwrap();
-        fs::write(at(made[0]), format!("[audit]\ndirectory = \"{}{directory}\"  # kept\n", root.path().display())).unwrap();
-        let place = root.path().display();
-        let script = fs::read_to_string(project().join("deploy/debian/postrm")).unwrap();
-        let script =
-            ["/etc/", "/var/", "/run/"].into_iter().fold(script, |script, folder| script.replace(folder, &format!("{place}{folder}")));
-        let said = run(Command::new("sh").args(["-c", &script, "postrm", "purge"]));
-        for name in made {
-            assert!(!at(name).exists(), "{directory}: {name}");
+        assert!(!made.iter().any(|name| at(name).exists()), "{said}");
+        assert!(stays.iter().all(|name| at(name).exists()), "{stays:?}: {said}");
+        for folder in ["etc/firstclick", "var/lib/firstclick", "var/log/firstclick"] {
+            let kept = stays.iter().any(|name| name.starts_with(folder));
+            assert_eq!((at(folder).exists(), said.contains(&format!("{folder} is kept"))), (kept, kept), "{stays:?}: {said}");
         }
-        for name in stays.iter().copied().chain(audit) {
-            assert!(at(name).exists(), "{directory}: {name}: {said}");
-        }
-        assert_eq!((said.contains("the audit is kept"), at("var/lib/firstclick").exists()), (audit.is_some(), audit.is_some()), "{said}");
-        assert_eq!(at("etc/firstclick").exists(), stays.iter().any(|name| name.starts_with("etc")), "{said}");
-        // Once is as twice.
-        run(Command::new("sh").args(["-c", &script, "postrm", "purge"]));
+        assert_eq!(said.contains("the audit is kept"), stays.iter().any(|name| name.contains("audit")), "{said}");
     }
+    // What is behind a link is somebody's own.
+    let rules = ["srv/rules/acme.toml", "srv/conf/firstclick.toml", "etc/firstclick/tag.key"];
+    let (root, said) = purged(&rules, &[("srv/rules", "etc/firstclick/allow.d")]);
+    assert!(root.path().join(rules[0]).exists() && !root.path().join(rules[2]).exists(), "{said}");
+    let (root, said) = purged(&rules[..2], &[("srv/conf", "etc/firstclick"), ("srv/rules", "var/log/firstclick")]);
+    assert!(rules[..2].iter().all(|name| root.path().join(name).exists()), "{said}");
+}
+
+/// A root with these files and links after a purge, twice, and what that said at first.
+fn purged(files: &[&str], links: &[(&str, &str)]) -> (tempfile::TempDir, String) {
+    let root = tempfile::TempDir::new().unwrap();
+    let at = |name: &str| root.path().join(name);
+    for name in files {
+        fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+        fs::write(at(name), "").unwrap();
+    }
+    for (to, link) in links {
+        fs::create_dir_all(at(link).parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(at(to), at(link)).unwrap();
+    }
+    let place = root.path().display();
+    let script = fs::read_to_string(project().join("deploy/debian/postrm")).unwrap();
+    let script = ["/etc/", "/var/", "/run/"].into_iter().fold(script, |script, folder| script.replace(folder, &format!("{place}{folder}")));
+    let purge = || run(Command::new("sh").args(["-c", &script, "postrm", "purge"]));
+    let said = purge();
+    purge();
+    (root, said)
 }
 
 #[test]

@@ -230,3 +230,40 @@ fn a_socket_for_a_group_that_the_service_is_not_in() {
     assert!(said.contains("cannot give the socket to group daemon: the service is not in it"), "{said}");
     assert!(!folder.path("run/m.sock").exists(), "no socket is left behind");
 }
+
+/// As an upgrade asks: would this program start in the place of the one that runs? Nothing is opened and nothing changed by the question.
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_it_would_start_in_the_place_of_the_one_that_runs() {
+    let sink = Sink::start().await;
+    let folder = Folder::new("next_hop = \"127.0.0.1:1\"", "");
+    let text = fs::read_to_string(folder.path("firstclick.toml")).unwrap();
+    fs::write(folder.path("firstclick.toml"), text.replace("hostname = \"hop.test\"\n", "")).unwrap();
+    // By a name of its own, from its folder, and whole by an environment with values of any kind and length.
+    let mut command = Command::new("/bin/bash");
+    command.args(["-c", "exec -a fc \"$0\" --config firstclick.toml run"]).arg(program()).current_dir(folder.path("."));
+    command.env_clear().env("FIRSTCLICK_SMTP__HOSTNAME", "hop.test").env("FIRSTCLICK_SMTP__NEXT_HOP", sink.address.to_string());
+    command.env("SECRET", format!("secret\n'\"{}", "x".repeat(100_000))).envs((0..10).map(|n| (format!("LONG{n}"), "y".repeat(50_000))));
+    let mut process = Process::start(command.stdin(Stdio::null())).await;
+    let asked = || {
+        let mut command = Command::new(program());
+        command.args(["run", "--dry-run", "--of", &process.id().to_string()]).env("FIRSTCLICK_MODE", "nonsense").current_dir("/");
+        let output = command.output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(!said.contains("secret"), "{said}");
+        (output.status.code(), said)
+    };
+    let files = || fs::read_dir(folder.audit()).unwrap().count();
+    let before = files();
+    assert_eq!(asked().0, Some(0), "{}", asked().1);
+    fs::write(folder.path("allow.d/wrong.toml"), "no_such = 1\n").unwrap();
+    let (code, said) = asked();
+    assert!(code == Some(0) && said.contains("wrong.toml"), "{said}");
+    fs::write(folder.path("firstclick.toml"), format!("no_such = 1\n{text}")).unwrap();
+    let (code, said) = asked();
+    assert!(code == Some(2) && said.contains("no_such"), "{said}");
+    assert_eq!(files(), before);
+    process.signal("TERM");
+    assert_eq!(process.ended().await, Some(0));
+    let gone = Command::new(program()).args(["run", "--dry-run", "--of", "4194304"]).output().unwrap();
+    assert_eq!(gone.status.code(), Some(2));
+}
