@@ -90,8 +90,9 @@ impl Failures {
     /// Counts a failure; `error` is why, without a secret.
     pub fn failed(&self, error: &dyn Display) {
         self.failed.inc();
-        self.is_failing.store(true, Ordering::Relaxed);
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        // With the lock, as the end is: or a success between the two would leave it told for good.
+        self.is_failing.store(true, Ordering::Relaxed);
         let since = *series.since.get_or_insert_with(clock::now);
         series.count += 1;
         series.unsaid += 1;
@@ -116,10 +117,13 @@ impl Failures {
 
     /// Ends a series of failures: what was made before works, and nothing new was made.
     pub fn works(&self) {
-        if !self.is_failing.swap(false, Ordering::Relaxed) {
+        if !self.is_failing.load(Ordering::Relaxed) {
             return;
         }
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_failing.swap(false, Ordering::Relaxed) {
+            return;
+        }
         self.readiness.clear(self.topic);
         if series.said.is_some() {
             let since = series.since.map(clock::rfc3339).unwrap_or_default();

@@ -387,7 +387,7 @@ pub const FAILURES_LOGGED: Duration = Duration::from_mins(1);
 /// Outages of one thing whose beginning is logged within [`FAILURES_LOGGED`]: each of a few is news; more are one thing that comes and goes.
 pub const FAILURES_BEGUN: u32 = 5;
 
-/// How often systemd is told what stands in the way, where that has changed: before a person has typed `systemctl status`.
+/// How often systemd is told what stands in the way: before a person has typed `systemctl status`.
 pub const STATUS: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether a digest is due.

@@ -5,3 +5,9 @@ if [ -s "$map" ]; then
     sed 's/^/firstclick:   /' "$map" >&2
     echo "firstclick: to send them the way of before: : > $map && postfix reload && postqueue -f" >&2
 fi
+named=$({ postconf -n content_filter smtpd_milters; postconf -P; } 2>/dev/null | grep -E "content_filter = *firstclick:|milters = .*$(cat "$map.milter" 2>/dev/null || echo 'nothing of ours')" || true)
+if [ -n "$named" ]; then
+    echo "firstclick: Postfix still asks it, and its mails may wait, or go on untagged, from now on:" >&2
+    printf '%s\n' "$named" | sed 's/^/firstclick:   /' >&2
+    echo "firstclick: write there what was before (postconf -e ...), then: postfix reload && postqueue -f" >&2
+fi

@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use rustix::process::geteuid;
 
 use super::{Answer, check};
@@ -17,7 +17,7 @@ use super::{Answer, check};
 /// Runs this program with the arguments, the environment and the folder of that process, as its user and with its groups.
 pub(super) fn dry_run(pid: u32) -> anyhow::Result<Answer> {
     let process = Process::read(&Path::new("/proc").join(pid.to_string()))
-        .with_context(|| format!("--of {pid}: no such process can be looked at"))?;
+        .map_err(|error| anyhow!("--of {pid}: no such process can be looked at: {error}"))?;
     let program = env::current_exe()?;
     env::set_current_dir(&process.folder).with_context(|| process.folder.display().to_string())?;
     if geteuid().is_root() {

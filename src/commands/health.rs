@@ -10,10 +10,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::{Answer, Config, printable};
+use super::{Answer, Config, listening::Listening, printable};
 use crate::{
     limits,
-    milter::Address,
     settings::{Files, Settings},
 };
 
@@ -29,12 +28,13 @@ pub(super) fn health(config: &Config) -> anyhow::Result<Answer> {
             return Ok(Answer::No);
         }
     }
+    let listening = Listening::kept(config.path()).unwrap_or_else(|| Listening::by(&settings));
     // Whoever answers an octet a second is no answer.
     let (answers, answered) = mpsc::channel();
     thread::spawn(move || {
-        let said = match settings.admin {
+        let said = match listening.admin {
             Some(address) => ready(at_hand(address)),
-            None => listens(&settings),
+            None => listens(&listening),
         };
         answers.send(said)
     });
@@ -51,7 +51,8 @@ pub(super) fn health(config: &Config) -> anyhow::Result<Answer> {
 
 /// What `/readyz` says; an error where it is that no mails are taken.
 fn ready(page: SocketAddr) -> anyhow::Result<String> {
-    let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).timeout_global(Some(limits::HEALTH));
+    let config =
+        ureq::Agent::config_builder().http_status_as_error(false).proxy(None).max_redirects(0).timeout_global(Some(limits::HEALTH));
     let agent = ureq::Agent::new_with_config(config.build());
     let mut answer = agent.get(format!("http://{page}/readyz")).call().with_context(|| format!("admin.listen: {page}"))?;
     let said = answer.body_mut().read_to_string().with_context(|| format!("admin.listen: {page}"))?;
@@ -62,29 +63,27 @@ fn ready(page: SocketAddr) -> anyhow::Result<String> {
     Ok(said)
 }
 
-/// Whether each listener answers: by SMTP with its greeting, else by taking the connection.
-fn listens(settings: &Settings) -> anyhow::Result<String> {
+/// Whether each listener answers: by SMTP with its greeting, a milter as an MTA is answered, else by taking the connection.
+fn listens(listening: &Listening) -> anyhow::Result<String> {
     let mut asked = Vec::new();
     let mut ask = |key: &str, address: &dyn std::fmt::Display, answer: io::Result<()>| {
         asked.push(format!("{key} {address}"));
         answer.with_context(|| format!("{key}: {address}"))
     };
-    if let Some(smtp) = &settings.smtp {
-        for address in &smtp.listen {
-            ask("smtp.listen", address, greets(at_hand(*address)))?;
-        }
-        for address in &smtp.listen_tls {
-            ask("smtp.listen_tls", address, connects(at_hand(*address)))?;
-        }
+    for address in &listening.smtp {
+        ask("smtp.listen", address, greets(at_hand(*address)))?;
     }
-    for address in settings.milter.iter().flat_map(|milter| &milter.listen) {
-        match address {
-            Address::Inet(address) => ask("milter.listen", address, connect(at_hand(*address)).and_then(negotiates))?,
-            Address::Unix(path) => ask("milter.listen", &path.display(), UnixStream::connect(path).and_then(negotiates))?,
-        }
+    for address in &listening.smtp_tls {
+        ask("smtp.listen_tls", address, connects(at_hand(*address)))?;
     }
-    if let Some(guard) = &settings.guard {
-        ask("guard.listen", &guard.listen, connects(at_hand(guard.listen)))?;
+    for address in &listening.milter {
+        ask("milter.listen", address, connect(at_hand(*address)).and_then(negotiates))?;
+    }
+    for path in &listening.milter_sockets {
+        ask("milter.listen", &path.display(), UnixStream::connect(path).and_then(negotiates))?;
+    }
+    if let Some(address) = &listening.guard {
+        ask("guard.listen", address, connects(at_hand(*address)))?;
     }
     if asked.is_empty() {
         bail!("nothing listens by this configuration");

@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, Write as _},
+    os::unix::fs::{MetadataExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -41,7 +42,10 @@ fn show(out: &mut impl io::Write, made: &Migration) -> anyhow::Result<Answer> {
             )?;
             return Ok(Answer::No);
         }
-        keygen::replace(&copy, text).with_context(|| format!("{} cannot be written", copy.display()))?;
+        if let Err(error) = write_as(&copy, text, &file) {
+            writeln!(out, "left to you: {} cannot be written: {error}", printable(&copy.display().to_string()))?;
+            return Ok(Answer::No);
+        }
         writeln!(out, "--- {}\n+++ {}", printable(&name), printable(&copy.display().to_string()))?;
         for line in made.diff.lines() {
             writeln!(out, "{}", printable(line))?;
@@ -55,6 +59,15 @@ fn show(out: &mut impl io::Write, made: &Migration) -> anyhow::Result<Answer> {
         writeln!(out, "left to you: {left}")?;
     }
     Ok(if made.left.is_empty() { Answer::Yes } else { Answer::No })
+}
+
+/// Writes a copy with the owner, the group and the mode of the file that it is to take the place of.
+fn write_as(copy: &Path, text: &str, file: &Path) -> io::Result<()> {
+    let about = fs::metadata(file)?;
+    keygen::replace(copy, text)?;
+    // Only root may give files away; whoever may not has his own.
+    let _ = chown(copy, Some(about.uid()), Some(about.gid()));
+    fs::set_permissions(copy, about.permissions())
 }
 
 /// The copy's name, which no folder of entries takes for an entry.

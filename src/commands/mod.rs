@@ -12,6 +12,7 @@ mod explain;
 mod explained;
 mod health;
 mod keygen;
+mod listening;
 mod mails;
 mod manual;
 mod migrate;

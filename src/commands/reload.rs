@@ -194,8 +194,9 @@ impl Reload {
         let digests = Plan::of(&settings);
         let mut config = pipeline_config(&mut settings, asked, &hostname);
         config.inspect_limit = settings.inspect_limit().unwrap_or(before.config.inspect_limit);
-        if self.servers.guard.is_none() {
-            // No mail leads to a page that is not there before the next start.
+        let page_moves = self.started.needing_restart(&settings.written).any(|key| key.path == "guard.listen");
+        if self.servers.guard.is_none() || page_moves {
+            // No mail leads to a page that is not there, or not at its place, before the next start.
             (config.guard_links, config.link_store) = (None, None);
         }
         let pipeline = Arc::new(Pipeline::build(config, Arc::clone(&before.shared)));

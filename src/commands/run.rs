@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     Answer, Config, Listed, audit_config, authenticator,
     digest::{self, Plan},
+    listening::Listening,
     pipeline_config, policy,
     reload::{Cause, InForce, Reload, Servers, say_what_stands},
     runtime, shared,
@@ -57,6 +58,10 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
 pub(super) fn dry_run(config: &Config) -> anyhow::Result<Answer> {
     let settings = to_run(config)?;
     let mut out = io::stdout().lock();
+    // A start waits for a folder that is not there, and not for this.
+    if let Some(folder) = settings.audit.as_ref().filter(|folder| folder.is_file()) {
+        bail!("audit.directory: {} is a file", folder.display());
+    }
     for left_out in &settings.left_out {
         writeln!(out, "{left_out}\n{}", left_out.problems)?;
     }
@@ -111,6 +116,9 @@ async fn service(config: &Config, settings: Settings, hostname: String) -> anyho
         prepared = preparing => prepared?,
     };
     sockets.log(&settings)?;
+    if let Err(error) = Listening::on(&sockets, &settings).and_then(|listening| listening.keep(config.path())) {
+        tracing::warn!(%error, "where the service listens is not written down");
+    }
     let in_force = InForce::of(&settings);
     let digests = Arc::new(ArcSwap::from_pointee(Plan::of(&settings)));
     let (policy, mode) = (settings.policy.clone(), settings.mode);
@@ -329,16 +337,11 @@ fn tell_ready(readiness: &Readiness) {
     notify(&[NotifyState::Ready, NotifyState::Status(&status(readiness))]);
 }
 
-/// Keeps systemd told of what stands in the way, as it comes and goes.
+/// Keeps systemd told of what stands in the way, as it comes and goes; a reload tells it, too.
 async fn keep_status(shared: Arc<Shared>) {
-    let mut told = status(&shared.readiness);
     loop {
         sleep(limits::STATUS).await;
-        let now = status(&shared.readiness);
-        if now != told {
-            notify(&[NotifyState::Status(&now)]);
-            told = now;
-        }
+        notify(&[NotifyState::Status(&status(&shared.readiness))]);
     }
 }
 

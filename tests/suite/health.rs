@@ -97,3 +97,37 @@ async fn a_milter_is_asked_as_an_mta_asks_it() {
     process.signal("CONT");
     assert!(code == Some(1) && out.contains("no answer within 5s"), "{code:?} {out}");
 }
+
+/// The service says itself where it listens: what was written since, and counts from the next start on, is not asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_asked_where_it_listens_and_not_where_it_will() {
+    let sink = Sink::start().await;
+    let folder = Folder::new(&format!("next_hop = \"{}\"", sink.address), "");
+    let runtime = folder.path("run");
+    fs::create_dir(&runtime).unwrap();
+    let mut process = folder.run_after(&format!("export RUNTIME_DIRECTORY={}", runtime.display())).await;
+    let file = folder.path("firstclick.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let health = || {
+        let mut health = std::process::Command::new(crate::hop::process::program());
+        let output = health.arg("--config").arg(&file).arg("health").env("RUNTIME_DIRECTORY", &runtime).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let here = format!("listens: smtp.listen {}\n", process.address);
+    for new in [
+        text.clone(),
+        format!("{text}\n[admin]\nlisten = \"127.0.0.1:1\"\n[milter]\nlisten = [\"inet:127.0.0.1:1\"]\n"),
+        text.replace("127.0.0.1:0", "127.0.0.1:1"),
+        text.replace("[smtp]", "[smpt]"),
+        text.replace("[smtp]", "[smtp"),
+        text.replace("listen = [", "lisen = ["),
+        text.replace("[\"127.0.0.1:0\"]", "\"127.0.0.1:0\""),
+    ] {
+        fs::write(&file, &new).unwrap();
+        let (code, said) = health();
+        assert!(code == Some(0) && said.ends_with(&here), "{new}: {said}");
+    }
+    process.signal("TERM");
+    process.ended().await;
+    assert_eq!(health().0, Some(1));
+}

@@ -1,6 +1,6 @@
 //! `migrate`, as an admin types it.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use crate::hop::process::Folder;
 
@@ -12,7 +12,9 @@ fn what_is_left_is_named_and_the_rest_is_converted() {
                links = [\"login.acme-hr.example/reset/*\"]\nother_links = []\naction = \"tag\"\n";
     fs::write(folder.path("allow.d/acme-hr.toml"), old).unwrap();
     fs::write(folder.path("allow.d/latin.toml"), b"name = \"caf\xe9\"\n").unwrap();
+    fs::set_permissions(folder.path("allow.d/acme-hr.toml"), fs::Permissions::from_mode(0o604)).unwrap();
     let (out, err, code) = folder.command(&["migrate"]);
+    assert_eq!(fs::metadata(folder.path("allow.d/acme-hr.toml.converted")).unwrap().permissions().mode() & 0o777, 0o604);
     assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
     let left: Vec<&str> = out.lines().filter(|line| line.starts_with("left to you: ")).collect();
     assert!(left.len() == 2 && left[0].contains("no_such") && left[1].contains("latin.toml"), "{out}");

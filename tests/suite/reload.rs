@@ -356,6 +356,13 @@ async fn no_mail_leads_to_a_page_that_is_not_there_yet() {
     process.says("the guard page is there").await;
     let arrived = send(&process).await;
     assert!(arrived.contains("https://links.corp.example/c/"), "{arrived}\n{}", process.log());
+    // And where the page is to move, nor before it has.
+    let moved = fs::read_to_string(folder.path("firstclick.toml")).unwrap();
+    let moved = moved.replace("links.corp.example\"\nlisten = \"127.0.0.1:0\"", "links.corp.eu\"\nlisten = \"127.0.0.2:0\"");
+    reloaded_after(&process, || fs::write(folder.path("firstclick.toml"), &moved).unwrap()).await;
+    let arrived = send(&process).await;
+    assert!(arrived.contains("https://login.vendor.test") && !arrived.contains("links.corp"), "{arrived}");
+    assert_eq!(restarts_for(&process).await, ["guard.listen"]);
 }
 
 /// A FIFO in a file's place is no reason to wait for ever: the reload says so, the one after it is taken, and SIGTERM ends the program.

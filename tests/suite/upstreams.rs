@@ -124,6 +124,7 @@ fn postfixs_lists_are_as_before() {
             ("hash:/etc/postfix/transport", "inet:127.0.0.1:11332"),
             // Of a similar name, twice.
             ("texthash:FOLDER/firstclick2, texthash:FOLDER/firstclick.old", "unix:/run/firstclick/milter.socket"),
+            ("hash:/a", "{inet:127.0.0.1:9, { connect_timeout = 9s }, default_action=accept}, { inet:127.0.0.1:88911, macros={a,b} },"),
             ("hash:/a", "{ inet:127.0.0.1:7, default_action=accept, connect_timeout=5s, command_timeout=30s, content_timeout=60s }"),
             ("proxy:pgsql:/etc/a hash:/b,regexp:/c", "unix:a, { inet:127.0.0.1:11332, default_action=tempfail },unix:b"),
             ("inline:{ { a.example = smtp:[b] }, { c.example = d } },\n  # said below\n  $relay_maps", "$other_milters"),
@@ -171,8 +172,10 @@ fn in_and_out(maps: &str, milters: &str) {
     assert!(!run("postconf -P").1.contains("firstclick/unix/smtp_tls_security_level"));
     assert_eq!(value("smtpd_milters").matches("inet:127.0.0.1:8891").count(), 1);
 
-    // Its deadlines may have been changed.
-    run("postconf -e \"smtpd_milters = $(postconf -h smtpd_milters | sed 's/\\(8891[^}]*timeout=\\)60s/\\190s/')\"");
+    // Its deadlines may have been changed, and its blanks.
+    run(
+        "postconf -e \"smtpd_milters = $(postconf -h smtpd_milters | sed 's/\\(8891[^}]*timeout=\\)60s/\\190s/; s/{ \\(inet:127.0.0.1:8891,\\)/{\\1/')\"",
+    );
     assert!(run("deploy/postfix/remove && deploy/postfix/remove").0);
     assert_eq!(run(all), before);
     assert!(!map.exists());
@@ -200,7 +203,15 @@ fn a_pattern_that_has_the_domain_already_is_said() {
         refused.status.code() == Some(1) && said.contains("patterns gives every address of corp.example a route, smtp:[192.0.2.1]:25"),
         "{said}"
     );
+    assert_eq!(fs::read_to_string(path.join("main.cf")).unwrap(), main, "nothing is half done");
     assert!(add("corp.eu").status.success() && add("bob@corp.example").status.success());
+    // Several at once are one after another.
+    thread::scope(|scope| (0..6).for_each(|n| drop(scope.spawn(move || assert!(add(&format!("d{n}.example")).status.success())))));
+    let lines = fs::read_to_string(path.join("firstclick")).unwrap();
+    assert!((0..6).all(|n| lines.contains(&format!("d{n}.example\t"))), "{lines}");
+    // A map made of maps is one, too.
+    fs::write(path.join("main.cf"), main.replace("regexp:", "pipemap:{regexp:").replace("patterns", "patterns}")).unwrap();
+    assert_eq!(add("corp.example").status.code(), Some(1));
 }
 
 /// What is no domain changes nothing.

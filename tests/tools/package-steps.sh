@@ -89,7 +89,7 @@ until_said alice@else.example; say "mail: $(grep -c '^Subject: again' /out/mails
 mkdir -p /etc/systemd/system/firstclick.service.d /root/etc
 mv /etc/firstclick/firstclick.toml /root/etc/ && sed -i 's/^hostname = /#&/' /root/etc/firstclick.toml && ln -s /root/etc/firstclick.toml /etc/firstclick/
 chmod 755 /root /root/etc; chmod 644 /root/etc/firstclick.toml; chmod 2770 /etc/firstclick/allow.d; chmod 751 /etc/firstclick
-printf '[Service]\nEnvironment=FIRSTCLICK_SMTP__HOSTNAME=mx.corp.example "OTHER=two words"\nProtectHome=no\nWorkingDirectory=/etc/firstclick\nExecStart=\nExecStart=@/usr/bin/firstclick fc --config firstclick.toml run\n' > /etc/systemd/system/firstclick.service.d/own.conf
+printf '[Service]\nEnvironment=FIRSTCLICK_SMTP__HOSTNAME=mx.corp.example "OTHER=two words"\nProtectHome=no\nWorkingDirectory=/run/conf\nBindReadOnlyPaths=/etc/firstclick:/run/conf\nExecStart=\nExecStart=@/usr/bin/firstclick fc --config firstclick.toml run\n' > /etc/systemd/system/firstclick.service.d/own.conf
 echo 'sender = "nobody-knows"' > /etc/firstclick/allow.d/wrong.toml
 systemctl daemon-reload; systemctl restart firstclick; was=$(state MainPID)
 dpkg -i firstclick_*.deb; say "with a wrong entry and an environment: $? $(state ActiveState) $([ "$was" != "$(state MainPID)" ] && echo restarted) $(about /etc/firstclick /etc/firstclick/allow.d)$(readlink /etc/firstclick/firstclick.toml)"
