@@ -170,7 +170,7 @@ fn in_and_out(maps: &str, milters: &str) {
     assert!(run("postconf -P").1.contains("firstclick/unix/smtp_fallback_relay"));
     assert!(run("HOP=[192.0.2.1]:25 deploy/postfix/add corp.eu").0);
     assert!(!run("postconf -P").1.contains("firstclick/unix/smtp_tls_security_level"));
-    assert_eq!(value("smtpd_milters").matches("inet:127.0.0.1:8891").count(), 1);
+    assert_eq!(value("smtpd_milters").matches("inet:127.0.0.1:8891,").count(), 1);
 
     // Its deadlines may have been changed, and its blanks.
     run(
