@@ -124,7 +124,7 @@ fn postfixs_lists_are_as_before() {
             ("hash:/etc/postfix/transport", "inet:127.0.0.1:11332"),
             // Of a similar name, twice.
             ("texthash:FOLDER/firstclick2, texthash:FOLDER/firstclick.old", "unix:/run/firstclick/milter.socket"),
-            ("hash:/a", "{inet:127.0.0.1:9, { connect_timeout = 9s }, default_action=accept}, { inet:127.0.0.1:88911, macros={a,b} },"),
+            ("hash:/a", "{inet:127.0.0.1:9, { connect_timeout = 9s }, default_action=accept}, { inet:127.0.0.1:88911, macros={a,b} }"),
             ("hash:/a", "{ inet:127.0.0.1:7, default_action=accept, connect_timeout=5s, command_timeout=30s, content_timeout=60s }"),
             ("proxy:pgsql:/etc/a hash:/b,regexp:/c", "unix:a, { inet:127.0.0.1:11332, default_action=tempfail },unix:b"),
             ("inline:{ { a.example = smtp:[b] }, { c.example = d } },\n  # said below\n  $relay_maps", "$other_milters"),
