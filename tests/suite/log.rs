@@ -21,6 +21,16 @@ use crate::{
     service::{BELIEVING, MAIL, tagged},
 };
 
+/// The next datagram; a signal on the way is no reason to miss it.
+pub(crate) fn received(socket: &UnixDatagram, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match socket.recv(buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
+}
+
 /// A program that is ended with the test.
 struct Ended(Child);
 
@@ -74,7 +84,7 @@ async fn under_systemd_lines_have_priorities_and_fields() {
     let next = |message: &str| {
         for _ in 0..50 {
             let mut datagram = vec![0; 65_536];
-            let length = socket.recv(&mut datagram).unwrap();
+            let length = received(&socket, &mut datagram).unwrap();
             let found = entry(&datagram[..length]);
             if found["MESSAGE"].starts_with(message) {
                 return found;
@@ -215,7 +225,7 @@ async fn a_second_outage_is_told_at_once_and_the_tenth_is_not() {
     let hears = |words: &str| {
         let mut buffer = [0; 4_000];
         loop {
-            let length = notices.recv(&mut buffer).expect(words);
+            let length = received(&notices, &mut buffer).expect(words);
             if String::from_utf8_lossy(&buffer[..length]).contains(words) {
                 break;
             }

@@ -137,7 +137,7 @@ async fn systemd_hands_a_socket_over_and_is_told() {
     let heard = |word: &str| {
         let mut buffer = [0; 1_000];
         for _ in 0..100 {
-            let length = notices.recv(&mut buffer).expect(word);
+            let length = crate::log::received(&notices, &mut buffer).expect(word);
             if std::str::from_utf8(&buffer[..length]).unwrap().lines().any(|line| line == word) {
                 return;
             }
