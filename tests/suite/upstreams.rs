@@ -214,6 +214,25 @@ fn a_pattern_that_has_the_domain_already_is_said() {
     assert_eq!(add("corp.example").status.code(), Some(1));
 }
 
+/// Who asks it already, by a line of his own, keeps that line.
+#[test]
+fn a_milter_that_the_admin_wrote_stays() {
+    if needs("postconf").is_none() {
+        return;
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path();
+    fs::copy("/usr/share/postfix/master.cf.dist", path.join("master.cf")).unwrap();
+    let main = "compatibility_level = 3.6\nsmtpd_milters = inet:[::1]:8891 inet:127.0.0.1:8891,inet:x:1\n";
+    fs::write(path.join("main.cf"), main).unwrap();
+    for script in ["add-milter", "remove"] {
+        let mut command = Command::new("deploy/postfix/".to_owned() + script);
+        let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).env("MAIL_CONFIG", path).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(fs::read_to_string(path.join("main.cf")).unwrap(), main, "{script}");
+    }
+}
+
 /// What is no domain changes nothing.
 #[test]
 fn postfix_is_given_domains_only() {
